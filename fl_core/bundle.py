@@ -1,0 +1,37 @@
+"""The files of a user's program, and the digest by which everybody knows them.
+
+A program is the entrypoint's module (`program.py`) with the other modules beside it, or the
+entrypoint's package. Nothing is imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from fl_core.errors import ProgramError
+
+
+def bundle(folder: Path, module: str) -> dict[str, Path]:
+    """The program's files by their name relative to `folder`, sorted."""
+    top = module.partition(".")[0]
+    package = folder / top
+    if package.is_dir():
+        files = [path for path in package.rglob("*.py") if "__pycache__" not in path.parts]
+    elif (folder / f"{top}.py").is_file():
+        files = list(folder.glob("*.py"))
+    else:
+        raise ProgramError(
+            f"spec.program.entrypoint: there is no {top}.py and no folder {top}/ in {folder}; "
+            "put the program beside the job file, or name an installed module's image"
+        )
+    return {path.relative_to(folder).as_posix(): path for path in sorted(files)}
+
+
+def bundle_digest(files: dict[str, Path]) -> str:
+    """SHA-256 over the sorted names and contents, as hex."""
+    state = hashlib.sha256()
+    for name in sorted(files):
+        content = hashlib.sha256(files[name].read_bytes()).hexdigest()
+        state.update(f"{content}  {name}\n".encode())
+    return state.hexdigest()

@@ -1,0 +1,87 @@
+"""Every error FLJob raises on purpose, in branches by who must act.
+
+FLJobError
+├── JobError             the job's author must change something; never retried
+│   ├── SpecError        the FLJob is wrong: the YAML path, the value, what is accepted
+│   ├── ProgramError     the user's program cannot be loaded, raises, or returns nonsense
+│   ├── MismatchError    this process is not what the job was compiled for: plan, program, model, certificate
+│   └── ShortfallError   too few workers, and the spec says that this fails the job
+├── RoundError           this round's attempt is spoilt; another one may go well
+│   └── UpdateError      one worker's update or measurement is refused; nothing changed
+└── RetryError           wait and try again
+    ├── UnavailableError a peer does not answer
+    └── StorageError     a disk is full or a stored file is damaged
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FLJobError(Exception):
+    """The root: `except FLJobError` catches what FLJob itself reports."""
+
+    exit_code: ClassVar[int] = 70
+
+
+class JobError(FLJobError):
+    """Only the author of the job can mend this, so nothing is tried again."""
+
+    exit_code = 64
+
+
+class SpecError(JobError):
+    """One or more fields of the FLJob are wrong; each line of the message names one."""
+
+    exit_code = 65
+
+
+class ProgramError(JobError):
+    """The user's program could not be loaded, raised, or gave something unusable."""
+
+    exit_code = 66
+
+
+class MismatchError(JobError):
+    """A process is not what this job was compiled for."""
+
+    exit_code = 67
+
+
+class ShortfallError(JobError):
+    """Fewer workers than `selection.minimum`, and `onShortfall` says to fail."""
+
+    exit_code = 68
+
+
+class RoundError(FLJobError):
+    """This attempt of the round is spoilt; another one may go well."""
+
+
+class UpdateError(RoundError):
+    """What one worker sent is refused; the state of the round did not change."""
+
+
+class RetryError(FLJobError):
+    """Nothing is wrong with the job: wait, and try again."""
+
+    exit_code = 75
+
+
+class UnavailableError(RetryError):
+    """A peer does not answer."""
+
+
+class StorageError(RetryError):
+    """A disk is full, or a stored file is damaged or missing."""
+
+    exit_code = 74
+
+
+PERMANENT_EXIT_CODES = tuple(
+    sorted({kind.exit_code for kind in (JobError, SpecError, ProgramError, MismatchError, ShortfallError)})
+)
+"""A process that ends with one of these is not started again."""
+
+TERMINATED_EXIT_CODE = 143
+"""SIGTERM: what was committed is safe; zero is kept for the end of the job."""

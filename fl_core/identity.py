@@ -1,0 +1,168 @@
+"""Who speaks: a job's certificate authority, and the SPIFFE name in each certificate.
+
+`spiffe://fljob.dev/job/<uid>/worker/3` is worker 3 of that job (SPIFFE ID, as a URI SAN). A name is
+read from the certificate that mutual TLS has verified, never from a message.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fl_core.errors import MismatchError
+
+TRUST_DOMAIN = "fljob.dev"
+ROLES = ("server", "scheduler", "worker", "observer")
+LIFETIME = datetime.timedelta(days=30)
+CLOCK_SKEW = datetime.timedelta(minutes=5)
+_URI = re.compile(rf"spiffe://{re.escape(TRUST_DOMAIN)}/job/([0-9A-Za-z-]+)/({'|'.join(ROLES)})(?:/([0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identity:
+    """One process of one job; workers have an index."""
+
+    job: str
+    role: str
+    index: int | None = None
+
+    @property
+    def name(self) -> str:
+        """`server`, `scheduler`, `worker-3`: the word used in logs, records and messages."""
+        return self.role if self.index is None else f"{self.role}-{self.index}"
+
+    @property
+    def uri(self) -> str:
+        """The SPIFFE ID."""
+        path = self.role if self.index is None else f"{self.role}/{self.index}"
+        return f"spiffe://{TRUST_DOMAIN}/job/{self.job}/{path}"
+
+    @classmethod
+    def from_uri(cls, uri: str) -> Identity:
+        """Read a SPIFFE ID; refuses what no authority of ours would have signed."""
+        match = _URI.fullmatch(uri)
+        if match is None or (match[2] == "worker") != (match[3] is not None):
+            raise MismatchError(f"{uri!r} names no process of an FLJob")
+        return cls(match[1], match[2], int(match[3]) if match[3] else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """PEM texts of one process: its key, its certificate, and the authority it trusts."""
+
+    authority: bytes
+    certificate: bytes
+    key: bytes
+
+    @classmethod
+    def read(cls, folder: Path) -> Credentials:
+        """Read what `write` wrote."""
+        try:
+            return cls(*((folder / name).read_bytes() for name in ("ca.pem", "cert.pem", "key.pem")))
+        except OSError as error:
+            raise MismatchError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    def write(self, folder: Path) -> None:
+        """Write ca.pem, cert.pem and key.pem, readable by this user only."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, content in (
+            ("ca.pem", self.authority),
+            ("cert.pem", self.certificate),
+            ("key.pem", self.key),
+        ):
+            path = folder / name
+            path.touch(mode=0o600)
+            path.write_bytes(content)
+
+    @property
+    def identity(self) -> Identity:
+        """Whose credentials these are."""
+        certificate = x509.load_pem_x509_certificate(self.certificate)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        return Identity.from_uri(uris[0] if uris else "")
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority that lives as long as this object; its key is never written."""
+
+    job: str
+
+    @cached_property
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        return ec.generate_private_key(ec.SECP256R1())
+
+    @cached_property
+    def _subject(self) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"FLJob {self.job}"[:64])])
+
+    @cached_property
+    def certificate(self) -> x509.Certificate:
+        """The authority's own certificate."""
+        usage = x509.KeyUsage(
+            digital_signature=False,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        return (
+            self._builder(self._subject, self._key.public_key())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(usage, critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def issue(self, identity: Identity, *, addresses: tuple[str, ...] = ("localhost", "127.0.0.1")) -> Credentials:
+        """A fresh key and a certificate for it, good at these host names and addresses."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        names = [x509.UniformResourceIdentifier(identity.uri), *map(_address, addresses)]
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, identity.name)])
+        certificate = (
+            self._builder(subject, key.public_key())
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        private = serialization.PrivateFormat.PKCS8
+        return Credentials(
+            authority=self.certificate.public_bytes(pem),
+            certificate=certificate.public_bytes(pem),
+            key=key.private_bytes(pem, private, serialization.NoEncryption()),
+        )
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - CLOCK_SKEW)
+            .not_valid_after(now + LIFETIME)
+        )
+
+
+def _address(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)

@@ -1,0 +1,228 @@
+"""A metric is a vector that sums and a function of the sum.
+
+Each worker measures a vector on its own data; the server adds the vectors and takes the function of
+the sum. So a global metric is exact, not a mean of means, and a secure sum is all it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fl_core.errors import MismatchError
+
+Vector = npt.NDArray[np.float64]
+Better = Literal["higher", "lower"]
+
+
+class Metric(Protocol):
+    """One kind of metric; its fields are its options, and all of them are plain JSON values."""
+
+    better: ClassVar[Better]
+
+    @property
+    def length(self) -> int:
+        """Number of elements of the vector."""
+        ...
+
+    def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
+        """The vector of one batch: predictions of shape [n, ...], labels of shape [n]."""
+        ...
+
+    def value(self, total: Vector) -> float:
+        """The metric's value, from the sum of all vectors."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Share of right answers; predictions are scores [n, classes] or class numbers [n]."""
+
+    better: ClassVar[Better] = "higher"
+
+    @property
+    def length(self) -> int:
+        """Right answers, and all of them."""
+        return 2
+
+    def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
+        """Count the right answers of one batch."""
+        chosen = predictions.argmax(axis=-1) if predictions.ndim > labels.reshape(-1).ndim else predictions
+        return np.array([np.sum(chosen.reshape(-1) == labels.reshape(-1)), labels.size], np.float64)
+
+    def value(self, total: Vector) -> float:
+        """Right answers over all answers."""
+        return _ratio(total[0], total[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Mean of a quantity per example, such as a loss; `predictions` are the values themselves."""
+
+    better: ClassVar[Better] = "lower"
+
+    @property
+    def length(self) -> int:
+        """The sum, and the number of examples."""
+        return 2
+
+    def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:  # noqa: ARG002
+        """Add up one batch."""
+        return np.array([predictions.sum(dtype=np.float64), predictions.shape[0]], np.float64)
+
+    def value(self, total: Vector) -> float:
+        """Sum over number."""
+        return _ratio(total[0], total[1])
+
+
+@dataclass(frozen=True, slots=True)
+class AUC:
+    """Area under the ROC curve from two histograms of scores in [0, 1] (two-class labels 0 and 1).
+
+    Pairs whose scores share a bin count one half, so the error is at most half the share of such pairs.
+    """
+
+    bins: int = 1024
+    better: ClassVar[Better] = "higher"
+
+    @property
+    def length(self) -> int:
+        """A histogram for each class."""
+        return 2 * self.bins
+
+    def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
+        """Histograms of one batch; scores [n] or [n, 2], of which the last column counts."""
+        scores = predictions.reshape(labels.size, -1)[:, -1]
+        places = np.clip((scores * self.bins).astype(np.int64), 0, self.bins - 1)
+        positive = labels.reshape(-1) > 0
+        return np.concatenate(
+            [np.bincount(places[side], minlength=self.bins) for side in (~positive, positive)]
+        ).astype(np.float64)
+
+    def value(self, total: Vector) -> float:
+        """Share of (negative, positive) pairs in the right order."""
+        negative, positive = total[: self.bins], total[self.bins :]
+        below = np.concatenate([[0.0], np.cumsum(negative)[:-1]])
+        return _ratio(float(positive @ (below + negative / 2)), float(positive.sum() * negative.sum()))
+
+
+@dataclass(frozen=True, slots=True)
+class RecallAtK:
+    """Share of examples whose label is among the k highest scores; predictions are scores [n, classes]."""
+
+    k: int = 20
+    better: ClassVar[Better] = "higher"
+
+    @property
+    def length(self) -> int:
+        """Hits, and all examples."""
+        return 2
+
+    def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
+        """Count the hits of one batch."""
+        truth = labels.reshape(-1, 1)
+        own = np.take_along_axis(predictions, truth.astype(np.int64), axis=1)
+        hits = (predictions > own).sum(axis=1) < self.k
+        return np.array([hits.sum(), truth.size], np.float64)
+
+    def value(self, total: Vector) -> float:
+        """Hits over all examples."""
+        return _ratio(total[0], total[1])
+
+
+@dataclass(frozen=True, slots=True)
+class MacroF1:
+    """Mean F1 score over the classes, from a confusion matrix; predictions as for `Accuracy`."""
+
+    classes: int
+    better: ClassVar[Better] = "higher"
+
+    @property
+    def length(self) -> int:
+        """The confusion matrix, row by row: truth down, answers across."""
+        return self.classes * self.classes
+
+    def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
+        """The confusion matrix of one batch."""
+        chosen = predictions.argmax(axis=-1) if predictions.ndim > 1 else predictions
+        places = labels.reshape(-1).astype(np.int64) * self.classes + chosen.reshape(-1).astype(np.int64)
+        return np.bincount(places, minlength=self.length).astype(np.float64)
+
+    def value(self, total: Vector) -> float:
+        """Mean over the classes that occur of 2 TP / (2 TP + FP + FN)."""
+        matrix = total.reshape(self.classes, self.classes)
+        support = matrix.sum(axis=0) + matrix.sum(axis=1)
+        seen = support > 0
+        return _ratio(float((2 * np.diag(matrix)[seen] / support[seen]).sum()), float(seen.sum()))
+
+
+KINDS: Mapping[str, type[Any]] = {
+    "accuracy": Accuracy,
+    "mean": Mean,
+    "auc": AUC,
+    "recall_at_k": RecallAtK,
+    "macro_f1": MacroF1,
+}
+"""What travels by name; the server takes functions of sums only from here, never from a worker."""
+
+_NAMES = {kind: name for name, kind in KINDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A metric's vector over some data: what one worker hands in, or the sum over many."""
+
+    metric: Metric
+    vector: Vector
+
+    def __add__(self, other: Measurement) -> Measurement:
+        if self.metric != other.metric:
+            raise MismatchError(f"{other.metric} cannot be added to {self.metric}; all workers need one program")
+        return Measurement(self.metric, self.vector + other.vector)
+
+    @property
+    def value(self) -> float:
+        """The metric's value."""
+        return self.metric.value(self.vector)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain description: kind, options, vector."""
+        options = asdict(self.metric)  # type: ignore[call-overload]  # every Metric is a dataclass
+        return {"kind": _NAMES[type(self.metric)], "options": options, "vector": self.vector.tolist()}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Measurement:
+        """Read what `to_json` wrote; refuses unknown kinds, wrong lengths and values that are not finite."""
+        try:
+            metric: Metric = KINDS[row["kind"]](**row["options"])
+            vector = np.asarray(row["vector"], np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise MismatchError(f"a measurement is kind, options and vector, one of {sorted(KINDS)}: {error}") from error
+        if vector.shape != (metric.length,) or not np.isfinite(vector).all():
+            raise MismatchError(f"{metric} needs a vector of {metric.length} finite numbers, not {vector.shape}")
+        return cls(metric, vector)
+
+
+Measurements = Mapping[str, Measurement]
+
+
+def total(parts: Mapping[str, Measurements]) -> dict[str, Measurement]:
+    """Add up what each worker measured, in the order of their names so that the sum is the same to the bit."""
+    result: dict[str, Measurement] = {}
+    for worker in sorted(parts):
+        for name, measurement in parts[worker].items():
+            result[name] = result[name] + measurement if name in result else measurement
+    return result
+
+
+def mean_of(value: float, examples: int) -> Measurement:
+    """A plain number that holds for so many examples, as a metric that averages over all workers."""
+    return Measurement(Mean(), np.array([value * examples, examples], np.float64))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part) / float(whole) if whole else float("nan")

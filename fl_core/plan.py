@@ -1,0 +1,158 @@
+"""The Plan: what the job generator writes and every process reads.
+
+It is JSON, immutable, has a digest, holds no mutable field of the job and does not grow with the
+number of workers. Every message on the wire carries its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from fl_core.errors import MismatchError
+from fl_core.extensions import Extension
+
+VERSION = 1
+
+
+class Part(BaseModel):
+    """A piece of the Plan: frozen, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Job(Part):
+    """Which job this is."""
+
+    name: str
+    namespace: str
+    uid: str
+
+
+class Program(Part):
+    """The user's code: where it starts, what drives it, its digest (None for an installed module)."""
+
+    entrypoint: str
+    framework: str
+    sha256: str | None = None
+    config: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @property
+    def module(self) -> str:
+        """The module's dotted name."""
+        return self.entrypoint.partition(":")[0]
+
+    @property
+    def function(self) -> str:
+        """The name of the function in it."""
+        return self.entrypoint.partition(":")[2]
+
+
+class Target(Part):
+    """The metric that ends the job early, and the side it must reach."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def reached(self, value: float) -> bool:
+        """Tell whether this value is good enough."""
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.at_most is not None and value <= self.at_most
+
+
+class Shortfall(Part):
+    """What happens to a round that too few workers finished; `attempts` counts the first one."""
+
+    action: Literal["Retry", "Skip", "Fail"]
+    attempts: int
+
+
+class Selection(Part):
+    """Who takes part in a round, and how long the round waits for them; times in seconds."""
+
+    policy: Extension
+    per_round: int
+    extra: int
+    minimum: int
+    join_seconds: float
+    stall_seconds: float
+    deadline_seconds: float
+    on_shortfall: Shortfall
+
+    @property
+    def asked(self) -> int:
+        """How many workers a round asks: those it needs and the spare ones."""
+        return self.per_round + self.extra
+
+
+class Checkpoint(Part):
+    """How often the server saves, and how many checkpoints it keeps."""
+
+    every_rounds: int
+    keep: int
+
+
+class Plan(Part):
+    """One compiled job."""
+
+    version: int = VERSION
+    job: Job
+    seed: int
+    rounds: int
+    target: Target | None
+    program: Program
+    strategy: Extension
+    aggregation: Extension
+    compression: tuple[Extension, ...]
+    selection: Selection
+    evaluation_every: int
+    checkpoint: Checkpoint
+    workers: int
+    ready_seconds: float
+
+    def to_json(self) -> str:
+        """The canonical text: the same plan gives the same bytes."""
+        return canonical(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read what `to_json` wrote; refuses what another version of FLJob wrote."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise MismatchError(f"this is not a plan of version {VERSION}: {error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Read a plan file."""
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise MismatchError(f"the plan {path} cannot be read: {error.strerror}") from error
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical text, as hex."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """JSON with sorted keys and `1.0` written as `1`, because the Kubernetes API server does so too."""
+    return json.dumps(_whole(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""What is said on the wire, how arrays travel, and who may speak."""
