@@ -1,0 +1,77 @@
+"""`fl-submit list`: the runs on this machine."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from job_generator.local.documents import document_option, write_document
+from job_generator.local.folder import RUNS, run_folders
+from job_generator.local.picture import figure
+from job_generator.local.summary import Result
+
+
+@click.command("list")
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RUNS,
+    show_default=True,
+    help="The folder that holds the run folders.",
+)
+@document_option
+def list_runs(runs: Path, output: str | None) -> None:
+    r"""List the runs under ./fl-runs, newest first.
+
+    \b
+    Example:
+      fl-submit list --output json
+    """
+    results = [Result.read(folder) for folder in run_folders(runs)]
+    if output:
+        write_document([result.document() for result in results], output)
+        return
+    if not results:
+        click.echo(f"There are no runs under {runs}; start one with: fl-submit run job.yaml")
+        return
+    Console(highlight=False).print(_table(results, now=dt.datetime.now(dt.UTC)))
+
+
+def _table(results: list[Result], *, now: dt.datetime) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("RUN", "STATE", "ROUND", "METRIC", "AGE"):
+        table.add_column(title, no_wrap=title != "RUN", overflow="fold")
+    for result in results:
+        rounds = f"{result.rounds[-1].round if result.rounds else 0}/{result.plan.rounds}"
+        table.add_row(
+            str(result.folder.path),
+            result.state.state,
+            rounds,
+            _metric(result),
+            age(now - result.state.started),
+        )
+    return table
+
+
+def _metric(result: Result) -> str:
+    """Write the metric of the target, or the first besides the loss, or the loss."""
+    closed = result.evaluated
+    if closed is None:
+        return "-"
+    target = result.plan.target.metric if result.plan.target else ""
+    name = next(iter([name for name in (target, *closed.scores) if name in closed.metrics]), "loss")
+    return f"{name} {figure(closed.metrics.get(name))}"
+
+
+def age(passed: dt.timedelta) -> str:
+    """Write an age as kubectl does: `45s`, `12m`, `3h`, `2d`."""
+    seconds = int(passed.total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{max(seconds, 0)}s"

@@ -1,0 +1,58 @@
+"""`fl-submit logs`: what the processes of a run wrote, merged by time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from job_generator.local.folder import RunFolder
+from job_generator.local.logs import Entry, Filter, Logs
+
+COLOURS = {"error": "bold red", "critical": "bold red", "warning": "yellow", "debug": "dim"}
+LONG = ("exception", "traceback")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--role", help="Only this process: server, scheduler, worker-3, or worker for all of them.")
+@click.option("--round", "number", type=int, help="Only lines of this round.")
+@click.option("-f", "--follow", is_flag=True, help="Go on while the run does.")
+def logs(folder: Path, role: str | None, number: int | None, *, follow: bool) -> None:
+    r"""Show the logs of a run, merged by time.
+
+    \b
+    Examples:
+      fl-submit logs fl-runs/digits-20260101-120000 --role worker-3
+      fl-submit logs fl-runs/digits-20260101-120000 --round 7 -f
+    """
+    run = RunFolder(folder)
+    run.state()
+    found = Logs(run.logs, Filter(role=role, round=number))
+    console = Console(highlight=False, soft_wrap=True)
+    for entry in found.follow(run.held) if follow else found.entries():
+        console.print(line(entry))
+
+
+def line(entry: Entry) -> Text:
+    """Write one line: time, process, round, event, fields; a traceback on lines of its own."""
+    clock = entry.time.partition("T")[2][:12] or entry.time
+    place = f" [{entry.round}]" if entry.round is not None else ""
+    fields = [
+        f"{name}={value}" for name, value in entry.rest.items() if name not in LONG and value is not None
+    ]
+    if entry.worker and entry.worker != entry.process:
+        fields.insert(0, f"worker={entry.worker}")
+    text = Text.assemble(
+        (f"{clock:<12} ", "dim"),
+        (f"{entry.process:<10}", "cyan"),
+        (f"{place} ", "dim"),
+        (entry.event, COLOURS.get(entry.level, "")),
+        (f"  {' '.join(fields)}" if fields else "", "dim"),
+    )
+    for name in LONG:
+        if name in entry.rest:
+            text.append(f"\n{entry.rest[name]}", style="dim")
+    return text

@@ -1,0 +1,80 @@
+"""`fl-submit model`: a run's model, as a file for what comes next."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from fl_core.errors import StorageError
+from job_generator.local.folder import RunFolder
+from job_generator.local.models import StoredModel, write_npz
+
+SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "paddle": ".pdparams"}
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--best", is_flag=True, help="The model that scored best instead of the last one.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(list(SUFFIXES)),
+    help="What to write; without it, what the file's ending says.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The file.",
+)
+def model(folder: Path, *, best: bool, kind: str | None, target: Path) -> None:
+    r"""Write a run's model to a file.
+
+    \b
+    Examples:
+      fl-submit model fl-runs/digits-20260101-120000 -o digits.npz
+      fl-submit model fl-runs/digits-20260101-120000 --best --format paddle -o digits.pdparams
+    """
+    run = RunFolder(folder)
+    state = run.state()
+    source = run.best_model if best else run.last_model
+    stored = StoredModel.read(source)
+    match kind or _kind(target):
+        case "npz":
+            write_npz(stored, target)
+        case "safetensors":
+            shutil.copyfile(source, target)
+        case _:
+            _export(run, Path(state.program), source=source, target=target)
+    arrays = f"{len(stored.arrays)} arrays, {stored.parameters:,} parameters"
+    click.echo(f"{target}: the model of round {stored.round}, {arrays}")
+
+
+def _kind(target: Path) -> str:
+    for kind, suffix in SUFFIXES.items():
+        if target.suffix == suffix:
+            return kind
+    raise click.UsageError(f"{target} does not end in {', '.join(SUFFIXES.values())}; say which --format")
+
+
+def _export(run: RunFolder, program: Path, *, source: Path, target: Path) -> None:
+    """Let a worker process write Paddle's own format: only workers load frameworks and programs."""
+    command = [
+        sys.executable,
+        "-m",
+        "fl_worker",
+        "export",
+        "--plan",
+        str(run.plan),
+        "--program",
+        str(program),
+    ]
+    command += ["--model", str(source), "--format", "paddle", "-o", str(target)]
+    if code := subprocess.run(command, check=False).returncode:
+        raise StorageError(f"{target} was not written: the export ended with exit code {code}")

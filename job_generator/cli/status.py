@@ -1,0 +1,44 @@
+"""`fl-submit status`: where one run stands, from its folder alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from job_generator.local.documents import document_option, write_document
+from job_generator.local.folder import RunFolder
+from job_generator.local.live import rounds_table
+from job_generator.local.picture import Picture
+from job_generator.local.summary import Result, closing
+
+COLOURS = {"Complete": "green", "Running": "cyan", "Failed": "red"}
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@document_option
+def status(folder: Path, output: str | None) -> None:
+    r"""Show where a run stands, also while it goes on.
+
+    \b
+    Example:
+      fl-submit status fl-runs/digits-20260101-120000
+    """
+    result = Result.read(RunFolder(folder))
+    if output:
+        write_document({**result.document(), "pids": result.state.pids}, output)
+        return
+    console = Console(highlight=False)
+    state = result.state
+    console.print(Text.assemble((state.state, COLOURS.get(state.state, "yellow")), f"  {state.reason}"))
+    if state.message:
+        console.print(Text(state.message), soft_wrap=True)
+    if result.rounds:
+        console.print(rounds_table(Picture(result.plan, result.rounds)))
+    if state.state == "Interrupted":
+        console.print(Text(f"Go on with: fl-submit run --resume {folder}"), soft_wrap=True)
+    if state.state in {"Complete", "Stopped"}:
+        console.print(closing(result), soft_wrap=True)

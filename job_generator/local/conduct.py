@@ -1,0 +1,70 @@
+"""A run as the command starts it: checked, shown while it goes on, and summed up."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
+
+from job_generator.local.child import Outcome
+from job_generator.local.documents import write_document
+from job_generator.local.live import Display, LiveDisplay, PlainDisplay
+from job_generator.local.picture import Picture
+from job_generator.local.preflight import check_data, check_framework, check_program
+from job_generator.local.session import MakeCommands, Run, Session
+from job_generator.local.summary import Result, closing
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """How a run is shown: `output` is json or yaml for a document on standard output at the end."""
+
+    plain: bool = False
+    output: str | None = None
+
+    @property
+    def console(self) -> Console:
+        """Where people read; documents keep standard output to themselves."""
+        return Console(stderr=self.output is not None, highlight=False)
+
+    def display(self, run: Run) -> Display:
+        """Choose the live view for terminals, lines for everything else."""
+        picture = Picture(run.plan, tuple(run.folder.rounds()))
+        live = self.console.is_terminal and not self.plain and not self.output
+        return LiveDisplay(picture, self.console) if live else PlainDisplay(picture, self.console)
+
+
+def check(run: Run) -> None:
+    """Refuse what cannot go well, before any process starts."""
+    check_program(run.plan, run.program)
+    check_framework(run.plan.program.framework)
+    check_data(run.data, run.plan.workers)
+
+
+def conduct(run: Run, presentation: Presentation, make_commands: MakeCommands) -> int:
+    """Run the job to its end and sum it up; returns the exit code."""
+    with presentation.display(run) as display:
+        outcome = asyncio.run(Session(run, display, make_commands).conduct())
+    result = Result.read(run.folder)
+    if presentation.output:
+        write_document(result.document(), presentation.output)
+    if outcome.exit_code:
+        _failure(outcome, run, presentation.console)
+    elif not presentation.output:
+        presentation.console.print(closing(result), soft_wrap=True)
+    return outcome.exit_code
+
+
+def _failure(outcome: Outcome, run: Run, console: Console) -> None:
+    """Say who failed and why, with the user's own traceback, and what to do."""
+    path = run.folder.path
+    if outcome.traceback:
+        console.print(Text(f"\n{outcome.traceback.rstrip()}", style="dim"), soft_wrap=True)
+    who = outcome.culprit or run.plan.job.name
+    console.print(Text.assemble(("\n✗ ", "bold red"), (f"{who}: ", "bold"), outcome.sentence), soft_wrap=True)
+    if outcome.culprit:
+        console.print(Text(f"  logs:    fl-submit logs {path} --role {outcome.culprit}"), soft_wrap=True)
+    if not outcome.permanent:
+        console.print(Text(f"  go on:   fl-submit run --resume {path}"), soft_wrap=True)

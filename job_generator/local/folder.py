@@ -1,0 +1,177 @@
+"""The folder of a run: where its job, plan, logs, models and state lie, and who holds it.
+
+    <name>-<time>/job.yaml plan.json run.json logs/<process>.log storage/{metrics.jsonl,models,checkpoints}
+
+`run.json` is written by `fl-submit run` alone, atomically. While a run goes on it holds a lock on its
+folder, so a run that was killed is told from one that is alive without trusting process numbers.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fl_core.errors import MismatchError, StorageError, UnavailableError
+from fl_core.plan import Plan
+from job_generator.local.record import ClosedRound, read_record
+
+RUNS = "fl-runs"
+
+State = Literal["Running", "Complete", "Stopped", "Failed", "Interrupted"]
+
+
+class RunState(BaseModel):
+    """What `run.json` holds; times are ISO 8601 in UTC, `program` and `data` are as on this machine."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    job: str
+    state: State = "Running"
+    started: dt.datetime
+    ended: dt.datetime | None = None
+    program: str
+    data: str | None = None
+    restarts: int
+    pids: dict[str, int] = Field(default_factory=dict)
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The paths in one run's folder, and its state."""
+
+    path: Path
+
+    @property
+    def job(self) -> Path:
+        """The job as it was merged from its files."""
+        return self.path / "job.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """The plan that every process reads."""
+        return self.path / "plan.json"
+
+    @property
+    def logs(self) -> Path:
+        """One file of JSON lines per process."""
+        return self.path / "logs"
+
+    @property
+    def storage(self) -> Path:
+        """What the server keeps."""
+        return self.path / "storage"
+
+    @property
+    def record(self) -> Path:
+        """One JSON line per round."""
+        return self.storage / "metrics.jsonl"
+
+    @property
+    def last_model(self) -> Path:
+        """The model of the newest committed round."""
+        return self.storage / "models" / "last.safetensors"
+
+    @property
+    def best_model(self) -> Path:
+        """The model that scored best."""
+        return self.storage / "models" / "best.safetensors"
+
+    def prepare(self, *, job: str, plan: Plan) -> None:
+        """Make the folder of a new run; refuses one that holds something."""
+        if self.path.exists() and any(self.path.iterdir()):
+            raise StorageError(
+                f"{self.path} is not empty; choose another --folder, or go on with --resume {self.path}"
+            )
+        for folder in (self.logs, self.storage):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.job, job)
+        write_atomically(self.plan, plan.to_json())
+
+    def state(self) -> RunState:
+        """Read `run.json`; a run that says it is running but that nobody holds was interrupted."""
+        path = self.path / "run.json"
+        try:
+            state = RunState.model_validate_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise MismatchError(
+                f"{self.path} is no run folder: it has no readable run.json; `fl-submit list` shows the runs"
+            ) from error
+        except ValidationError as error:
+            raise StorageError(f"{path} is damaged: {error}") from error
+        if state.state == "Running" and not self.held():
+            return state.model_copy(update={"state": "Interrupted"})
+        return state
+
+    def write(self, state: RunState) -> None:
+        """Replace `run.json`."""
+        write_atomically(self.path / "run.json", state.model_dump_json(indent=2, exclude_none=True) + "\n")
+
+    def rounds(self) -> list[ClosedRound]:
+        """Read the rounds that are closed."""
+        return read_record(self.record)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the folder for the life of a run; refused while another run holds it."""
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UnavailableError(
+                    f"{self.path} is running now; stop that run first, or watch it with "
+                    f"`fl-submit status {self.path}`"
+                ) from error
+            yield
+
+    def held(self) -> bool:
+        """Whether a living process holds the folder."""
+        try:
+            with (self.path / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+
+def new_folder(name: str, *, now: dt.datetime, runs: Path = Path(RUNS)) -> RunFolder:
+    """Choose the folder of a run that starts now; a second run within the second gets a number."""
+    base = runs / f"{name}-{now:%Y%m%d-%H%M%S}"
+    path, number = base, 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return RunFolder(path)
+
+
+def run_folders(runs: Path = Path(RUNS)) -> list[RunFolder]:
+    """List the runs under a folder, newest first."""
+    found = [RunFolder(path.parent) for path in runs.glob("*/run.json")]
+    return sorted(found, key=lambda folder: folder.state().started, reverse=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write the whole text, or leave the file as it was."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,68 @@
+"""What must be there before the first process starts: the program, its framework, the workers' data."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from fl_core.bundle import bundle, bundle_digest
+from fl_core.errors import MismatchError, ProgramError
+from fl_core.plan import Plan
+
+PACKAGES = {"paddle": "paddle", "sklearn": "sklearn"}
+"""The module that each framework needs; the extra of the distribution is called as the framework."""
+
+
+def program_digest(folder: Path, module: str) -> str | None:
+    """Digest the program's files; None for an installed module, which no folder holds."""
+    try:
+        return bundle_digest(bundle(folder, module))
+    except ProgramError:
+        if find_spec(module.partition(".")[0]) is None:
+            raise
+        return None
+
+
+def check_program(plan: Plan, folder: Path) -> None:
+    """Refuse to go on with another program than the plan was compiled for."""
+    digest = program_digest(folder, plan.program.module)
+    if digest != plan.program.sha256:
+        raise MismatchError(
+            f"the program in {folder} has changed since this run began (now {_short(digest)}, then "
+            f"{_short(plan.program.sha256)}); put the old files back, or start a new run"
+        )
+
+
+def check_framework(framework: str) -> None:
+    """Refuse a framework that this Python does not have."""
+    module = PACKAGES.get(framework)
+    if module is not None and find_spec(module) is None:
+        raise ProgramError(
+            f"spec.program.framework: {framework} is not installed in this Python; "
+            f"install it with: pip install 'fljob[{framework}]'"
+        )
+
+
+def check_data(template: str | None, workers: int) -> None:
+    """Refuse data paths that do not exist, naming the first and counting the others."""
+    if template is None:
+        return
+    paths = [data_path(template, index) for index in range(workers)]
+    missing = [path for path in paths if not path.exists()]
+    if not missing:
+        return
+    hint = "" if "{index}" in template else "; write {index} where the worker's number belongs"
+    raise ProgramError(
+        f"--data {template}: {missing[0]} does not exist"
+        + (f", nor do {len(missing) - 1} more of the {workers} workers' paths" if len(missing) > 1 else "")
+        + hint
+    )
+
+
+def data_path(template: str, index: int) -> Path:
+    """Give the place of one worker's data."""
+    return Path(template.replace("{index}", str(index))).absolute()
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "an installed module"

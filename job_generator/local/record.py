@@ -1,0 +1,85 @@
+"""The rounds of a run, as the server's `metrics.jsonl` and its observations tell them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fl_core.errors import StorageError
+
+COMMITTED = "Committed"
+
+
+class ClosedRound(BaseModel):
+    """One round that is over; seconds and bytes by what they were spent on."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    round: int
+    attempt: int = 1
+    result: str = COMMITTED
+    model: str = ""
+    cohort: tuple[str, ...] = ()
+    reporters: tuple[str, ...] = ()
+    dropouts: dict[str, str] = Field(default_factory=dict)
+    examples: int = 0
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    train: dict[str, float | None] = Field(default_factory=dict)
+    seconds: dict[str, float] = Field(default_factory=dict)
+    bytes: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def committed(self) -> bool:
+        """Whether the round made a new model."""
+        return self.result == COMMITTED
+
+    @property
+    def total_seconds(self) -> float:
+        """How long the round took."""
+        return self.seconds.get("total", 0.0)
+
+    @property
+    def loss(self) -> float | None:
+        """The evaluated loss, or else that of the training."""
+        evaluated = self.metrics.get("loss")
+        return self.train.get("loss") if evaluated is None else evaluated
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The evaluated metrics other than the loss."""
+        return {name: value for name, value in self.metrics.items() if name != "loss" and value is not None}
+
+    @classmethod
+    def from_json(cls, line: str) -> ClosedRound:
+        """Read one line of the record."""
+        try:
+            return cls.model_validate_json(line)
+        except ValidationError as error:
+            raise StorageError(f"this is not a line of a run's record: {line[:80]!r}") from error
+
+
+def read_record(path: Path) -> list[ClosedRound]:
+    """Read the rounds in order; a round that was replayed counts once, an unfinished last line not at all."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return latest(ClosedRound.from_json(line) for line in text[: text.rfind("\n") + 1].splitlines() if line)
+
+
+def latest(rounds: Iterable[ClosedRound]) -> list[ClosedRound]:
+    """Each round as it was closed last, in order."""
+    by_number = {closed.round: closed for closed in rounds}
+    return [by_number[number] for number in sorted(by_number)]
+
+
+def last_evaluated(rounds: list[ClosedRound]) -> ClosedRound | None:
+    """Find the newest round that was evaluated."""
+    return next((closed for closed in reversed(rounds) if closed.metrics), None)
+
+
+def as_json(closed: ClosedRound) -> str:
+    """One line of the record."""
+    return json.dumps(closed.model_dump(mode="json"), separators=(",", ":"))

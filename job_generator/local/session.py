@@ -1,0 +1,195 @@
+"""One run from its first process to its last: certificates, supervision, observation, Ctrl-C, the ending."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_core.errors import UnavailableError
+from fl_core.identity import Authority, Credentials, Identity
+from fl_core.plan import Plan
+from job_generator.local.child import DiedError, Outcome
+from job_generator.local.folder import RunFolder, RunState, State
+from job_generator.local.live import Display
+from job_generator.local.observer import Observation, Observer, dial
+from job_generator.local.supervisor import Commands, Graces, Reports, Staffing, Supervisor
+
+LAST_OBSERVATION_SECONDS = 3.0
+STOPPED = "Stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run needs to know: its folder and plan, the program's folder, the data, the allowed restarts."""
+
+    folder: RunFolder
+    plan: Plan
+    program: Path
+    data: str | None
+    restarts: int
+
+    @property
+    def staffing(self) -> Staffing:
+        """The workers that the plan asks for."""
+        plan = self.plan
+        return Staffing(
+            workers=plan.workers,
+            quorum=plan.selection.minimum,
+            restarts=self.restarts,
+            ready_seconds=plan.ready_seconds,
+        )
+
+
+MakeCommands = Callable[[Run, Path], Commands]
+
+
+class Session:
+    """Conducts one run and writes down how it stands."""
+
+    def __init__(
+        self,
+        run: Run,
+        display: Display,
+        make_commands: MakeCommands,
+        *,
+        graces: Graces = Graces(),  # noqa: B008 - frozen
+    ) -> None:
+        self._run = run
+        self._display = display
+        self._make_commands = make_commands
+        self._graces = graces
+        self._supervisor: Supervisor | None = None
+        self._observer: Observer | None = None
+        self._interrupted = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._state = RunState(
+            job=run.plan.job.name,
+            started=dt.datetime.now(dt.UTC),
+            program=str(run.program),
+            data=run.data,
+            restarts=run.restarts,
+        )
+
+    async def conduct(self) -> Outcome:
+        """Run the job; returns how it ended, which `run.json` says too."""
+        with self._run.folder.hold(), identities(self._run.plan) as keys, self._signals():
+            self._save()
+            outcome = Outcome(70, "fl-submit", "ended by an error of its own")
+            try:
+                outcome = await self._supervised(keys)
+            except DiedError as error:
+                outcome = error.outcome
+            finally:
+                self._end(outcome)
+            return outcome
+
+    async def _supervised(self, keys: Path) -> Outcome:
+        run = self._run
+        reports = Reports(tell=self._display.say, started=self._started)
+        commands = self._make_commands(run, keys)
+        async with Supervisor(
+            commands, run.staffing, logs=run.folder.logs, reports=reports, graces=self._graces
+        ) as supervisor:
+            self._supervisor = supervisor
+            address = await supervisor.start()
+            async with dial(address, Credentials.read(keys / "observer")) as channel:
+                self._observer = Observer(channel, run.plan.job.uid, run.plan.digest)
+                watching = asyncio.create_task(self._watch(self._observer))
+                outcome = await supervisor.ended()
+                if outcome.exit_code == 0 or outcome.culprit == "server":
+                    await asyncio.wait({watching}, timeout=LAST_OBSERVATION_SECONDS)
+                watching.cancel()
+            return outcome
+
+    async def _watch(self, observer: Observer) -> None:
+        """Show what the server says; that the server goes is the supervisor's to tell."""
+        with suppress(UnavailableError):
+            async for observation in observer.observations():
+                self._display.show(observation)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stop_now, 128 + number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def _interrupt(self) -> None:
+        """Ctrl-C: finish the round; the second time, or before there are rounds, stop now."""
+        if self._observer is None or self._interrupted:
+            self._stop_now(128 + signal.SIGINT)
+            return
+        self._interrupted = True
+        self._display.say("Finishing: this round ends and the model is written. Ctrl-C again to stop now.")
+        task = asyncio.create_task(self._finish(self._observer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, observer: Observer) -> None:
+        try:
+            await observer.finish()
+        except UnavailableError as error:
+            self._display.say(f"{error}. Ctrl-C again to stop now.")
+
+    def _stop_now(self, exit_code: int) -> None:
+        if self._supervisor is not None:
+            self._display.say("Stopping now.")
+            self._supervisor.stop_now(exit_code)
+
+    def _started(self, name: str, pid: int) -> None:
+        self._state = self._state.model_copy(update={"pids": {**self._state.pids, name: pid}})
+        self._save()
+
+    def _save(self) -> None:
+        self._run.folder.write(self._state)
+
+    def _end(self, outcome: Outcome) -> None:
+        """Show the rounds that were not heard of, and write down the ending."""
+        self._display.show(Observation(self._display.picture.standing, tuple(self._run.folder.rounds())))
+        ending = self._display.picture.ending
+        by = f"{outcome.culprit}: " if outcome.culprit else ""
+        self._state = self._state.model_copy(
+            update={
+                "state": final_state(outcome, ending.reason if ending else ""),
+                "ended": dt.datetime.now(dt.UTC),
+                "pids": {},
+                "reason": ending.reason if ending else "",
+                "message": f"{by}{outcome.sentence}"
+                if outcome.exit_code
+                else ending.message
+                if ending
+                else "",
+                "exit_code": outcome.exit_code,
+            }
+        )
+        self._save()
+
+
+def final_state(outcome: Outcome, reason: str) -> State:
+    """Tell a finished run from one that was stopped or failed."""
+    if outcome.exit_code == 0:
+        return "Stopped" if reason == STOPPED else "Complete"
+    return "Failed" if outcome.culprit else "Stopped"
+
+
+@contextmanager
+def identities(plan: Plan) -> Iterator[Path]:
+    """Fresh certificates in a private folder, one subfolder per process; nothing of them outlives the run."""
+    authority = Authority(plan.job.uid)
+    several = [Identity(plan.job.uid, role) for role in ("scheduler", "server", "observer")]
+    several += [Identity(plan.job.uid, "worker", index) for index in range(plan.workers)]
+    with tempfile.TemporaryDirectory(prefix="fljob-") as folder:
+        for identity in several:
+            authority.issue(identity).write(Path(folder) / identity.name)
+        yield Path(folder)

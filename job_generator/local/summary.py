@@ -1,0 +1,154 @@
+"""What a run came to: as one document for programs, and as a page for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fl_core.plan import Plan
+from job_generator.local.folder import RunFolder, RunState
+from job_generator.local.live import target_text
+from job_generator.local.picture import duration, figure
+from job_generator.local.record import ClosedRound, last_evaluated
+
+OPEN_MODEL = """\
+from safetensors.numpy import load_file
+model = load_file("{model}")
+print({{name: array.shape for name, array in model.items()}})"""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run that is over, or stands where it stands."""
+
+    folder: RunFolder
+    plan: Plan
+    state: RunState
+    rounds: tuple[ClosedRound, ...]
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> Result:
+        """Read a run's folder."""
+        return cls(folder, Plan.read(folder.plan), folder.state(), tuple(folder.rounds()))
+
+    @property
+    def last(self) -> ClosedRound | None:
+        """The newest committed round."""
+        return next((closed for closed in reversed(self.rounds) if closed.committed), None)
+
+    @property
+    def evaluated(self) -> ClosedRound | None:
+        """The newest evaluated round."""
+        return last_evaluated(list(self.rounds))
+
+    @property
+    def best(self) -> ClosedRound | None:
+        """The best evaluated round: by the target's metric, or else by the lowest loss."""
+        target = self.plan.target
+        name = target.metric if target else "loss"
+        sign = -1.0 if target and target.at_least is not None else 1.0
+        scored = [
+            (sign * value, closed)
+            for closed in self.rounds
+            if (value := closed.metrics.get(name)) is not None
+        ]
+        return min(scored, key=lambda pair: (pair[0], pair[1].round))[1] if scored else None
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took, from first to last process."""
+        if self.state.ended is None:
+            return sum(closed.total_seconds for closed in self.rounds)
+        return (self.state.ended - self.state.started).total_seconds()
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the target was reached; None without a target."""
+        target = self.plan.target
+        if target is None:
+            return None
+        value = self.evaluated.metrics.get(target.metric) if self.evaluated else None
+        return value is not None and target.reached(value)
+
+    def document(self) -> dict[str, Any]:
+        """Everything a program wants to know."""
+        last, best, evaluated = self.last, self.best, self.evaluated
+        model = self.folder.last_model
+        return {
+            "folder": str(self.folder.path),
+            "job": self.plan.job.name,
+            "state": self.state.state,
+            "ended": self.state.reason or None,
+            "message": self.state.message or None,
+            "rounds": self.rounds[-1].round if self.rounds else 0,
+            "metrics": dict(evaluated.metrics) if evaluated else {},
+            "best": {"round": best.round, "metrics": dict(best.metrics)} if best else None,
+            "target_reached": self.reached,
+            "model": str(model) if model.exists() else None,
+            "digest": last.model if last else None,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def closing(result: Result) -> RenderableType:
+    """Draw the page at the end of a run that made a model."""
+    if result.last is None:
+        return Text("\nNo round was committed, so there is no model.")
+    parts: list[RenderableType] = [Text(""), _headline(result), Text(""), _places(result), Text("")]
+    parts += [
+        Text("Load it:", style="bold"),
+        Text(_indented(OPEN_MODEL.format(model=result.folder.last_model))),
+    ]
+    parts += [Text(""), Text("Next:", style="bold"), _advice(result)]
+    return Group(*parts)
+
+
+def _headline(result: Result) -> Text:
+    closed = result.evaluated
+    figures = [f"{name} {figure(closed.metrics[name])}" for name in sorted(closed.metrics)] if closed else []
+    verdict = {None: "", True: f"  target {target_text(result.plan)} reached"}.get(
+        result.reached, f"  target {target_text(result.plan)} not reached"
+    )
+    mark = ("✓ ", "bold green") if result.state.state == "Complete" else ("■ ", "bold yellow")
+    return Text.assemble(
+        mark,
+        (f"{result.plan.job.name}: ", "bold"),
+        (", ".join(figures), "bold cyan"),
+        f" after {len(result.rounds)} rounds in {duration(result.seconds)}.",
+        (verdict, "green" if result.reached else "yellow"),
+    )
+
+
+def _places(result: Result) -> Table:
+    folder, best = result.folder, result.best
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("model", Text(str(folder.last_model), style="cyan"))
+    if best and folder.best_model.exists():
+        grid.add_row("best", Text.assemble((str(folder.best_model), "cyan"), f"  (round {best.round})"))
+    grid.add_row("metrics", Text(str(folder.record), style="cyan"))
+    grid.add_row("logs", Text(str(folder.logs), style="cyan"))
+    return grid
+
+
+def _advice(result: Result) -> Table:
+    path = result.folder.path
+    grid = Table.grid(padding=(0, 2))
+    rows = [(f"fl-submit logs {path} --role server", "what happened, by time, round and worker")]
+    if result.state.state == "Stopped":
+        rows.insert(0, (f"fl-submit run --resume {path}", "go on where it stopped"))
+    if result.plan.program.framework == "paddle":
+        rows.append((f"fl-submit model {path} --format paddle -o model.pdparams", "for Layer.set_state_dict"))
+    else:
+        rows.append((f"fl-submit model {path} --best -o model.npz", "for numpy.load"))
+    rows.append(("fl-submit list", "compare this run with others"))
+    for command, purpose in rows:
+        grid.add_row(Text(f"  {command}", style="cyan"), Text(purpose, style="dim"))
+    return grid
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

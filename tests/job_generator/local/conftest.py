@@ -1,0 +1,122 @@
+"""Fake processes that announce, log and exit, and a plan to run them by."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl_core.extensions import Extension
+from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall, Target
+from job_generator.local.child import Command
+from job_generator.local.supervisor import Graces, Reports, Staffing, Supervisor
+
+PRELUDE = """
+import json, os, signal, sys
+def announce(address="127.0.0.1:1"):
+    os.write(int(sys.argv[1]), (json.dumps({"address": address, "metrics": "127.0.0.1:2"}) + "\\n").encode())
+    os.close(int(sys.argv[1]))
+def say(event, level="error", **fields):
+    print(json.dumps({"level": level, "event": event, **fields}), file=sys.stderr, flush=True)
+def forever():
+    signal.pause()
+"""
+FOREVER = "announce(); forever()"
+
+
+def script(body: str, *, site: bool = False) -> Command:
+    """A process that runs this Python; without site-packages it starts faster."""
+    flags = [] if site else ["-S"]
+    return lambda announce: [sys.executable, *flags, "-c", PRELUDE + body, str(announce)]
+
+
+@dataclass
+class FakeCommands:
+    """The three roles as Python texts; `{index}`, `{scheduler}` and `{server}` are filled in."""
+
+    scheduler_body: str = FOREVER
+    server_body: str = FOREVER
+    worker_body: str = FOREVER
+    site: bool = False
+
+    def scheduler(self) -> Command:
+        return script(self.scheduler_body)
+
+    def server(self, scheduler: str) -> Command:
+        return script(self.server_body.replace("{scheduler}", scheduler), site=self.site)
+
+    def worker(self, index: int, *, scheduler: str, server: str) -> Command:
+        body = self.worker_body.replace("{scheduler}", scheduler).replace("{server}", server)
+        return script(body.replace("{index}", str(index)))
+
+
+@dataclass
+class Stage:
+    """A supervisor of fake processes in a folder, and what it was heard to say."""
+
+    folder: Path
+    said: list[str] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
+    pids: dict[str, int] = field(default_factory=dict)
+
+    def supervisor(
+        self, *, workers: int = 1, quorum: int = 1, restarts: int = 3, **bodies: str
+    ) -> Supervisor:
+        def start(name: str, pid: int) -> None:
+            self.started.append(name)
+            self.pids[name] = pid
+
+        return Supervisor(
+            FakeCommands(**bodies),
+            Staffing(workers=workers, quorum=quorum, restarts=restarts),
+            logs=self.folder,
+            graces=Graces(end=0.1, stop=0.5),
+            reports=Reports(tell=self.said.append, started=start),
+        )
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+@pytest.fixture
+def fake_commands() -> type[FakeCommands]:
+    return FakeCommands
+
+
+@pytest.fixture
+def a_plan() -> Callable[..., Plan]:
+    def build(**changes: Any) -> Plan:
+        selection = Selection(
+            policy=Extension(name="uniform"),
+            per_round=2,
+            extra=0,
+            minimum=1,
+            join_seconds=5,
+            stall_seconds=5,
+            deadline_seconds=5,
+            on_shortfall=Shortfall(action="Retry", attempts=1),
+        )
+        fields: dict[str, Any] = {
+            "job": Job(name="digits", namespace="default", uid="4f0d"),
+            "seed": 1,
+            "rounds": 4,
+            "target": Target(metric="accuracy", at_least=0.9),
+            "program": Program(entrypoint="program:task", framework="numpy"),
+            "strategy": Extension(name="fedavg"),
+            "aggregation": Extension(name="mean"),
+            "compression": (),
+            "selection": selection,
+            "evaluation_every": 1,
+            "checkpoint": Checkpoint(every_rounds=1, keep=3),
+            "workers": 2,
+            "ready_seconds": 30,
+        }
+        return Plan(**{**fields, **changes})
+
+    return build

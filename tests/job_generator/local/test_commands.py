@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import load_file, save_file
+
+from fl_core.plan import Plan
+from job_generator.cli.list import age, list_runs
+from job_generator.cli.logs import logs
+from job_generator.cli.model import model
+from job_generator.cli.status import status
+from job_generator.local.folder import RunFolder, RunState
+from job_generator.local.record import ClosedRound, as_json
+from job_generator.local.summary import Result
+
+NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+WEIGHTS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}
+
+
+@pytest.fixture
+def a_run(tmp_path: Path, a_plan: Callable[..., Plan]) -> RunFolder:
+    folder = RunFolder(tmp_path / "runs" / "digits-1")
+    folder.prepare(job="kind: FLJob\n", plan=a_plan())
+    state = RunState(
+        job="digits", state="Complete", started=NOW, program="p", restarts=1, reason="RoundsDone"
+    )
+    folder.write(state.model_copy(update={"ended": NOW + dt.timedelta(seconds=9)}))
+    scores = [0.5, 0.95, 0.92]
+    rounds = [ClosedRound(round=n, model=f"m{n}", metrics={"accuracy": s}) for n, s in enumerate(scores, 1)]
+    folder.record.write_text("".join(f"{as_json(closed)}\n" for closed in rounds))
+    folder.last_model.parent.mkdir()
+    save_file(WEIGHTS, folder.last_model, metadata={"round": "3"})
+    (folder.logs / "server.log").write_text(
+        '{"timestamp":"2026-01-02T10:00:00","event":"round closed","round":3}\n'
+    )
+    return folder
+
+
+def test_document(a_run: RunFolder) -> None:
+    """A run's document holds its last metrics, its best round, and whether the target was reached."""
+    document = Result.read(a_run).document()
+    assert document["metrics"] == {"accuracy": 0.92}
+    assert document["best"] == {"round": 2, "metrics": {"accuracy": 0.95}}
+    assert (document["target_reached"], document["digest"], document["seconds"]) == (True, "m3", 9.0)
+
+
+def test_list(a_run: RunFolder) -> None:
+    """`list` shows every run with its state, round and metric, as a page and as data."""
+    runs = str(a_run.path.parent)
+    page = CliRunner().invoke(list_runs, ["--runs", runs])
+    assert "Complete" in page.output
+    assert "3/4" in page.output
+    data = CliRunner().invoke(list_runs, ["--runs", runs, "--output", "json"])
+    assert json.loads(data.output)[0]["rounds"] == 3
+
+
+def test_empty_list(tmp_path: Path) -> None:
+    """Without runs, `list` says how to start one."""
+    assert "fl-submit run" in CliRunner().invoke(list_runs, ["--runs", str(tmp_path)]).output
+
+
+def test_status(a_run: RunFolder) -> None:
+    """`status` shows the rounds, where the model lies and how to open it; the shown Python works."""
+    page = CliRunner().invoke(status, [str(a_run.path)])
+    assert page.exit_code == 0
+    assert "target accuracy ≥ 0.9 reached" in page.output
+    code = "\n".join(line.strip() for line in page.output.splitlines() if "load_file" in line)
+    exec(code, space := {})  # noqa: S102 - what the page tells the user to run
+    np.testing.assert_array_equal(space["model"]["w"], WEIGHTS["w"])
+
+
+def test_logs(a_run: RunFolder) -> None:
+    """`logs` prints time, process, round and event."""
+    page = CliRunner().invoke(logs, [str(a_run.path), "--round", "3"])
+    assert page.output.split() == ["10:00:00", "server", "[3]", "round", "closed"]
+
+
+@pytest.mark.parametrize("name", ["m.npz", "m.safetensors"])
+def test_model(a_run: RunFolder, tmp_path: Path, name: str) -> None:
+    """`model` writes the same arrays in the format that the file's ending names."""
+    target = tmp_path / name
+    done = CliRunner().invoke(model, [str(a_run.path), "-o", str(target)])
+    assert "round 3, 1 arrays, 6 parameters" in done.output
+    read = np.load(target) if name.endswith("npz") else load_file(target)
+    np.testing.assert_array_equal(read["w"], WEIGHTS["w"])
+
+
+def test_unknown_format(a_run: RunFolder, tmp_path: Path) -> None:
+    """A file whose ending says nothing is asked about."""
+    done = CliRunner().invoke(model, [str(a_run.path), "-o", str(tmp_path / "model.bin")])
+    assert "--format" in done.output
+
+
+def test_age() -> None:
+    """Ages are written as kubectl does."""
+    spans = [dt.timedelta(seconds=n) for n in (5, 120, 7300, 90000)]
+    assert [age(span) for span in spans] == ["5s", "2m", "2h", "1d"]

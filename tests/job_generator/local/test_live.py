@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from fl_core.plan import Plan
+from job_generator.local.curve import draw
+from job_generator.local.live import LiveDisplay, PlainDisplay, View, round_line
+from job_generator.local.observer import Ending, Observation, Standing
+from job_generator.local.picture import Picture, duration, names, volume
+from job_generator.local.record import ClosedRound
+
+COHORT = ("worker-0", "worker-1")
+
+
+def a_round(number: int, **changes: object) -> ClosedRound:
+    fields = {
+        "cohort": COHORT,
+        "reporters": COHORT,
+        "metrics": {"loss": 1 / number, "accuracy": 1 - 0.5 / number},
+        "seconds": {"total": 2.0},
+        "bytes": {"down": 2_000_000, "up": 1500},
+    }
+    return ClosedRound.model_validate({"round": number, **fields, **changes})
+
+
+def drawn(picture: Picture, *, width: int = 100) -> str:
+    console = Console(file=StringIO(), width=width, force_terminal=True, no_color=True)
+    with console.capture() as capture:
+        console.print(View(picture))
+    return capture.get()
+
+
+def test_view(a_plan: Callable[..., Plan]) -> None:
+    """The live view shows the job, the pace, the last rounds, the curves and who is still missing."""
+    standing = Standing(3, 4, 1, "Training", 2, 2, COHORT, COHORT[:1])
+    text = drawn(Picture(a_plan()).observed(Observation(standing, (a_round(1), a_round(2)))))
+    for expected in ("digits", "round 2/4", "about 4.00 s left", "COHORT", "0.7500", "↓2.0 MB ↑1.5 kB"):
+        assert expected in text
+    assert "waiting for worker-1" in text
+    assert "⠀" in text
+
+
+@pytest.mark.parametrize("width", [20, 60, 79, 200])
+def test_any_width(a_plan: Callable[..., Plan], width: int) -> None:
+    """The view fits the terminal, whatever its width and whatever is known."""
+    rounds = (a_round(1), a_round(2, result="Skipped", metrics={}), a_round(3, train={"loss": 1.0}))
+    text = drawn(Picture(a_plan(), rounds), width=width)
+    assert "digits" in text
+
+
+def test_table_is_bounded(a_plan: Callable[..., Plan]) -> None:
+    """A job of many rounds shows the last ones."""
+    text = drawn(Picture(a_plan(rounds=90), tuple(a_round(number) for number in range(1, 61))))
+    assert " 60 " in text
+    assert " 52 " not in text
+
+
+def test_plain_lines(a_plan: Callable[..., Plan]) -> None:
+    """Without a terminal each round is one line, printed once, however often it is observed."""
+    file = StringIO()
+    with PlainDisplay(Picture(a_plan()), Console(file=file, width=40)) as display:
+        for rounds in ((a_round(1),), (a_round(1), a_round(2)), ()):
+            display.show(Observation(Standing(), rounds))
+        display.say("worker-1 crashed")
+    lines = file.getvalue().splitlines()
+    assert [line.split("  ")[0] for line in lines[1:3]] == ["round 1/4", "round 2/4"]
+    assert len(lines) == 4
+
+
+def test_live_display_ends(a_plan: Callable[..., Plan]) -> None:
+    """The live display leaves its last picture on the screen, without the spinner."""
+    console = Console(file=StringIO(), width=80, force_terminal=True, no_color=True)
+    with LiveDisplay(Picture(a_plan()), console) as display:
+        display.show(Observation(Standing(), (a_round(4),), Ending(True, "RoundsDone", "", "ab")))
+    assert "round 4/4" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_skipped_round() -> None:
+    """A round that was skipped says who was lost and why."""
+    closed = a_round(1, result="Skipped", reporters=(), dropouts={"worker-1": "stalled"})
+    assert round_line(closed, rounds=4) == "round 1/4  skipped  0/2 workers  worker-1: stalled"
+
+
+@pytest.mark.parametrize(
+    ("phase", "expected"),
+    [
+        ("Waiting", "waiting for workers: 1 of 2 are here"),
+        ("Initialising", "taking the initial weights from a worker"),
+        ("Selecting", "round 3, attempt 2: selecting"),
+    ],
+)
+def test_activity(a_plan: Callable[..., Plan], phase: str, expected: str) -> None:
+    """Every phase is told in words."""
+    standing = Standing(round=3, rounds=4, attempt=2, phase=phase, live=1, expected=2)
+    assert Picture(a_plan(), standing=standing).activity == expected
+
+
+def test_curve_falls() -> None:
+    """A falling line starts at the upper left and ends lower, and ends where the last round does."""
+    lines = draw([(1, 4.0), (2, 2.0), (3, 1.0), (4, 0.5)], width=30, height=5, last=4)
+    assert all(len(line) <= 30 for line in lines)
+    assert lines[0][10] != chr(0x2800)
+    assert lines[4][-1] != chr(0x2800)
+
+
+def test_constant_curve() -> None:
+    """A value that never changes is drawn in the middle, not divided by zero."""
+    assert len(draw([(1, 0.0), (2, 0.0)], width=30, height=5, last=2)) == 7
+
+
+def test_figures() -> None:
+    """Sizes, times and long lists of names read as people write them."""
+    assert [volume(size) for size in (7, 1500, 25_000_000)] == ["7 B", "1.5 kB", "25.0 MB"]
+    assert [duration(seconds) for seconds in (0.5, 12.34, 247, 3723)] == [
+        "0.50 s",
+        "12.3 s",
+        "4:07",
+        "1:02:03",
+    ]
+    assert names(tuple(f"worker-{number}" for number in range(9))) == "worker-0 1 2 3 4 5 and 3 more"

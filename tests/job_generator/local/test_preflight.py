@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fl_core.errors import MismatchError, ProgramError
+from fl_core.plan import Plan, Program
+from job_generator.local import preflight
+from job_generator.local.preflight import check_data, check_framework, check_program, program_digest
+
+
+def test_missing_data(tmp_path: Path) -> None:
+    """The first missing path is named, and the others are counted."""
+    (tmp_path / "0").mkdir()
+    with pytest.raises(ProgramError, match=r"/1 does not exist, nor do 1 more of the 3"):
+        check_data(f"{tmp_path}/{{index}}", 3)
+
+
+def test_present_data(tmp_path: Path) -> None:
+    """One path for all workers will do, and so will none."""
+    check_data(str(tmp_path), 3)
+    check_data(None, 3)
+
+
+def test_missing_framework(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A framework that is not there is named with the command that installs it."""
+    monkeypatch.setitem(preflight.PACKAGES, "paddle", "no_such_module")
+    with pytest.raises(ProgramError, match=r"pip install 'fljob\[paddle\]'"):
+        check_framework("paddle")
+    check_framework("numpy")
+
+
+def test_changed_program(tmp_path: Path, a_plan: Callable[..., Plan]) -> None:
+    """A program other than the plan's is refused, and the plan's own is not."""
+    (tmp_path / "program.py").write_text("task = 1")
+    digest = program_digest(tmp_path, "program")
+    plan = a_plan(program=Program(entrypoint="program:task", framework="numpy", sha256=digest))
+    check_program(plan, tmp_path)
+    (tmp_path / "program.py").write_text("task = 2")
+    with pytest.raises(MismatchError, match="has changed"):
+        check_program(plan, tmp_path)
+
+
+def test_installed_program(tmp_path: Path) -> None:
+    """An installed module has no digest; one that is nowhere is an error."""
+    assert program_digest(tmp_path, "json") is None
+    with pytest.raises(ProgramError):
+        program_digest(tmp_path, "no_such_module")

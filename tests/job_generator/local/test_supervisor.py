@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl_core.errors import ProgramError, ShortfallError
+from job_generator.local.child import DiedError, Outcome
+from job_generator.local.supervisor import LONGEST_DELAY, process_environment, restart_delay
+
+WHEN_FED = "announce(); open({fifo!r}).read()"
+
+
+def outcome_of(stage: Any, **arguments: Any) -> Outcome:
+    async def run() -> Outcome:
+        try:
+            async with stage.supervisor(**arguments) as supervisor:
+                await supervisor.start()
+                return await supervisor.ended()
+        except DiedError as error:
+            return error.outcome
+
+    return asyncio.run(run())
+
+
+def a_fifo(folder: Path) -> str:
+    os.mkfifo(folder / "fifo")
+    return str(folder / "fifo")
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_order(stage: Any, tmp_path: Path) -> None:
+    """The scheduler starts first, then the server, then the workers, each with the addresses it needs."""
+    fifo = a_fifo(tmp_path)
+    worker = f"announce(); open({fifo!r}, 'w').write('{{server}}{{scheduler}}')"
+    server = f"announce('s:2'); sys.exit(open({fifo!r}).read() != 's:2s:1' or '{{scheduler}}' != 's:1')"
+    outcome = outcome_of(
+        stage,
+        scheduler_body="announce('s:1'); forever()",
+        server_body=server,
+        worker_body=worker,
+    )
+    assert outcome.exit_code == 0
+    assert stage.started == ["scheduler", "server", "worker-0"]
+
+
+def test_crashed_worker(stage: Any, tmp_path: Path) -> None:
+    """A worker that crashes is started again, and the job ends well."""
+    fifo, mark = a_fifo(tmp_path), str(tmp_path / "mark")
+    worker = f"""
+announce()
+if not os.path.exists({mark!r}):
+    open({mark!r}, "w").close()
+    os.kill(os.getpid(), signal.SIGKILL)
+open({fifo!r}, "w").write("done")
+"""
+    outcome = outcome_of(stage, server_body=WHEN_FED.format(fifo=fifo), worker_body=worker)
+    assert outcome.exit_code == 0
+    assert stage.started.count("worker-0") == 2
+    assert "worker-0 crashed" in stage.said[0]
+
+
+def test_permanent_worker(stage: Any) -> None:
+    """A worker that can never work stays away; when the quorum is lost, its sentence is the reason."""
+    code = ProgramError.exit_code
+    body = f"announce(); say('the program has no task', exception='Traceback ...'); sys.exit({code})"
+    outcome = outcome_of(stage, worker_body=body)
+    assert outcome == Outcome(code, "worker-0", "the program has no task", "Traceback ...")
+    assert stage.started.count("worker-0") == 1
+
+
+def test_lost_worker_above_quorum(stage: Any, tmp_path: Path) -> None:
+    """While the quorum stands, a lost worker is told of and the job goes on."""
+    fifo = a_fifo(tmp_path)
+    worker = f"""
+announce()
+if {{index}} == 0:
+    say("its data is empty"); sys.exit({ProgramError.exit_code})
+open({fifo!r}, "w").write("done")
+"""
+    outcome = outcome_of(
+        stage,
+        workers=2,
+        server_body=WHEN_FED.format(fifo=fifo),
+        worker_body=worker,
+    )
+    assert outcome.exit_code == 0
+
+
+def test_restarts_end(stage: Any) -> None:
+    """A worker that crashes more often than it may is lost."""
+    outcome = outcome_of(stage, restarts=1, worker_body="announce(); sys.exit(3)")
+    assert (outcome.exit_code, outcome.culprit) == (3, "worker-0")
+    assert stage.started.count("worker-0") == 2
+
+
+@pytest.mark.parametrize("role", ["server", "scheduler"])
+def test_server_or_scheduler_dies(stage: Any, role: str) -> None:
+    """The death of the server or the scheduler ends the run with its last words and its exit code."""
+    body = "announce(); say('the disk is full'); say('bye', level='info'); sys.exit(74)"
+    outcome = outcome_of(stage, **{f"{role}_body": body})
+    assert (outcome.exit_code, outcome.culprit, outcome.sentence) == (74, role, "the disk is full")
+
+
+def test_shortfall_names_the_worker(stage: Any) -> None:
+    """A server that fails for want of workers gives way to the sentence of the worker that was lost."""
+    code = ShortfallError.exit_code
+    outcome = outcome_of(
+        stage,
+        workers=2,
+        quorum=1,
+        server_body=f"announce(); signal.sigtimedwait([10], 1.5); say('too few'); sys.exit({code})",
+        worker_body="announce()\nif {index} == 0:\n    say('no data'); sys.exit(66)\nforever()",
+    )
+    assert (outcome.culprit, outcome.sentence) == ("worker-0", "no data")
+
+
+def test_no_announcement(stage: Any) -> None:
+    """A process that ends without announcing itself is an error with its last words, JSON or not."""
+    outcome = outcome_of(stage, server_body="raise SystemExit('the port is taken')")
+    assert (outcome.culprit, outcome.sentence) == ("server", "the port is taken")
+
+
+def test_mute_process(stage: Any) -> None:
+    """A process that closes its descriptor without a line is stopped and named."""
+    outcome = outcome_of(stage, scheduler_body="os.close(int(sys.argv[1])); forever()")
+    assert (outcome.culprit, outcome.sentence) == ("scheduler", "it never said where it listens")
+    assert gone(stage.pids["scheduler"])
+
+
+def test_leaving_ends_all(stage: Any) -> None:
+    """Leaving the context, for whatever reason, leaves no process behind, even one that ignores SIGTERM."""
+    stubborn = "signal.signal(signal.SIGTERM, signal.SIG_IGN); announce(); forever()"
+
+    async def run() -> None:
+        async with stage.supervisor(scheduler_body=stubborn) as supervisor:
+            await supervisor.start()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        asyncio.run(run())
+    assert all(gone(pid) for pid in stage.pids.values())
+
+
+def test_stop_now(stage: Any) -> None:
+    """Asked to stop, the run ends at once with the exit code that it was given."""
+
+    async def run() -> Outcome:
+        async with stage.supervisor() as supervisor:
+            await supervisor.start()
+            supervisor.stop_now(130)
+            return await supervisor.ended()
+
+    assert asyncio.run(run()).exit_code == 130
+    assert all(gone(pid) for pid in stage.pids.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_killed_supervisor(tmp_path: Path) -> None:
+    """When the supervisor is killed with SIGKILL, its children die with it."""
+    parent = textwrap.dedent(f"""
+        import asyncio, os, pathlib, sys
+        from job_generator.local.child import Child
+        body = "import os, signal, sys; os.write(int(sys.argv[1]), b'{{}}\\\\n'); signal.pause()"
+        async def main():
+            child = await Child.spawn("c", lambda fd: [sys.executable, "-S", "-c", body, str(fd)],
+                log=pathlib.Path({str(tmp_path / "c.log")!r}), environment=os.environ)
+            await child.announced()
+            print(child.pid, flush=True)
+            os.kill(os.getpid(), 9)
+        asyncio.run(main())
+    """)
+    done = subprocess.run([sys.executable, "-c", parent], stdout=subprocess.PIPE, check=False)
+    pid = int(done.stdout)
+    assert done.returncode == -signal.SIGKILL
+    descriptor = None if gone(pid) else os.pidfd_open(pid)
+    if descriptor is not None:
+        signal.sigtimedwait([signal.SIGCHLD], 0.5)
+        os.close(descriptor)
+    assert gone(pid)
+
+
+def test_restart_delay() -> None:
+    """Restarts come ever later, up to a bound."""
+    delays = [restart_delay(number) for number in range(20)]
+    assert delays == sorted(delays)
+    assert (delays[0], delays[-1]) == (0.5, LONGEST_DELAY)
+
+
+def test_environment() -> None:
+    """The cores are shared out among the processes, unless the user said otherwise."""
+    assert process_environment({}, processes=1000)["OMP_NUM_THREADS"] == "1"
+    assert process_environment({"OMP_NUM_THREADS": "7"}, processes=1000)["OMP_NUM_THREADS"] == "7"
