@@ -1,0 +1,91 @@
+# FLJob. `make` alone explains itself; every target sets up what it needs in .venv.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+# A checkout may belong to another user, as in containers.
+GIT := git -c safe.directory='$(CURDIR)'
+PYTEST := $(BIN)/python -m pytest
+PROTO := fl_core/wire/fl.proto
+GENERATED := fl_core/wire/fl_pb2.py fl_core/wire/fl_pb2.pyi fl_core/wire/fl_pb2_grpc.py \
+	docs/reference/fljob.md docs/reference/fljob.schema.json manifests/crd.yaml
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test quick lint typecheck verify generate docs bench clean
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.demo ## Train the digits example: real data, 10 workers, Paddle
+	@$(BIN)/fl-submit run examples/digits/job.yaml
+
+test: lint typecheck verify ## Everything: lint, types, import contracts, generated files, all tests
+	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples"
+	$(PYTEST) -m "rounds or examples"
+
+quick: $(VENV)/.dev ## The tests that take seconds
+	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples"
+
+lint: $(VENV)/.dev ## Style, format and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+typecheck: $(VENV)/.dev ## mypy --strict
+	$(BIN)/mypy
+
+generate: $(VENV)/.dev ## Write what is generated: gRPC modules, CRD, schema, API reference
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
+	$(BIN)/python -m job_generator.generate
+
+verify: generate ## Generate again and fail if git does not hold the same
+	@changed="$$($(GIT) diff --name-only -- $(GENERATED); $(GIT) ls-files --others -- $(GENERATED))"; \
+	if [ -n "$$changed" ]; then \
+		$(GIT) --no-pager diff -- $(GENERATED); \
+		printf 'These generated files are not what git holds; add the output of `make generate`:\n%s\n' "$$changed" >&2; \
+		exit 1; \
+	fi
+
+docs: $(VENV)/.dev ## Build the documentation site into site/
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.dev ## Print the benchmark's ratios, measured now on this machine
+	$(BIN)/python -m bench
+
+clean: ## Remove what was built, the environment included; runs stay
+	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The environment: found, made and filled once, and again when the requirements change.
+
+NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+$(VENV)/.made:
+	@if $(BIN)/python -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then touch $@; exit 0; fi; \
+	for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+		if $$python -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then \
+			echo "Making $(VENV) with $$($$python --version)"; \
+			$$python -m venv --clear $(VENV); \
+			touch $@; \
+			exit 0; \
+		fi; \
+	done; \
+	echo 'FLJob needs Python 3.11, 3.12 or 3.13 with its venv module (Debian: apt install python3-venv).' >&2; \
+	echo 'None was found on PATH; name one with: make PYTHON=python3.12 ...' >&2; \
+	exit 1
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
+	@echo 'Installing what the demo needs (Paddle is about 200 MB)'
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[paddle,sklearn]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	@echo 'Installing what tests and tools need'
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,paddle,sklearn]'
+	@touch $@ $(VENV)/.demo
