@@ -54,7 +54,7 @@ verify: generate ## Generate again and fail if git does not hold the same
 	fi
 
 docs: $(VENV)/.dev ## Build the documentation site into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.dev ## Print the benchmark's ratios, measured now on this machine
 	$(BIN)/python -m bench

@@ -6,7 +6,7 @@ read from the certificate that mutual TLS has verified, never from a message.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -22,9 +22,11 @@ from fl_core.errors import MismatchError
 
 TRUST_DOMAIN = "fljob.dev"
 ROLES = ("server", "scheduler", "worker", "observer")
-LIFETIME = datetime.timedelta(days=30)
-CLOCK_SKEW = datetime.timedelta(minutes=5)
-_URI = re.compile(rf"spiffe://{re.escape(TRUST_DOMAIN)}/job/([0-9A-Za-z-]+)/({'|'.join(ROLES)})(?:/([0-9]+))?")
+LIFETIME = dt.timedelta(days=30)
+CLOCK_SKEW = dt.timedelta(minutes=5)
+_URI = re.compile(
+    rf"spiffe://{re.escape(TRUST_DOMAIN)}/job/([0-9A-Za-z-]+)/({'|'.join(ROLES)})(?:/([0-9]+))?"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -127,11 +129,13 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
 
-    def issue(self, identity: Identity, *, addresses: tuple[str, ...] = ("localhost", "127.0.0.1")) -> Credentials:
+    def issue(
+        self, identity: Identity, *, addresses: tuple[str, ...] = ("localhost", "127.0.0.1")
+    ) -> Credentials:
         """A fresh key and a certificate for it, good at these host names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        names = [x509.UniformResourceIdentifier(identity.uri), *map(_address, addresses)]
+        names = [x509.UniformResourceIdentifier(identity.uri), *map(_address, (identity.role, *addresses))]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, identity.name)])
         certificate = (
             self._builder(subject, key.public_key())
@@ -149,7 +153,7 @@ class Authority:
         )
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)

@@ -181,7 +181,9 @@ class Measurement:
 
     def __add__(self, other: Measurement) -> Measurement:
         if self.metric != other.metric:
-            raise MismatchError(f"{other.metric} cannot be added to {self.metric}; all workers need one program")
+            raise MismatchError(
+                f"{other.metric} cannot be added to {self.metric}; all workers need one program"
+            )
         return Measurement(self.metric, self.vector + other.vector)
 
     @property
@@ -201,9 +203,13 @@ class Measurement:
             metric: Metric = KINDS[row["kind"]](**row["options"])
             vector = np.asarray(row["vector"], np.float64)
         except (KeyError, TypeError, ValueError) as error:
-            raise MismatchError(f"a measurement is kind, options and vector, one of {sorted(KINDS)}: {error}") from error
+            raise MismatchError(
+                f"a measurement is kind, options and vector, one of {sorted(KINDS)}: {error}"
+            ) from error
         if vector.shape != (metric.length,) or not np.isfinite(vector).all():
-            raise MismatchError(f"{metric} needs a vector of {metric.length} finite numbers, not {vector.shape}")
+            raise MismatchError(
+                f"{metric} needs a vector of {metric.length} finite numbers, not {vector.shape}"
+            )
         return cls(metric, vector)
 
 
@@ -211,7 +217,7 @@ Measurements = Mapping[str, Measurement]
 
 
 def total(parts: Mapping[str, Measurements]) -> dict[str, Measurement]:
-    """Add up what each worker measured, in the order of their names so that the sum is the same to the bit."""
+    """Add up what each worker measured, in the order of their names: the same sum to the bit."""
     result: dict[str, Measurement] = {}
     for worker in sorted(parts):
         for name, measurement in parts[worker].items():

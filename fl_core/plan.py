@@ -145,7 +145,9 @@ class Plan(Part):
 
 def canonical(value: Any) -> str:  # noqa: ANN401 - any JSON value
     """JSON with sorted keys and `1.0` written as `1`, because the Kubernetes API server does so too."""
-    return json.dumps(_whole(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        _whole(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value

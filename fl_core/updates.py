@@ -114,7 +114,7 @@ class ExactSum:
 
 
 def stretch(run: Run, offset: int, data: memoryview) -> tuple[int, Array]:
-    """What a chunk of the flat buffer holds of a run: the first element's place in the run, and the elements."""
+    """What a chunk of the flat buffer holds of a run: where in the run it starts, and the elements."""
     dtype = little_endian(run.dtype)
     start, end = max(run.offset, offset), min(run.end, offset + len(data))
     if end <= start:

@@ -1,0 +1,277 @@
+"""The server's rounds as a pure state machine: events and `now` go in, actions come out.
+
+    Selecting -> Training -> Committing -> Evaluating -> the next round, or Finished
+                    |  too few: another attempt, the next round, or Failed, by `onShortfall`
+
+Whoever drives it (the server process, a simulation, a list in a test) carries the actions out and
+reports what happens. `now` is in seconds of any clock that does not go back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fl_core.plan import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Convene:
+    """Ask the scheduler for a cohort for this attempt of this round."""
+
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Give this attempt up: what came for it is thrown away."""
+
+    round: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Combine these workers' updates, step the model, save."""
+
+    round: int
+    attempt: int
+    reporters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Ask these workers to measure the new model."""
+
+    round: int
+    workers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """The round is over; `measured` handed in measurements. Answer with `Rounds.concluded`."""
+
+    round: int
+    measured: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """The round is over without a new model. Answer with `Rounds.concluded`."""
+
+    round: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """All rounds are done, or the job was told to end."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The job has failed, and this sentence says why."""
+
+    sentence: str
+
+
+Action = Convene | Abandon | Commit | Evaluate | Conclude | Skip | Finish | Fail
+Actions = tuple[Action, ...]
+
+
+class Phase(StrEnum):
+    """What the machine waits for."""
+
+    WAITING = "Waiting"
+    SELECTING = "Selecting"
+    TRAINING = "Training"
+    COMMITTING = "Committing"
+    EVALUATING = "Evaluating"
+    CONCLUDING = "Concluding"
+    FINISHED = "Finished"
+
+
+@dataclass(slots=True)
+class Gathering:
+    """Answers of a cohort: who has reported, who is lost, and when waiting ends."""
+
+    cohort: frozenset[str]
+    enough: int
+    minimum: int
+    stall: float
+    deadline: float
+    moved: dict[str, float]
+    reported: list[str] = field(default_factory=list)
+    dropped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Those of whom something is still expected."""
+        return self.cohort.difference(self.reported, self.dropped)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the quorum cannot be reached any more."""
+        return len(self.reported) + len(self.missing) < self.minimum
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is waited for."""
+        return len(self.reported) >= self.enough or not self.missing or self.hopeless
+
+    def accepts(self, worker: str) -> bool:
+        """Whether an answer of this worker is wanted."""
+        return not self.over and worker in self.missing
+
+    def pass_time(self, now: float) -> None:
+        """Give up those who have not moved for too long, and at the deadline everybody who is missing."""
+        for worker in sorted(self.missing):
+            if now >= self.deadline:
+                self.dropped[worker] = "deadline"
+            elif now >= self.moved[worker] + self.stall:
+                self.dropped[worker] = "stalled"
+
+    def wake(self) -> float:
+        """When `pass_time` next changes something."""
+        return min([self.deadline, *(self.moved[worker] + self.stall for worker in self.missing)])
+
+
+class Rounds:
+    """The whole sequence of rounds of one job; `done` rounds lie behind it already."""
+
+    def __init__(self, selection: Selection, *, rounds: int, evaluation_every: int, done: int = 0) -> None:
+        self.selection = selection
+        self.rounds = rounds
+        self.round = done
+        self.attempt = 0
+        self.phase = Phase.WAITING
+        self.gathering: Gathering | None = None
+        self._every = evaluation_every
+        self._ending = ""
+        self._reporters: tuple[str, ...] = ()
+
+    def begin(self) -> Actions:
+        """Open the first round."""
+        return self._next_round()
+
+    def convened(self, cohort: Collection[str], *, silent: Collection[str] = (), now: float) -> Actions:
+        """The scheduler has chosen; `silent` workers cannot show that they move and never stall."""
+        self.phase = Phase.TRAINING
+        self._gather(cohort, silent, now=now, enough=self.selection.per_round)
+        return self._judge()
+
+    def reported(self, worker: str, *, now: float) -> Actions:
+        """A worker's whole answer has come and was found good."""
+        gathering = self.gathering
+        if gathering is None or not gathering.accepts(worker):
+            return ()
+        gathering.moved[worker] = now
+        gathering.reported.append(worker)
+        return self._judge()
+
+    def lost(self, worker: str, *, reason: str) -> Actions:
+        """Nothing more will come from this worker."""
+        gathering = self.gathering
+        if gathering is None or worker not in gathering.missing:
+            return ()
+        gathering.dropped[worker] = reason
+        return self._judge()
+
+    def moved(self, worker: str, *, now: float) -> None:
+        """A worker trains, or its transfer goes on."""
+        if self.gathering is not None and worker in self.gathering.missing:
+            self.gathering.moved[worker] = max(now, self.gathering.moved[worker])
+
+    def tick(self, *, now: float) -> Actions:
+        """Time has passed."""
+        if self.gathering is None:
+            return ()
+        self.gathering.pass_time(now)
+        return self._judge()
+
+    def wake(self) -> float | None:
+        """When `tick` is next worth calling."""
+        return None if self.gathering is None else self.gathering.wake()
+
+    def committed(self, *, now: float) -> Actions:
+        """The new model is safe: it is measured now, if its turn has come."""
+        if self.round % self._every and self.round < self.rounds and not self._ending:
+            return self._conclude(())
+        reporters = tuple(sorted(self._reporters))
+        self.phase = Phase.EVALUATING
+        self._gather(reporters, (), now=now, enough=len(reporters))
+        return (Evaluate(self.round, reporters),)
+
+    def concluded(self, *, ending: str = "") -> Actions:
+        """The round's record is written; `ending` names a reason to end the job here."""
+        ending = ending or self._ending
+        if ending or self.round >= self.rounds:
+            self.phase = Phase.FINISHED
+            return (Finish(ending or "RoundsDone"),)
+        return self._next_round()
+
+    def finish(self, reason: str) -> None:
+        """End the job once the open round is over."""
+        self._ending = reason
+
+    def _next_round(self) -> Actions:
+        if self.round >= self.rounds:
+            self.phase = Phase.FINISHED
+            return (Finish("RoundsDone"),)
+        self.round, self.attempt = self.round + 1, 0
+        return self._next_attempt()
+
+    def _next_attempt(self) -> Actions:
+        self.attempt += 1
+        self.phase = Phase.SELECTING
+        return (Convene(self.round, self.attempt),)
+
+    def _gather(self, cohort: Collection[str], silent: Collection[str], *, now: float, enough: int) -> None:
+        deadline = now + self.selection.deadline_seconds
+        quiet = set(silent)
+        self.gathering = Gathering(
+            cohort=frozenset(cohort),
+            enough=enough,
+            minimum=self.selection.minimum if self.phase == Phase.TRAINING else 0,
+            stall=self.selection.stall_seconds,
+            deadline=deadline,
+            moved={worker: deadline if worker in quiet else now for worker in cohort},
+        )
+
+    def _judge(self) -> Actions:
+        gathering = self.gathering
+        if gathering is None or not gathering.over:
+            return ()
+        self.gathering = None
+        if self.phase == Phase.EVALUATING:
+            return self._conclude(tuple(sorted(gathering.reported)))
+        if len(gathering.reported) < gathering.minimum:
+            return self._shortfall(gathering)
+        self.phase = Phase.COMMITTING
+        self._reporters = tuple(sorted(gathering.reported))
+        return (Commit(self.round, self.attempt, self._reporters),)
+
+    def _conclude(self, measured: tuple[str, ...]) -> Actions:
+        self.phase = Phase.CONCLUDING
+        return (Conclude(self.round, measured),)
+
+    def _shortfall(self, gathering: Gathering) -> Actions:
+        why = "; ".join(f"{worker}: {reason}" for worker, reason in sorted(gathering.dropped.items()))
+        sentence = (
+            f"round {self.round}, attempt {self.attempt}: {len(gathering.reported)} updates of "
+            f"{len(gathering.cohort)} asked, fewer than selection.minimum ({gathering.minimum}) ({why})"
+        )
+        rule = self.selection.on_shortfall
+        abandon = Abandon(self.round, self.attempt, sentence)
+        if rule.action == "Skip":
+            self.phase = Phase.CONCLUDING
+            return (abandon, Skip(self.round, sentence))
+        if rule.action == "Retry" and self.attempt < rule.attempts:
+            return (abandon, *self._next_attempt())
+        self.phase = Phase.FINISHED
+        return (abandon, Fail(sentence))

@@ -1,0 +1,52 @@
+"""Mutual TLS in both directions: opening a channel, opening a port, and knowing who called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from fl_core.errors import MismatchError
+from fl_core.identity import Credentials, Identity
+
+MESSAGE_LIMIT = 4 << 20
+"""No message may be larger, whatever the model's size: arrays travel in chunks."""
+
+OPTIONS = (
+    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+def open_channel(address: str, folder: Path, *, peer: str) -> grpc.aio.Channel:
+    """A channel to the process of this job whose role is `peer`; another one fails the handshake.
+
+    A certificate is good for its role's name (`server`, `scheduler`), whatever address it is dialled at.
+    """
+    own = Credentials.read(folder)
+    credentials = grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
+    options = (*OPTIONS, ("grpc.ssl_target_name_override", peer))
+    return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+async def open_port(server: grpc.aio.Server, address: str, folder: Path) -> str:
+    """Listen at `host:port` (port 0: any free one) for peers with a certificate; returns the address."""
+    own = Credentials.read(folder)
+    credentials = grpc.ssl_server_credentials(
+        [(own.key, own.certificate)], root_certificates=own.authority, require_client_auth=True
+    )
+    host = address.rpartition(":")[0]
+    return f"{host}:{server.add_secure_port(address, credentials)}"
+
+
+def caller(context: grpc.aio.ServicerContext[Any, Any]) -> Identity:
+    """Who calls, from the verified certificate."""
+    names = context.auth_context().get("x509_subject_alternative_name", [])
+    for name in names:
+        if name.startswith(b"spiffe://"):
+            return Identity.from_uri(name.decode())
+    raise MismatchError("the caller's certificate names no process of an FLJob")
