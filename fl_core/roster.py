@@ -1,0 +1,264 @@
+"""The scheduler's roster as a pure state machine: who attends, whose lease holds, who takes part.
+
+Workers enrol, beat, and go; the server calls for a cohort. Events and `now` (seconds of any clock that
+does not go back) go in, actions come out. The roster holds nothing that heartbeats could not rebuild.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from fl_core.plan import Selection
+from fl_core.selection import Policy
+
+LEASE_SECONDS = 15.0
+"""A worker that has not beaten for so long is lost."""
+
+BEAT_SECONDS = 3.0
+"""How often a worker beats."""
+
+RETURN_SECONDS = 3.0
+"""How long a worker may stay away whose connection broke before it is lost."""
+
+Purpose = Literal["initialise", "train", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The server's call for workers; `workers` are named for an evaluation, else the policy chooses."""
+
+    purpose: Purpose
+    round: int
+    attempt: int
+    model: str = ""
+    manifest: str = ""
+    workers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Tell a worker what this call wants of it."""
+
+    worker: str
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Tell a worker that nothing more is wanted of it for this call."""
+
+    worker: str
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Tell a worker that it cannot take part in this job, and why."""
+
+    worker: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Answer the call: the cohort, those whose initial weights differ, those that cannot show movement."""
+
+    workers: tuple[str, ...]
+    dissenters: tuple[str, ...]
+    silent: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Tell the server that a worker of the cohort is gone."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Tell the server that a worker of the cohort moves."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Tell the server that the call waits for more workers."""
+
+    live: int
+    wanted: int
+
+
+Action = Order | Release | Refuse | Chosen | Lost | Moved | Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What a worker says of itself when it comes."""
+
+    weights: str
+    manifest: str
+    moves: bool
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker that attends."""
+
+    enrolment: Enrolment
+    lease: float
+    steps: int = 0
+
+
+class Roster:
+    """Members by name, and at most one open call."""
+
+    def __init__(self, selection: Selection, policy: Policy, *, seed: int, expected: int) -> None:
+        self.members: dict[str, Member] = {}
+        self._selection = selection
+        self._policy = policy
+        self._seed = seed
+        self._expected = expected
+        self._call: Call | None = None
+        self._cohort: frozenset[str] = frozenset()
+        self._answered = False
+        self._manifest = ""
+        self._quorum_since: float | None = None
+        self._settled = False
+
+    def enrol(self, worker: str, enrolment: Enrolment, *, now: float) -> tuple[Action, ...]:
+        """A worker comes, or comes back; one that is wanted is told so again."""
+        if self._manifest and enrolment.manifest != self._manifest:
+            return (self._refusal(worker),)
+        self.members[worker] = Member(enrolment, now + LEASE_SECONDS)
+        if self._call is not None and worker in self._cohort:
+            return (Order(worker, self._call),)
+        return self._answer(now)
+
+    def beat(self, worker: str, *, steps: int, now: float) -> tuple[Action, ...]:
+        """A worker lives; `steps` grows while it trains or sends."""
+        member = self.members.get(worker)
+        if member is None:
+            return ()
+        member.lease = now + LEASE_SECONDS
+        moves, member.steps = steps != member.steps, steps
+        return (Moved(worker),) if moves and worker in self._cohort else ()
+
+    def leave(self, worker: str, *, now: float) -> None:
+        """A worker's connection broke; it has a moment to come back."""
+        if member := self.members.get(worker):
+            member.lease = min(member.lease, now + RETURN_SECONDS)
+
+    def call(self, call: Call, *, now: float) -> tuple[Action, ...]:
+        """The server calls; an earlier call ends with that."""
+        released = self.close()
+        self._call, self._answered = call, False
+        refused = self._learn(call.manifest)
+        return (*released, *refused, *self._answer(now, announce=True))
+
+    def close(self) -> tuple[Action, ...]:
+        """The server needs the cohort no longer."""
+        call, cohort = self._call, self._cohort
+        self._call, self._cohort = None, frozenset()
+        return tuple(Release(worker, call) for worker in sorted(cohort & self.members.keys()) if call)
+
+    def tick(self, *, now: float) -> tuple[Action, ...]:
+        """Time has passed: leases end, a call that has waited long enough is answered."""
+        gone = sorted(name for name, member in self.members.items() if member.lease <= now)
+        for name in gone:
+            del self.members[name]
+        lost = tuple(Lost(name, "no heartbeat") for name in gone if name in self._cohort)
+        self._cohort = self._cohort.difference(gone)
+        return (*lost, *self._answer(now))
+
+    def wake(self) -> float | None:
+        """When `tick` is next worth calling."""
+        times = [member.lease for member in self.members.values()]
+        if (
+            self._call is not None
+            and not self._cohort
+            and not self._settled
+            and self._quorum_since is not None
+        ):
+            times.append(self._quorum_since + self._selection.join_seconds)
+        return min(times, default=None)
+
+    def _answer(self, now: float, *, announce: bool = False) -> tuple[Action, ...]:
+        call = self._call
+        if call is None or self._answered:
+            return ()
+        if call.purpose == "evaluate":
+            return self._choose(call, [name for name in call.workers if name in self.members])
+        if self._ready(now):
+            self._settled = True
+            return self._choose(call, self._pick(call))
+        wanted = self._selection.minimum if self._settled else self._expected
+        return (Waiting(len(self.members), wanted),) if announce or not self._settled else ()
+
+    def _ready(self, now: float) -> bool:
+        live = len(self.members)
+        if live < self._selection.minimum:
+            self._quorum_since = None
+            return False
+        if self._quorum_since is None:
+            self._quorum_since = now
+        patient = now < self._quorum_since + self._selection.join_seconds
+        return self._settled or live >= self._expected or not patient
+
+    def _pick(self, call: Call) -> list[str]:
+        candidates = sorted(self.members, key=_natural)
+        if call.purpose == "initialise":
+            majority = self._majority()
+            return [next(name for name in candidates if self.members[name].enrolment.weights == majority)]
+        count = min(self._selection.asked, len(candidates))
+        seed = hashlib.sha256(f"{self._seed}/selection/{call.round}/{call.attempt}".encode()).digest()
+        return self._policy.choose(candidates, count, random.Random(seed))  # noqa: S311 - replayable on purpose
+
+    def _choose(self, call: Call, workers: Collection[str]) -> tuple[Action, ...]:
+        self._cohort, self._answered = frozenset(workers), True
+        cohort = tuple(sorted(self._cohort, key=_natural))
+        dissenters: tuple[str, ...] = ()
+        refused: tuple[Action, ...] = ()
+        if call.purpose == "initialise":
+            majority = self._majority()
+            others = (name for name, member in self.members.items() if member.enrolment.weights != majority)
+            dissenters = tuple(sorted(others, key=_natural))
+            refused = self._learn(self.members[cohort[0]].enrolment.manifest)
+        silent = tuple(name for name in cohort if not self.members[name].enrolment.moves)
+        orders = (Order(name, call) for name in cohort)
+        return (Chosen(cohort, dissenters, silent), *orders, *refused)
+
+    def _majority(self) -> str:
+        """The initial weights that most workers have; on a tie those of the first worker."""
+        digests = [self.members[name].enrolment.weights for name in sorted(self.members, key=_natural)]
+        return Counter(digests).most_common(1)[0][0]
+
+    def _learn(self, manifest: str) -> tuple[Action, ...]:
+        self._manifest = manifest or self._manifest
+        wrong = [
+            name
+            for name, member in self.members.items()
+            if self._manifest and member.enrolment.manifest != self._manifest
+        ]
+        for name in wrong:
+            del self.members[name]
+        return tuple(self._refusal(name) for name in sorted(wrong, key=_natural))
+
+    def _refusal(self, worker: str) -> Refuse:
+        return Refuse(
+            worker,
+            f"{worker}'s model has other arrays, shapes or dtypes than the job's; "
+            "every worker needs the same program and configuration",
+        )
+
+
+def _natural(worker: str) -> tuple[str, int]:
+    role, _, index = worker.rpartition("-")
+    return (role, int(index)) if index.isdigit() else (worker, 0)

@@ -1,0 +1,53 @@
+"""What every process serves over HTTP: /metrics for Prometheus, /healthz and /readyz for Kubernetes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+
+@dataclass(slots=True)
+class Health:
+    """What the probes answer."""
+
+    ready: bool = False
+    alive: Callable[[], bool] = field(default=lambda: True)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Probes come every few seconds; nobody reads their log lines."""
+
+
+def serve(address: str, registry: CollectorRegistry, health: Health) -> str:
+    """Answer at `host:port` (port 0: any free one) in a daemon thread; returns the address."""
+    host, _, port = address.rpartition(":")
+    metrics = make_wsgi_app(registry)
+
+    def application(environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return metrics(environ, respond)
+        probes = {"/healthz": health.alive, "/readyz": lambda: health.ready}
+        if path not in probes:
+            return _answer(respond, "404 Not Found")
+        return _answer(respond, "200 OK" if probes[path]() else "503 Service Unavailable")
+
+    server = make_server(host, int(port), application, server_class=_Server, handler_class=_Quiet)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return f"{host}:{server.server_port}"
+
+
+def _answer(respond: StartResponse, status: str) -> list[bytes]:
+    respond(status, [("Content-Type", "text/plain; charset=utf-8")])
+    return [f"{status}\n".encode()]
