@@ -37,11 +37,12 @@ def serve(address: str, registry: CollectorRegistry, health: Health) -> str:
     def application(environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/metrics":
-            return metrics(environ, respond)
-        probes = {"/healthz": health.alive, "/readyz": lambda: health.ready}
-        if path not in probes:
+            page: Iterable[bytes] = metrics(environ, respond)
+            return page
+        if path not in ("/healthz", "/readyz"):
             return _answer(respond, "404 Not Found")
-        return _answer(respond, "200 OK" if probes[path]() else "503 Service Unavailable")
+        good = health.ready if path == "/readyz" else health.alive()
+        return _answer(respond, "200 OK" if good else "503 Service Unavailable")
 
     server = make_server(host, int(port), application, server_class=_Server, handler_class=_Quiet)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

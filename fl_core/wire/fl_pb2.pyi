@@ -155,12 +155,14 @@ class CohortEvent(_message.Message):
     def __init__(self, cohort: _Optional[_Union[Cohort, _Mapping]] = ..., lost: _Optional[_Union[Loss, _Mapping]] = ..., moved: _Optional[_Union[Motion, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
 
 class Cohort(_message.Message):
-    __slots__ = ("workers", "dissenters")
+    __slots__ = ("workers", "dissenters", "silent")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     DISSENTERS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedScalarFieldContainer[str]
     dissenters: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, workers: _Optional[_Iterable[str]] = ..., dissenters: _Optional[_Iterable[str]] = ...) -> None: ...
+    silent: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, workers: _Optional[_Iterable[str]] = ..., dissenters: _Optional[_Iterable[str]] = ..., silent: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Loss(_message.Message):
     __slots__ = ("worker", "reason")

@@ -1,0 +1,121 @@
+"""The shell of the three processes: their common options, their announcement, their way out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from fl_core import logs
+from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError
+from fl_core.identity import Credentials, Identity
+from fl_core.plan import Plan
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every process is started with."""
+
+    plan: Plan
+    identity_folder: Path
+    identity: Identity
+    listen: str
+    metrics: str
+    announce_fd: int | None
+
+    def announce(self, **addresses: str) -> None:
+        """Tell whoever started this process where it listens: one JSON line on the inherited descriptor."""
+        log.info("listening", **addresses)
+        if self.announce_fd is not None:
+            with os.fdopen(self.announce_fd, "w") as stream:
+                stream.write(json.dumps(addresses) + "\n")
+
+
+_OPTIONS = (
+    click.option(
+        "--plan", "plan_path", type=click.Path(path_type=Path), required=True, help="The plan file."
+    ),
+    click.option(
+        "--identity",
+        "identity_folder",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="Folder with ca.pem, cert.pem and key.pem.",
+    ),
+    click.option(
+        "--metrics", default="127.0.0.1:0", show_default=True, help="Address of /metrics and probes."
+    ),
+    click.option(
+        "--announce-fd", type=int, help="Inherited descriptor that gets one line of JSON with addresses."
+    ),
+    click.option("--log-format", type=click.Choice(["json", "console"]), default="json", show_default=True),
+    click.option("--log-level", default="info", show_default=True),
+)
+
+
+def process(command: Callable[..., None]) -> click.Command:
+    """A command with the options of every process; it gets `Settings` as `settings`."""
+
+    def run(
+        *,
+        plan_path: Path,
+        identity_folder: Path,
+        metrics: str,
+        announce_fd: int | None,
+        log_format: logs.Format,
+        log_level: str,
+        listen: str = "",
+        **own: Any,  # noqa: ANN401 - the command's own options
+    ) -> None:
+        logs.configure(style=log_format, level=log_level)
+        try:
+            plan = Plan.read(plan_path)
+            identity = Credentials.read(identity_folder).identity
+            logs.bind(job=plan.job.name, process=identity.name)
+            command(Settings(plan, identity_folder, identity, listen, metrics, announce_fd), **own)
+        except FLJobError as error:
+            log.error(str(error), kind=type(error).__name__)  # noqa: TRY400 - users need the sentence
+            sys.exit(error.exit_code)
+
+    run.__doc__ = command.__doc__
+    run.__name__ = command.__name__
+    run.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    for option in reversed(_OPTIONS):
+        option(run)
+    return click.command()(run)
+
+
+def run_until_terminated(main: Coroutine[Any, Any, None]) -> None:
+    """Run a process's event loop; SIGTERM cancels it and ends the process with 143."""
+    terminated = False
+
+    async def supervised() -> None:
+        nonlocal terminated
+        task = asyncio.ensure_future(main)
+
+        def stop() -> None:
+            nonlocal terminated
+            terminated = True
+            task.cancel()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+        await task
+
+    try:
+        asyncio.run(supervised())
+    except asyncio.CancelledError:
+        if not terminated:
+            raise
+    if terminated:
+        sys.exit(TERMINATED_EXIT_CODE)

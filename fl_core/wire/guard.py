@@ -1,0 +1,48 @@
+"""What every service checks before it listens to a message: who speaks, and of which job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from fl_core.errors import FLJobError, JobError, RoundError
+from fl_core.identity import Identity
+from fl_core.plan import Plan
+from fl_core.wire import fl_pb2 as pb
+from fl_core.wire.channels import caller
+
+Call = grpc.aio.ServicerContext[Any, Any]
+
+
+async def admit(call: Call, context: pb.Context, *, plan: Plan, roles: tuple[str, ...]) -> Identity:
+    """The caller, if its certificate, job and plan are right; else the call ends with a status."""
+    who = caller(call)
+    if who.job != plan.job.uid or who.role not in roles:
+        await call.abort(
+            grpc.StatusCode.PERMISSION_DENIED,
+            f"{who.uri} may not make this call; it is for {' or '.join(roles)} of job {plan.job.uid}",
+        )
+    if context.job != plan.job.uid or context.plan != plan.digest:
+        await call.abort(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"{who.name} speaks of job {context.job!r} with plan {context.plan[:12]!r}; "
+            f"this is job {plan.job.uid!r} with plan {plan.digest[:12]!r}",
+        )
+    return who
+
+
+async def refuse(call: Call, error: FLJobError) -> None:
+    """End a call with the status that belongs to an error's branch."""
+    if isinstance(error, JobError):
+        status = grpc.StatusCode.FAILED_PRECONDITION
+    elif isinstance(error, RoundError):
+        status = grpc.StatusCode.INVALID_ARGUMENT
+    else:
+        status = grpc.StatusCode.UNAVAILABLE
+    await call.abort(status, str(error))
+
+
+def context_of(plan: Plan, *, round: int = 0, attempt: int = 0) -> pb.Context:  # noqa: A002 - the field's word
+    """The context that every message of this job carries."""
+    return pb.Context(job=plan.job.uid, plan=plan.digest, round=round, attempt=attempt)

@@ -1,0 +1,1 @@
+"""The FL scheduler: who attends, and who takes part in a round."""

@@ -1,0 +1,52 @@
+"""`fl-scheduler`: keeps the roster of one job's workers and chooses each round's cohort."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import click
+import grpc
+from prometheus_client import CollectorRegistry
+
+from fl_core.process import Settings, process, run_until_terminated
+from fl_core.serving import Health, serve
+from fl_core.wire import fl_pb2_grpc
+from fl_core.wire.channels import OPTIONS, open_port
+from fl_scheduler.service import SchedulerService
+
+FAREWELL_SECONDS = 30
+"""How long workers may take to go once the job is over."""
+
+
+async def attend(settings: Settings) -> None:
+    """Serve until the server says that the job is over and the workers have gone."""
+    service = SchedulerService(settings.plan)
+    server = grpc.aio.server(options=OPTIONS)
+    fl_pb2_grpc.add_SchedulerServicer_to_server(service, server)
+    address = await open_port(server, settings.listen, settings.identity_folder)
+    await server.start()
+    health = Health(ready=True)
+    metrics = serve(settings.metrics, CollectorRegistry(), health)
+    settings.announce(address=address, metrics=metrics)
+    clock = asyncio.create_task(service.keep_time())
+    try:
+        await service.dismissed.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(service.drained(), FAREWELL_SECONDS)
+    finally:
+        clock.cancel()
+        await server.stop(grace=1)
+
+
+@process
+@click.option(
+    "--listen", default="127.0.0.1:0", show_default=True, help="Address for workers and the server."
+)
+def main(settings: Settings) -> None:
+    """Keep the roster of one job's workers and choose each round's cohort."""
+    run_until_terminated(attend(settings))
+
+
+if __name__ == "__main__":
+    main()

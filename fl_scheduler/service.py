@@ -1,0 +1,178 @@
+"""The scheduler's gRPC service: it drives the roster with sockets and the real clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+
+import structlog
+
+from fl_core import roster as r
+from fl_core.errors import FLJobError, MismatchError
+from fl_core.extensions import build
+from fl_core.plan import Plan
+from fl_core.weights import Manifest
+from fl_core.wire import fl_pb2 as pb
+from fl_core.wire import fl_pb2_grpc
+from fl_core.wire.guard import Call, admit, context_of, refuse
+
+log = structlog.get_logger()
+
+Outbox = asyncio.Queue[pb.Order | None]
+
+
+class SchedulerService(fl_pb2_grpc.SchedulerServicer):
+    """Workers attend, the server convenes; the roster decides."""
+
+    def __init__(self, plan: Plan) -> None:
+        policy = build(plan.selection.policy, within="fl_core.selection")
+        self.plan = plan
+        self.roster = r.Roster(plan.selection, policy, seed=plan.seed, expected=plan.workers)
+        self.dismissed = asyncio.Event()
+        self._outboxes: dict[str, Outbox] = {}
+        self._events: asyncio.Queue[pb.CohortEvent] | None = None
+        self._changed = asyncio.Event()
+
+    async def Attend(self, requests: AsyncIterator[pb.Presence], call: Call) -> AsyncIterator[pb.Order]:  # noqa: N802
+        """A worker's whole life: enrolment, beats, orders."""
+        first = await anext(aiter(requests))
+        name = (await admit(call, first.context, plan=self.plan, roles=("worker",))).name
+        try:
+            enrolment = self._enrolment(first)
+        except FLJobError as error:
+            await refuse(call, error)
+            return
+        outbox = self._outboxes[name] = Outbox()
+        outbox.put_nowait(self._order(welcome=pb.Welcome(beat_seconds=r.BEAT_SECONDS)))
+        self._do(self.roster.enrol(name, enrolment, now=time.monotonic()))
+        log.info("enrolled", worker=name, live=len(self.roster.members))
+        if self.dismissed.is_set():
+            outbox.put_nowait(self._order(stop=pb.Stop(reason="the job is over")))
+        beats = asyncio.create_task(self._beats(name, requests, outbox))
+        try:
+            while (order := await outbox.get()) is not None:
+                yield order
+        finally:
+            beats.cancel()
+            if self._outboxes.get(name) is outbox:
+                del self._outboxes[name]
+                self.roster.leave(name, now=time.monotonic())
+                self._changed.set()
+
+    async def Convene(self, request: pb.Convening, call: Call) -> AsyncIterator[pb.CohortEvent]:  # noqa: N802
+        """A cohort for the server, for as long as it needs one."""
+        await admit(call, request.context, plan=self.plan, roles=("server",))
+        events = self._events = asyncio.Queue()
+        self._do(self.roster.call(_call(request), now=time.monotonic()))
+        try:
+            while True:
+                yield await events.get()
+        finally:
+            if self._events is events:
+                self._events = None
+                self._do(self.roster.close())
+
+    async def Dismiss(self, request: pb.Dismissal, call: Call) -> pb.Ack:  # noqa: N802
+        """The job is over: every worker is told to stop."""
+        await admit(call, request.context, plan=self.plan, roles=("server",))
+        for outbox in self._outboxes.values():
+            outbox.put_nowait(self._order(stop=pb.Stop(reason=request.reason)))
+        self.dismissed.set()
+        return pb.Ack()
+
+    async def keep_time(self) -> None:
+        """Wake the roster when a lease or a wait ends; runs until it is cancelled."""
+        while True:
+            self._changed.clear()
+            wake = self.roster.wake()
+            timeout = None if wake is None else max(wake - time.monotonic(), 0)
+            try:
+                await asyncio.wait_for(self._changed.wait(), timeout)
+            except TimeoutError:
+                self._do(self.roster.tick(now=time.monotonic()))
+
+    async def drained(self) -> None:
+        """Return once every worker has gone."""
+        while self._outboxes:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _beats(self, name: str, requests: AsyncIterator[pb.Presence], outbox: Outbox) -> None:
+        async for presence in requests:
+            steps = presence.beat.moved
+            self._do(self.roster.beat(name, steps=steps, now=time.monotonic()))
+        outbox.put_nowait(None)
+
+    def _enrolment(self, presence: pb.Presence) -> r.Enrolment:
+        said = presence.enrolment
+        expected = self.plan.program.sha256 or ""
+        if said.program != expected:
+            raise MismatchError(
+                f"the program's digest is {said.program[:12]!r}, the job's is {expected[:12]!r}; "
+                "every worker needs the job's own program files"
+            )
+        manifest = Manifest.from_json(said.manifest)
+        return r.Enrolment(weights=said.weights, manifest=manifest.digest, moves=said.moves)
+
+    def _do(self, actions: Iterable[r.Action]) -> None:
+        for action in actions:
+            self._tell(action)
+        self._changed.set()
+
+    def _tell(self, action: r.Action) -> None:
+        match action:
+            case r.Order(worker, call):
+                self._send(worker, _wish(self.plan, call))
+            case r.Release(worker, call):
+                context = context_of(self.plan, round=call.round, attempt=call.attempt)
+                self._send(worker, pb.Order(context=context, release=pb.Release()))
+            case r.Refuse(worker, sentence):
+                log.warning("refused", worker=worker, reason=sentence)
+                self._send(worker, self._order(refusal=pb.Refusal(sentence=sentence)))
+            case _:
+                if self._events is not None:
+                    self._events.put_nowait(_event(action))
+
+    def _send(self, worker: str, order: pb.Order) -> None:
+        if outbox := self._outboxes.get(worker):
+            outbox.put_nowait(order)
+
+    def _order(self, **what: pb.Welcome | pb.Stop | pb.Refusal) -> pb.Order:
+        return pb.Order(context=context_of(self.plan), **what)  # type: ignore[arg-type]  # one of the three
+
+
+def _call(request: pb.Convening) -> r.Call:
+    return r.Call(
+        purpose=request.WhichOneof("purpose") or "train",  # type: ignore[arg-type]  # the oneof's names
+        round=request.context.round,
+        attempt=request.context.attempt,
+        model=request.model,
+        manifest=request.manifest,
+        workers=tuple(request.evaluate.workers),
+    )
+
+
+def _wish(plan: Plan, call: r.Call) -> pb.Order:
+    order = pb.Order(context=context_of(plan, round=call.round, attempt=call.attempt))
+    if call.purpose == "initialise":
+        order.initialise.SetInParent()
+    elif call.purpose == "train":
+        order.train.model = call.model
+    else:
+        order.evaluate.model = call.model
+    return order
+
+
+def _event(action: r.Action) -> pb.CohortEvent:
+    match action:
+        case r.Chosen(workers, dissenters, silent):
+            return pb.CohortEvent(cohort=pb.Cohort(workers=workers, dissenters=dissenters, silent=silent))
+        case r.Lost(worker, reason):
+            return pb.CohortEvent(lost=pb.Loss(worker=worker, reason=reason))
+        case r.Moved(worker):
+            return pb.CohortEvent(moved=pb.Motion(worker=worker))
+        case r.Waiting(live, wanted):
+            return pb.CohortEvent(waiting=pb.Waiting(live=live, wanted=wanted))
+        case _:
+            raise TypeError(f"{action} is not for the server")

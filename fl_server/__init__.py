@@ -1,0 +1,1 @@
+"""The FL server: models out, updates in, one exact sum, the next model."""

@@ -1,0 +1,112 @@
+"""Checkpoints on disk: whole or not there, checked when read, kept `keep` deep.
+
+A checkpoint is one safetensors file: the model's arrays, and in its metadata the round, the attempt, the
+plan's digest and a SHA-256 over all of it. It is written under another name, synced, and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from fl_core.errors import MismatchError, StorageError
+from fl_core.plan import canonical
+from fl_core.weights import Weights, digest
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A model and what is known of it: round, attempt, plan, metrics."""
+
+    weights: Weights
+    facts: dict[str, Any]
+
+
+def write(path: Path, saved: Saved) -> None:
+    """Write one file atomically; a full disk leaves what was there before."""
+    text = canonical(saved.facts)
+    metadata = {"fljob": text, "sha256": _seal(text, saved.weights)}
+    content = save(dict(saved.weights), metadata)
+    temporary = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror}; earlier checkpoints are whole"
+        ) from error
+
+
+def read(path: Path) -> Saved:
+    """Read what `write` wrote; refuses a file that is damaged."""
+    try:
+        with safe_open(path, "np") as stream:
+            metadata = stream.metadata() or {}
+            weights = {name: stream.get_tensor(name) for name in stream.offset_keys()}
+        text = metadata["fljob"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise StorageError(f"{path} is damaged: {error}") from error
+    if metadata.get("sha256") != _seal(text, weights):
+        raise StorageError(f"{path} is damaged: its contents do not have the digest it was written with")
+    return Saved(weights, json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints of one job in one folder."""
+
+    folder: Path
+    plan: str
+    keep: int
+
+    def save(self, saved: Saved) -> None:
+        """Add a checkpoint, then let the oldest go."""
+        write(self.folder / f"round-{saved.facts['round']:07d}.safetensors", saved)
+        for path in self._newest_first()[self.keep :]:
+            path.unlink(missing_ok=True)
+
+    def newest(self) -> Saved | None:
+        """The newest whole checkpoint; damaged ones are passed over, loudly."""
+        for path in self._newest_first():
+            try:
+                saved = read(path)
+            except StorageError as error:
+                log.warning("damaged checkpoint passed over", path=str(path), reason=str(error))
+                continue
+            if saved.facts["plan"] != self.plan:
+                raise MismatchError(
+                    f"{path} belongs to another job or plan; give this job a storage of its own"
+                )
+            return saved
+        return None
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("round-*.safetensors"), reverse=True)
+
+
+def _seal(text: str, weights: Weights) -> str:
+    return hashlib.sha256(f"{text}\n{digest(weights)}".encode()).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,32 @@
+"""A model as the server holds it: one immutable flat buffer, ready to be sent to many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from fl_core.weights import Array, Manifest, Weights, flat_digest, pack
+
+
+@dataclass(frozen=True)
+class Model:
+    """Manifest, flat buffer and digest of one round's model."""
+
+    manifest: Manifest
+    buffer: bytes | bytearray
+
+    @classmethod
+    def of(cls, weights: Weights) -> Model:
+        """Flatten these weights."""
+        return cls(Manifest.of(weights), pack(weights))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of manifest and buffer, as hex."""
+        return flat_digest(self.manifest, self.buffer)
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """The arrays, without copying."""
+        return self.manifest.views(self.buffer)
