@@ -144,7 +144,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
 
 def _call(request: pb.Convening) -> r.Call:
     return r.Call(
-        purpose=request.WhichOneof("purpose") or "train",  # type: ignore[arg-type]  # the oneof's names
+        purpose=request.WhichOneof("purpose") or "train",
         round=request.context.round,
         attempt=request.context.attempt,
         model=request.model,

@@ -34,7 +34,7 @@ class Saved:
 
 def write(path: Path, saved: Saved) -> None:
     """Write one file atomically; a full disk leaves what was there before."""
-    text = canonical(saved.facts)
+    text = canonical({**saved.facts, "arrays": list(saved.weights)})
     metadata = {"fljob": text, "sha256": _seal(text, saved.weights)}
     content = save(dict(saved.weights), metadata)
     temporary = path.with_suffix(".partial")
@@ -58,13 +58,14 @@ def read(path: Path) -> Saved:
     try:
         with safe_open(path, "np") as stream:
             metadata = stream.metadata() or {}
-            weights = {name: stream.get_tensor(name) for name in stream.offset_keys()}
-        text = metadata["fljob"]
-    except (OSError, SafetensorError, KeyError) as error:
+            text = metadata["fljob"]
+            facts = json.loads(text)
+            weights = {name: stream.get_tensor(name) for name in facts.pop("arrays")}
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise StorageError(f"{path} is damaged: {error}") from error
     if metadata.get("sha256") != _seal(text, weights):
         raise StorageError(f"{path} is damaged: its contents do not have the digest it was written with")
-    return Saved(weights, json.loads(text))
+    return Saved(weights, facts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where a worker's chunks wait until the last one has been verified: in memory up to a budget, then in a file."""
+"""Where chunks wait until the last one has been verified: in memory up to a budget, then in a file."""
 
 from __future__ import annotations
 

@@ -1,0 +1,37 @@
+"""The server's storage: checkpoints, the best and the last model, and a JSON line for each round."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from fl_core.errors import StorageError
+from fl_core.plan import Plan, canonical
+from fl_server.checkpoints import Checkpoints, Saved, write
+
+
+class Storage:
+    """One folder that belongs to one job."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder = folder
+        self.spool = folder / "spool"
+        self.spool.mkdir(parents=True, exist_ok=True)
+        self.checkpoints = Checkpoints(folder / "checkpoints", plan.digest, plan.checkpoint.keep)
+
+    def keep_model(self, kind: str, saved: Saved) -> None:
+        """Write models/<kind>.safetensors, where kind is `best` or `last`."""
+        write(self.folder / "models" / f"{kind}.safetensors", saved)
+
+    def record(self, row: dict[str, Any]) -> str:
+        """Append one round's line to metrics.jsonl, and return it."""
+        line = canonical(row)
+        try:
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise StorageError(f"{self.folder}/metrics.jsonl cannot be written: {error.strerror}") from error
+        return line
