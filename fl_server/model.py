@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from fl_core.weights import Array, Manifest, Weights, flat_digest, pack
+from fl_core.wire import fl_pb2 as pb
+from fl_core.wire.arrays import frames
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,14 @@ class Model:
     def digest(self) -> str:
         """SHA-256 of manifest and buffer, as hex."""
         return flat_digest(self.manifest, self.buffer)
+
+    @cached_property
+    def frames(self) -> tuple[bytes, ...]:
+        """The model as serialised frames, made once for all workers."""
+        head = pb.Transfer(
+            kind=pb.KIND_MODEL, manifest=self.manifest.to_json(), nbytes=len(self.buffer), model=self.digest
+        )
+        return tuple(frames(head, self.buffer))
 
     @property
     def weights(self) -> Mapping[str, Array]:

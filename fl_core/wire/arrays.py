@@ -64,3 +64,8 @@ class Receiver:
             )
         self._take(chunk.offset, chunk.data)
         self.position += due
+
+
+def unchanged(message: bytes) -> bytes:
+    """The serializer of frames that are serialised already."""
+    return message

@@ -1,0 +1,58 @@
+"""`fl-server`: sends models, sums updates, keeps the model of one job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import grpc
+from prometheus_client import CollectorRegistry
+
+from fl_core.errors import JobError
+from fl_core.process import Settings, process, run_until_terminated
+from fl_core.serving import Health, serve
+from fl_core.wire import fl_pb2 as pb
+from fl_core.wire.channels import OPTIONS, open_channel, open_port
+from fl_server.coordinator import Coordinator
+from fl_server.service import ServerService
+from fl_server.storage import Storage
+from fl_server.summons import Summons
+
+FAREWELL_SECONDS = 2
+"""How long watchers may take to read the job's end."""
+
+
+async def coordinate(settings: Settings, scheduler: str, storage: Path) -> None:
+    """Serve until the job is over."""
+    plan = settings.plan
+    kept = Storage(storage, plan)
+    channel = open_channel(scheduler, settings.identity_folder, peer="scheduler")
+    coordinator = Coordinator(plan, kept, Summons(plan, channel))
+    server = grpc.aio.server(options=OPTIONS)
+    ServerService(plan, kept, coordinator).add_to(server)
+    address = await open_port(server, settings.listen, settings.identity_folder)
+    await server.start()
+    metrics = serve(settings.metrics, CollectorRegistry(), Health(ready=True))
+    settings.announce(address=address, metrics=metrics)
+    try:
+        await coordinator.run()
+    except JobError as error:
+        coordinator.board.ending = pb.Ending(complete=False, reason=type(error).__name__, message=str(error))
+        coordinator.board.changed()
+        raise
+    finally:
+        await server.stop(FAREWELL_SECONDS)
+        await channel.close()
+
+
+@process
+@click.option("--listen", default="127.0.0.1:0", show_default=True, help="Address for workers and watchers.")
+@click.option("--scheduler", required=True, help="The scheduler's address.")
+@click.option("--storage", type=click.Path(path_type=Path), required=True, help="Folder for what is kept.")
+def main(settings: Settings, *, scheduler: str, storage: Path) -> None:
+    """Send models, sum updates, and keep the model of one job."""
+    run_until_terminated(coordinate(settings, scheduler, storage))
+
+
+if __name__ == "__main__":
+    main()

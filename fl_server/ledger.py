@@ -1,0 +1,82 @@
+"""What the server writes down about a round while it is open, and the line that remains of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from fl_core.metrics import Measurements, total
+
+
+class Ledger:
+    """The open round's facts; `row` is its line in metrics.jsonl."""
+
+    def __init__(self) -> None:
+        self.row: dict[str, Any] = {}
+        self.reporters: tuple[str, ...] = ()
+        self._opened = self._lap = 0.0
+        self._examples: dict[str, int] = {}
+        self._training: dict[str, Measurements] = {}
+        self._evaluation: dict[str, Measurements] = {}
+        self._bytes = 0
+
+    def open(self, number: int, attempt: int) -> None:
+        """A new attempt: everything of an earlier one is forgotten."""
+        self._opened = self._lap = time.monotonic()
+        self._examples, self._training, self._evaluation, self._bytes = {}, {}, {}, 0
+        self.reporters = ()
+        self.row = {"round": number, "attempt": attempt, "cohort": [], "dropouts": {}, "seconds": {}}
+
+    def lap(self, stage: str) -> None:
+        """A stage of the round is over: note its seconds."""
+        now = time.monotonic()
+        self.row["seconds"][stage] = round(now - self._lap, 6)
+        self._lap = now
+
+    def convened(self, cohort: Iterable[str]) -> None:
+        """Who was asked."""
+        self.row["cohort"] = sorted(cohort)
+
+    def dropped(self, worker: str, reason: str) -> None:
+        """Who was lost, and why."""
+        if self.row:
+            self.row["dropouts"][worker] = reason
+
+    def trained(self, worker: str, *, examples: int, metrics: Measurements, nbytes: int) -> None:
+        """Who handed in an update."""
+        self._examples[worker] = examples
+        self._training[worker] = metrics
+        self._bytes += nbytes
+
+    def evaluated(self, worker: str, metrics: Measurements) -> None:
+        """Who measured the new model."""
+        self._evaluation[worker] = metrics
+
+    def committed(self, reporters: tuple[str, ...], *, model: str) -> None:
+        """Whose updates are in the new model."""
+        self.reporters = reporters
+        self.row["model"] = model
+
+    def concluded(self, *, skipped: str) -> dict[str, float]:
+        """Close the line; returns the evaluation's values."""
+        self.lap("evaluate")
+        values = _values(self._evaluation)
+        self.row |= {
+            "result": "Skipped" if skipped else "Committed",
+            "reporters": list(self.reporters),
+            "examples": sum(self._examples[worker] for worker in self.reporters),
+            "metrics": values,
+            "train": _values({worker: self._training[worker] for worker in self.reporters}),
+            "bytes": {"up": self._bytes},
+        }
+        if skipped:
+            self.row["reason"] = skipped
+        self.row["seconds"]["total"] = round(time.monotonic() - self._opened, 6)
+        return values
+
+
+def _values(parts: dict[str, Measurements]) -> dict[str, float]:
+    values = {name: measurement.value for name, measurement in total(parts).items()}
+    return {name: value for name, value in values.items() if math.isfinite(value)}

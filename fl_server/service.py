@@ -1,0 +1,106 @@
+"""The server's gRPC service: it checks who speaks and what comes, and hands it to the coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+import structlog
+
+from fl_core.errors import FLJobError, UpdateError
+from fl_core.identity import Identity
+from fl_core.plan import Plan
+from fl_core.updates import magnitude
+from fl_core.weights import Manifest
+from fl_core.wire import fl_pb2 as pb
+from fl_core.wire import fl_pb2_grpc
+from fl_core.wire.arrays import Receiver, unchanged
+from fl_core.wire.guard import Call, admit, refuse
+from fl_server.coordinator import Coordinator
+from fl_server.model import Model
+from fl_server.spool import Budget, Spool
+from fl_server.storage import Storage
+
+log = structlog.get_logger()
+
+STEERERS = ("observer",)
+
+
+class ServerService(fl_pb2_grpc.ServerServicer):
+    """Models out; updates, initial weights and measurements in; observations out."""
+
+    def __init__(self, plan: Plan, storage: Storage, coordinator: Coordinator) -> None:
+        self.plan = plan
+        self._storage = storage
+        self._coordinator = coordinator
+        self._budget = Budget()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register; `Pull` sends frames that were serialised once for all workers."""
+        pull = grpc.unary_stream_rpc_method_handler(
+            self.Pull, request_deserializer=pb.PullRequest.FromString, response_serializer=unchanged
+        )
+        own = grpc.method_handlers_generic_handler("fljob.v1.Server", {"Pull": pull})
+        server.add_generic_rpc_handlers((own,))
+        fl_pb2_grpc.add_ServerServicer_to_server(self, server)
+
+    async def Pull(self, request: pb.PullRequest, call: Call) -> AsyncIterator[bytes]:  # noqa: N802
+        """The model of the open round."""
+        await admit(call, request.context, plan=self.plan, roles=("worker",))
+        model = self._coordinator.model
+        if model is None or request.model != model.digest:
+            await refuse(call, UpdateError(f"the model {request.model[:12]} is not the open round's"))
+            return
+        for frame in model.frames:
+            yield frame
+
+    async def Push(self, frames: AsyncIterator[pb.Frame], call: Call) -> pb.Ack:  # noqa: N802
+        """An update, or initial weights: spooled, and used only when the last chunk has been verified."""
+        head = (await anext(aiter(frames))).transfer
+        who = await admit(call, head.context, plan=self.plan, roles=("worker",))
+        try:
+            await self._receive(who, head, frames)
+        except FLJobError as error:
+            log.warning("refused", worker=who.name, round=head.context.round, reason=str(error))
+            await refuse(call, error)
+        return pb.Ack()
+
+    async def Measure(self, request: pb.MeasureRequest, call: Call) -> pb.Ack:  # noqa: N802
+        """A worker's measurements of the new model."""
+        who = await admit(call, request.context, plan=self.plan, roles=("worker",))
+        try:
+            self._coordinator.measured(who.name, request)
+        except FLJobError as error:
+            log.warning("refused", worker=who.name, round=request.context.round, reason=str(error))
+            await refuse(call, error)
+        return pb.Ack()
+
+    async def Observe(self, request: pb.ObserveRequest, call: Call) -> AsyncIterator[pb.Observation]:  # noqa: N802
+        """What happens, as it happens."""
+        await admit(call, request.context, plan=self.plan, roles=STEERERS)
+        async for observation in self._coordinator.board.watch():
+            yield observation
+
+    async def Steer(self, request: pb.SteerRequest, call: Call) -> pb.Ack:  # noqa: N802
+        """The wish to end the job with the open round."""
+        await admit(call, request.context, plan=self.plan, roles=STEERERS)
+        self._coordinator.rounds.finish("Stopped")
+        return pb.Ack()
+
+    async def _receive(self, who: Identity, head: pb.Transfer, frames: AsyncIterator[pb.Frame]) -> None:
+        expected = self._coordinator.expects(head, who.name)
+        largest = 0.0
+        with Spool(self._storage.spool, self._budget) as spool:
+            receiver = Receiver(spool.take)
+            manifest = expected or Manifest.from_json(head.manifest)
+            receiver.open(head, expected=manifest)
+            async for frame in frames:
+                receiver.chunk(frame.chunk)
+                largest = max(largest, magnitude(manifest, frame.chunk.offset, memoryview(frame.chunk.data)))
+                self._coordinator.moved(who.name)
+            if not receiver.complete:
+                raise UpdateError(f"the transfer ended after {receiver.position} of {manifest.nbytes} bytes")
+            if expected is None:
+                self._coordinator.initialise(Model(manifest, b"".join(data for _, data in spool.chunks())))
+            else:
+                await self._coordinator.take(who.name, head, spool=spool, largest=largest)
