@@ -100,8 +100,11 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
 
     async def _beats(self, name: str, requests: AsyncIterator[pb.Presence], outbox: Outbox) -> None:
         async for presence in requests:
-            steps = presence.beat.moved
-            self._do(self.roster.beat(name, steps=steps, now=time.monotonic()))
+            if presence.WhichOneof("what") == "decline":
+                place, reason = presence.context, presence.decline.reason[:1024]
+                self._do(self.roster.decline(name, round=place.round, attempt=place.attempt, reason=reason))
+            else:
+                self._do(self.roster.beat(name, steps=presence.beat.moved, now=time.monotonic()))
         outbox.put_nowait(None)
 
     def _enrolment(self, presence: pb.Presence) -> r.Enrolment:

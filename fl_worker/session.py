@@ -1,0 +1,227 @@
+"""A worker's conversation with scheduler and server, on an event loop beside the main thread.
+
+The user's code has the main thread to itself (docs/decisions/0005): orders go to it through a queue, and
+what it made comes back as the result of a future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import grpc
+import structlog
+
+from fl_core.errors import MismatchError, RoundError, UpdateError
+from fl_core.metrics import Measurements
+from fl_core.plan import Plan
+from fl_core.weights import Manifest, Weights, pack
+from fl_core.wire import fl_pb2 as pb
+from fl_core.wire import fl_pb2_grpc
+from fl_core.wire.arrays import Receiver, frames, unchanged
+from fl_core.wire.guard import context_of
+
+log = structlog.get_logger()
+
+PATIENCE_SECONDS = 10.0
+"""The longest pause before a worker dials a silent scheduler again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What the main thread made of an order: an update or measurements."""
+
+    examples: int
+    metrics: Measurements
+    update: Weights | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An order for the main thread; `weights` is None when the initial ones are wanted."""
+
+    kind: str
+    round: int
+    weights: Weights | None
+    result: Future[Product]
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What a worker says of itself when it enrols."""
+
+    weights: str
+    manifest: Manifest
+    moves: bool
+
+
+class Session:
+    """One worker's attendance, from enrolment to Stop."""
+
+    def __init__(
+        self, plan: Plan, own: Introduction, inbox: SimpleQueue[Work | None], steps: Callable[[], int]
+    ) -> None:
+        self._plan = plan
+        self._own = own
+        self._inbox = inbox
+        self._steps = steps
+        self._sent = 0
+        self._pulled: tuple[str, Weights] | None = None
+        self._finished: tuple[int, str, Product] | None = None
+        self._open: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._outbox: asyncio.Queue[pb.Presence] = asyncio.Queue()
+
+    async def attend(self, scheduler: grpc.aio.Channel, server: grpc.aio.Channel) -> None:
+        """Attend until Stop; dial again, ever more patiently, whenever the scheduler is silent."""
+        self._server = server
+        pause = 0.1
+        while not self._stopped:
+            try:
+                await self._attend_once(fl_pb2_grpc.SchedulerStub(scheduler))
+                pause = 0.1
+            except grpc.aio.AioRpcError as error:
+                if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED):
+                    raise MismatchError(error.details() or "the scheduler refuses this worker") from error
+                log.warning("the scheduler does not answer", reason=error.details(), again_in=pause)
+            if not self._stopped:
+                await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter
+                pause = min(2 * pause, PATIENCE_SECONDS)
+
+    async def _attend_once(self, stub: fl_pb2_grpc.SchedulerStub) -> None:
+        self._outbox = asyncio.Queue()
+        beating: asyncio.Task[None] | None = None
+        try:
+            async for order in stub.Attend(self._presence()):
+                if order.WhichOneof("what") == "welcome":
+                    beating = asyncio.create_task(self._beat(order.welcome.beat_seconds))
+                elif self._obey(order):
+                    return
+        finally:
+            if beating is not None:
+                beating.cancel()
+
+    async def _presence(self) -> AsyncIterator[pb.Presence]:
+        enrolment = pb.Enrolment(
+            program=self._plan.program.sha256 or "",
+            weights=self._own.weights,
+            manifest=self._own.manifest.to_json(),
+            moves=self._own.moves,
+        )
+        yield pb.Presence(context=context_of(self._plan), enrolment=enrolment)
+        while True:
+            yield await self._outbox.get()
+
+    async def _beat(self, seconds: float) -> None:
+        while True:
+            moved = self._steps() + self._sent
+            self._outbox.put_nowait(pb.Presence(context=context_of(self._plan), beat=pb.Beat(moved=moved)))
+            await asyncio.sleep(seconds)
+
+    def _obey(self, order: pb.Order) -> bool:
+        """Start what is wanted; True when the job is over."""
+        what = order.WhichOneof("what")
+        if what == "stop":
+            log.info("stop", reason=order.stop.reason)
+            self._stopped = True
+        elif what == "refusal":
+            raise MismatchError(order.refusal.sentence)
+        elif what == "release":
+            if self._open is not None:
+                self._open.cancel()
+        else:
+            self._open = asyncio.create_task(self._fulfil(order, str(what)))
+        return self._stopped
+
+    async def _fulfil(self, order: pb.Order, what: str) -> None:
+        place = order.context
+        try:
+            if what == "initialise":
+                product = await self._work("initialise", place.round, None)
+                await self._push(place, pb.KIND_INITIAL, product)
+            elif what == "train":
+                await self._train(place, order.train.model)
+            else:
+                await self._evaluate(place, order.evaluate.model)
+        except RoundError as error:
+            log.warning("nothing to hand in", round=place.round, reason=str(error))
+            self._outbox.put_nowait(pb.Presence(context=place, decline=pb.Decline(reason=str(error))))
+        except grpc.aio.AioRpcError as error:
+            log.warning(
+                "the server refused", round=place.round, code=error.code().name, reason=error.details()
+            )
+
+    async def _train(self, place: pb.Context, model: str) -> None:
+        if self._finished is None or self._finished[:2] != (place.round, model):
+            product = await self._work("train", place.round, await self._pull(place, model))
+            self._finished = (place.round, model, product)
+        await self._push(place, pb.KIND_UPDATE, self._finished[2], model=model)
+
+    async def _evaluate(self, place: pb.Context, model: str) -> None:
+        product = await self._work("evaluate", place.round, await self._pull(place, model))
+        request = pb.MeasureRequest(
+            context=place, model=model, examples=product.examples, metrics=_text(product.metrics)
+        )
+        await fl_pb2_grpc.ServerStub(self._server).Measure(request)
+
+    async def _work(self, kind: str, number: int, weights: Weights | None) -> Product:
+        result: Future[Product] = Future()
+        self._inbox.put(Work(kind, number, weights, result))
+        return await asyncio.wrap_future(result)
+
+    async def _pull(self, place: pb.Context, model: str) -> Weights:
+        if self._pulled is None or self._pulled[0] != model:
+            self._pulled = (model, await self._download(place, model))
+        return self._pulled[1]
+
+    async def _download(self, place: pb.Context, model: str) -> Weights:
+        manifest = self._own.manifest
+        buffer = bytearray(manifest.nbytes)
+        view = memoryview(buffer)
+
+        def take(offset: int, data: bytes) -> None:
+            view[offset : offset + len(data)] = data
+            self._sent += 1
+
+        receiver = Receiver(take)
+        async for frame in fl_pb2_grpc.ServerStub(self._server).Pull(
+            pb.PullRequest(context=place, model=model)
+        ):
+            if frame.WhichOneof("what") == "transfer":
+                receiver.open(frame.transfer, expected=manifest)
+            else:
+                receiver.chunk(frame.chunk)
+        if not receiver.complete:
+            raise UpdateError(f"the model ended after {receiver.position} of {manifest.nbytes} bytes")
+        return manifest.views(view.toreadonly())
+
+    async def _push(self, place: pb.Context, kind: pb.Kind, product: Product, *, model: str = "") -> None:
+        update = product.update or {}
+        manifest = Manifest.of(update)
+        head = pb.Transfer(
+            context=place,
+            kind=kind,
+            manifest=manifest.to_json(),
+            nbytes=manifest.nbytes,
+            examples=product.examples,
+            metrics=_text(product.metrics),
+            model=model,
+        )
+        call = self._server.stream_unary(
+            "/fljob.v1.Server/Push", request_serializer=unchanged, response_deserializer=pb.Ack.FromString
+        )
+        await call(self._counted(head, pack(update)))
+
+    async def _counted(self, head: pb.Transfer, buffer: bytearray) -> AsyncIterator[bytes]:
+        for frame in frames(head, buffer):
+            yield frame
+            self._sent += 1
+
+
+def _text(metrics: Measurements) -> str:
+    return json.dumps({name: measurement.to_json() for name, measurement in metrics.items()})

@@ -1,0 +1,78 @@
+"""One worker's side of a round: train or measure, check the result, and let the stages run on it.
+
+State goes in and comes out: what the stages remember belongs to whoever calls, who keeps the new state
+when the round has been committed and the old one when it is replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_core.errors import UpdateError
+from fl_core.extensions import build
+from fl_core.metrics import Measurements
+from fl_core.plan import Plan
+from fl_core.stages import Pipeline, State
+from fl_core.strategies import Strategy
+from fl_core.weights import Array, Weights, check_finite
+from fl_worker.backends import Backend, Evaluated
+from fl_worker.border import user_code
+from fl_worker.program import load
+from fl_worker.task import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a worker hands in, and what its stages will remember once the round is committed."""
+
+    update: Weights
+    weight: int
+    examples: int
+    metrics: Measurements
+    states: tuple[State, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """A loaded program with the plan's strategy and stages around it."""
+
+    backend: Backend
+    strategy: Strategy
+    pipeline: Pipeline
+    site: Site
+    folder: Path
+
+    @classmethod
+    def load(cls, plan: Plan, *, folder: Path, site: Site) -> Learner:
+        """Load the plan's program from `folder` for this site."""
+        return cls(
+            backend=load(plan, folder=folder, site=site),
+            strategy=build(plan.strategy, within="fl_core.strategies"),
+            pipeline=Pipeline.of(plan.compression),
+            site=site,
+            folder=folder,
+        )
+
+    def initial(self) -> dict[str, Array]:
+        """Copy the weights that the job's seed gives."""
+        return self.backend.weights()
+
+    def train(
+        self, weights: Weights, *, round: int, states: Sequence[State], moved: Callable[[], None]
+    ) -> Finished:
+        """Train one round from these weights; `moved` is called whenever there was progress."""
+        with user_code(f"it trained in round {round}", self.folder):
+            trained = self.backend.train(weights, round=round, moved=moved)
+        if trained.examples < 1:
+            raise UpdateError(f"{self.site.name} trained on no example; give it data, or leave it out")
+        check_finite(trained.update, whose=f"{self.site.name}'s update")
+        update, after = self.pipeline.on_worker(trained.update, states)
+        weight = self.strategy.weight(trained.examples)
+        return Finished(update, weight, trained.examples, trained.metrics, after)
+
+    def evaluate(self, weights: Weights, *, moved: Callable[[], None]) -> Evaluated:
+        """Measure these weights on the worker's own test data."""
+        with user_code("it was evaluated", self.folder):
+            return self.backend.evaluate(weights, moved=moved)
