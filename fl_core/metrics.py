@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fl_core.errors import MismatchError
+from fl_core.errors import MismatchError, ProgramError
 
 Vector = npt.NDArray[np.float64]
 Better = Literal["higher", "lower"]
@@ -96,7 +96,11 @@ class AUC:
 
     def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
         """Histograms of one batch; scores [n] or [n, 2], of which the last column counts."""
-        scores = predictions.reshape(labels.size, -1)[:, -1]
+        scores = predictions.reshape(labels.size, -1)[:, -1] if labels.size else np.zeros(0)
+        if not ((scores >= 0) & (scores <= 1)).all():
+            raise ProgramError(
+                "AUC needs scores between 0 and 1: let the model end in a sigmoid or a softmax"
+            )
         places = np.clip((scores * self.bins).astype(np.int64), 0, self.bins - 1)
         positive = labels.reshape(-1) > 0
         return np.concatenate(
@@ -149,7 +153,13 @@ class MacroF1:
     def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
         """The confusion matrix of one batch."""
         chosen = predictions.argmax(axis=-1) if predictions.ndim > 1 else predictions
-        places = labels.reshape(-1).astype(np.int64) * self.classes + chosen.reshape(-1).astype(np.int64)
+        truth, answers = labels.reshape(-1).astype(np.int64), chosen.reshape(-1).astype(np.int64)
+        for side, found in (("label", truth), ("prediction", answers)):
+            if found.size and not 0 <= found.min() <= found.max() < self.classes:
+                raise ProgramError(
+                    f"MacroF1(classes={self.classes}): a {side} is outside of 0 to {self.classes - 1}"
+                )
+        places = truth * self.classes + answers
         return np.bincount(places, minlength=self.length).astype(np.float64)
 
     def value(self, total: Vector) -> float:

@@ -151,7 +151,7 @@ class Roster:
         moves, member.steps = steps != member.steps, steps
         return (Moved(worker),) if moves and worker in self._cohort else ()
 
-    def decline(self, worker: str, *, round: int, attempt: int, reason: str) -> tuple[Action, ...]:  # noqa: A002
+    def decline(self, worker: str, *, round: int, attempt: int, reason: str) -> tuple[Action, ...]:
         """A worker has nothing to hand in for this call; it stays for the next one."""
         call = self._call
         if call is None or (call.round, call.attempt) != (round, attempt) or worker not in self._cohort:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fl_core import metrics
-    from fl_worker import partition
+    from fl_worker import partition as partition
     from fl_worker.task import Site, Task
 
 __all__ = ["Site", "Task", "metrics", "partition"]

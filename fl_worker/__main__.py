@@ -37,25 +37,13 @@ index = click.option("--index", default=0, show_default=True, help="Which worker
 data = click.option("--data", type=PATH, help="This worker's own data.")
 
 
-@main.command()
-@plan
-@program
-@data
-@click.option("--identity", required=True, type=FOLDER, help="The folder with this worker's certificate.")
-@click.option("--index", required=True, type=int, help="Which worker this is, from 0.")
-@click.option("--scheduler", required=True, help="The scheduler's host:port.")
-@click.option("--server", required=True, help="The server's host:port.")
-@click.option("--metrics", default=None, help="Serve /metrics, /healthz and /readyz at this host:port.")
-@click.option(
-    "--announce-fd", type=int, default=None, help="Tell where that is through this file descriptor."
-)
-@click.option("--log-format", type=click.Choice(["json", "console"]), default="console", show_default=True)
-@click.option("--log-level", default="info", show_default=True)
-def train(**options: Any) -> None:  # noqa: ANN401 - passed on by name
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def train(arguments: tuple[str, ...]) -> None:
     """Take part in a job until it ends."""
     from fl_worker import train as training  # noqa: PLC0415 - loads grpc
 
-    training.main(**options)
+    training.main(args=list(arguments), prog_name="fl-worker train")
 
 
 @main.command(name="try")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def run(source: Source, *, form: str, output: Path) -> None:
     temporary = output.with_name(f".{output.name}.part")
     try:
         _write(source, form=form, target=temporary)
-        os.replace(temporary, output)
+        temporary.replace(output)
     except OSError as error:
         raise StorageError(f"{output} cannot be written: {error.strerror}") from error
     finally:
@@ -63,7 +62,8 @@ def _write_paddle(source: Source, arrays: dict[str, Array], target: Path) -> Non
     plan = Plan.read(source.plan)
     if plan.program.framework != "paddle":
         raise MismatchError(
-            f"the job's framework is {plan.program.framework}, which knows no Paddle format; use npz or safetensors"
+            f"the job's framework is {plan.program.framework}, "
+            "which knows no Paddle format; use npz or safetensors"
         )
     one = learner(plan, program=source.program, index=0, data=source.data)
     model = one.initial()

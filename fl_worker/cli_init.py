@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
@@ -25,8 +27,9 @@ def learner(plan: Plan, *, program: Path, index: int, data: Path | None) -> Lear
 
 
 def run(plan: Path, *, program: Path, index: int, data: Path | None) -> None:
-    """Print one line of JSON."""
-    weights = learner(Plan.read(plan), program=program, index=index, data=data).initial()
+    """Print one line of JSON; what the program prints goes to standard error."""
+    with redirect_stdout(sys.stderr):
+        weights = learner(Plan.read(plan), program=program, index=index, data=data).initial()
     manifest = Manifest.of(weights)
     row = {"manifest": manifest.to_json(), "nbytes": manifest.nbytes, "digest": digest(weights)}
     click.echo(json.dumps(row))

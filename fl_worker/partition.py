@@ -22,7 +22,7 @@ def iid(n: int, count: int, *, seed: int = 0) -> list[Indices]:
 
 
 def dirichlet(labels: Labels, count: int, *, alpha: float = 0.5, seed: int = 0) -> list[Indices]:
-    """Split each class by proportions drawn from a Dirichlet distribution: the smaller `alpha`, the less alike.
+    """Split each class by proportions drawn from a Dirichlet distribution: small `alpha`, unlike workers.
 
     Hsu, Qi, Brown, Measuring the Effects of Non-Identical Data Distribution for Federated Visual
     Classification, 2019.
@@ -56,7 +56,7 @@ def shards(labels: Labels, count: int, *, per_worker: int = 2, seed: int = 0) ->
 
 
 def quantity(n: int, count: int, *, skew: float = 1.0, seed: int = 0) -> list[Indices]:
-    """Split n examples into parts of very different sizes: sizes fall as 1 / rank ** skew; 0 makes them equal."""
+    """Split n examples into parts whose sizes fall as 1 / rank ** skew; 0 makes them equal."""
     _check(n, count)
     if skew < 0:
         raise ProgramError(f"partition.quantity: skew must be at least 0, not {skew}")

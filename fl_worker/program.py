@@ -1,4 +1,4 @@
-"""Loading the user's program in a worker: check its digest, import it, call its function, find its backend."""
+"""Loading the user's program: check its digest, import it, call its function, find its backend."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def backend_class(framework: str) -> Any:  # noqa: ANN401 - a class that makes a
     """The backend for a framework; refuses one that is unknown or not installed."""
     if framework not in known(BACKENDS):
         raise ProgramError(
-            f"spec.program.framework: {framework!r} is none of {', '.join(known(BACKENDS))}; choose one of these"
+            f"spec.program.framework: {framework!r} is unknown; choose one of {', '.join(known(BACKENDS))}"
         )
     try:
         return resolve(framework, within=BACKENDS)
@@ -100,6 +100,7 @@ def _check_origin(module: ModuleType, program: Program, folder: Path) -> None:
     inside = origin is not None and Path(origin).resolve().is_relative_to(folder.resolve())
     if program.sha256 is not None and not inside:
         raise ProgramError(
-            f"spec.program.entrypoint: the name {program.module!r} already belongs to {origin or 'Python itself'}; "
+            f"spec.program.entrypoint: the name {program.module!r} already belongs "
+            f"to {origin or 'Python itself'}; "
             "give the program's file another name"
         )

@@ -51,7 +51,7 @@ class Task:
 
     For Paddle: a `Layer`, a loss `loss(output, labels)`, a function `optimizer(parameters, round)` that makes
     a fresh optimiser, and data loaders that yield `(inputs, ..., labels)`. For scikit-learn: an estimator,
-    `train` and `test` as pairs `(X, y)`, and for a classifier all `classes`, those this worker lacks included.
+    `train` and `test` as pairs `(X, y)`, and for a classifier all `classes`, also those this worker lacks.
 
     `epochs` is the number of passes over the local data in a round. `keep_optimizer` keeps the optimiser's
     memory (momentum, counters) from round to round instead of starting afresh. `buffers` says what becomes
@@ -72,7 +72,7 @@ class Task:
 
     def __post_init__(self) -> None:
         """Refuse what no backend could use."""
-        if not isinstance(self.epochs, int) or isinstance(self.epochs, bool) or self.epochs < 1:
+        if type(self.epochs) is not int or self.epochs < 1:
             raise ProgramError(f"Task(epochs={self.epochs!r}): give a whole number of passes, at least 1")
         if self.buffers not in get_args(Buffers):
             raise ProgramError(

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
+import click
 import structlog
 from prometheus_client import CollectorRegistry
 
 from fl_core.errors import FLJobError, MismatchError, RoundError
-from fl_core.process import Settings
+from fl_core.process import Settings, process
 from fl_core.serving import Health, serve
 from fl_core.stages import State
 from fl_core.weights import Manifest, check_finite, digest
@@ -104,7 +105,18 @@ async def _attend(session: Session, folder: Path, *, scheduler: str, server: str
         await session.attend(to_scheduler, to_server)
 
 
-def check_index(settings: Settings, index: int) -> None:
-    """Refuse an index that the certificate does not name."""
+@process
+@click.option("--index", type=int, required=True, help="Which worker this is, from 0.")
+@click.option("--scheduler", required=True, help="The scheduler's host:port.")
+@click.option("--server", required=True, help="The server's host:port.")
+@click.option("--program", type=click.Path(path_type=Path), required=True, help="The program's folder.")
+@click.option("--data", type=click.Path(path_type=Path), help="This worker's own data.")
+def main(
+    settings: Settings, *, index: int, scheduler: str, server: str, program: Path, data: Path | None
+) -> None:
+    """Take part in a job until it ends."""
     if settings.identity.index != index:
         raise MismatchError(f"--index {index}, but the certificate is that of {settings.identity.name}")
+    plan = settings.plan
+    site = Site(settings.identity.name, index, plan.workers, data=data, seed=plan.seed)
+    train(settings, scheduler=scheduler, server=server, program=program, site=site)

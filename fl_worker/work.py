@@ -60,7 +60,12 @@ class Learner:
         return self.backend.weights()
 
     def train(
-        self, weights: Weights, *, round: int, states: Sequence[State], moved: Callable[[], None]
+        self,
+        weights: Weights,
+        *,
+        round: int,
+        states: Sequence[State],
+        moved: Callable[[], None],
     ) -> Finished:
         """Train one round from these weights; `moved` is called whenever there was progress."""
         with user_code(f"it trained in round {round}", self.folder):

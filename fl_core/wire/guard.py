@@ -43,6 +43,6 @@ async def refuse(call: Call, error: FLJobError) -> None:
     await call.abort(status, str(error))
 
 
-def context_of(plan: Plan, *, round: int = 0, attempt: int = 0) -> pb.Context:  # noqa: A002 - the field's word
+def context_of(plan: Plan, *, round: int = 0, attempt: int = 0) -> pb.Context:
     """The context that every message of this job carries."""
     return pb.Context(job=plan.job.uid, plan=plan.digest, round=round, attempt=attempt)

@@ -82,8 +82,12 @@ def check_same(received: Weights, found: object, *, source: str) -> dict[str, Ar
         raise ProgramError(f"{source} must give a dictionary of numpy arrays, not {type(found).__name__}")
     if set(found) == set(received):
         found = {name: found[name] for name in received}
-    if difference := Manifest.of(received).difference(Manifest.of(found)):
-        raise ProgramError(f"{source} must give arrays like those of the model: {difference}")
+    try:
+        different = Manifest.of(received).difference(Manifest.of(found))
+    except MismatchError as error:
+        raise ProgramError(f"{source} must give arrays like those of the model: {error}") from error
+    if different:
+        raise ProgramError(f"{source} must give arrays like those of the model: {different}")
     return dict(found)
 
 

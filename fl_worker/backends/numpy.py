@@ -38,7 +38,7 @@ class NumpyBackend:
         """Seed Python's and NumPy's streams."""
         streams.reseed(value)
 
-    def __init__(self, task: object, *, site: Site, work: LocalWork) -> None:
+    def __init__(self, task: Any, *, site: Site, work: LocalWork) -> None:  # noqa: ANN401 - any object
         if work.proximal:
             raise ProgramError("fedprox changes the loss, which a plain object keeps to itself; use fedavg")
         wanted = ("weights", "evaluate", work.kind)
@@ -47,7 +47,7 @@ class NumpyBackend:
                 f"the program's function must return an object with the methods {', '.join(wanted)}; "
                 f"{type(task).__name__} has no {missing[0]}"
             )
-        self._object: Any = task
+        self._object = task
         self._site = site
         self._work = work
         self._initial = checked_initial(_check_initial(self._object.weights()))

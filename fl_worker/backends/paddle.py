@@ -101,8 +101,7 @@ class PaddleBackend:
         """Write the Layer's state with these weights, for `layer.set_state_dict(paddle.load(path))`."""
         for name, tensor in self._tensors.items():
             tensor.set_value(weights[name])
-        with path.open("wb") as file:
-            paddle.save(self._layer.state_dict(), file)
+        paddle.save(self._layer.state_dict(), str(path))
 
     # -- one step -------------------------------------------------------------------------------------
 

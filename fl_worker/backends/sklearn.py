@@ -1,7 +1,7 @@
 """scikit-learn: linear models and multi-layer perceptrons, whose arrays a weighted mean makes sense of.
 
 Estimators with `partial_fit` pass over the data `epochs` times in a round; those that start warm
-(LogisticRegression, Lasso, ElasticNet) take up to `epochs` iterations of their solver from the received model.
+(LogisticRegression, Lasso, ElasticNet) take up to `epochs` iterations from the model received.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -279,10 +279,13 @@ def _accepted(task: object, work: LocalWork) -> Task:
 
 def _classes(task: Task) -> Array | None:
     """Sort a classifier's classes; None for a regressor."""
+    if not isinstance(task.model, BaseEstimator):
+        raise ProgramError(_refused(task.model))
     if is_regressor(task.model) and task.classes is None:
         return None
     if not is_classifier(task.model):
-        raise ProgramError(f"{_refused(task.model)}; without Task(classes=...) if it is a regressor")
+        regressor = "; leave Task(classes=...) out" if is_regressor(task.model) else ""
+        raise ProgramError(f"{_refused(task.model)}{regressor}")
     if task.classes is None or len(task.classes) < 2:  # noqa: PLR2004 - nothing to tell apart
         raise ProgramError(
             "Task(classes=None): a classifier needs all classes, classes=[0, 1, ...], "

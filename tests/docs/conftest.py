@@ -15,7 +15,6 @@ FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
 TITLE = re.compile(r'title="([^"]+)"')
-TRAINING = ("fl-submit run", "fl-submit try")
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,6 @@ class Page:
         """The page without its code blocks."""
         return FENCE.sub("", self.text)
 
-    @property
-    def trains(self) -> bool:
-        """Whether running the page starts a training."""
-        return any(
-            block.language == "bash" and start in block.text for block in self.blocks for start in TRAINING
-        )
-
 
 def blocks(text: str) -> Iterator[Block]:
     """Find the fenced blocks of a page, those indented in a list or a note included."""
@@ -66,11 +58,22 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def pages() -> list[Page]:
-    """Every page for people: at the root, under docs/ and beside the examples."""
-    places = (ROOT.glob("*.md"), (ROOT / "docs").rglob("*.md"), (ROOT / "examples").rglob("*.md"))
+    """Every page for people: at the root, and under docs/."""
+    places = (ROOT.glob("*.md"), (ROOT / "docs").rglob("*.md"))
     paths = sorted(path for place in places for path in place)
     texts = {path: path.read_text(encoding="utf-8") for path in paths}
     return [Page(path, text, tuple(blocks(text))) for path, text in texts.items()]
+
+
+def with_code() -> list[Page]:
+    """The pages that hold Python."""
+    return [page for page in pages() if any(block.language == "python" for block in page.blocks)]
+
+
+@pytest.fixture
+def lessons() -> list[Page]:
+    """The pages that a reader can follow."""
+    return with_code()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -78,16 +81,4 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "page" in metafunc.fixturenames:
         metafunc.parametrize("page", pages(), ids=str)
     if "lesson" in metafunc.fixturenames:
-        lessons = [page for page in pages() if any(runs(block) for block in page.blocks)]
-        marked = [
-            pytest.param(page, id=str(page), marks=[pytest.mark.rounds] if page.trains else [])
-            for page in lessons
-        ]
-        metafunc.parametrize("lesson", marked)
-
-
-def runs(block: Block) -> bool:
-    """Whether this block does something when a reader follows the page."""
-    if block.language == "bash":
-        return "fl-submit" in block.text
-    return block.language == "python" or block.title is not None
+        metafunc.parametrize("lesson", with_code(), ids=str)

@@ -1,0 +1,1 @@
+"""`fl-submit`: one file per command."""

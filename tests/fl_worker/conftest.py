@@ -1,0 +1,87 @@
+"""Builders: a program in a folder with the plan compiled for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from fl_core.bundle import bundle, bundle_digest
+from fl_core.extensions import Extension
+from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
+from fl_worker.task import Site
+from fl_worker.work import Learner
+
+NUMBERS = count()
+
+
+@dataclass(frozen=True)
+class Written:
+    """A program that lies in a folder, and its plan."""
+
+    plan: Plan
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "plan.json"
+
+    def learner(self, index: int = 0, **site: Any) -> Learner:
+        where = Site(
+            name=f"worker-{index}", index=index, count=self.plan.workers, seed=self.plan.seed, **site
+        )
+        return Learner.load(self.plan, folder=self.folder, site=where)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Written]:
+    """Write a program's text and compile a plan for it: `write(text, framework=..., strategy=...)`."""
+
+    def written(text: str, *, framework: str = "numpy", strategy: str = "fedavg", **options: Any) -> Written:
+        module = f"program_{next(NUMBERS)}"
+        folder = tmp_path / module
+        folder.mkdir()
+        (folder / f"{module}.py").write_text(dedent(text))
+        program = Program(
+            entrypoint=f"{module}:task",
+            framework=framework,
+            sha256=bundle_digest(bundle(folder, module)),
+            config=options.pop("config", {}),
+        )
+        made = Written(plan_of(program, Extension(name=strategy, options=options)), folder)
+        made.file.write_text(made.plan.to_json())
+        return made
+
+    return written
+
+
+def plan_of(program: Program, strategy: Extension) -> Plan:
+    return Plan(
+        job=Job(name="test", namespace="default", uid="0"),
+        seed=7,
+        rounds=3,
+        target=None,
+        program=program,
+        strategy=strategy,
+        aggregation=Extension(name="mean"),
+        compression=(),
+        selection=Selection(
+            policy=Extension(name="uniform"),
+            per_round=4,
+            extra=0,
+            minimum=2,
+            join_seconds=10,
+            stall_seconds=10,
+            deadline_seconds=60,
+            on_shortfall=Shortfall(action="Retry", attempts=3),
+        ),
+        evaluation_every=1,
+        checkpoint=Checkpoint(every_rounds=1, keep=3),
+        workers=4,
+        ready_seconds=60,
+    )
