@@ -51,8 +51,7 @@ class Accuracy:
 
     def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
         """Count the right answers of one batch."""
-        chosen = predictions.argmax(axis=-1) if predictions.ndim > labels.reshape(-1).ndim else predictions
-        return np.array([np.sum(chosen.reshape(-1) == labels.reshape(-1)), labels.size], np.float64)
+        return np.array([np.sum(_chosen(predictions) == labels.reshape(-1)), labels.size], np.float64)
 
     def value(self, total: Vector) -> float:
         """Right answers over all answers."""
@@ -152,8 +151,7 @@ class MacroF1:
 
     def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
         """The confusion matrix of one batch."""
-        chosen = predictions.argmax(axis=-1) if predictions.ndim > 1 else predictions
-        truth, answers = labels.reshape(-1).astype(np.int64), chosen.reshape(-1).astype(np.int64)
+        truth, answers = labels.reshape(-1).astype(np.int64), _chosen(predictions)
         for side, found in (("label", truth), ("prediction", answers)):
             if found.size and not 0 <= found.min() <= found.max() < self.classes:
                 raise ProgramError(
@@ -238,6 +236,18 @@ def total(parts: Mapping[str, Measurements]) -> dict[str, Measurement]:
 def mean_of(value: float, examples: int) -> Measurement:
     """A plain number that holds for so many examples, as a metric that averages over all workers."""
     return Measurement(Mean(), np.array([value * examples, examples], np.float64))
+
+
+def _chosen(predictions: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Class numbers, from themselves or from scores [n, classes], of which the highest decides."""
+    if predictions.ndim > 1 and predictions.shape[-1] > 1:
+        return np.asarray(predictions.argmax(axis=-1), np.int64).reshape(-1)
+    numbers = predictions.reshape(-1)
+    if not np.array_equal(numbers, np.rint(numbers)):
+        raise ProgramError(
+            "one score per example does not say which class is meant: give scores [n, classes], or class numbers"
+        )
+    return numbers.astype(np.int64)
 
 
 def _ratio(part: float, whole: float) -> float:

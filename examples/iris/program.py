@@ -34,7 +34,7 @@ def task(config: dict[str, Any], site: Site) -> Task:
     return Task(
         model=nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)),
         loss=cross_entropy,
-        optimizer=lambda parameters, round: paddle.optimizer.SGD(config["learning_rate"], parameters),
+        optimizer=lambda parameters, _: paddle.optimizer.SGD(config["learning_rate"], parameters),
         train=loader(flowers[mine], kinds[mine], batch=config["batch_size"], shuffle=True),
         test=loader(flowers[tested], kinds[tested], batch=256),
         metrics={"accuracy": metrics.Accuracy()},

@@ -71,9 +71,7 @@ class Observer:
 
     async def observations(self) -> AsyncIterator[Observation]:
         """One observation at once, then one for each change, until the server goes."""
-        call = ServerStub(self.channel).Observe(  # type: ignore[no-untyped-call]
-            pb.ObserveRequest(context=self._context), wait_for_ready=True
-        )
+        call = ServerStub(self.channel).Observe(pb.ObserveRequest(context=self._context), wait_for_ready=True)
         try:
             async for message in call:
                 yield from_wire(message)
@@ -86,9 +84,7 @@ class Observer:
         """Ask the server to end the open round, write the model and stop."""
         request = pb.SteerRequest(context=self._context, finish=pb.Finish())
         try:
-            await ServerStub(self.channel).Steer(  # type: ignore[no-untyped-call]
-                request, timeout=STEER_SECONDS
-            )
+            await ServerStub(self.channel).Steer(request, timeout=STEER_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise UnavailableError(f"the server did not agree to finish: {error.details()}") from error
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_core.errors import MismatchError, ProgramError
@@ -101,6 +101,7 @@ def test_the_sum_does_not_depend_on_the_order() -> None:
     assert total(parts)["loss"].vector.tobytes() == total(turned)["loss"].vector.tobytes()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_auc_is_that_of_scikit_learn(seed: int) -> None:
     """With enough bins the two histograms give the area under the curve to three digits."""
@@ -149,9 +150,11 @@ def test_nothing_measured_is_not_a_number() -> None:
 
 
 def test_what_would_be_miscounted_is_refused() -> None:
-    """Logits for an AUC and labels beyond the classes are the program's mistake, and told so."""
+    """Logits for an AUC, one score for a class and labels beyond the classes are told to be mistakes."""
     with pytest.raises(ProgramError, match="sigmoid"):
         AUC().measure(np.array([-1.0, 3.0]), np.array([0, 1]))
+    with pytest.raises(ProgramError, match="which class"):
+        Accuracy().measure(np.array([[0.3], [0.9]]), np.array([0, 1]))
     with pytest.raises(ProgramError, match="outside of 0 to 1"):
         MacroF1(2).measure(np.array([0, 1]), np.array([0, 2]))
 

@@ -72,7 +72,7 @@ def test_every_optimiser_trains(name: str) -> None:
     """Each class of paddle.optimizer lowers the loss of the model that it is given, and replays to the byte."""
     kind = getattr(paddle.optimizer, name)
     rate = 1.0 if name == "Adadelta" else 0.02
-    one = backend(optimizer=lambda parameters, round: kind(rate, parameters=parameters), epochs=4)  # noqa: ARG005
+    one = backend(optimizer=lambda parameters, _: kind(rate, parameters=parameters), epochs=4)
     weights = one.weights()
     before = one.evaluate(weights, moved=quiet).metrics["loss"].value
     update = one.train(weights, round=1, moved=quiet).update
@@ -106,7 +106,8 @@ def test_a_schedule_steps_once_per_batch(name: str) -> None:
 
 def test_the_same_seed_gives_the_same_bytes_in_two_processes() -> None:
     """Initial weights and a shuffled, dropped-out round agree to the byte between processes."""
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_paddle; test_paddle.show()"
+    folder = str(Path(__file__).parent)
+    program = f"import sys; sys.path.insert(0, {folder!r}); import test_paddle; test_paddle.show()"
     shown = [
         subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
         for _ in range(2)
@@ -161,7 +162,7 @@ def test_fedprox_pulls_towards_the_received_model(name: str) -> None:
 
     def moved(mu: float) -> float:
         one = backend(
-            optimizer=lambda parameters, round: kind(0.05, parameters=parameters),  # noqa: ARG005
+            optimizer=lambda parameters, _: kind(0.05, parameters=parameters),
             work=LocalWork(proximal=mu),
             epochs=2,
         )
@@ -187,7 +188,7 @@ STATISTICS = ("1._mean", "1._variance")
 
 @pytest.mark.parametrize("policy", ["average", "local", "first"])
 def test_buffers_follow_their_policy(policy: Any) -> None:
-    """Statistics are in the update only when they are averaged; local ones serve the worker's own evaluation."""
+    """Statistics travel only when they are averaged; local ones serve the worker's own evaluation."""
     one = backend(normed(), buffers=policy)
     weights = one.weights()
     update = one.train(weights, round=1, moved=quiet).update
@@ -223,7 +224,7 @@ def test_a_kept_optimiser_remembers() -> None:
 
     def twice(*, keep: bool) -> tuple[str, str]:
         one = backend(
-            optimizer=lambda parameters, round: paddle.optimizer.Momentum(0.1, 0.9, parameters),  # noqa: ARG005
+            optimizer=lambda parameters, _: paddle.optimizer.Momentum(0.1, 0.9, parameters),
             keep_optimizer=keep,
         )
         weights = one.weights()

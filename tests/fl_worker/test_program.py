@@ -1,4 +1,4 @@
-"""Loading a program: the digest comes first, and every mistake ends with one sentence and the user's own lines."""
+"""Loading a program: the digest comes first; a mistake ends with a sentence and the user's own lines."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_taken_name_is_refused(write: Write) -> None:
 
 def test_missing_data_is_named(write: Write, tmp_path: Path) -> None:
     """A data path that leads nowhere ends before the program runs."""
-    with pytest.raises(ProgramError, match="worker-0: there is no data at .*nowhere"):
+    with pytest.raises(ProgramError, match=r"worker-0: there is no data at .*nowhere"):
         write(GOOD).learner(data=tmp_path / "nowhere")
 
 

@@ -47,7 +47,7 @@ def test_a_sites_streams_are_its_own() -> None:
 
 
 def test_the_package_is_light() -> None:
-    """`import fl_worker` loads no framework, no numpy and no pydantic; its names come when they are asked for."""
+    """`import fl_worker` loads no framework, numpy or pydantic; its names come when asked for."""
     program = "import sys, fl_worker; print({'paddle', 'sklearn', 'numpy', 'pydantic'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
