@@ -54,7 +54,9 @@ class Run:
     authority: Authority = field(default_factory=lambda: Authority("job-1"))
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start(self, module: list[str], role: str, number: int | None = None, **options: str) -> dict[str, Any]:
+    def start(
+        self, module: list[str], role: str, number: int | None = None, **options: str
+    ) -> dict[str, Any]:
         """Start a process and read what it announces."""
         identity = Identity("job-1", role, number)
         self.authority.issue(identity).write(self.folder / identity.name)
