@@ -36,7 +36,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
 
     async def Attend(self, requests: AsyncIterator[pb.Presence], call: Call) -> AsyncIterator[pb.Order]:  # noqa: N802
         """A worker's whole life: enrolment, beats, orders."""
-        first = await anext(aiter(requests))
+        first = await anext(aiter(requests), pb.Presence())
         name = (await admit(call, first.context, plan=self.plan, roles=("worker",))).name
         try:
             enrolment = self._enrolment(first)

@@ -56,7 +56,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
 
     async def Push(self, frames: AsyncIterator[pb.Frame], call: Call) -> pb.Ack:  # noqa: N802
         """An update, or initial weights: spooled, and used only when the last chunk has been verified."""
-        head = (await anext(aiter(frames))).transfer
+        head = (await anext(aiter(frames), pb.Frame())).transfer
         who = await admit(call, head.context, plan=self.plan, roles=("worker",))
         try:
             await self._receive(who, head, frames)

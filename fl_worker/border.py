@@ -9,12 +9,18 @@ from pathlib import Path
 
 from fl_core.errors import FLJobError, ProgramError
 
+HEADING = "Traceback (the program's own lines):"
+
 
 @contextmanager
 def user_code(doing: str, folder: Path) -> Iterator[None]:
     """Turn what the program raises while `doing` into a ProgramError that shows only the program's frames."""
     try:
         yield
+    except ProgramError as error:
+        if not (frames := own_frames(error, folder)):
+            raise
+        raise ProgramError(f"{error}\n{HEADING}\n{''.join(frames).rstrip()}") from error
     except FLJobError:
         raise
     except (Exception, SystemExit) as error:
@@ -28,7 +34,7 @@ def _told(error: BaseException, doing: str, folder: Path) -> str:
     frames = own_frames(error, folder)
     if not frames:
         return f"{sentence}\n{what}\n(raised outside of the program's files: `fl-submit try` shows all of it)"
-    return f"{sentence}\nTraceback (the program's own lines):\n{''.join(frames)}{what}"
+    return f"{sentence}\n{HEADING}\n{''.join(frames)}{what}"
 
 
 def own_frames(error: BaseException, folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -78,8 +79,11 @@ def train(settings: Settings, *, scheduler: str, server: str, program: Path, sit
         finally:
             inbox.put(None)
 
-    threading.Thread(target=converse, name="session", daemon=True).start()
+    context = copy_context()  # so that this thread's log lines name the job and the worker too
+    conversation = threading.Thread(target=context.run, args=(converse,), name="session", daemon=True)
+    conversation.start()
     work_off(inbox, hand.do)
+    conversation.join()
     if ended:
         raise ended[0]
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 import re
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fl_core.bundle import bundle, bundle_digest
 from fl_core.errors import JobError, MismatchError, ProgramError
 
 Write = Callable[..., Any]
@@ -89,6 +92,15 @@ def test_only_the_users_frames_are_shown(write: Write) -> None:
     assert "JSONDecodeError" in str(caught.value)
 
 
+def test_a_wrong_task_is_shown_where_it_was_made(write: Write) -> None:
+    """What FLJob refuses in the program's own call is told with the line that made the call."""
+    job = write(
+        "from fl_worker import Task\ndef task(config, site):\n    return Task(model=1, train=[], epochs=0)"
+    )
+    with pytest.raises(ProgramError, match=r"(?s)epochs=0\): give a whole .*line 3, in task\n +return Task"):
+        job.learner()
+
+
 def test_an_error_in_training_is_the_programs(write: Write) -> None:
     """What user code raises in a round is told in the same way."""
     learner = write(
@@ -107,13 +119,25 @@ def test_an_unknown_framework_is_named(write: Write, framework: str) -> None:
         write(GOOD, framework=framework).learner()
 
 
-def test_a_taken_name_is_refused(write: Write) -> None:
+def test_a_taken_name_is_refused(tmp_path: Path, write: Write) -> None:
     """A program called like an installed module says so, instead of running that module."""
+    (tmp_path / "json.py").write_text("def task(config, site): ...")
+    digest = bundle_digest(bundle(tmp_path, "json"))
     job = write(GOOD)
-    (job.folder / "json.py").write_text("def task(config, site): ...")
-    program = job.plan.program.model_copy(update={"entrypoint": "json:task", "sha256": None})
-    with pytest.raises(ProgramError, match="has no function 'task'"):
-        type(job)(job.plan.model_copy(update={"program": program}), job.folder).learner()
+    program = job.plan.program.model_copy(update={"entrypoint": "json:task", "sha256": digest})
+    taken = replace(job, plan=job.plan.model_copy(update={"program": program}), folder=tmp_path)
+    with pytest.raises(
+        ProgramError, match="'json' already belongs to .*; give the program's file another name"
+    ):
+        taken.learner()
+
+
+def test_a_framework_that_is_not_installed_is_told(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the framework the message says what to install at the worker."""
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    monkeypatch.delitem(sys.modules, "fl_worker.backends.sklearn", raising=False)
+    with pytest.raises(ProgramError, match=r"pip install 'fljob\[sklearn\]'"):
+        write(GOOD, framework="sklearn").learner()
 
 
 def test_missing_data_is_named(write: Write, tmp_path: Path) -> None:
