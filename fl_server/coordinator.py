@@ -132,16 +132,27 @@ class Coordinator:
         self._show()
 
     async def _next(self) -> r.Action:
-        while True:
-            wake = self.rounds.wake()
-            timeout = None if wake is None else max(wake - time.monotonic(), 0)
-            try:
-                action = await asyncio.wait_for(self._actions.get(), timeout)
-            except TimeoutError:
-                self._do(self.rounds.tick(now=time.monotonic()))
-                continue
-            if action is not None:
-                return action
+        getter = asyncio.ensure_future(self._actions.get())
+        try:
+            while True:
+                wake = self.rounds.wake()
+                timeout = None if wake is None else max(wake - time.monotonic(), 0)
+                done, _ = await asyncio.wait({getter}, timeout=timeout)
+                if not done:
+                    self._pass_time()
+                elif (action := getter.result()) is not None:
+                    return action
+                else:
+                    getter = asyncio.ensure_future(self._actions.get())
+        finally:
+            getter.cancel()
+
+    def _pass_time(self) -> None:
+        gathering = self.rounds.gathering
+        actions = self.rounds.tick(now=time.monotonic())
+        for worker, reason in gathering.dropped.items() if gathering is not None else ():
+            self.ledger.dropped(worker, reason)
+        self._do(actions)
 
     async def _carry_out(self, action: r.Action) -> None:
         match action:
