@@ -6,6 +6,9 @@ Li et al., Federated Optimization in Heterogeneous Networks, MLSys 2020.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from fl_core.strategies import LocalWork, State
 from fl_core.weights import Weights, add
@@ -15,9 +18,9 @@ __all__ = ["FedProx"]
 
 @dataclass(frozen=True, slots=True)
 class FedProx:
-    """`mu` weighs the proximal term (mu / 2) * |w - w_received|^2."""
+    """Local training is held near the model that was received, by a proximal term in the loss."""
 
-    mu: float
+    mu: Annotated[float, Field(ge=0, description="Weighs the term (mu / 2) * |w - w_received|^2.")]
 
     @property
     def local(self) -> LocalWork:

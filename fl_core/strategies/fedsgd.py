@@ -6,6 +6,9 @@ McMahan et al., Communication-Efficient Learning of Deep Networks from Decentral
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from fl_core.strategies import LocalWork, State
 from fl_core.weights import Weights, add
@@ -15,9 +18,9 @@ __all__ = ["FedSGD"]
 
 @dataclass(frozen=True, slots=True)
 class FedSGD:
-    """`learning_rate` is the server's; the workers send minus the gradient of their mean loss."""
+    """The workers send minus the gradient of their mean loss, and the server takes one step."""
 
-    learning_rate: float
+    learning_rate: Annotated[float, Field(gt=0, description="The size of the server's step.")]
 
     @property
     def local(self) -> LocalWork:

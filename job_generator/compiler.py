@@ -1,0 +1,64 @@
+"""The compiler: an FLJob becomes the Plan that every process reads.
+
+It is pure: the same job gives the same bytes, here and in the operator, and the Plan does not grow
+with the number of workers.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from fl_core import plan
+from job_generator.problems import InvalidJobError
+from job_generator.rules import broken
+from job_generator.spec import FLJob, Selection, Target
+
+NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "fljob.dev")
+
+
+def compile_job(job: FLJob) -> plan.Plan:
+    """Compile a job; raises InvalidJobError when its fields do not fit each other.
+
+    Without `metadata.uid` the uid follows from namespace and name, so that the same file gives the same Plan.
+    """
+    if problems := list(broken(job.document())):
+        raise InvalidJobError(problems)
+    spec = job.spec
+    return plan.Plan(
+        job=_identity(job),
+        seed=spec.seed,
+        rounds=spec.rounds,
+        target=_target(spec.target),
+        program=plan.Program(**spec.program.model_dump()),
+        strategy=spec.strategy.extension(),
+        aggregation=spec.aggregation.extension(),
+        compression=tuple(stage.extension() for stage in spec.compression),
+        selection=_selection(job, spec.selection),
+        evaluation_every=spec.evaluation.every_rounds,
+        checkpoint=plan.Checkpoint(**spec.server.checkpoint.model_dump()),
+        workers=spec.workers.replicas,
+        ready_seconds=spec.pre_running_deadline_seconds,
+    )
+
+
+def _identity(job: FLJob) -> plan.Job:
+    name, namespace = job.metadata.name, job.metadata.namespace
+    uid = job.metadata.uid or str(uuid.uuid5(NAMESPACE, f"{namespace}/{name}"))
+    return plan.Job(name=name, namespace=namespace, uid=uid)
+
+
+def _target(target: Target | None) -> plan.Target | None:
+    return plan.Target(**target.model_dump()) if target else None
+
+
+def _selection(job: FLJob, selection: Selection) -> plan.Selection:
+    return plan.Selection(
+        policy=selection.policy.extension(),
+        per_round=job.per_round,
+        extra=selection.extra,
+        minimum=job.minimum,
+        join_seconds=selection.join_seconds,
+        stall_seconds=selection.stall_seconds,
+        deadline_seconds=selection.deadline_seconds,
+        on_shortfall=plan.Shortfall(**selection.on_shortfall.model_dump()),
+    )

@@ -1,0 +1,122 @@
+"""What a job will need, said before anything starts: processes, bytes, and whether it can work.
+
+Pure: it takes the Plan, the size of the program's first model where somebody measured it, and the
+machine's free memory and cores where it is to run here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fl_core.plan import Plan
+
+PROCESS_BYTES = {"paddle": 350 << 20, "sklearn": 180 << 20, "numpy": 80 << 20}
+"""Resident memory of an idle worker by framework, as measured on Linux with Python 3.11."""
+CONTROL_BYTES = 90 << 20
+"""The same of a server or scheduler."""
+MODELS_PER_WORKER = 6
+"""Copies at a worker's peak: model, gradients, an optimiser's state, what was received, the update."""
+MODELS_PER_SERVER = 6
+"""Copies at the server's peak, whatever the cohort: the model, the wire's copy, a sum of 16 bytes per value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The program's first model: bytes of its arrays, and bytes of one update on the wire."""
+
+    arrays: int
+    parameters: int
+    nbytes: int
+    update_nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this machine has to give."""
+
+    memory_free: int
+    cores: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a careful person would want to know before the start."""
+
+    level: Literal["note", "warning"]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What `fl-submit plan` prints; what depends on a model nobody measured is None."""
+
+    processes: int
+    asked: int
+    quorum: int
+    losses: int
+    down: int | None
+    up: int | None
+    total: int | None
+    memory: int | None
+    findings: tuple[Finding, ...]
+
+
+def forecast(plan: Plan, *, model: Model | None = None, machine: Machine | None = None) -> Forecast:
+    """Foretell a job; bytes are per round, but for `total`."""
+    asked = plan.selection.asked
+    down = asked * model.nbytes if model else None
+    measured = -(-plan.rounds // plan.evaluation_every)
+    up = asked * model.update_nbytes if model else None
+    total = None
+    if model and down is not None and up is not None:
+        total = plan.rounds * (down + up) + measured * asked * model.nbytes
+    memory = _memory(plan, model)
+    return Forecast(
+        processes=plan.workers + 2,
+        asked=asked,
+        quorum=plan.selection.minimum,
+        losses=asked - plan.selection.minimum,
+        down=down,
+        up=up,
+        total=total,
+        memory=memory,
+        findings=tuple(_findings(plan, memory, machine)),
+    )
+
+
+def _memory(plan: Plan, model: Model | None) -> int:
+    size = model.nbytes if model else 0
+    worker = PROCESS_BYTES[plan.program.framework] + MODELS_PER_WORKER * size
+    return plan.workers * worker + 2 * CONTROL_BYTES + MODELS_PER_SERVER * size
+
+
+def _findings(plan: Plan, memory: int, machine: Machine | None) -> list[Finding]:
+    found = []
+    if machine and memory > machine.memory_free:
+        found.append(
+            Finding(
+                "warning",
+                f"all {plan.workers} workers need about {memory >> 20:,} MiB here and {machine.memory_free >> 20:,} "
+                "MiB are free; lower spec.workers.replicas, or run on a cluster",
+            )
+        )
+    if machine and plan.workers > 2 * machine.cores:
+        shared = plan.workers / machine.cores
+        found.append(
+            Finding("note", f"{plan.workers} workers share {machine.cores} cores, {shared:.1f} to each")
+        )
+    if plan.selection.minimum == plan.workers and plan.workers > 1:
+        found.append(
+            Finding(
+                "warning",
+                "the quorum is all workers: one that is lost for good ends the job; see spec.selection.minimum",
+            )
+        )
+    if plan.selection.asked == plan.selection.minimum < plan.workers:
+        found.append(
+            Finding("note", "no worker of a round may be late or lost; see spec.selection.extra and minimum")
+        )
+    if plan.workers == 1:
+        found.append(Finding("note", "one worker is not federated: its update is the mean"))
+    return found

@@ -1,0 +1,53 @@
+"""The FL-Jobs of a Plan: what the server, the scheduler and the workers are each started with.
+
+`fl-submit compile -o jobs/` writes them for review; a word in $(...) is filled in by whoever starts the process.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fl_core.errors import PERMANENT_EXIT_CODES, TERMINATED_EXIT_CODE
+from fl_core.plan import Plan
+from job_generator.processes import ROLES, Place, Role, installed
+
+SECTIONS: dict[Role, tuple[str, ...]] = {
+    "scheduler": ("seed", "workers", "selection"),
+    "server": (
+        "rounds", "target", "strategy", "aggregation", "compression", "selection", "evaluation_every",
+        "checkpoint", "ready_seconds",
+    ),
+    "worker": ("seed", "program", "strategy", "compression"),
+}  # fmt: skip
+"""What of the Plan each role acts on; every role gets the whole Plan, and its digest guards it."""
+
+ANYWHERE = Place(
+    plan="$(PLAN)",
+    identity="$(IDENTITY)",
+    metrics="$(METRICS_ADDRESS)",
+    listen="$(LISTEN_ADDRESS)",
+    scheduler="$(SCHEDULER_ADDRESS)",
+    server="$(SERVER_ADDRESS)",
+    storage="$(STORAGE)",
+    index="$(INDEX)",
+    program="$(PROGRAM)",
+    data="$(DATA)",
+)
+
+
+def role_jobs(plan: Plan) -> dict[Role, dict[str, Any]]:
+    """One document per role: how many processes, their command line, their part of the Plan."""
+    return {role: _role_job(plan, role) for role in ROLES}
+
+
+def _role_job(plan: Plan, role: Role) -> dict[str, Any]:
+    whole = plan.model_dump(mode="json")
+    return {
+        "job": whole["job"],
+        "role": role,
+        "planDigest": plan.digest,
+        "processes": plan.workers if role == "worker" else 1,
+        "command": installed(role, ANYWHERE),
+        "exitCodes": {"permanent": list(PERMANENT_EXIT_CODES), "terminated": TERMINATED_EXIT_CODE},
+        "plan": {name: whole[name] for name in SECTIONS[role]},
+    }

@@ -1,0 +1,315 @@
+"""An FLJob as its author writes it: `apiVersion: fljob.dev/v1alpha1`, `kind: FLJob`.
+
+These types are the API: the custom resource definition, the JSON schema for editors, the texts of
+`kubectl explain` and the reference page are generated from them. A field is here when it works.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, Final, Literal, Self, Union, get_type_hints
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    JsonValue,
+    Tag,
+    create_model,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
+
+from fl_core.extensions import Extension, known, resolve
+
+API_VERSION: Final = "fljob.dev/v1alpha1"
+KIND: Final = "FLJob"
+LONGEST_NAME = 40
+"""Kubernetes allows 63 characters, of which the names of children need the rest."""
+
+NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+DOTTED = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
+ATTRIBUTE = r"[A-Za-z_][A-Za-z0-9_]*"
+
+
+class Part(BaseModel):
+    """A piece of the FLJob: frozen, closed to unknown fields, camelCase in YAML."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+    )
+
+
+# -- strategies, rules, policies and stages: a name, and the fields of the class of that name
+
+
+class Choice(Part):
+    """A strategy, rule, policy or stage: its name, and its own fields beside it."""
+
+    name: str
+
+    def extension(self) -> Extension:
+        """What the Plan holds of it."""
+        return Extension(name=self.name, options=self.model_dump(mode="json", exclude={"name"}))
+
+
+class Installed(Choice):
+    """A class of the user's own, installed in the image of the server or scheduler."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, Field(pattern=f"^{DOTTED}:{ATTRIBUTE}$", max_length=253)]
+    """`package.module:Class`; the fields beside it are the arguments of the class."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Marks a field that holds any extension of one package, or the user's own."""
+
+    within: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's
+        members = [Annotated[choice(name, within=self.within), Tag(name)] for name in known(self.within)]
+        members.append(Annotated[Installed, Tag("installed")])
+        which = Discriminator(
+            _tag,
+            custom_error_type="unknown_name",
+            custom_error_message="unknown name",
+            custom_error_context={"within": self.within},
+        )
+        return handler.generate_schema(Annotated[Union[tuple(members)], which])  # noqa: UP007 - members are computed
+
+
+def _tag(value: Any) -> str | None:  # noqa: ANN401 - whatever stands in the YAML
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return "installed" if isinstance(name, str) and ":" in name else name
+
+
+@cache
+def choice(name: str, *, within: str) -> type[Choice]:
+    """The type of one extension in YAML: its name, and the fields of its dataclass."""
+    kind = resolve(name, within=within)
+    hints = get_type_hints(kind, include_extras=True)
+    own: dict[str, Any] = {field.name: (hints[field.name], ...) for field in fields(kind)}
+    own["name"] = (Literal[name], name)
+    summary = (kind.__doc__ or "").partition("\n")[0]
+    return create_model(kind.__name__, __base__=Choice, __doc__=summary, **own)
+
+
+def _default(name: str, *, within: str) -> Any:  # noqa: ANN401 - a field of any type
+    return Field(
+        default_factory=lambda: choice(name, within=within)(name=name),
+        json_schema_extra={"default": {"name": name}},
+    )
+
+
+# -- the job
+
+
+class Metadata(Part):
+    """The job's name and what Kubernetes keeps beside it."""
+
+    name: Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME, examples=["digits", "fraud-2"])]
+    """Lower-case letters, digits and dashes; starts with a letter."""
+
+    namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = "default"
+    """The namespace on a cluster; means nothing to a local run."""
+
+    uid: Annotated[str, Field(max_length=63, pattern=r"^[A-Za-z0-9-]+$")] | None = None
+    """Given by the API server, or by `fl-submit run`; leave it out."""
+
+    labels: Annotated[dict[str, str], Field(max_length=64)] = Field(default_factory=dict)
+    """Labels on a cluster."""
+
+    annotations: Annotated[dict[str, str], Field(max_length=64)] = Field(default_factory=dict)
+    """Annotations on a cluster."""
+
+
+class Program(Part):
+    """The user's training code, loaded in the workers and nowhere else."""
+
+    entrypoint: Annotated[
+        str, Field(pattern=f"^{DOTTED}:{ATTRIBUTE}$", max_length=253, examples=["program:task"])
+    ]
+    """`module:function`; each worker calls it as `task(config, site)`."""
+
+    framework: Literal["paddle", "sklearn", "numpy"] = "paddle"
+    """What drives the program: Paddle, scikit-learn, or a plain object with three methods."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """The digest of the program's files; every worker checks it before the first import."""
+
+    config: Annotated[dict[str, JsonValue], Field(max_length=256)] = Field(default_factory=dict)
+    """Passed to the program as it stands here."""
+
+
+class Target(Part):
+    """The value of a metric that ends the job before its last round; give one side."""
+
+    metric: Annotated[str, Field(min_length=1, max_length=63)]
+    """A metric of the program, as the workers measure it on the global model."""
+
+    at_least: float | None = None
+    """Reached at this value or above."""
+
+    at_most: float | None = None
+    """Reached at this value or below."""
+
+
+class Shortfall(Part):
+    """What happens to a round that fewer than `minimum` workers finished."""
+
+    action: Literal["Retry", "Skip", "Fail"] = "Retry"
+    """Try the round again, go on without it, or fail the job."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """How often a round is tried in all before `Retry` fails the job."""
+
+
+class Selection(Part):
+    """Who takes part in each round, and how long a round waits for them."""
+
+    policy: Annotated[Choice, OneOf("fl_core.selection")] = _default("uniform", within="fl_core.selection")
+    """How the scheduler chooses among the live workers."""
+
+    per_round: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """The cohort: how many updates close a round. All workers without it."""
+
+    extra: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Over-selection: so many more are asked, and the round closes with the first `perRound`."""
+
+    minimum: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """The quorum: the fewest updates a round may close with. Two thirds of `perRound` without it."""
+
+    join_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60
+    """How long a round that could start with its quorum waits for the rest of the cohort to be there."""
+
+    stall_seconds: Annotated[float, Field(gt=0, le=604_800)] = 120
+    """A worker that moves nothing for so long is given up; a transfer that moves is alive."""
+
+    deadline_seconds: Annotated[float, Field(gt=0, le=604_800)] = 1800
+    """The end of a round's attempt, whatever still moves."""
+
+    on_shortfall: Shortfall = Field(default_factory=Shortfall)
+    """What happens to a round that fewer than `minimum` workers finished."""
+
+
+class Evaluation(Part):
+    """When the workers measure the global model on their own test data."""
+
+    every_rounds: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """Every so many rounds, and always after the last one."""
+
+
+class Checkpoint(Part):
+    """When the server saves what it needs to go on after a restart."""
+
+    every_rounds: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """Every so many rounds."""
+
+    keep: Annotated[int, Field(ge=1, le=1000)] = 3
+    """How many checkpoints stay; an older one is used when the newest is damaged."""
+
+
+class Server(Part):
+    """The process that opens rounds and adds up updates."""
+
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    """When the server saves what it needs to go on after a restart."""
+
+
+class Workers(Part):
+    """The processes that train, each beside its own data."""
+
+    replicas: Annotated[int, Field(ge=1, le=100_000)]
+    """How many there are."""
+
+    restarts_per_worker: Annotated[int, Field(ge=0, le=10_000)] = 10
+    """How often one that died is started again."""
+
+
+class Spec(Part):
+    """What is trained, how, and by whom."""
+
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Initial weights, data order and selection follow from it; the same seed gives the same model."""
+
+    program: Program
+    """The user's training code, loaded in the workers and nowhere else."""
+
+    rounds: Annotated[int, Field(ge=1, le=1_000_000)]
+    """How many rounds are trained."""
+
+    target: Target | None = None
+    """The value of a metric that ends the job before its last round."""
+
+    strategy: Annotated[Choice, OneOf("fl_core.strategies")] = _default("fedavg", within="fl_core.strategies")
+    """What workers do with the model, and how the server makes the next one."""
+
+    aggregation: Annotated[Choice, OneOf("fl_core.aggregation")] = _default(
+        "mean", within="fl_core.aggregation"
+    )
+    """How updates are combined."""
+
+    selection: Selection = Field(default_factory=Selection)
+    """Who takes part in each round, and how long a round waits for them."""
+
+    compression: Annotated[list[Annotated[Choice, OneOf("fl_core.compression")]], Field(max_length=8)] = (
+        Field(default_factory=list)
+    )
+    """Stages that make updates smaller, in their order."""
+
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    """When the workers measure the global model on their own test data."""
+
+    pre_running_deadline_seconds: Annotated[float, Field(gt=0, le=604_800)] = 900
+    """The job fails when `minimum` workers are not ready within this time."""
+
+    server: Server = Field(default_factory=Server)
+    """The process that opens rounds and adds up updates."""
+
+    workers: Workers
+    """The processes that train, each beside its own data."""
+
+
+class FLJob(Part):
+    """One federated-learning job."""
+
+    api_version: Literal["fljob.dev/v1alpha1"] = API_VERSION
+    """The version of this API."""
+
+    kind: Literal["FLJob"] = KIND
+    """The kind of this object."""
+
+    metadata: Metadata
+    """The job's name and what Kubernetes keeps beside it."""
+
+    spec: Spec
+    """What is trained, how, and by whom."""
+
+    @property
+    def per_round(self) -> int:
+        """The cohort, with its default filled in."""
+        return self.spec.selection.per_round or self.spec.workers.replicas
+
+    @property
+    def minimum(self) -> int:
+        """The quorum, with its default filled in: two thirds of the cohort, rounded up."""
+        return self.spec.selection.minimum or -(-2 * self.per_round // 3)
+
+    def identified(self, *, uid: str, program: str | None) -> Self:
+        """The same job under this uid, bound to a program of this digest."""
+        metadata = self.metadata.model_copy(update={"uid": uid})
+        sealed = self.spec.program.model_copy(update={"sha256": program})
+        spec = self.spec.model_copy(update={"program": sealed})
+        return self.model_copy(update={"metadata": metadata, "spec": spec})
+
+    def document(self) -> dict[str, Any]:
+        """The job as YAML or JSON would hold it, with all defaults written out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
