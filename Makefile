@@ -13,16 +13,20 @@ PYTHON ?=
 GIT := git -c safe.directory='$(CURDIR)'
 PYTEST := $(BIN)/python -m pytest
 PROTO := fl_core/wire/fl.proto
-GENERATED := fl_core/wire/fl_pb2.py fl_core/wire/fl_pb2.pyi fl_core/wire/fl_pb2_grpc.py
+GENERATED := fl_core/wire/fl_pb2.py fl_core/wire/fl_pb2.pyi fl_core/wire/fl_pb2_grpc.py \
+	docs/reference/fljob.md docs/reference/fljob.schema.json manifests/crd.yaml
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # As workers run: threads of a framework would share two cores and add up in another order.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help test quick lint typecheck verify generate docs bench clean
+.PHONY: help demo test quick lint typecheck verify generate docs bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.demo ## Train the digits example: real data, 10 workers, Paddle
+	@$(BIN)/fl-submit run examples/digits/job.yaml
 
 test: lint typecheck verify ## Everything: lint, types, import contracts, generated files, all tests
 	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples"
@@ -39,8 +43,9 @@ lint: $(VENV)/.dev ## Style, format and import contracts
 typecheck: $(VENV)/.dev ## mypy --strict
 	$(BIN)/mypy
 
-generate: $(VENV)/.dev ## Write what is generated: the gRPC modules
+generate: $(VENV)/.dev ## Write what is generated: the gRPC modules, the CRD, the JSON schema, the API reference
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
+	$(BIN)/python -m job_generator.generate
 
 verify: generate ## Generate again and fail if git does not hold the same
 	@changed="$$($(GIT) diff --name-only -- $(GENERATED); $(GIT) ls-files --others -- $(GENERATED))"; \
@@ -77,7 +82,12 @@ $(VENV)/.made:
 	echo 'None was found on PATH; name one with: make PYTHON=python3.12 ...' >&2; \
 	exit 1
 
+$(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
+	@echo 'Installing what the demo needs (Paddle is about 200 MB)'
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[paddle,sklearn]'
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo 'Installing what tests and tools need'
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,paddle,sklearn]'
-	@touch $@
+	@touch $@ $(VENV)/.demo

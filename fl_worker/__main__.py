@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from fl_core.errors import FLJobError
+from fl_core.commands import Commands
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PATH = click.Path(path_type=Path)
 
 
-class Commands(click.Group):
-    """Commands whose errors end with one message and the exit code that says who must act."""
-
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's
-        """Run the command; turn our own errors into exit codes."""
-        try:
-            return super().invoke(ctx)
-        except FLJobError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(error.exit_code)
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands)
 def main() -> None:
     """Train the user's program on data that never leaves this worker."""
 

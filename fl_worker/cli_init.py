@@ -29,7 +29,15 @@ def learner(plan: Plan, *, program: Path, index: int, data: Path | None) -> Lear
 def run(plan: Path, *, program: Path, index: int, data: Path | None) -> None:
     """Print one line of JSON; what the program prints goes to standard error."""
     with redirect_stdout(sys.stderr):
-        weights = learner(Plan.read(plan), program=program, index=index, data=data).initial()
+        one = learner(Plan.read(plan), program=program, index=index, data=data)
+        weights = one.initial()
     manifest = Manifest.of(weights)
-    row = {"manifest": manifest.to_json(), "nbytes": manifest.nbytes, "digest": digest(weights)}
+    row = {
+        "manifest": manifest.to_json(),
+        "arrays": len(manifest.arrays),
+        "parameters": sum(spec.size for spec in manifest),
+        "nbytes": manifest.nbytes,
+        "updateNbytes": one.pipeline.wire(manifest).nbytes,
+        "digest": digest(weights),
+    }
     click.echo(json.dumps(row))

@@ -58,7 +58,7 @@ class Forecast:
     down: int | None
     up: int | None
     total: int | None
-    memory: int | None
+    memory: int
     findings: tuple[Finding, ...]
 
 

@@ -303,7 +303,7 @@ class FLJob(Part):
         """The quorum, with its default filled in: two thirds of the cohort, rounded up."""
         return self.spec.selection.minimum or -(-2 * self.per_round // 3)
 
-    def identified(self, *, uid: str, program: str | None) -> Self:
+    def identified(self, *, uid: str | None, program: str | None) -> Self:
         """The same job under this uid, bound to a program of this digest."""
         metadata = self.metadata.model_copy(update={"uid": uid})
         sealed = self.spec.program.model_copy(update={"sha256": program})

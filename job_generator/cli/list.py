@@ -26,7 +26,7 @@ from job_generator.local.summary import Result
 )
 @document_option
 def list_runs(runs: Path, output: str | None) -> None:
-    r"""List the runs under ./fl-runs, newest first.
+    """List the runs under ./fl-runs, newest first.
 
     \b
     Example:

@@ -21,7 +21,7 @@ LONG = ("exception", "traceback")
 @click.option("--round", "number", type=int, help="Only lines of this round.")
 @click.option("-f", "--follow", is_flag=True, help="Go on while the run does.")
 def logs(folder: Path, role: str | None, number: int | None, *, follow: bool) -> None:
-    r"""Show the logs of a run, merged by time.
+    """Show the logs of a run, merged by time.
 
     \b
     Examples:

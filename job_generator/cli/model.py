@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from fl_core.errors import StorageError
-from job_generator.local.folder import RunFolder
+from job_generator.local.folder import RunFolder, RunState
 from job_generator.local.models import StoredModel, write_npz
+from job_generator.local.preflight import data_path
 
 SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "paddle": ".pdparams"}
 
@@ -34,7 +35,7 @@ SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "paddle": ".pdparams"}
     help="The file.",
 )
 def model(folder: Path, *, best: bool, kind: str | None, target: Path) -> None:
-    r"""Write a run's model to a file.
+    """Write a run's model to a file.
 
     \b
     Examples:
@@ -51,7 +52,7 @@ def model(folder: Path, *, best: bool, kind: str | None, target: Path) -> None:
         case "safetensors":
             shutil.copyfile(source, target)
         case _:
-            _export(run, Path(state.program), source=source, target=target)
+            _export(run, state, source=source, target=target)
     arrays = f"{len(stored.arrays)} arrays, {stored.parameters:,} parameters"
     click.echo(f"{target}: the model of round {stored.round}, {arrays}")
 
@@ -63,7 +64,7 @@ def _kind(target: Path) -> str:
     raise click.UsageError(f"{target} does not end in {', '.join(SUFFIXES.values())}; say which --format")
 
 
-def _export(run: RunFolder, program: Path, *, source: Path, target: Path) -> None:
+def _export(run: RunFolder, state: RunState, *, source: Path, target: Path) -> None:
     """Let a worker process write Paddle's own format: only workers load frameworks and programs."""
     command = [
         sys.executable,
@@ -73,8 +74,9 @@ def _export(run: RunFolder, program: Path, *, source: Path, target: Path) -> Non
         "--plan",
         str(run.plan),
         "--program",
-        str(program),
+        state.program,
     ]
+    command += ["--data", str(data_path(state.data, 0))] if state.data else []
     command += ["--model", str(source), "--format", "paddle", "-o", str(target)]
     if code := subprocess.run(command, check=False).returncode:
         raise StorageError(f"{target} was not written: the export ended with exit code {code}")

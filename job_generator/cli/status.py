@@ -21,7 +21,7 @@ COLOURS = {"Complete": "green", "Running": "cyan", "Failed": "red"}
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @document_option
 def status(folder: Path, output: str | None) -> None:
-    r"""Show where a run stands, also while it goes on.
+    """Show where a run stands, also while it goes on.
 
     \b
     Example:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from job_generator.local.child import Command
 from job_generator.local.preflight import data_path
 from job_generator.local.session import Run
+from job_generator.processes import Place, Role, of_this_python
 
 ANY_PORT = "127.0.0.1:0"
 
@@ -22,26 +23,36 @@ class LocalCommands:
 
     def scheduler(self) -> Command:
         """Give the scheduler's."""
-        return self._command("fl_scheduler", "--listen", ANY_PORT, keys="scheduler")
+        return _command("scheduler", self._place("scheduler"))
 
     def server(self, scheduler: str) -> Command:
         """Give the server's, which dials the scheduler."""
         storage = str(self.run.folder.storage.absolute())
-        return self._command(
-            "fl_server", "--listen", ANY_PORT, "--scheduler", scheduler, "--storage", storage, keys="server"
-        )
+        return _command("server", replace(self._place("server"), scheduler=scheduler, storage=storage))
 
     def worker(self, index: int, *, scheduler: str, server: str) -> Command:
         """Give one worker's, which dials both."""
-        where = ["--index", str(index), "--scheduler", scheduler, "--server", server]
-        program = ["--program", str(self.run.program.absolute())]
-        data = ["--data", str(data_path(self.run.data, index))] if self.run.data else []
-        return self._command("fl_worker", "train", *where, *program, *data, keys=f"worker-{index}")
+        place = replace(
+            self._place(f"worker-{index}"),
+            scheduler=scheduler,
+            server=server,
+            index=str(index),
+            program=str(self.run.program.absolute()),
+            data=str(data_path(self.run.data, index)) if self.run.data else None,
+        )
+        return _command("worker", place)
 
-    def _command(self, module: str, *arguments: str, keys: str) -> Command:
-        """Put what all have in common after the module and its subcommand."""
-        verb = [arguments[0]] if arguments[0] == "train" else []
-        rest = arguments[len(verb) :]
-        common = ["--plan", str(self.run.folder.plan.absolute()), "--identity", str(self.keys / keys)]
-        start = [sys.executable, "-m", module, *verb, *common, *rest, "--metrics", ANY_PORT]
-        return lambda announce: [*start, "--announce-fd", str(announce)]
+    def _place(self, keys: str) -> Place:
+        """What all have in common."""
+        return Place(
+            plan=str(self.run.folder.plan.absolute()),
+            identity=str(self.keys / keys),
+            metrics=ANY_PORT,
+            listen=ANY_PORT,
+            log_level=self.run.log_level,
+        )
+
+
+def _command(role: Role, place: Place) -> Command:
+    start = of_this_python(role, place, executable=sys.executable)
+    return lambda announce: [*start, "--announce-fd", str(announce)]

@@ -9,7 +9,6 @@ import grpc
 import grpc.aio
 
 from fl_core.errors import UnavailableError
-from fl_core.identity import Credentials
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.fl_pb2_grpc import ServerStub
 from job_generator.local.record import ClosedRound
@@ -87,14 +86,6 @@ class Observer:
             await ServerStub(self.channel).Steer(request, timeout=STEER_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise UnavailableError(f"the server did not agree to finish: {error.details()}") from error
-
-
-def dial(address: str, credentials: Credentials) -> grpc.aio.Channel:
-    """Open a channel to the server over mutual TLS."""
-    return grpc.aio.secure_channel(
-        address,
-        grpc.ssl_channel_credentials(credentials.authority, credentials.key, credentials.certificate),
-    )
 
 
 def from_wire(message: pb.Observation) -> Observation:

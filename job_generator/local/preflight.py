@@ -5,22 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from fl_core.bundle import bundle, bundle_digest
 from fl_core.errors import MismatchError, ProgramError
 from fl_core.plan import Plan
+from job_generator.program import program_digest
 
 PACKAGES = {"paddle": "paddle", "sklearn": "sklearn"}
 """The module that each framework needs; the extra of the distribution is called as the framework."""
-
-
-def program_digest(folder: Path, module: str) -> str | None:
-    """Digest the program's files; None for an installed module, which no folder holds."""
-    try:
-        return bundle_digest(bundle(folder, module))
-    except ProgramError:
-        if find_spec(module.partition(".")[0]) is None:
-            raise
-        return None
 
 
 def check_program(plan: Plan, folder: Path) -> None:
@@ -43,11 +33,11 @@ def check_framework(framework: str) -> None:
         )
 
 
-def check_data(template: str | None, workers: int) -> None:
+def check_data(template: str | None, workers: int, *, first: int = 0) -> None:
     """Refuse data paths that do not exist, naming the first and counting the others."""
     if template is None:
         return
-    paths = [data_path(template, index) for index in range(workers)]
+    paths = [data_path(template, index) for index in range(first, first + workers)]
     missing = [path for path in paths if not path.exists()]
     if not missing:
         return

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_core.errors import UnavailableError
-from fl_core.identity import Authority, Credentials, Identity
+from fl_core.identity import Authority, Identity
 from fl_core.plan import Plan
+from fl_core.wire.channels import open_channel
 from job_generator.local.child import DiedError, Outcome
 from job_generator.local.folder import RunFolder, RunState, State
 from job_generator.local.live import Display
-from job_generator.local.observer import Observation, Observer, dial
+from job_generator.local.observer import Observation, Observer
 from job_generator.local.supervisor import Commands, Graces, Reports, Staffing, Supervisor
 
 LAST_OBSERVATION_SECONDS = 3.0
@@ -33,6 +34,7 @@ class Run:
     program: Path
     data: str | None
     restarts: int
+    log_level: str | None = None
 
     @property
     def staffing(self) -> Staffing:
@@ -98,7 +100,7 @@ class Session:
         ) as supervisor:
             self._supervisor = supervisor
             address = await supervisor.start()
-            async with dial(address, Credentials.read(keys / "observer")) as channel:
+            async with open_channel(address, keys / "observer", peer="server") as channel:
                 self._observer = Observer(channel, run.plan.job.uid, run.plan.digest)
                 watching = asyncio.create_task(self._watch(self._observer))
                 outcome = await supervisor.ended()

@@ -1,0 +1,51 @@
+"""Command groups that start fast and end with one message and the exit code that says who must act."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+from fl_core.errors import FLJobError
+
+
+class Commands(click.Group):
+    """A group whose errors are sentences, and whose commands are imported when they are called.
+
+    `later` names each command's function as `package.module:function`, and its line in `--help`.
+    """
+
+    def __init__(self, *args: Any, later: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:  # noqa: ANN401 - click's
+        kwargs.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
+        super().__init__(*args, **kwargs)
+        self.later = dict(later or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Keep the commands in the order they are used in."""
+        return [*super().list_commands(ctx), *self.later]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command that is called."""
+        if cmd_name not in self.later:
+            return super().get_command(ctx, cmd_name)
+        module, _, function = self.later[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        own = [(name, super(Commands, self).get_command(ctx, name)) for name in super().list_commands(ctx)]
+        rows = [(name, command.get_short_help_str()) for name, command in own if command]
+        rows += [(name, line) for name, (_, line) in self.later.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's
+        """Run the command; turn our own errors into exit codes."""
+        try:
+            return super().invoke(ctx)
+        except FLJobError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)

@@ -1,0 +1,42 @@
+"""`fl-submit`: what a job's author types."""
+
+from __future__ import annotations
+
+import click
+
+from fl_core.commands import Commands
+
+HERE = "job_generator.cli"
+COMMANDS = {
+    "init": (f"{HERE}.init:init", "Write a new job: job.yaml and a program that runs."),
+    "check": (f"{HERE}.check:check", "Find what is wrong with a job, without running any of it."),
+    "try": (f"{HERE}.attempt:attempt", "Train one round of one worker in this process; a debugger works."),
+    "plan": (f"{HERE}.plan:plan", "Show what a job will need: processes, bytes per round, memory."),
+    "compile": (f"{HERE}.compile:compile_", "Write the FL-Jobs of each role, for review."),
+    "run": (f"{HERE}.run:run", "Train a job on this machine: real processes, live progress."),
+    "list": (f"{HERE}.list:list_runs", "List the runs on this machine."),
+    "status": (f"{HERE}.status:status", "Show where a run stands."),
+    "logs": (f"{HERE}.logs:logs", "Show the logs of a run, merged by time."),
+    "model": (f"{HERE}.model:model", "Write a run's model to a file."),
+    "completion": (f"{HERE}.completion:completion", "Print what makes your shell complete fl-submit."),
+}
+
+
+@click.group(cls=Commands, later=COMMANDS)
+@click.version_option(package_name="fljob", prog_name="fl-submit")
+def main() -> None:
+    """Federated learning, from one YAML file.
+
+    \b
+    The first steps:
+      fl-submit init my-job
+      fl-submit check my-job/job.yaml
+      fl-submit run my-job/job.yaml
+
+    Exit codes: 0 done, 2 wrong usage, 65 the job is wrong, 66 its program, 67 a process does not fit the
+    job, 68 too few workers, 74 a disk or file, 75 try again, 130 Ctrl-C, 143 SIGTERM.
+    """
+
+
+if __name__ == "__main__":
+    main(prog_name="fl-submit")

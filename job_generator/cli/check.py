@@ -1,0 +1,60 @@
+"""`fl-submit check`: everything that can be known to be wrong before anything runs."""
+
+from __future__ import annotations
+
+import click
+
+from fl_core.errors import SpecError
+from job_generator.cli.files import JobFiles, job_files
+from job_generator.compiler import compile_job
+from job_generator.local.documents import document_option, write_document
+from job_generator.problems import InvalidJobError, Problem, dotted
+from job_generator.program import inspect
+from job_generator.spec import FLJob
+
+
+@click.command()
+@job_files
+@document_option
+def check(*, given: JobFiles, output: str | None) -> None:
+    """Find what is wrong with a job: its fields, how they fit, and its program, which is not imported.
+
+    \b
+    Examples:
+      fl-submit check job.yaml
+      fl-submit check job.yaml -f strategy.yaml -f cluster.yaml --output json
+    """
+    try:
+        good = checked(given)
+    except InvalidJobError as error:
+        if output:
+            write_document({"valid": False, "problems": [_row(one) for one in error.problems]}, output)
+            raise SystemExit(SpecError.exit_code) from None
+        raise
+    if output:
+        write_document({"valid": True, "problems": []}, output)
+    else:
+        click.echo(f"{good.metadata.name} is a good job: {summary(good)}.")
+
+
+def checked(given: JobFiles) -> FLJob:
+    """The job, when nothing can be seen to be wrong with it."""
+    job = given.load()
+    compile_job(job)
+    if problems := tuple(inspect(job, given.program)):
+        raise InvalidJobError(problems)
+    return job
+
+
+def summary(job: FLJob) -> str:
+    """One line: rounds, workers, cohort, quorum, strategy."""
+    spec = job.spec
+    workers = f"{spec.workers.replicas} worker{'s' if spec.workers.replicas > 1 else ''}"
+    return (
+        f"{spec.rounds} round{'s' if spec.rounds > 1 else ''} of {spec.strategy.name} with {workers}, "
+        f"{job.per_round} in each round and at least {job.minimum}"
+    )
+
+
+def _row(problem: Problem) -> dict[str, str]:
+    return {"path": dotted(problem.path), "message": problem.message, "place": problem.place}

@@ -1,0 +1,58 @@
+"""`fl-submit compile`: what the job generator makes of a job, as files to read."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from fl_core.plan import Plan
+from job_generator.cli.files import JobFiles, job_files
+from job_generator.compiler import compile_job
+from job_generator.program import sealed
+from job_generator.roles import role_jobs
+
+
+@click.command("compile")
+@job_files
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder to write; without it, the Plan goes to standard output.",
+)
+def compile_(*, given: JobFiles, folder: Path | None) -> None:
+    """Compile a job: its Plan, and for each role the FL-Job that is started with it.
+
+    The same job gives the same files, byte for byte, so they can be reviewed and kept in git.
+
+    \b
+    Examples:
+      fl-submit compile job.yaml -o jobs/
+      fl-submit compile job.yaml | jq .selection
+    """
+    plan = compile_job(sealed(given.load(), given.program))
+    if folder is None:
+        click.echo(plan.to_json())
+        return
+    for name, text in written(plan).items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+        click.echo(f"{target}")
+
+
+def written(plan: Plan) -> dict[str, str]:
+    """The files of a compiled job, by their names in its folder."""
+    jobs = role_jobs(plan)
+    return {"plan.json": plan.to_json()} | {f"{role}/fl-job.yaml": _text(one) for role, one in jobs.items()}
+
+
+def _text(one: dict[str, Any]) -> str:
+    head = f"# {one['processes']} of {shlex.join(one['command'][:1])}, written by fl-submit compile\n"
+    return head + yaml.safe_dump(json.loads(json.dumps(one)), sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,90 @@
+"""`fl-submit run`: the job as real processes on this machine."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import yaml
+
+from fl_core.plan import Plan
+from job_generator.cli.files import JobFiles, job_files
+from job_generator.compiler import compile_job
+from job_generator.local.commands import LocalCommands
+from job_generator.local.conduct import Presentation, check, conduct
+from job_generator.local.documents import document_option
+from job_generator.local.folder import RunFolder, new_folder
+from job_generator.local.session import Run
+from job_generator.program import sealed
+
+
+@click.command()
+@job_files
+@click.option("--data", help="Where worker {index} finds its data, as in 'shards/{index}'.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="The run's folder; ./fl-runs/<name>-<time> without it."
+)
+@click.option(
+    "--resume", type=click.Path(path_type=Path, exists=True), help="Go on with the run in this folder."
+)
+@click.option("--plain", is_flag=True, help="One line per round, also in a terminal.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), help="How much is logged.")
+@document_option
+def run(
+    *,
+    given: JobFiles,
+    data: str | None,
+    folder: Path | None,
+    resume: Path | None,
+    log_level: str | None,
+    plain: bool,
+    output: str | None,
+) -> None:
+    """Train a job on this machine: a server, a scheduler and a process for each worker.
+
+    Ctrl-C ends the round and writes the model; a second Ctrl-C stops at once.
+
+    \b
+    Examples:
+      fl-submit run job.yaml
+      fl-submit run job.yaml --data 'shards/{index}' --output json
+      fl-submit run --resume fl-runs/digits-20260101-120000
+    """
+    if resume is None:
+        begun = begin(given, data=data, folder=folder)
+    elif given.files or folder:
+        raise click.UsageError("give a job file, or --resume with the folder of a run, not both")
+    else:
+        again = resumed(RunFolder(resume), data=data)
+        if again is None:
+            click.echo(f"{resume} is complete; see: fl-submit status {resume}")
+            return
+        begun = again
+    sys.exit(
+        conduct(replace(begun, log_level=log_level), Presentation(plain=plain, output=output), LocalCommands)
+    )
+
+
+def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
+    """Compile the job under a fresh uid, check what it needs, and make its run folder."""
+    job = sealed(given.load(), given.program, uid=str(uuid.uuid4()))
+    plan = compile_job(job)
+    where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
+    prepared = Run(where, plan, given.program, data, job.spec.workers.restarts_per_worker)
+    check(prepared)
+    where.prepare(job=yaml.safe_dump(job.document(), sort_keys=False, allow_unicode=True), plan=plan)
+    return prepared
+
+
+def resumed(folder: RunFolder, *, data: str | None) -> Run | None:
+    """Take a run up where it was left; None when it is complete."""
+    state = folder.state()
+    if state.state == "Complete":
+        return None
+    again = Run(folder, Plan.read(folder.plan), Path(state.program), data or state.data, state.restarts)
+    check(again)
+    return again

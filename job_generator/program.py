@@ -1,0 +1,118 @@
+"""The user's program as the control plane sees it: files to read and digest, never code to import."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from fl_core.bundle import bundle, bundle_digest
+from fl_core.errors import ProgramError, SpecError
+from job_generator.problems import Problem
+from job_generator.schema import alternatives
+from job_generator.spec import FLJob
+
+FRAMEWORKS = {"paddle": "paddle", "torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}
+"""Modules that tell which framework a program is written for."""
+ENTRYPOINT = ("spec", "program", "entrypoint")
+
+
+def program_digest(folder: Path, module: str) -> str | None:
+    """Digest the program's files; None for an installed module, which no folder holds."""
+    try:
+        return bundle_digest(bundle(folder, module))
+    except ProgramError:
+        if find_spec(module.partition(".")[0]) is None:
+            raise
+        return None
+
+
+def sealed(job: FLJob, folder: Path, *, uid: str | None = None) -> FLJob:
+    """Bind the job to the program that lies in `folder`; refuses another digest than the job's own."""
+    program = job.spec.program
+    digest = program_digest(folder, program.entrypoint.partition(":")[0])
+    if program.sha256 not in {None, digest}:
+        raise SpecError(
+            f"spec.program.sha256: {program.sha256} is not the digest of the program in {folder}, "
+            f"which is {digest}; put the right files there, or leave the field out"
+        )
+    return job.identified(uid=uid or job.metadata.uid, program=digest)
+
+
+def inspect(job: FLJob, folder: Path) -> Iterator[Problem]:
+    """What can be seen to be wrong with the program without importing it."""
+    module, _, function = job.spec.program.entrypoint.partition(":")
+    try:
+        files = bundle(folder, module)
+    except ProgramError as error:
+        if find_spec(module.partition(".")[0]) is None:
+            yield Problem(ENTRYPOINT, str(error).removeprefix("spec.program.entrypoint: "))
+        return
+    trees = {}
+    for name, path in files.items():
+        try:
+            trees[name] = ast.parse(path.read_bytes(), filename=str(path))
+        except (SyntaxError, ValueError) as error:
+            line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+            yield Problem(("spec", "program"), f"{path}{line}: this is not Python: {error}")
+    tree = _module(trees, module)
+    if tree is not None:
+        yield from _function(tree, function, module=module)
+    yield from _framework(job, [node for tree in trees.values() for node in ast.walk(tree)])
+
+
+def _module(trees: dict[str, ast.Module], module: str) -> ast.Module | None:
+    place = module.replace(".", "/")
+    return trees.get(f"{place}.py") or trees.get(f"{place}/__init__.py")
+
+
+def _function(tree: ast.Module, name: str, *, module: str) -> Iterator[Problem]:
+    """The function must be there and take a config and a site, as far as its `def` tells."""
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=found) if found == name:
+                yield from _parameters(node)
+                return
+            case ast.Assign() | ast.AnnAssign() | ast.ImportFrom() | ast.ClassDef() if _binds(node, name):
+                return
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    there = f"; there are {alternatives(functions, last='and')}" if functions else ""
+    yield Problem(ENTRYPOINT, f"the module {module} has no function {name}{there}")
+
+
+def _binds(node: ast.stmt, name: str) -> bool:
+    names = {item.id for item in ast.walk(node) if isinstance(item, ast.Name)}
+    match node:
+        case ast.ClassDef():
+            names = {node.name}
+        case ast.ImportFrom():
+            names = {alias.asname or alias.name for alias in node.names}
+    return name in names
+
+
+def _parameters(node: ast.FunctionDef) -> Iterator[Problem]:
+    given = node.args
+    most = len(given.posonlyargs) + len(given.args)
+    least = most - len(given.defaults)
+    if least > 2 or (most < 2 and given.vararg is None):  # noqa: PLR2004 - config and site
+        wanted = f"{node.name}(config, site)"
+        yield Problem(ENTRYPOINT, f"line {node.lineno}: it is called as {wanted}, but takes {most} arguments")
+
+
+def _framework(job: FLJob, nodes: Sequence[ast.AST]) -> Iterator[Problem]:
+    """A program that imports another framework than the job names would run in the wrong image."""
+    declared = job.spec.program.framework
+    imported = {name.partition(".")[0] for node in nodes for name in _imports(node)}
+    found = sorted(FRAMEWORKS[name] for name in imported & set(FRAMEWORKS))
+    if declared in {"paddle", "sklearn"} and found and declared not in {*found, *imported}:
+        where = ("spec", "program", "framework")
+        yield Problem(where, f"is {declared}, but the program imports {alternatives(found, last='and')}")
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Import():
+            yield from (alias.name for alias in node.names)
+        case ast.ImportFrom(module=str(name)):
+            yield name

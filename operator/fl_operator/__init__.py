@@ -1,0 +1,1 @@
+"""The control plane: what an FLJob needs on a Kubernetes cluster."""
