@@ -34,9 +34,7 @@ class Saved:
 
 def write(path: Path, saved: Saved) -> None:
     """Write one file atomically; a full disk leaves what was there before."""
-    text = canonical({**saved.facts, "arrays": list(saved.weights)})
-    metadata = {"fljob": text, "sha256": _seal(text, saved.weights)}
-    content = save(dict(saved.weights), metadata)
+    content = save(dict(saved.weights), {"fljob": canonical(_sealed(saved))})
     temporary = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,15 +55,13 @@ def read(path: Path) -> Saved:
     """Read what `write` wrote; refuses a file that is damaged."""
     try:
         with safe_open(path, "np") as stream:
-            metadata = stream.metadata() or {}
-            text = metadata["fljob"]
-            facts = json.loads(text)
-            weights = {name: stream.get_tensor(name) for name in facts.pop("arrays")}
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+            sealed = json.loads((stream.metadata() or {})["fljob"])
+            saved = Saved({name: stream.get_tensor(name) for name in sealed["arrays"]}, sealed["facts"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path} is damaged: {error}") from error
-    if metadata.get("sha256") != _seal(text, weights):
+    if sealed != _sealed(saved):
         raise StorageError(f"{path} is damaged: its contents do not have the digest it was written with")
-    return Saved(weights, facts)
+    return saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +97,11 @@ class Checkpoints:
         return sorted(self.folder.glob("round-*.safetensors"), reverse=True)
 
 
-def _seal(text: str, weights: Weights) -> str:
-    return hashlib.sha256(f"{text}\n{digest(weights)}".encode()).hexdigest()
+def _sealed(saved: Saved) -> dict[str, Any]:
+    """One text field, because the format keeps several in no order, and the same model is the same file."""
+    content = {"facts": saved.facts, "arrays": list(saved.weights)}
+    seal = hashlib.sha256(f"{canonical(content)}\n{digest(saved.weights)}".encode()).hexdigest()
+    return {**content, "sha256": seal}
 
 
 def _sync(folder: Path) -> None:

@@ -51,6 +51,7 @@ class Coordinator:
         self._fold_lock = asyncio.Lock()
         self._initial: asyncio.Future[Model | None] | None = None
         self._initial_from = ""
+        self._answer = asyncio.Event()
         self._actions: asyncio.Queue[r.Action | None] = asyncio.Queue()
         self._best: float | None = None
 
@@ -66,6 +67,15 @@ class Coordinator:
             await self._carry_out(action)
 
     # -- what workers hand in, called by the service --
+
+    async def answered(self, transfer: pb.Transfer) -> None:
+        """Wait for the scheduler's answer where a worker has heard of it first and was quick."""
+        here = (self.rounds.round, self.rounds.attempt)
+        training = (transfer.context.round, transfer.context.attempt) == here
+        if self._initial is not None and not self._initial.done():
+            training = transfer.kind == pb.KIND_INITIAL
+        if training and self.rounds.phase in {r.Phase.WAITING, r.Phase.SELECTING}:
+            await self._answer.wait()
 
     def expects(self, transfer: pb.Transfer, worker: str) -> Manifest | None:
         """The manifest that this transfer must have; None where the job has no model yet."""
@@ -179,6 +189,7 @@ class Coordinator:
             return
         while self.model is None:
             self._initial = asyncio.get_running_loop().create_future()
+            self._answer.clear()
             self._summons.start("initialise", (0, 1), self)
             self.model = await self._initial
             await self._summons.end()
@@ -189,6 +200,7 @@ class Coordinator:
         self.ledger.open(number, attempt)
         self._sum = ExactSum(self._pipeline.wire(self.model.manifest), capacity=self.plan.selection.asked)
         self._folds = []
+        self._answer.clear()
         self._summons.start("train", (number, attempt), self)
 
     async def _fold(self, summed: ExactSum, spool: Spool, weight: int) -> None:
@@ -281,6 +293,7 @@ class Coordinator:
         else:
             for worker in set(self.ledger.reporters) - set(cohort.workers):
                 self.lost(worker, "gone before the evaluation")
+        self._answer.set()
 
     def lost(self, worker: str, reason: str) -> None:
         """The scheduler has lost a worker of the cohort."""

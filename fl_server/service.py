@@ -88,6 +88,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         return pb.Ack()
 
     async def _receive(self, who: Identity, head: pb.Transfer, frames: AsyncIterator[pb.Frame]) -> None:
+        await self._coordinator.answered(head)
         expected = self._coordinator.expects(head, who.name)
         largest = 0.0
         with Spool(self._storage.spool, self._budget) as spool:

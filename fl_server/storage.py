@@ -21,8 +21,9 @@ class Storage:
         self.checkpoints = Checkpoints(folder / "checkpoints", plan.digest, plan.checkpoint.keep)
 
     def keep_model(self, kind: str, saved: Saved) -> None:
-        """Write models/<kind>.safetensors, where kind is `best` or `last`."""
-        write(self.folder / "models" / f"{kind}.safetensors", saved)
+        """Write models/<kind>.safetensors, where kind is `best` or `last`; the same model gives the same bytes."""
+        facts = {name: fact for name, fact in saved.facts.items() if name != "plan"}
+        write(self.folder / "models" / f"{kind}.safetensors", Saved(saved.weights, facts))
 
     def record(self, row: dict[str, Any]) -> str:
         """Append one round's line to metrics.jsonl, and return it."""

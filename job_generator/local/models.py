@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -15,10 +17,10 @@ from fl_core.weights import Array
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model's arrays, and the text fields that the server stored with them."""
+    """A model's arrays, and what the server wrote down beside them."""
 
     arrays: dict[str, Array]
-    metadata: dict[str, str]
+    facts: dict[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> StoredModel:
@@ -28,14 +30,15 @@ class StoredModel:
         try:
             with safe_open(path, framework="np") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-                return cls(arrays, file.metadata() or {})
-        except SafetensorError as error:
+                sealed = json.loads((file.metadata() or {}).get("fljob", "{}"))
+                return cls(arrays, sealed.get("facts", {}))
+        except (SafetensorError, ValueError) as error:
             raise StorageError(f"{path} is damaged: {error}") from error
 
     @property
     def round(self) -> str:
         """The round that made it."""
-        return self.metadata.get("round", "?")
+        return str(self.facts.get("round", "?"))
 
     @property
     def parameters(self) -> int:

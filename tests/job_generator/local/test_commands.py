@@ -35,7 +35,7 @@ def a_run(tmp_path: Path, a_plan: Callable[..., Plan]) -> RunFolder:
     rounds = [ClosedRound(round=n, model=f"m{n}", metrics={"accuracy": s}) for n, s in enumerate(scores, 1)]
     folder.record.write_text("".join(f"{as_json(closed)}\n" for closed in rounds))
     folder.last_model.parent.mkdir()
-    save_file(WEIGHTS, folder.last_model, metadata={"round": "3"})
+    save_file(WEIGHTS, folder.last_model, metadata={"fljob": json.dumps({"facts": {"round": 3}})})
     (folder.logs / "server.log").write_text(
         '{"timestamp":"2026-01-02T10:00:00","event":"round closed","round":3}\n'
     )
