@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from fl_core.errors import MismatchError, StorageError
 from fl_core.plan import Plan
-from fl_core.weights import Array, Manifest
+from fl_core.weights import Array
 from fl_worker.cli_init import learner
+from fl_worker.models import in_order, stored_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,6 @@ class Source:
     program: Path
     data: Path | None
     model: Path
-
-    def arrays(self) -> dict[str, Array]:
-        """Read the model."""
-        try:
-            return load_file(self.model)
-        except (SafetensorError, OSError) as error:
-            raise StorageError(f"{self.model} is no safetensors file that can be read: {error}") from error
 
 
 def run(source: Source, *, form: str, output: Path) -> None:
@@ -47,7 +40,7 @@ def run(source: Source, *, form: str, output: Path) -> None:
 
 
 def _write(source: Source, *, form: str, target: Path) -> None:
-    arrays = source.arrays()
+    arrays = stored_weights(source.model)
     if form == "npz":
         with target.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
@@ -66,8 +59,4 @@ def _write_paddle(source: Source, arrays: dict[str, Array], target: Path) -> Non
             "which knows no Paddle format; use npz or safetensors"
         )
     one = learner(plan, program=source.program, index=0, data=source.data)
-    model = one.initial()
-    ordered = {name: arrays[name] for name in model if name in arrays} | arrays
-    if different := Manifest.of(model).difference(Manifest.of(ordered)):
-        raise MismatchError(f"{source.model} is not a model of this program: {different}")
-    one.backend.save(ordered, target)
+    one.backend.save(in_order(arrays, like=one.initial(), source=source.model), target)

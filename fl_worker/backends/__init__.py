@@ -63,6 +63,10 @@ class Backend(Protocol):
         """Write these weights in the framework's own format."""
         ...
 
+    def holding(self, weights: Weights) -> Any:  # noqa: ANN401 - what the user's function returned
+        """Give back what the program's function returned, its model with these weights and ready to predict."""
+        ...
+
 
 def checked_initial(weights: Weights) -> dict[str, Array]:
     """Copy a program's initial weights; refuses those that cannot travel."""

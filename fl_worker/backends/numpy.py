@@ -84,6 +84,10 @@ class NumpyBackend:
         """Refuse: a plain object has no format of its own."""
         raise ProgramError("a plain object has no format of its own; export npz or safetensors")
 
+    def holding(self, weights: Weights) -> Any:  # noqa: ANN401, ARG002 - the object keeps no weights
+        """Give the user's object, whose methods take weights."""
+        return self._object
+
     def _parts(self, answer: object) -> tuple[object, int, Mapping[str, Any]]:
         """Take apart what training returned."""
         if not isinstance(answer, tuple) or len(answer) not in {2, 3}:

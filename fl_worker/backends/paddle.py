@@ -99,9 +99,14 @@ class PaddleBackend:
 
     def save(self, weights: Weights, path: Path) -> None:
         """Write the Layer's state with these weights, for `layer.set_state_dict(paddle.load(path))`."""
+        paddle.save(self.holding(weights).model.state_dict(), str(path))
+
+    def holding(self, weights: Weights) -> Task:
+        """Give the task, its Layer in evaluation mode."""
         for name, tensor in self._tensors.items():
             tensor.set_value(weights[name])
-        paddle.save(self._layer.state_dict(), str(path))
+        self._mode(training=False)
+        return self._task
 
     # -- one step -------------------------------------------------------------------------------------
 

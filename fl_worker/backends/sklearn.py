@@ -89,6 +89,11 @@ class SklearnBackend:
             "scikit-learn's own format is pickle, which is not written; export npz or safetensors"
         )
 
+    def holding(self, weights: Weights) -> Task:
+        """Give the task, its estimator fitted."""
+        self._fitter.put(weights)
+        return self._task
+
     def _arrays(self, data: Any, *, name: str) -> Data:  # noqa: ANN401 - what the program gave
         """Take (X, y) apart; labels must be among the classes."""
         if not isinstance(data, tuple | list) or len(data) != 2:  # noqa: PLR2004 - X and y

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from fl_core.commands import Commands
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # read at import; `run` starts processes by exec
 
 HERE = "job_generator.cli"
 COMMANDS = {

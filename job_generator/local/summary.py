@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from fl_core.plan import Plan
@@ -15,10 +14,15 @@ from job_generator.local.live import target_text
 from job_generator.local.picture import duration, figure
 from job_generator.local.record import ClosedRound, last_evaluated
 
+PREDICTION = {
+    "paddle": "task.model(next(iter(task.test))[0]).argmax(axis=1).numpy()",
+    "sklearn": "task.model.predict(task.test[0])",
+    "numpy": "task.evaluate(weights)",
+}
 OPEN_MODEL = """\
-from safetensors.numpy import load_file
-model = load_file("{model}")
-print({{name: array.shape for name, array in model.items()}})"""
+from fl_worker import trained
+task, weights = trained("{run}")
+print({prediction})"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +102,10 @@ def closing(result: Result) -> RenderableType:
     """Draw the page at the end of a run that made a model."""
     if result.last is None:
         return Text("\nNo round was committed, so there is no model.")
-    parts: list[RenderableType] = [Text(""), _headline(result), Text(""), _places(result), Text("")]
-    parts += [
-        Text("Load it:", style="bold"),
-        Text(_indented(OPEN_MODEL.format(model=result.folder.last_model))),
-    ]
-    parts += [Text(""), Text("Next:", style="bold"), _advice(result)]
+    code = OPEN_MODEL.format(run=result.folder.path, prediction=PREDICTION[result.plan.program.framework])
+    parts = [Text(""), _headline(result), Text(""), *_places(result), Text("")]
+    parts += [Text("Load it and predict:", style="bold"), *(Text(f"  {line}") for line in code.splitlines())]
+    parts += [Text(""), Text("Next:", style="bold"), *_advice(result)]
     return Group(*parts)
 
 
@@ -123,32 +125,23 @@ def _headline(result: Result) -> Text:
     )
 
 
-def _places(result: Result) -> Table:
+def _places(result: Result) -> list[Text]:
     folder, best = result.folder, result.best
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row("model", Text(str(folder.last_model), style="cyan"))
+    rows = [("model", folder.last_model, "")]
     if best and folder.best_model.exists():
-        grid.add_row("best", Text.assemble((str(folder.best_model), "cyan"), f"  (round {best.round})"))
-    grid.add_row("metrics", Text(str(folder.record), style="cyan"))
-    grid.add_row("logs", Text(str(folder.logs), style="cyan"))
-    return grid
+        rows.append(("best", folder.best_model, f"  (round {best.round})"))
+    rows += [("metrics", folder.record, ""), ("logs", folder.logs, "")]
+    return [Text.assemble(f"{name:<8} ", (str(path), "cyan"), note) for name, path, note in rows]
 
 
-def _advice(result: Result) -> Table:
+def _advice(result: Result) -> list[Text]:
     path = result.folder.path
-    grid = Table.grid(padding=(0, 2))
-    rows = [(f"fl-submit logs {path} --role server", "what happened, by time, round and worker")]
+    rows = [(f"fl-submit logs {path}", "what happened, by time")]
     if result.state.state == "Stopped":
         rows.insert(0, (f"fl-submit run --resume {path}", "go on where it stopped"))
     if result.plan.program.framework == "paddle":
-        rows.append((f"fl-submit model {path} --format paddle -o model.pdparams", "for Layer.set_state_dict"))
+        rows.append((f"fl-submit model {path} -o model.pdparams", "for paddle.load"))
     else:
-        rows.append((f"fl-submit model {path} --best -o model.npz", "for numpy.load"))
-    rows.append(("fl-submit list", "compare this run with others"))
-    for command, purpose in rows:
-        grid.add_row(Text(f"  {command}", style="cyan"), Text(purpose, style="dim"))
-    return grid
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
+        rows.append((f"fl-submit model {path} -o model.npz", "for numpy.load"))
+    rows.append(("fl-submit init my-job", "a job of your own"))
+    return [Text.assemble("  ", (command, "cyan"), ("  # " + purpose, "dim")) for command, purpose in rows]
