@@ -94,7 +94,7 @@ def _text(schema: Schema) -> str:
     longest = f" of at most {schema['maxLength']} characters" if "maxLength" in schema else ""
     if "examples" in schema:
         return f"a text{longest} such as {alternatives(schema['examples'])}"
-    return f"a text{longest}" + (f" that matches {schema['pattern']}" if "pattern" in schema else "")
+    return f"a text{longest}" + (f" that matches `{schema['pattern']}`" if "pattern" in schema else "")
 
 
 def _classes() -> Iterator[tuple[str, list[ast.stmt]]]:
