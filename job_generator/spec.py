@@ -64,7 +64,9 @@ class Installed(Choice):
 
     model_config = ConfigDict(extra="allow")
 
-    name: Annotated[str, Field(pattern=f"^{DOTTED}:{ATTRIBUTE}$", max_length=253)]
+    name: Annotated[
+        str, Field(pattern=f"^{DOTTED}:{ATTRIBUTE}$", max_length=253, examples=["package.module:Class"])
+    ]
     """`package.module:Class`; the fields beside it are the arguments of the class."""
 
 
@@ -118,10 +120,14 @@ class Metadata(Part):
     name: Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME, examples=["digits", "fraud-2"])]
     """Lower-case letters, digits and dashes; starts with a letter."""
 
-    namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = "default"
+    namespace: Annotated[
+        str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63, examples=["default"])
+    ] = "default"
     """The namespace on a cluster; means nothing to a local run."""
 
-    uid: Annotated[str, Field(max_length=63, pattern=r"^[A-Za-z0-9-]+$")] | None = None
+    uid: Annotated[str, Field(max_length=63, pattern=r"^[A-Za-z0-9-]+$", examples=["4f0d-9e2a"])] | None = (
+        None
+    )
     """Given by the API server, or by `fl-submit run`; leave it out."""
 
     labels: Annotated[dict[str, str], Field(max_length=64)] = Field(default_factory=dict)
