@@ -30,7 +30,7 @@ demo: $(VENV)/.demo ## Train the digits example: real data, 10 workers, Paddle
 
 test: lint typecheck verify ## Everything: lint, types, import contracts, generated files, all tests
 	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples"
-	$(PYTEST) -m rounds
+	$(PYTEST) -m "rounds or examples"
 
 quick: $(VENV)/.dev ## The tests that take seconds
 	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples"

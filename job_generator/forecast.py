@@ -11,7 +11,7 @@ from typing import Literal
 
 from fl_core.plan import Plan
 
-PROCESS_BYTES = {"paddle": 350 << 20, "sklearn": 180 << 20, "numpy": 80 << 20}
+PROCESS_BYTES = {"paddle": 350 << 20, "sklearn": 170 << 20, "numpy": 80 << 20}
 """Resident memory of an idle worker by framework, as measured on Linux with Python 3.11."""
 CONTROL_BYTES = 90 << 20
 """The same of a server or scheduler."""
