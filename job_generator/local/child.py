@@ -153,7 +153,8 @@ def last_words(log: Path, begin: int = 0) -> tuple[str, str]:
         if entry is None:
             raw = raw or line.strip()
         elif entry.get("level") in {"error", "critical"}:
-            return str(entry.get("event", "")), str(entry.get("exception", entry.get("traceback", "")))
+            sentence, _, below = str(entry.get("event", "")).partition("\n")
+            return sentence, below or str(entry.get("exception", ""))
     return raw, ""
 
 

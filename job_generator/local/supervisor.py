@@ -194,7 +194,7 @@ class Supervisor:
             if left < staffing.quorum:
                 return self._blame(outcome)
             self._reports.tell(
-                f"{outcome.culprit} is out: {outcome.sentence} "
+                f"{outcome.culprit} is out: {outcome.sentence.rstrip('.')}. "
                 f"The job goes on with {left} of {staffing.workers} workers."
             )
         return await self._server_end()
@@ -207,7 +207,7 @@ class Supervisor:
         if not self._lost:
             return outcome
         first, count = self._lost[0], len(self._lost)
-        others = f" ({count} of {self._staffing.workers} workers ended so or otherwise)" if count > 1 else ""
+        others = f" ({count} of {self._staffing.workers} workers were lost, too many)" if count > 1 else ""
         return replace(first, sentence=first.sentence + others)
 
 
