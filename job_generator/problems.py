@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from fl_core.errors import SpecError
 from fl_core.extensions import known
-from job_generator.schema import Path, alternatives, expectation, node
+from job_generator.schema import Path, alternatives, expectation, node, several
 
 LONGEST_VALUE = 60
 
@@ -66,16 +66,13 @@ def of_schema(error: ErrorDetails, document: Any) -> Problem:  # noqa: ANN401 - 
 
 def _path(location: Sequence[int | str], document: Any) -> Path:  # noqa: ANN401 - any JSON value
     """The error's place without the names of the kinds that pydantic puts into it."""
-    path: list[int | str] = []
-    for position, step in enumerate(location):
-        last = position == len(location) - 1
-        inside = isinstance(document, dict) and step in document
-        if (isinstance(document, list) and isinstance(step, int)) or inside:
-            document = document[step]
-        elif not last:
-            continue
-        path.append(step)
-    return tuple(path)
+    path: Path = ()
+    named = False
+    for step in location:
+        if not named:
+            path = (*path, step)
+        named = not named and several(path, document)
+    return path
 
 
 def _unknown_field(path: Path, document: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -78,9 +78,12 @@ def _times(stall: float, deadline: float) -> str | None:
 
 
 def _one_side(target: dict[str, Any] | None) -> str | None:
-    if target is None or ("atLeast" in target) != ("atMost" in target):
+    if target is None:
         return None
-    return f"names {'both' if 'atLeast' in target else 'neither'} of atLeast and atMost; expected one of them"
+    sides = [side for side in ("atLeast", "atMost") if target.get(side) is not None]
+    if len(sides) == 1:
+        return None
+    return f"names {'both' if sides else 'neither'} of atLeast and atMost; expected one of them"
 
 
 REPLICAS = "spec.workers.replicas"

@@ -32,18 +32,29 @@ def job_schema() -> Schema:
 
 def node(path: Path, value: Any) -> Schema | None:  # noqa: ANN401 - any JSON value
     """The schema of what stands at this path of the document `value`; None for an unknown field."""
+    schema, value = _field(path, value)
+    return chosen(schema, value) if schema else None
+
+
+def several(path: Path, value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    """Tell whether a name in the document chooses among several kinds at this path."""
+    schema, _ = _field(path, value)
+    return "oneOf" in (schema or {})
+
+
+def _field(path: Path, value: Any) -> tuple[Schema | None, Any]:  # noqa: ANN401 - any JSON value
     schema: Schema | None = job_schema()
     for step in path:
         schema = chosen(schema, value) if schema else None
         if schema is None:
-            return None
+            return None, None
         if isinstance(step, int):
             schema = schema.get("items")
             value = value[step] if isinstance(value, list) and step < len(value) else None
         else:
             schema = schema.get("properties", {}).get(step)
             value = value.get(step) if isinstance(value, dict) else None
-    return chosen(schema, value) if schema else None
+    return schema, value
 
 
 def chosen(schema: Schema, value: Any) -> Schema:  # noqa: ANN401 - any JSON value

@@ -24,6 +24,11 @@ from job_generator.spec import FLJob
 
 LARGEST_FILE = 1 << 20
 MOST_NODES = 100_000
+DEEPEST = 64
+"""Levels of a job: enough for anything written by hand, and the end of an alias within itself."""
+WHOLE_NUMBERS = range(-(2**63), 2**63)
+"""Those of Kubernetes; larger ones would be rounded there."""
+YAML_TAG = "tag:yaml.org,2002:"
 
 
 def load_job(files: Sequence[File]) -> FLJob:
@@ -43,7 +48,8 @@ class Document:
 
     def merged(self, over: Document) -> Document:
         """This document with another one laid over it."""
-        return Document(_merged(self.value, over.value), {**self.places, **over.places})
+        kept = {path: place for path, place in self.places.items() if not _replaced(over.value, path)}
+        return Document(_merged(self.value, over.value), {**kept, **over.places})
 
     def job(self) -> FLJob:
         """The job that is written here; raises InvalidJobError with all that is wrong."""
@@ -80,7 +86,12 @@ def read(file: File) -> Document:
         raise SpecError(f"{file} cannot be read: {error.strerror}") from error
     if len(data) > LARGEST_FILE:
         raise SpecError(f"{file} is larger than {LARGEST_FILE:,} bytes; a job is a short text")
-    return parse(data.decode("utf-8", errors="replace"), name=str(file))
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SpecError(f"{file}:{line}: this is not UTF-8: {error.reason}") from error
+    return parse(text, name=str(file))
 
 
 def parse(text: str, *, name: str) -> Document:
@@ -90,7 +101,10 @@ def parse(text: str, *, name: str) -> Document:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SpecError(f"{name}{line}: this is not YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.reader.ReaderError as error:
+        where = text.count("\n", 0, error.position) + 1
+        raise SpecError(f"{name}:{where}: this is not YAML: it holds {text[error.position]!a}") from error
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise SpecError(f"{name}: this is not YAML: {error}") from error
     builder = _Builder(name)
     value = builder.build(root, ()) if root is not None else None
@@ -102,15 +116,20 @@ def parse(text: str, *, name: str) -> Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as the Kubernetes tools read it: 1e-5 is a number, and a date is a text."""
+    """YAML as the Kubernetes tools read it: 1e-5 is a number; a date, 1:30 and = are texts."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.removeprefix(YAML_TAG) in {"bool", "null"}]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
+    f"{YAML_TAG}int",
+    re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$"),
+    list("-+0123456789"),
+)
+_Loader.add_implicit_resolver(
+    f"{YAML_TAG}float",
     re.compile(
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
     ),
@@ -132,18 +151,25 @@ class _Builder:
         self.places.setdefault(path, place)
         if len(self.places) > MOST_NODES:
             raise SpecError(f"{place}: more than {MOST_NODES:,} values; a job is a short text")
-        if isinstance(node, yaml.MappingNode):
-            return {key: self.build(child, (*path, key)) for key, child in self._fields(node, path)}
-        if isinstance(node, yaml.SequenceNode):
-            return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
-        return self._scalar(node, path, place)
+        if len(path) > DEEPEST:
+            raise SpecError(f"{place}: more than {DEEPEST} levels; a job is a short text")
+        match node:
+            case yaml.MappingNode(tag=tag) if tag == f"{YAML_TAG}map":
+                return {key: self.build(child, (*path, key)) for key, child in self._fields(node, path)}
+            case yaml.SequenceNode(tag=tag) if tag == f"{YAML_TAG}seq":
+                return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
+            case yaml.ScalarNode():
+                return self._scalar(node, path, place)
+        message = f"{_tag(node)} is not accepted; expected a JSON value"
+        self.problems.append(Problem(path, message, place))
+        return None
 
     def _fields(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, yaml.Node]]:
         seen: dict[str, int] = {}
         for key, child in node.value:
             name, line = str(key.value), key.start_mark.line + 1
             place = f"{self.name}:{line}"
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or not _unicode(name):
                 self.problems.append(Problem(path, "a field's name must be a text", place))
                 continue
             if name in seen:
@@ -154,24 +180,51 @@ class _Builder:
             self.places[*path, name] = place
             yield name, child
 
-    def _scalar(self, node: yaml.Node, path: Path, place: str) -> Any:  # noqa: ANN401 - any JSON value
+    def _scalar(self, node: yaml.ScalarNode, path: Path, place: str) -> Any:  # noqa: ANN401 - any JSON value
         try:
             value = self._scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            reason = error.problem if isinstance(error, yaml.MarkedYAMLError) else error
-            self.problems.append(Problem(path, f"{shown(node.value)} is not accepted: {reason}", place))
-            return None
-        if isinstance(value, float) and not math.isfinite(value):
-            self.problems.append(
-                Problem(path, f"{node.value} is not accepted; expected a finite number", place)
-            )
-            return None
-        if value is None or isinstance(value, bool | int | float | str):
-            return value
-        self.problems.append(
-            Problem(path, f"{shown(node.value)} is not accepted; expected a JSON value", place)
-        )
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError):  # a text that its tag does not fit
+            value = ...
+        match value:
+            case None | bool():
+                return value
+            case int() if value in WHOLE_NUMBERS:
+                return value
+            case float() if math.isfinite(value):
+                return value
+            case str() if _unicode(value):
+                return value
+            case int():
+                wanted = "a whole number of 64 bits"
+            case float():
+                wanted = "a finite number"
+            case _:
+                wanted = f"a JSON value, which {_tag(node)} does not make of it"
+        given = shown(node.value) if _unicode(node.value) else ascii(node.value)
+        given = given.strip('"') if isinstance(value, int | float) else given
+        self.problems.append(Problem(path, f"{given} is not accepted; expected {wanted}", place))
         return None
+
+
+def _tag(node: yaml.Node) -> str:
+    """The tag as people write it: `!!binary`."""
+    return str(node.tag).replace(YAML_TAG, "!!")
+
+
+def _unicode(text: str) -> bool:
+    """Tell whether a text can be written: no half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _replaced(over: Any, path: Path) -> bool:  # noqa: ANN401 - any JSON value
+    """Tell whether what stood at this path is gone under the document laid over it."""
+    for step in path:
+        if not isinstance(over, dict):
+            return True
+        if step not in over:
+            return False
+        over = over[step]
+    return True
 
 
 def _merged(below: Any, over: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -38,12 +38,7 @@ ATTRIBUTE = r"[A-Za-z_][A-Za-z0-9_]*"
 class Part(BaseModel):
     """A piece of the FLJob: frozen, closed to unknown fields, camelCase in YAML."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 
 
 # -- strategies, rules, policies and stages: a name, and the fields of the class of that name

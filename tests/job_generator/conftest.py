@@ -1,0 +1,128 @@
+"""Jobs as their authors write them: as a map, as text, as files in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job_generator.source import Document
+from job_generator.spec import FLJob
+
+SMALLEST: dict[str, Any] = {
+    "apiVersion": "fljob.dev/v1alpha1",
+    "kind": "FLJob",
+    "metadata": {"name": "digits"},
+    "spec": {
+        "program": {"entrypoint": "program:task", "framework": "numpy"},
+        "rounds": 20,
+        "workers": {"replicas": 4},
+    },
+}
+LARGEST: dict[str, Any] = {
+    "apiVersion": "fljob.dev/v1alpha1",
+    "kind": "FLJob",
+    "metadata": {
+        "name": "digits",
+        "namespace": "research",
+        "uid": "4f0d-9e2a",
+        "labels": {"team": "vision"},
+        "annotations": {"note": "second try"},
+    },
+    "spec": {
+        "seed": 7,
+        "program": {
+            "entrypoint": "package.program:task",
+            "framework": "sklearn",
+            "sha256": "0123456789abcdef" * 4,
+            "config": {"learning_rate": 0.05, "layers": [16, None, {"width": 8}]},
+        },
+        "rounds": 50,
+        "target": {"metric": "accuracy", "atLeast": 0.97},
+        "strategy": {"name": "fedprox", "mu": 0.01},
+        "aggregation": {"name": "house.rules:Median", "window": 3},
+        "selection": {
+            "policy": {"name": "house.policies:Fast", "share": 0.5},
+            "perRound": 8,
+            "extra": 2,
+            "minimum": 7,
+            "joinSeconds": 5.5,
+            "stallSeconds": 60.5,
+            "deadlineSeconds": 600.5,
+            "onShortfall": {"action": "Skip", "attempts": 5},
+        },
+        "compression": [{"name": "float16"}, {"name": "house.stages:Sketch", "columns": 64}],
+        "evaluation": {"everyRounds": 2},
+        "preRunningDeadlineSeconds": 300.5,
+        "server": {"checkpoint": {"everyRounds": 4, "keep": 9}},
+        "workers": {"replicas": 12, "restartsPerWorker": 2},
+    },
+}
+"""Every field that can be set, none of them at its default."""
+
+PROGRAM = "def task(config, site):\n    return None\n"
+
+
+def changed(document: dict[str, Any], **values: Any) -> dict[str, Any]:
+    """A copy with these values; `selection__perRound=3` goes into the spec, None removes."""
+    copy = deepcopy(document)
+    for name, value in values.items():
+        *way, last = name.split("__")
+        place = copy["spec"]
+        for step in way:
+            place = place.setdefault(step, {})
+        if value is None:
+            place.pop(last, None)
+        else:
+            place[last] = value
+    return copy
+
+
+@pytest.fixture
+def job_map() -> Callable[..., dict[str, Any]]:
+    """The smallest job as a map, with changes to its spec."""
+    return lambda **values: changed(SMALLEST, **values)
+
+
+@pytest.fixture
+def whole_map() -> Callable[..., dict[str, Any]]:
+    """A job that sets every field, as a map, with changes to its spec."""
+    return lambda **values: changed(LARGEST, **values)
+
+
+@pytest.fixture
+def a_job() -> Callable[..., FLJob]:
+    """The smallest job, with changes to its spec."""
+    return lambda **values: Document(changed(SMALLEST, **values)).job()
+
+
+@pytest.fixture
+def job_text() -> Callable[..., str]:
+    """The smallest job as YAML, one top-level field a line, with changes to its spec and lines at its end."""
+
+    def build(*more: str, **values: Any) -> str:
+        document = changed(SMALLEST, **values)
+        spec = document.pop("spec")
+        lines = [f"{name}: {json.dumps(value)}" for name, value in document.items()]
+        lines += ["spec:", *(f"  {name}: {json.dumps(value)}" for name, value in spec.items())]
+        return "\n".join([*lines, *more, ""])
+
+    return build
+
+
+@pytest.fixture
+def job_file(tmp_path: Path, job_text: Callable[..., str]) -> Callable[..., Path]:
+    """A folder with a job and its program; gives the path of job.yaml."""
+
+    def write(*more: str, program: str = PROGRAM, **values: Any) -> Path:
+        folder = tmp_path / "job"
+        folder.mkdir(exist_ok=True)
+        (folder / "program.py").write_text(program, encoding="utf-8")
+        (folder / "job.yaml").write_text(job_text(*more, **values), encoding="utf-8")
+        return folder / "job.yaml"
+
+    return write
