@@ -27,6 +27,7 @@ help: ## Show these targets
 
 demo: $(VENV)/.demo ## Train the digits example: real data, 10 workers, Paddle
 	@$(BIN)/fl-submit run examples/digits/job.yaml
+	@printf '\nSo that your shell finds fl-submit:  source %s/bin/activate\n' $(VENV)
 
 test: lint typecheck verify ## Everything: lint, types, import contracts, generated files, all tests
 	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples"
