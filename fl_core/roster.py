@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from fl_core.plan import Selection
@@ -25,12 +26,15 @@ BEAT_SECONDS = 3.0
 RETURN_SECONDS = 3.0
 """How long a worker may stay away whose connection broke before it is lost."""
 
-Purpose = Literal["initialise", "train", "evaluate"]
+MOST_ABSENT = 5
+"""How many of those who have not come are named."""
+
+Purpose = Literal["initialise", "train", "evaluate", "rejoin"]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The server's call for workers; `workers` are named for an evaluation, else the policy chooses."""
+    """The server's call for workers; `evaluate` and `rejoin` name them, else the policy chooses."""
 
     purpose: Purpose
     round: int
@@ -94,6 +98,7 @@ class Waiting:
 
     live: int
     wanted: int
+    absent: tuple[str, ...] = ()
 
 
 Action = Order | Release | Refuse | Chosen | Lost | Moved | Waiting
@@ -128,6 +133,7 @@ class Roster:
         self._expected = expected
         self._call: Call | None = None
         self._cohort: frozenset[str] = frozenset()
+        self._away: dict[str, float] = {}
         self._answered = False
         self._manifest = ""
         self._quorum_since: float | None = None
@@ -138,6 +144,7 @@ class Roster:
         if self._manifest and enrolment.manifest != self._manifest:
             return (self._refusal(worker),)
         self.members[worker] = Member(enrolment, now + LEASE_SECONDS)
+        self._away.pop(worker, None)
         if self._call is not None and worker in self._cohort:
             return (Order(worker, self._call),)
         return self._answer(now)
@@ -174,21 +181,23 @@ class Roster:
     def close(self) -> tuple[Action, ...]:
         """The server needs the cohort no longer."""
         call, cohort = self._call, self._cohort
-        self._call, self._cohort = None, frozenset()
+        self._call, self._cohort, self._away = None, frozenset(), {}
         return tuple(Release(worker, call) for worker in sorted(cohort & self.members.keys()) if call)
 
     def tick(self, *, now: float) -> tuple[Action, ...]:
         """Time has passed: leases end, a call that has waited long enough is answered."""
-        gone = sorted(name for name, member in self.members.items() if member.lease <= now)
+        leases = {name: member.lease for name, member in self.members.items()} | self._away
+        gone = sorted(name for name, lease in leases.items() if lease <= now)
         for name in gone:
-            del self.members[name]
+            self.members.pop(name, None)
+            self._away.pop(name, None)
         lost = tuple(Lost(name, "no heartbeat") for name in gone if name in self._cohort)
         self._cohort = self._cohort.difference(gone)
         return (*lost, *self._answer(now))
 
     def wake(self) -> float | None:
         """When `tick` is next worth calling."""
-        times = [member.lease for member in self.members.values()]
+        times = [*(member.lease for member in self.members.values()), *self._away.values()]
         if (
             self._call is not None
             and not self._cohort
@@ -202,13 +211,27 @@ class Roster:
         call = self._call
         if call is None or self._answered:
             return ()
-        if call.purpose == "evaluate":
-            return self._choose(call, [name for name in call.workers if name in self.members])
+        if call.purpose in {"evaluate", "rejoin"}:
+            return self._choose(call, self._recalled(call, now))
         if self._ready(now):
             self._settled = True
             return self._choose(call, self._pick(call))
         wanted = self._selection.minimum if self._settled else self._expected
-        return (Waiting(len(self.members), wanted),) if announce or not self._settled else ()
+        waiting = Waiting(len(self.members), wanted, self._absent())
+        return (waiting,) if announce or not self._settled else ()
+
+    def _recalled(self, call: Call, now: float) -> Collection[str]:
+        """Those named who attend; on a roster that is new all of them, with a lease's time to come back."""
+        absent = [name for name in call.workers if name not in self.members]
+        if self._settled:
+            return set(call.workers).difference(absent)
+        self._settled = True
+        self._away = dict.fromkeys(absent, now + LEASE_SECONDS)
+        return call.workers
+
+    def _absent(self) -> tuple[str, ...]:
+        names = (f"worker-{index}" for index in range(self._expected))
+        return tuple(islice((name for name in names if name not in self.members), MOST_ABSENT))
 
     def _ready(self, now: float) -> bool:
         live = len(self.members)
@@ -239,8 +262,9 @@ class Roster:
             others = (name for name, member in self.members.items() if member.enrolment.weights != majority)
             dissenters = tuple(sorted(others, key=_natural))
             refused = self._learn(self.members[cohort[0]].enrolment.manifest)
-        silent = tuple(name for name in cohort if not self.members[name].enrolment.moves)
-        orders = (Order(name, call) for name in cohort)
+        here = [name for name in cohort if name in self.members]
+        silent = tuple(name for name in here if not self.members[name].enrolment.moves)
+        orders = (Order(name, call) for name in here)
         return (Chosen(cohort, dissenters, silent), *orders, *refused)
 
     def _majority(self) -> str:

@@ -126,6 +126,9 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     def _tell(self, action: r.Action) -> None:
         match action:
             case r.Order(worker, call):
+                log.info(
+                    "ordered", worker=worker, purpose=call.purpose, round=call.round, attempt=call.attempt
+                )
                 self._send(worker, _wish(self.plan, call))
             case r.Release(worker, call):
                 context = context_of(self.plan, round=call.round, attempt=call.attempt)
@@ -152,7 +155,7 @@ def _call(request: pb.Convening) -> r.Call:
         attempt=request.context.attempt,
         model=request.model,
         manifest=request.manifest,
-        workers=tuple(request.evaluate.workers),
+        workers=tuple(request.evaluate.workers) or tuple(request.rejoin.workers),
     )
 
 
@@ -160,7 +163,7 @@ def _wish(plan: Plan, call: r.Call) -> pb.Order:
     order = pb.Order(context=context_of(plan, round=call.round, attempt=call.attempt))
     if call.purpose == "initialise":
         order.initialise.SetInParent()
-    elif call.purpose == "train":
+    elif call.purpose in {"train", "rejoin"}:
         order.train.model = call.model
     else:
         order.evaluate.model = call.model
@@ -175,7 +178,7 @@ def _event(action: r.Action) -> pb.CohortEvent:
             return pb.CohortEvent(lost=pb.Loss(worker=worker, reason=reason))
         case r.Moved(worker):
             return pb.CohortEvent(moved=pb.Motion(worker=worker))
-        case r.Waiting(live, wanted):
-            return pb.CohortEvent(waiting=pb.Waiting(live=live, wanted=wanted))
+        case r.Waiting(live, wanted, absent):
+            return pb.CohortEvent(waiting=pb.Waiting(live=live, wanted=wanted, absent=absent))
         case _:
             raise TypeError(f"{action} is not for the server")

@@ -1,7 +1,8 @@
 """Checkpoints on disk: whole or not there, checked when read, kept `keep` deep.
 
-A checkpoint is one safetensors file: the model's arrays, and in its metadata the round, the attempt, the
-plan's digest and a SHA-256 over all of it. It is written under another name, synced, and renamed.
+A checkpoint is one safetensors file: the arrays of the model and of what strategy and stages remember, and
+in its metadata the round, the attempt, the plan's digest and a SHA-256 over all of it. It is written under
+another name, synced, and renamed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,28 @@ from safetensors.numpy import save
 from fl_core.errors import MismatchError, StorageError
 from fl_core.plan import canonical
 from fl_core.weights import Weights, digest
+from fl_server.memory import States, apart, together
 
 log = structlog.get_logger()
+
+STATES = "fljob.state/"
+"""Before the names of arrays that are not the model's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A model and what is known of it: round, attempt, plan, metrics."""
+    """A model, what is known of it (round, attempt, plan, metrics), and what its makers remember."""
 
     weights: Weights
     facts: dict[str, Any]
+    states: States = field(default_factory=dict)
 
 
 def write(path: Path, saved: Saved) -> None:
     """Write one file atomically; a full disk leaves what was there before."""
-    content = save(dict(saved.weights), {"fljob": canonical(_sealed(saved))})
+    arrays, _ = apart(saved.states)
+    remembered = {f"{STATES}{name}": array for name, array in arrays.items()}
+    content = save({**saved.weights, **remembered}, {"fljob": canonical(_sealed(saved))})
     temporary = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +64,10 @@ def read(path: Path) -> Saved:
     try:
         with safe_open(path, "np") as stream:
             sealed = json.loads((stream.metadata() or {})["fljob"])
-            saved = Saved({name: stream.get_tensor(name) for name in sealed["arrays"]}, sealed["facts"])
+            weights = {name: stream.get_tensor(name) for name in sealed["arrays"]}
+            names = [name for name in stream.keys() if name.startswith(STATES)]  # noqa: SIM118 - no mapping
+            arrays = {name.removeprefix(STATES): stream.get_tensor(name) for name in names}
+            saved = Saved(weights, sealed["facts"], together(arrays, sealed["states"]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path} is damaged: {error}") from error
     if sealed != _sealed(saved):
@@ -99,9 +110,10 @@ class Checkpoints:
 
 def _sealed(saved: Saved) -> dict[str, Any]:
     """One text field, because the format keeps several in no order, and the same model is the same file."""
-    content = {"facts": saved.facts, "arrays": list(saved.weights)}
-    seal = hashlib.sha256(f"{canonical(content)}\n{digest(saved.weights)}".encode()).hexdigest()
-    return {**content, "sha256": seal}
+    arrays, states = apart(saved.states)
+    content = {"facts": saved.facts, "arrays": list(saved.weights), "states": states}
+    text = f"{canonical(content)}\n{digest(saved.weights)}\n{digest(arrays)}"
+    return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _sync(folder: Path) -> None:

@@ -6,16 +6,17 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import structlog
 
+from fl_core import logs
 from fl_core import rounds as r
-from fl_core.errors import JobError, ShortfallError, UpdateError
+from fl_core.errors import FLJobError, JobError, ShortfallError, SpecError, UpdateError
 from fl_core.extensions import build
 from fl_core.metrics import Measurement
 from fl_core.plan import Plan
-from fl_core.stages import Pipeline
+from fl_core.roster import MOST_ABSENT
+from fl_core.stages import Pipeline, State
 from fl_core.updates import ExactSum
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
@@ -25,7 +26,7 @@ from fl_server.ledger import Ledger
 from fl_server.model import Model
 from fl_server.spool import Spool
 from fl_server.storage import Storage
-from fl_server.summons import Summons
+from fl_server.summons import Purpose, Summons
 
 log = structlog.get_logger()
 
@@ -45,19 +46,31 @@ class Coordinator:
         self._rule = build(plan.aggregation, within="fl_core.aggregation")
         self._pipeline = Pipeline.of(plan.compression)
         self._stage_states = self._pipeline.fresh()
-        self._strategy_state: dict[str, Any] = {}
+        self._strategy_state: State = {}
         self._sum: ExactSum | None = None
         self._folds: list[asyncio.Task[None]] = []
         self._fold_lock = asyncio.Lock()
         self._initial: asyncio.Future[Model | None] | None = None
         self._initial_from = ""
         self._answer = asyncio.Event()
-        self._actions: asyncio.Queue[r.Action | None] = asyncio.Queue()
+        self._absent: list[str] = []
+        self._unready: asyncio.TimerHandle
+        self._actions: asyncio.Queue[r.Action | FLJobError | None] = asyncio.Queue()
         self._best: float | None = None
 
     async def run(self) -> None:
-        """Train until the job is over; raises the JobError that ends it otherwise."""
-        await self._prepare()
+        """Train until the job is over; raises the error that ends it otherwise."""
+        await self._restore()
+        loop = asyncio.get_running_loop()
+        self._unready = loop.call_later(self.plan.ready_seconds, self._not_ready)
+        try:
+            await self._rounds()
+        finally:
+            self._unready.cancel()
+            await self._close()
+
+    async def _rounds(self) -> None:
+        await self._first_model()
         self._do(self.rounds.begin())
         while True:
             action = await self._next()
@@ -123,6 +136,10 @@ class Coordinator:
         """A worker trains, or its transfer goes on."""
         self.rounds.moved(worker, now=time.monotonic())
 
+    def sent(self, nbytes: int) -> None:
+        """So much of the model went to a worker."""
+        self.ledger.down += nbytes
+
     def _check_open(self, context: pb.Context, worker: str, phase: r.Phase) -> None:
         here = (self.rounds.round, self.rounds.attempt)
         if self.rounds.phase != phase or (context.round, context.attempt) != here:
@@ -141,7 +158,7 @@ class Coordinator:
         self._actions.put_nowait(None)
         self._show()
 
-    async def _next(self) -> r.Action:
+    async def _next(self) -> r.Action | FLJobError:
         getter = asyncio.ensure_future(self._actions.get())
         try:
             while True:
@@ -164,8 +181,10 @@ class Coordinator:
             self.ledger.dropped(worker, reason)
         self._do(actions)
 
-    async def _carry_out(self, action: r.Action) -> None:
+    async def _carry_out(self, action: r.Action | FLJobError) -> None:
         match action:
+            case FLJobError():
+                raise action
             case r.Convene(number, attempt):
                 self._open(number, attempt)
             case r.Abandon(_, _, reason):
@@ -180,13 +199,21 @@ class Coordinator:
             case r.Fail(sentence):
                 raise ShortfallError(sentence)
 
-    async def _prepare(self) -> None:
+    async def _restore(self) -> None:
+        """Take up what the newest checkpoint holds, and what the best model scored."""
         saved = await asyncio.to_thread(self._storage.checkpoints.newest)
-        if saved is not None:
-            self.model = Model.of(saved.weights)
-            self.rounds.round = saved.facts["round"]
-            log.info("restored", round=self.rounds.round, model=self.model.digest)
+        if saved is None:
             return
+        self.model = Model.of(saved.weights)
+        self.rounds.round = saved.facts["round"]
+        self._strategy_state = saved.states.get("strategy", {})
+        count = len(self._stage_states)
+        self._stage_states = tuple(saved.states.get(str(number), {}) for number in range(count))
+        best = await asyncio.to_thread(self._storage.model, "best")
+        self._best = self._score(best.facts["metrics"]) if best is not None else None
+        log.info("restored", round=self.rounds.round, model=self.model.digest)
+
+    async def _first_model(self) -> None:
         while self.model is None:
             self._initial = asyncio.get_running_loop().create_future()
             self._answer.clear()
@@ -197,6 +224,7 @@ class Coordinator:
     def _open(self, number: int, attempt: int) -> None:
         if self.model is None:
             raise JobError("a round needs a model")
+        logs.bind(round=number, attempt=attempt)
         self.ledger.open(number, attempt)
         self._sum = ExactSum(self._pipeline.wire(self.model.manifest), capacity=self.plan.selection.asked)
         self._folds = []
@@ -241,9 +269,18 @@ class Coordinator:
         if row["result"] == "Committed":
             await asyncio.to_thread(self._keep_best, values)
         log.info("round closed", result=row["result"], metrics=values, seconds=row["seconds"]["total"])
+        self._do(self.rounds.concluded(ending="TargetReached" if self._reached(values) else ""))
+
+    def _reached(self, values: dict[str, float]) -> bool:
         target = self.plan.target
-        reached = target is not None and target.metric in values and target.reached(values[target.metric])
-        self._do(self.rounds.concluded(ending="TargetReached" if reached else ""))
+        if target is None or not values:
+            return False
+        if target.metric not in values:
+            raise SpecError(
+                f"spec.target.metric: {target.metric!r} is not among the program's metrics, "
+                f"{', '.join(sorted(values))}; name one of them, or let the program measure it"
+            )
+        return target.reached(values[target.metric])
 
     async def _close(self) -> None:
         await self._summons.end()
@@ -276,23 +313,34 @@ class Coordinator:
         if self.model is None:
             raise JobError("there is no model to save")
         facts = {"round": self.rounds.round, "plan": self.plan.digest, "digest": self.model.digest}
-        return Saved(self.model.weights, {**facts, "metrics": self.ledger.row.get("metrics", {})})
+        states = {str(number): state for number, state in enumerate(self._stage_states)}
+        return Saved(
+            self.model.weights,
+            {**facts, "metrics": self.ledger.row.get("metrics", {})},
+            {**states, "strategy": self._strategy_state},
+        )
 
     # -- what the scheduler tells, called by the summons --
 
-    def chosen(self, cohort: pb.Cohort, purpose: str) -> None:
-        """The scheduler has named the cohort of the open call."""
+    def chosen(self, cohort: pb.Cohort, purpose: Purpose) -> None:
+        """The scheduler has named the cohort of the open call, or a new one has found it again."""
+        self._unready.cancel()
         if cohort.dissenters:
             log.warning("initial weights differ", workers=list(cohort.dissenters), used=cohort.workers[0])
+            self.board.standing.notice = _dissent(cohort)
         if purpose == "initialise":
             self._initial_from = cohort.workers[0]
-        elif purpose == "train":
+        elif purpose == "train" and self.rounds.phase == r.Phase.SELECTING:
             self.ledger.convened(cohort.workers)
             self.ledger.lap("select")
+            log.info(
+                "cohort", round=self.rounds.round, attempt=self.rounds.attempt, workers=len(cohort.workers)
+            )
             self._do(self.rounds.convened(cohort.workers, silent=cohort.silent, now=time.monotonic()))
         else:
-            for worker in set(self.ledger.reporters) - set(cohort.workers):
-                self.lost(worker, "gone before the evaluation")
+            open_ = self.rounds.gathering.missing if self.rounds.gathering is not None else frozenset()
+            for worker in sorted(open_ - set(cohort.workers)):
+                self.lost(worker, "gone")
         self._answer.set()
 
     def lost(self, worker: str, reason: str) -> None:
@@ -302,10 +350,29 @@ class Coordinator:
             self._initial.set_result(None)
         self._do(self.rounds.lost(worker, reason=reason))
 
-    def waiting(self, live: int) -> None:
+    def waiting(self, waiting: pb.Waiting) -> None:
         """The scheduler waits for more workers."""
-        self.board.standing.live = live
+        self.board.standing.live = waiting.live
+        self._absent = list(waiting.absent)
         self.board.changed()
+
+    def failed(self, error: FLJobError) -> None:
+        """Nothing can go on: `run` raises this."""
+        if self._initial is not None and not self._initial.done():
+            self._initial.set_exception(error)
+        self._actions.put_nowait(error)
+
+    def _not_ready(self) -> None:
+        live, minimum = self.board.standing.live, self.plan.selection.minimum
+        others = " and others" if len(self._absent) == MOST_ABSENT else ""
+        missing = f" (not there: {', '.join(self._absent)}{others})" if self._absent else ""
+        self.failed(
+            ShortfallError(
+                f"{live} of {self.plan.workers} workers were ready after {self.plan.ready_seconds:g} s "
+                f"(spec.preRunningDeadlineSeconds), and spec.selection.minimum asks for {minimum}{missing}; "
+                "their logs say why, or allow more time"
+            )
+        )
 
     def _show(self) -> None:
         standing, gathering = self.board.standing, self.rounds.gathering
@@ -318,6 +385,14 @@ class Coordinator:
             for worker, reason in gathering.dropped.items():
                 standing.dropped.add(worker=worker, reason=reason)
         self.board.changed()
+
+
+def _dissent(cohort: pb.Cohort) -> str:
+    """Say whose first model is not the job's."""
+    return (
+        f"the first model of {', '.join(cohort.dissenters)} is not that of the others, so that of "
+        f"{cohort.workers[0]} was taken; the program draws from a random stream that the seed does not govern"
+    )
 
 
 def measurements(text: str) -> dict[str, Measurement]:

@@ -11,7 +11,7 @@ from fl_core.metrics import Measurements, total
 
 
 class Ledger:
-    """The open round's facts; `row` is its line in metrics.jsonl."""
+    """The open round's facts; `row` is its line in metrics.jsonl; `up` and `down` are bytes moved."""
 
     def __init__(self) -> None:
         self.row: dict[str, Any] = {}
@@ -20,12 +20,13 @@ class Ledger:
         self._examples: dict[str, int] = {}
         self._training: dict[str, Measurements] = {}
         self._evaluation: dict[str, Measurements] = {}
-        self._bytes = 0
+        self.up = self.down = 0
 
     def open(self, number: int, attempt: int) -> None:
         """A new attempt: everything of an earlier one is forgotten."""
         self._opened = self._lap = time.monotonic()
-        self._examples, self._training, self._evaluation, self._bytes = {}, {}, {}, 0
+        self._examples, self._training, self._evaluation = {}, {}, {}
+        self.up = self.down = 0
         self.reporters = ()
         self.row = {"round": number, "attempt": attempt, "cohort": [], "dropouts": {}, "seconds": {}}
 
@@ -48,7 +49,7 @@ class Ledger:
         """Who handed in an update."""
         self._examples[worker] = examples
         self._training[worker] = metrics
-        self._bytes += nbytes
+        self.up += nbytes
 
     def evaluated(self, worker: str, metrics: Measurements) -> None:
         """Who measured the new model."""
@@ -69,7 +70,7 @@ class Ledger:
             "examples": sum(self._examples[worker] for worker in self.reporters),
             "metrics": values,
             "train": _values({worker: self._training[worker] for worker in self.reporters}),
-            "bytes": {"up": self._bytes},
+            "bytes": {"up": self.up, "down": self.down},
         }
         if skipped:
             self.row["reason"] = skipped

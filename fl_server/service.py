@@ -53,6 +53,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             return
         for frame in model.frames:
             yield frame
+            self._coordinator.sent(len(frame))
 
     async def Push(self, frames: AsyncIterator[pb.Frame], call: Call) -> pb.Ack:  # noqa: N802
         """An update, or initial weights: spooled, and used only when the last chunk has been verified."""

@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from fl_core.errors import StorageError
 from fl_core.plan import Plan, canonical
-from fl_server.checkpoints import Checkpoints, Saved, write
+from fl_server.checkpoints import Checkpoints, Saved, read, write
+
+log = structlog.get_logger()
 
 
 class Storage:
@@ -24,6 +28,15 @@ class Storage:
         """Write models/<kind>.safetensors, where kind is `best` or `last`; the same model gives the same bytes."""
         facts = {name: fact for name, fact in saved.facts.items() if name != "plan"}
         write(self.folder / "models" / f"{kind}.safetensors", Saved(saved.weights, facts))
+
+    def model(self, kind: str) -> Saved | None:
+        """Read models/<kind>.safetensors; None when there is none, or none that is whole."""
+        path = self.folder / "models" / f"{kind}.safetensors"
+        try:
+            return read(path) if path.exists() else None
+        except StorageError as error:
+            log.warning("damaged model passed over", path=str(path), reason=str(error))
+            return None
 
     def record(self, row: dict[str, Any]) -> str:
         """Append one round's line to metrics.jsonl, and return it."""

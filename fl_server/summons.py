@@ -1,16 +1,18 @@
-"""The server's calls to the scheduler: one open call for workers at a time, and the end of the job."""
+"""The server's calls to the scheduler: one open `Convene` at a time, called again when it breaks off."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Protocol
+import random
+import time
+from typing import Literal, Protocol
 
 import grpc
 import structlog
 
+from fl_core.errors import FLJobError, MismatchError, UnavailableError
 from fl_core.plan import Plan
-from fl_core.roster import Purpose
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.guard import context_of
@@ -18,13 +20,21 @@ from fl_server.model import Model
 
 log = structlog.get_logger()
 
+Purpose = Literal["initialise", "train", "evaluate"]
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+"""Seconds between two calls to a scheduler that does not answer; doubled from the first to the longest."""
+
+PERMANENT = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED)
+
 
 class Listener(Protocol):
     """Who wants to know what the scheduler tells."""
 
     model: Model | None
 
-    def chosen(self, cohort: pb.Cohort, purpose: str) -> None:
+    def chosen(self, cohort: pb.Cohort, purpose: Purpose) -> None:
         """The cohort is named."""
 
     def lost(self, worker: str, reason: str) -> None:
@@ -33,8 +43,11 @@ class Listener(Protocol):
     def moved(self, worker: str) -> None:
         """A worker of the cohort moves."""
 
-    def waiting(self, live: int) -> None:
+    def waiting(self, waiting: pb.Waiting) -> None:
         """There are not enough workers yet."""
+
+    def failed(self, error: FLJobError) -> None:
+        """No cohort will be named any more."""
 
 
 class Summons:
@@ -44,6 +57,7 @@ class Summons:
         self._plan = plan
         self._stub = fl_pb2_grpc.SchedulerStub(channel)
         self._task: asyncio.Task[None] | None = None
+        self._cohort: list[str] = []
 
     def start(
         self,
@@ -61,6 +75,7 @@ class Summons:
             request.evaluate.workers.extend(workers)
         else:
             getattr(request, purpose).SetInParent()
+        self._cohort = []
         self._task = asyncio.create_task(self._follow(request, listener, purpose))
 
     async def end(self) -> None:
@@ -72,18 +87,50 @@ class Summons:
             self._task = None
 
     async def dismiss(self, reason: str) -> None:
-        """The job is over: all workers may go."""
+        """The job is over: all workers may go; a scheduler that is gone has none to tell."""
         await self.end()
-        await self._stub.Dismiss(pb.Dismissal(context=context_of(self._plan), reason=reason))
+        request = pb.Dismissal(context=context_of(self._plan), reason=reason)
+        try:
+            await self._stub.Dismiss(request, timeout=LONGEST_PAUSE)
+        except grpc.aio.AioRpcError as error:
+            log.warning("the scheduler was not told that the job is over", reason=error.details())
 
     async def _follow(self, request: pb.Convening, listener: Listener, purpose: Purpose) -> None:
-        async for event in self._stub.Convene(request, wait_for_ready=True):
-            match event.WhichOneof("what"):
-                case "cohort":
-                    listener.chosen(event.cohort, purpose)
-                case "lost":
-                    listener.lost(event.lost.worker, event.lost.reason)
-                case "moved":
-                    listener.moved(event.moved.worker)
-                case "waiting":
-                    listener.waiting(event.waiting.live)
+        """Call until the call is ended from here; give up a scheduler that is silent for `ready_seconds`."""
+        pause, heard = FIRST_PAUSE, time.monotonic()
+        while True:
+            reason = "it ended the call"
+            try:
+                async for event in self._stub.Convene(request):
+                    pause, heard = FIRST_PAUSE, time.monotonic()
+                    self._tell(event, listener, purpose)
+            except grpc.aio.AioRpcError as error:
+                reason = error.details() or error.code().name
+                if error.code() in PERMANENT:
+                    listener.failed(MismatchError(f"the scheduler refuses this server: {reason}"))
+                    return
+            if time.monotonic() - heard > self._plan.ready_seconds:
+                listener.failed(
+                    UnavailableError(
+                        f"the scheduler has been silent for {self._plan.ready_seconds:g} s "
+                        f"(spec.preRunningDeadlineSeconds): {reason}; start it again, then this server"
+                    )
+                )
+                return
+            log.warning("the scheduler does not answer", reason=reason, again_in=pause)
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter
+            pause = min(2 * pause, LONGEST_PAUSE)
+            if purpose == "train" and self._cohort:
+                request.rejoin.workers[:] = self._cohort
+
+    def _tell(self, event: pb.CohortEvent, listener: Listener, purpose: Purpose) -> None:
+        match event.WhichOneof("what"):
+            case "cohort":
+                self._cohort = list(event.cohort.workers)
+                listener.chosen(event.cohort, purpose)
+            case "lost":
+                listener.lost(event.lost.worker, event.lost.reason)
+            case "moved":
+                listener.moved(event.moved.worker)
+            case "waiting":
+                listener.waiting(event.waiting)

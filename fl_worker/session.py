@@ -11,12 +11,14 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 import grpc
 import structlog
 
+from fl_core import logs
 from fl_core.errors import MismatchError, RoundError, UpdateError
 from fl_core.metrics import Measurements
 from fl_core.plan import Plan
@@ -43,12 +45,16 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An order for the main thread; `weights` is None when the initial ones are wanted."""
+    """An order for the main thread; `weights` is None when the initial ones are wanted.
+
+    `context` names the round and attempt in the log lines that are written meanwhile.
+    """
 
     kind: str
     round: int
     weights: Weights | None
     result: Future[Product]
+    context: Context = field(default_factory=copy_context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class Session:
         self._pulled: tuple[str, Weights] | None = None
         self._finished: tuple[int, str, Product] | None = None
         self._open: asyncio.Task[None] | None = None
+        self._wanted = pb.Order()
         self._stopped = False
         self._outbox: asyncio.Queue[pb.Presence] = asyncio.Queue()
 
@@ -134,12 +141,14 @@ class Session:
         elif what == "release":
             if self._open is not None:
                 self._open.cancel()
-        else:
+        elif self._open is None or self._open.done() or self._wanted != order:
+            self._wanted = order
             self._open = asyncio.create_task(self._fulfil(order, str(what)))
         return self._stopped
 
     async def _fulfil(self, order: pb.Order, what: str) -> None:
         place = order.context
+        logs.bind(round=place.round, attempt=place.attempt)
         try:
             if what == "initialise":
                 product = await self._work("initialise", place.round, None)
@@ -149,12 +158,10 @@ class Session:
             else:
                 await self._evaluate(place, order.evaluate.model)
         except RoundError as error:
-            log.warning("nothing to hand in", round=place.round, reason=str(error))
+            log.warning("nothing to hand in", reason=str(error))
             self._outbox.put_nowait(pb.Presence(context=place, decline=pb.Decline(reason=str(error))))
         except grpc.aio.AioRpcError as error:
-            log.warning(
-                "the server refused", round=place.round, code=error.code().name, reason=error.details()
-            )
+            log.warning("the server refused", code=error.code().name, reason=error.details())
 
     async def _train(self, place: pb.Context, model: str) -> None:
         if self._finished is None or self._finished[:2] != (place.round, model):
@@ -171,7 +178,7 @@ class Session:
 
     async def _work(self, kind: str, number: int, weights: Weights | None) -> Product:
         result: Future[Product] = Future()
-        self._inbox.put(Work(kind, number, weights, result))
+        self._inbox.put(Work(kind, number, weights, result, copy_context()))
         return await asyncio.wrap_future(result)
 
     async def _pull(self, place: pb.Context, model: str) -> Weights:

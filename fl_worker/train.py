@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -46,16 +47,19 @@ class Hand:
             return Product(0, {}, self.learner.initial())
         if work.kind == "evaluate":
             measured = self.learner.evaluate(work.weights, moved=self.moved)
+            log.info("evaluated", examples=measured.examples)
             return Product(measured.examples, measured.metrics)
         return self._train(work)
 
     def _train(self, work: Work) -> Product:
         if self.pending[0] and self.pending[0] < work.round:
             self.states, self.pending = self.pending[1], (0, ())
+        started = time.monotonic()
         finished = self.learner.train(
             work.weights or {}, round=work.round, states=self.states, moved=self.moved
         )
         self.pending = (work.round, finished.states)
+        log.info("trained", examples=finished.examples, seconds=round(time.monotonic() - started, 6))
         return Product(finished.examples, finished.metrics, finished.update)
 
 
@@ -94,7 +98,7 @@ def work_off(inbox: SimpleQueue[Work | None], do: Callable[[Work], Product]) -> 
         if not work.result.set_running_or_notify_cancel():
             continue
         try:
-            product = do(work)
+            product = work.context.run(do, work)
         except RoundError as error:
             work.result.set_exception(error)
         else:

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66l_core/wire/fl.proto\x12\x08\x66ljob.v1\"D\n\x07\x43ontext\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\"\x05\n\x03\x41\x63k\"\xa6\x01\n\x08Presence\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12(\n\tenrolment\x18\x02 \x01(\x0b\x32\x13.fljob.v1.EnrolmentH\x00\x12\x1e\n\x04\x62\x65\x61t\x18\x03 \x01(\x0b\x32\x0e.fljob.v1.BeatH\x00\x12$\n\x07\x64\x65\x63line\x18\x04 \x01(\x0b\x32\x11.fljob.v1.DeclineH\x00\x42\x06\n\x04what\"N\n\tEnrolment\x12\x0f\n\x07program\x18\x01 \x01(\t\x12\x0f\n\x07weights\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12\r\n\x05moves\x18\x04 \x01(\x08\"\x15\n\x04\x42\x65\x61t\x12\r\n\x05moved\x18\x01 \x01(\x04\"\x19\n\x07\x44\x65\x63line\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xbb\x02\n\x05Order\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12*\n\ninitialise\x18\x02 \x01(\x0b\x32\x14.fljob.v1.InitialiseH\x00\x12 \n\x05train\x18\x03 \x01(\x0b\x32\x0f.fljob.v1.TrainH\x00\x12&\n\x08\x65valuate\x18\x04 \x01(\x0b\x32\x12.fljob.v1.EvaluateH\x00\x12$\n\x07release\x18\x05 \x01(\x0b\x32\x11.fljob.v1.ReleaseH\x00\x12\x1e\n\x04stop\x18\x06 \x01(\x0b\x32\x0e.fljob.v1.StopH\x00\x12$\n\x07refusal\x18\x07 \x01(\x0b\x32\x11.fljob.v1.RefusalH\x00\x12$\n\x07welcome\x18\x08 \x01(\x0b\x32\x11.fljob.v1.WelcomeH\x00\x42\x06\n\x04what\"\x1f\n\x07Welcome\x12\x14\n\x0c\x62\x65\x61t_seconds\x18\x01 \x01(\x01\"\x0c\n\nInitialise\"\x16\n\x05Train\x12\r\n\x05model\x18\x01 \x01(\t\"\x19\n\x08\x45valuate\x12\r\n\x05model\x18\x01 \x01(\t\"\t\n\x07Release\"\x16\n\x04Stop\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1b\n\x07Refusal\x12\x10\n\x08sentence\x18\x01 \x01(\t\"\xcd\x01\n\tConvening\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12*\n\ninitialise\x18\x04 \x01(\x0b\x32\x14.fljob.v1.InitialiseH\x00\x12 \n\x05train\x18\x05 \x01(\x0b\x32\x0f.fljob.v1.TrainH\x00\x12\"\n\x08\x65valuate\x18\x06 \x01(\x0b\x32\x0e.fljob.v1.RollH\x00\x42\t\n\x07purpose\"\x17\n\x04Roll\x12\x0f\n\x07workers\x18\x01 \x03(\t\"\xa2\x01\n\x0b\x43ohortEvent\x12\"\n\x06\x63ohort\x18\x01 \x01(\x0b\x32\x10.fljob.v1.CohortH\x00\x12\x1e\n\x04lost\x18\x02 \x01(\x0b\x32\x0e.fljob.v1.LossH\x00\x12!\n\x05moved\x18\x03 \x01(\x0b\x32\x10.fljob.v1.MotionH\x00\x12$\n\x07waiting\x18\x04 \x01(\x0b\x32\x11.fljob.v1.WaitingH\x00\x42\x06\n\x04what\"=\n\x06\x43ohort\x12\x0f\n\x07workers\x18\x01 \x03(\t\x12\x12\n\ndissenters\x18\x02 \x03(\t\x12\x0e\n\x06silent\x18\x03 \x03(\t\"&\n\x04Loss\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x18\n\x06Motion\x12\x0e\n\x06worker\x18\x01 \x01(\t\"\'\n\x07Waiting\x12\x0c\n\x04live\x18\x01 \x01(\r\x12\x0e\n\x06wanted\x18\x02 \x01(\r\"?\n\tDismissal\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\x0e\n\x06reason\x18\x02 \x01(\t\"@\n\x0bPullRequest\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\r\n\x05model\x18\x02 \x01(\t\"Y\n\x05\x46rame\x12&\n\x08transfer\x18\x01 \x01(\x0b\x32\x12.fljob.v1.TransferH\x00\x12 \n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x0f.fljob.v1.ChunkH\x00\x42\x06\n\x04what\"\xa0\x01\n\x08Transfer\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\x1c\n\x04kind\x18\x02 \x01(\x0e\x32\x0e.fljob.v1.Kind\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12\x0e\n\x06nbytes\x18\x04 \x01(\x04\x12\x10\n\x08\x65xamples\x18\x05 \x01(\x04\x12\x0f\n\x07metrics\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\"5\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0e\n\x06\x63rc32c\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"f\n\x0eMeasureRequest\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08\x65xamples\x18\x03 \x01(\x04\x12\x0f\n\x07metrics\x18\x04 \x01(\t\"4\n\x0eObserveRequest\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\"e\n\x0bObservation\x12$\n\x08standing\x18\x01 \x01(\x0b\x32\x12.fljob.v1.Standing\x12\x0e\n\x06\x63losed\x18\x02 \x03(\t\x12 \n\x06\x65nding\x18\x03 \x01(\x0b\x32\x10.fljob.v1.Ending\"\xae\x01\n\x08Standing\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0e\n\x06rounds\x18\x02 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\r\n\x05phase\x18\x04 \x01(\t\x12\x0c\n\x04live\x18\x05 \x01(\r\x12\x10\n\x08\x65xpected\x18\x06 \x01(\r\x12\x10\n\x08selected\x18\x07 \x03(\t\x12\x10\n\x08reported\x18\x08 \x03(\t\x12\x1f\n\x07\x64ropped\x18\t \x03(\x0b\x32\x0e.fljob.v1.Loss\"J\n\x06\x45nding\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\"^\n\x0cSteerRequest\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\"\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x10.fljob.v1.FinishH\x00\x42\x06\n\x04wish\"\x08\n\x06\x46inish*O\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_MODEL\x10\x01\x12\x0f\n\x0bKIND_UPDATE\x10\x02\x12\x10\n\x0cKIND_INITIAL\x10\x03\x32\xa6\x01\n\tScheduler\x12\x31\n\x06\x41ttend\x12\x12.fljob.v1.Presence\x1a\x0f.fljob.v1.Order(\x01\x30\x01\x12\x37\n\x07\x43onvene\x12\x13.fljob.v1.Convening\x1a\x15.fljob.v1.CohortEvent0\x01\x12-\n\x07\x44ismiss\x12\x13.fljob.v1.Dismissal\x1a\r.fljob.v1.Ack2\x86\x02\n\x06Server\x12\x30\n\x04Pull\x12\x15.fljob.v1.PullRequest\x1a\x0f.fljob.v1.Frame0\x01\x12(\n\x04Push\x12\x0f.fljob.v1.Frame\x1a\r.fljob.v1.Ack(\x01\x12\x32\n\x07Measure\x12\x18.fljob.v1.MeasureRequest\x1a\r.fljob.v1.Ack\x12<\n\x07Observe\x12\x18.fljob.v1.ObserveRequest\x1a\x15.fljob.v1.Observation0\x01\x12.\n\x05Steer\x12\x16.fljob.v1.SteerRequest\x1a\r.fljob.v1.Ackb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66l_core/wire/fl.proto\x12\x08\x66ljob.v1\"D\n\x07\x43ontext\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\"\x05\n\x03\x41\x63k\"\xa6\x01\n\x08Presence\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12(\n\tenrolment\x18\x02 \x01(\x0b\x32\x13.fljob.v1.EnrolmentH\x00\x12\x1e\n\x04\x62\x65\x61t\x18\x03 \x01(\x0b\x32\x0e.fljob.v1.BeatH\x00\x12$\n\x07\x64\x65\x63line\x18\x04 \x01(\x0b\x32\x11.fljob.v1.DeclineH\x00\x42\x06\n\x04what\"N\n\tEnrolment\x12\x0f\n\x07program\x18\x01 \x01(\t\x12\x0f\n\x07weights\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12\r\n\x05moves\x18\x04 \x01(\x08\"\x15\n\x04\x42\x65\x61t\x12\r\n\x05moved\x18\x01 \x01(\x04\"\x19\n\x07\x44\x65\x63line\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xbb\x02\n\x05Order\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12*\n\ninitialise\x18\x02 \x01(\x0b\x32\x14.fljob.v1.InitialiseH\x00\x12 \n\x05train\x18\x03 \x01(\x0b\x32\x0f.fljob.v1.TrainH\x00\x12&\n\x08\x65valuate\x18\x04 \x01(\x0b\x32\x12.fljob.v1.EvaluateH\x00\x12$\n\x07release\x18\x05 \x01(\x0b\x32\x11.fljob.v1.ReleaseH\x00\x12\x1e\n\x04stop\x18\x06 \x01(\x0b\x32\x0e.fljob.v1.StopH\x00\x12$\n\x07refusal\x18\x07 \x01(\x0b\x32\x11.fljob.v1.RefusalH\x00\x12$\n\x07welcome\x18\x08 \x01(\x0b\x32\x11.fljob.v1.WelcomeH\x00\x42\x06\n\x04what\"\x1f\n\x07Welcome\x12\x14\n\x0c\x62\x65\x61t_seconds\x18\x01 \x01(\x01\"\x0c\n\nInitialise\"\x16\n\x05Train\x12\r\n\x05model\x18\x01 \x01(\t\"\x19\n\x08\x45valuate\x12\r\n\x05model\x18\x01 \x01(\t\"\t\n\x07Release\"\x16\n\x04Stop\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1b\n\x07Refusal\x12\x10\n\x08sentence\x18\x01 \x01(\t\"\xef\x01\n\tConvening\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12*\n\ninitialise\x18\x04 \x01(\x0b\x32\x14.fljob.v1.InitialiseH\x00\x12 \n\x05train\x18\x05 \x01(\x0b\x32\x0f.fljob.v1.TrainH\x00\x12\"\n\x08\x65valuate\x18\x06 \x01(\x0b\x32\x0e.fljob.v1.RollH\x00\x12 \n\x06rejoin\x18\x07 \x01(\x0b\x32\x0e.fljob.v1.RollH\x00\x42\t\n\x07purpose\"\x17\n\x04Roll\x12\x0f\n\x07workers\x18\x01 \x03(\t\"\xa2\x01\n\x0b\x43ohortEvent\x12\"\n\x06\x63ohort\x18\x01 \x01(\x0b\x32\x10.fljob.v1.CohortH\x00\x12\x1e\n\x04lost\x18\x02 \x01(\x0b\x32\x0e.fljob.v1.LossH\x00\x12!\n\x05moved\x18\x03 \x01(\x0b\x32\x10.fljob.v1.MotionH\x00\x12$\n\x07waiting\x18\x04 \x01(\x0b\x32\x11.fljob.v1.WaitingH\x00\x42\x06\n\x04what\"=\n\x06\x43ohort\x12\x0f\n\x07workers\x18\x01 \x03(\t\x12\x12\n\ndissenters\x18\x02 \x03(\t\x12\x0e\n\x06silent\x18\x03 \x03(\t\"&\n\x04Loss\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x18\n\x06Motion\x12\x0e\n\x06worker\x18\x01 \x01(\t\"7\n\x07Waiting\x12\x0c\n\x04live\x18\x01 \x01(\r\x12\x0e\n\x06wanted\x18\x02 \x01(\r\x12\x0e\n\x06\x61\x62sent\x18\x03 \x03(\t\"?\n\tDismissal\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\x0e\n\x06reason\x18\x02 \x01(\t\"@\n\x0bPullRequest\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\r\n\x05model\x18\x02 \x01(\t\"Y\n\x05\x46rame\x12&\n\x08transfer\x18\x01 \x01(\x0b\x32\x12.fljob.v1.TransferH\x00\x12 \n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x0f.fljob.v1.ChunkH\x00\x42\x06\n\x04what\"\xa0\x01\n\x08Transfer\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\x1c\n\x04kind\x18\x02 \x01(\x0e\x32\x0e.fljob.v1.Kind\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12\x0e\n\x06nbytes\x18\x04 \x01(\x04\x12\x10\n\x08\x65xamples\x18\x05 \x01(\x04\x12\x0f\n\x07metrics\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\"5\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0e\n\x06\x63rc32c\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"f\n\x0eMeasureRequest\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08\x65xamples\x18\x03 \x01(\x04\x12\x0f\n\x07metrics\x18\x04 \x01(\t\"4\n\x0eObserveRequest\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\"e\n\x0bObservation\x12$\n\x08standing\x18\x01 \x01(\x0b\x32\x12.fljob.v1.Standing\x12\x0e\n\x06\x63losed\x18\x02 \x03(\t\x12 \n\x06\x65nding\x18\x03 \x01(\x0b\x32\x10.fljob.v1.Ending\"\xbe\x01\n\x08Standing\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0e\n\x06rounds\x18\x02 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\r\n\x05phase\x18\x04 \x01(\t\x12\x0c\n\x04live\x18\x05 \x01(\r\x12\x10\n\x08\x65xpected\x18\x06 \x01(\r\x12\x10\n\x08selected\x18\x07 \x03(\t\x12\x10\n\x08reported\x18\x08 \x03(\t\x12\x1f\n\x07\x64ropped\x18\t \x03(\x0b\x32\x0e.fljob.v1.Loss\x12\x0e\n\x06notice\x18\n \x01(\t\"J\n\x06\x45nding\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\"^\n\x0cSteerRequest\x12\"\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x11.fljob.v1.Context\x12\"\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x10.fljob.v1.FinishH\x00\x42\x06\n\x04wish\"\x08\n\x06\x46inish*O\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_MODEL\x10\x01\x12\x0f\n\x0bKIND_UPDATE\x10\x02\x12\x10\n\x0cKIND_INITIAL\x10\x03\x32\xa6\x01\n\tScheduler\x12\x31\n\x06\x41ttend\x12\x12.fljob.v1.Presence\x1a\x0f.fljob.v1.Order(\x01\x30\x01\x12\x37\n\x07\x43onvene\x12\x13.fljob.v1.Convening\x1a\x15.fljob.v1.CohortEvent0\x01\x12-\n\x07\x44ismiss\x12\x13.fljob.v1.Dismissal\x1a\r.fljob.v1.Ack2\x86\x02\n\x06Server\x12\x30\n\x04Pull\x12\x15.fljob.v1.PullRequest\x1a\x0f.fljob.v1.Frame0\x01\x12(\n\x04Push\x12\x0f.fljob.v1.Frame\x1a\r.fljob.v1.Ack(\x01\x12\x32\n\x07Measure\x12\x18.fljob.v1.MeasureRequest\x1a\r.fljob.v1.Ack\x12<\n\x07Observe\x12\x18.fljob.v1.ObserveRequest\x1a\x15.fljob.v1.Observation0\x01\x12.\n\x05Steer\x12\x16.fljob.v1.SteerRequest\x1a\r.fljob.v1.Ackb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fl_core.wire.fl_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KIND']._serialized_start=2519
-  _globals['_KIND']._serialized_end=2598
+  _globals['_KIND']._serialized_start=2585
+  _globals['_KIND']._serialized_end=2664
   _globals['_CONTEXT']._serialized_start=35
   _globals['_CONTEXT']._serialized_end=103
   _globals['_ACK']._serialized_start=105
@@ -62,45 +62,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFUSAL']._serialized_start=862
   _globals['_REFUSAL']._serialized_end=889
   _globals['_CONVENING']._serialized_start=892
-  _globals['_CONVENING']._serialized_end=1097
-  _globals['_ROLL']._serialized_start=1099
-  _globals['_ROLL']._serialized_end=1122
-  _globals['_COHORTEVENT']._serialized_start=1125
-  _globals['_COHORTEVENT']._serialized_end=1287
-  _globals['_COHORT']._serialized_start=1289
-  _globals['_COHORT']._serialized_end=1350
-  _globals['_LOSS']._serialized_start=1352
-  _globals['_LOSS']._serialized_end=1390
-  _globals['_MOTION']._serialized_start=1392
-  _globals['_MOTION']._serialized_end=1416
-  _globals['_WAITING']._serialized_start=1418
-  _globals['_WAITING']._serialized_end=1457
-  _globals['_DISMISSAL']._serialized_start=1459
-  _globals['_DISMISSAL']._serialized_end=1522
-  _globals['_PULLREQUEST']._serialized_start=1524
-  _globals['_PULLREQUEST']._serialized_end=1588
-  _globals['_FRAME']._serialized_start=1590
-  _globals['_FRAME']._serialized_end=1679
-  _globals['_TRANSFER']._serialized_start=1682
-  _globals['_TRANSFER']._serialized_end=1842
-  _globals['_CHUNK']._serialized_start=1844
-  _globals['_CHUNK']._serialized_end=1897
-  _globals['_MEASUREREQUEST']._serialized_start=1899
-  _globals['_MEASUREREQUEST']._serialized_end=2001
-  _globals['_OBSERVEREQUEST']._serialized_start=2003
-  _globals['_OBSERVEREQUEST']._serialized_end=2055
-  _globals['_OBSERVATION']._serialized_start=2057
-  _globals['_OBSERVATION']._serialized_end=2158
-  _globals['_STANDING']._serialized_start=2161
-  _globals['_STANDING']._serialized_end=2335
-  _globals['_ENDING']._serialized_start=2337
-  _globals['_ENDING']._serialized_end=2411
-  _globals['_STEERREQUEST']._serialized_start=2413
-  _globals['_STEERREQUEST']._serialized_end=2507
-  _globals['_FINISH']._serialized_start=2509
-  _globals['_FINISH']._serialized_end=2517
-  _globals['_SCHEDULER']._serialized_start=2601
-  _globals['_SCHEDULER']._serialized_end=2767
-  _globals['_SERVER']._serialized_start=2770
-  _globals['_SERVER']._serialized_end=3032
+  _globals['_CONVENING']._serialized_end=1131
+  _globals['_ROLL']._serialized_start=1133
+  _globals['_ROLL']._serialized_end=1156
+  _globals['_COHORTEVENT']._serialized_start=1159
+  _globals['_COHORTEVENT']._serialized_end=1321
+  _globals['_COHORT']._serialized_start=1323
+  _globals['_COHORT']._serialized_end=1384
+  _globals['_LOSS']._serialized_start=1386
+  _globals['_LOSS']._serialized_end=1424
+  _globals['_MOTION']._serialized_start=1426
+  _globals['_MOTION']._serialized_end=1450
+  _globals['_WAITING']._serialized_start=1452
+  _globals['_WAITING']._serialized_end=1507
+  _globals['_DISMISSAL']._serialized_start=1509
+  _globals['_DISMISSAL']._serialized_end=1572
+  _globals['_PULLREQUEST']._serialized_start=1574
+  _globals['_PULLREQUEST']._serialized_end=1638
+  _globals['_FRAME']._serialized_start=1640
+  _globals['_FRAME']._serialized_end=1729
+  _globals['_TRANSFER']._serialized_start=1732
+  _globals['_TRANSFER']._serialized_end=1892
+  _globals['_CHUNK']._serialized_start=1894
+  _globals['_CHUNK']._serialized_end=1947
+  _globals['_MEASUREREQUEST']._serialized_start=1949
+  _globals['_MEASUREREQUEST']._serialized_end=2051
+  _globals['_OBSERVEREQUEST']._serialized_start=2053
+  _globals['_OBSERVEREQUEST']._serialized_end=2105
+  _globals['_OBSERVATION']._serialized_start=2107
+  _globals['_OBSERVATION']._serialized_end=2208
+  _globals['_STANDING']._serialized_start=2211
+  _globals['_STANDING']._serialized_end=2401
+  _globals['_ENDING']._serialized_start=2403
+  _globals['_ENDING']._serialized_end=2477
+  _globals['_STEERREQUEST']._serialized_start=2479
+  _globals['_STEERREQUEST']._serialized_end=2573
+  _globals['_FINISH']._serialized_start=2575
+  _globals['_FINISH']._serialized_end=2583
+  _globals['_SCHEDULER']._serialized_start=2667
+  _globals['_SCHEDULER']._serialized_end=2833
+  _globals['_SERVER']._serialized_start=2836
+  _globals['_SERVER']._serialized_end=3098
 # @@protoc_insertion_point(module_scope)

@@ -129,20 +129,22 @@ class Refusal(_message.Message):
     def __init__(self, sentence: _Optional[str] = ...) -> None: ...
 
 class Convening(_message.Message):
-    __slots__ = ("context", "model", "manifest", "initialise", "train", "evaluate")
+    __slots__ = ("context", "model", "manifest", "initialise", "train", "evaluate", "rejoin")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     INITIALISE_FIELD_NUMBER: _ClassVar[int]
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
+    REJOIN_FIELD_NUMBER: _ClassVar[int]
     context: Context
     model: str
     manifest: str
     initialise: Initialise
     train: Train
     evaluate: Roll
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., manifest: _Optional[str] = ..., initialise: _Optional[_Union[Initialise, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Roll, _Mapping]] = ...) -> None: ...
+    rejoin: Roll
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., manifest: _Optional[str] = ..., initialise: _Optional[_Union[Initialise, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Roll, _Mapping]] = ..., rejoin: _Optional[_Union[Roll, _Mapping]] = ...) -> None: ...
 
 class Roll(_message.Message):
     __slots__ = ("workers",)
@@ -187,12 +189,14 @@ class Motion(_message.Message):
     def __init__(self, worker: _Optional[str] = ...) -> None: ...
 
 class Waiting(_message.Message):
-    __slots__ = ("live", "wanted")
+    __slots__ = ("live", "wanted", "absent")
     LIVE_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
+    ABSENT_FIELD_NUMBER: _ClassVar[int]
     live: int
     wanted: int
-    def __init__(self, live: _Optional[int] = ..., wanted: _Optional[int] = ...) -> None: ...
+    absent: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, live: _Optional[int] = ..., wanted: _Optional[int] = ..., absent: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Dismissal(_message.Message):
     __slots__ = ("context", "reason")
@@ -275,7 +279,7 @@ class Observation(_message.Message):
     def __init__(self, standing: _Optional[_Union[Standing, _Mapping]] = ..., closed: _Optional[_Iterable[str]] = ..., ending: _Optional[_Union[Ending, _Mapping]] = ...) -> None: ...
 
 class Standing(_message.Message):
-    __slots__ = ("round", "rounds", "attempt", "phase", "live", "expected", "selected", "reported", "dropped")
+    __slots__ = ("round", "rounds", "attempt", "phase", "live", "expected", "selected", "reported", "dropped", "notice")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -285,6 +289,7 @@ class Standing(_message.Message):
     SELECTED_FIELD_NUMBER: _ClassVar[int]
     REPORTED_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
     round: int
     rounds: int
     attempt: int
@@ -294,7 +299,8 @@ class Standing(_message.Message):
     selected: _containers.RepeatedScalarFieldContainer[str]
     reported: _containers.RepeatedScalarFieldContainer[str]
     dropped: _containers.RepeatedCompositeFieldContainer[Loss]
-    def __init__(self, round: _Optional[int] = ..., rounds: _Optional[int] = ..., attempt: _Optional[int] = ..., phase: _Optional[str] = ..., live: _Optional[int] = ..., expected: _Optional[int] = ..., selected: _Optional[_Iterable[str]] = ..., reported: _Optional[_Iterable[str]] = ..., dropped: _Optional[_Iterable[_Union[Loss, _Mapping]]] = ...) -> None: ...
+    notice: str
+    def __init__(self, round: _Optional[int] = ..., rounds: _Optional[int] = ..., attempt: _Optional[int] = ..., phase: _Optional[str] = ..., live: _Optional[int] = ..., expected: _Optional[int] = ..., selected: _Optional[_Iterable[str]] = ..., reported: _Optional[_Iterable[str]] = ..., dropped: _Optional[_Iterable[_Union[Loss, _Mapping]]] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class Ending(_message.Message):
     __slots__ = ("complete", "reason", "message", "model")

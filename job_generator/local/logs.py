@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-COMMON = {"timestamp", "level", "event", "round", "worker", "job", "role", "logger", "attempt"}
+COMMON = {"process", "timestamp", "level", "event", "round", "worker", "job", "role", "logger", "attempt"}
 FOLLOW_SECONDS = 0.3
 
 

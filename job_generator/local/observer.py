@@ -29,6 +29,7 @@ class Standing:
     selected: tuple[str, ...] = ()
     reported: tuple[str, ...] = ()
     dropped: dict[str, str] = field(default_factory=dict)
+    notice: str = ""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -104,5 +105,6 @@ def from_wire(message: pb.Observation) -> Observation:
         selected=tuple(heard.selected),
         reported=tuple(heard.reported),
         dropped={loss.worker: loss.reason for loss in heard.dropped},
+        notice=heard.notice,
     )
     return Observation(standing, tuple(map(ClosedRound.from_json, message.closed)), ending)

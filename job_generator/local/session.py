@@ -112,8 +112,12 @@ class Session:
     async def _watch(self, observer: Observer) -> None:
         """Show what the server says; that the server goes is the supervisor's to tell."""
         with suppress(UnavailableError):
+            notice = ""
             async for observation in observer.observations():
                 self._display.show(observation)
+                if observation.standing.notice != notice:
+                    notice = observation.standing.notice
+                    self._display.say(notice)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
