@@ -96,12 +96,12 @@ def check_same(received: Weights, found: object, *, source: str) -> dict[str, Ar
 
 
 def check_repeatable(data: Iterable[Any], *, name: str) -> None:
-    """Refuse data that one pass would use up."""
+    """Refuse data that one pass would use up, without walking: a loader's thread would draw random numbers."""
     if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
         raise ProgramError(
             f"Task({name}=...): give batches that can be walked through, not {type(data).__name__}"
         )
-    if iter(data) is data:
+    if hasattr(data, "__next__"):
         raise ProgramError(
             f"Task({name}=...): a generator is used up after one pass, but each round needs one; "
             "give a data loader or a list of batches"
