@@ -7,7 +7,6 @@ import contextlib
 
 import click
 import grpc
-from prometheus_client import CollectorRegistry
 
 from fl_core.process import Settings, process, run_until_terminated
 from fl_core.serving import Health, serve
@@ -26,8 +25,7 @@ async def attend(settings: Settings) -> None:
     fl_pb2_grpc.add_SchedulerServicer_to_server(service, server)
     address = await open_port(server, settings.listen, settings.identity_folder)
     await server.start()
-    health = Health(ready=True)
-    metrics = serve(settings.metrics, CollectorRegistry(), health)
+    metrics = serve(settings.metrics, service.metrics.registry, Health(ready=True))
     settings.announce(address=address, metrics=metrics)
     clock = asyncio.create_task(service.keep_time())
     try:

@@ -16,6 +16,7 @@ from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.guard import Call, admit, context_of, refuse
+from fl_scheduler.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -29,6 +30,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         policy = build(plan.selection.policy, within="fl_core.selection")
         self.plan = plan
         self.roster = r.Roster(plan.selection, policy, seed=plan.seed, expected=plan.workers)
+        self.metrics = Metrics(plan.selection.policy.name)
         self.dismissed = asyncio.Event()
         self._outboxes: dict[str, Outbox] = {}
         self._events: asyncio.Queue[pb.CohortEvent] | None = None
@@ -121,6 +123,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     def _do(self, actions: Iterable[r.Action]) -> None:
         for action in actions:
             self._tell(action)
+        self.metrics.live.set(len(self.roster.members))
         self._changed.set()
 
     def _tell(self, action: r.Action) -> None:
@@ -135,8 +138,11 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
                 self._send(worker, pb.Order(context=context, release=pb.Release()))
             case r.Refuse(worker, sentence):
                 log.warning("refused", worker=worker, reason=sentence)
+                self.metrics.refused.inc()
                 self._send(worker, self._order(refusal=pb.Refusal(sentence=sentence)))
             case _:
+                if isinstance(action, r.Chosen):
+                    self.metrics.selected(chosen=len(action.workers), live=len(self.roster.members))
                 if self._events is not None:
                     self._events.put_nowait(_event(action))
 

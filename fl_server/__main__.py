@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 import grpc
-from prometheus_client import CollectorRegistry
 
 from fl_core.errors import JobError
 from fl_core.process import Settings, process, run_until_terminated
@@ -32,7 +31,7 @@ async def coordinate(settings: Settings, scheduler: str, storage: Path) -> None:
     ServerService(plan, kept, coordinator).add_to(server)
     address = await open_port(server, settings.listen, settings.identity_folder)
     await server.start()
-    metrics = serve(settings.metrics, CollectorRegistry(), Health(ready=True))
+    metrics = serve(settings.metrics, coordinator.metrics.registry, Health(ready=True))
     settings.announce(address=address, metrics=metrics)
     try:
         await coordinator.run()

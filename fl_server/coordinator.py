@@ -23,6 +23,7 @@ from fl_core.wire import fl_pb2 as pb
 from fl_server.board import Board
 from fl_server.checkpoints import Saved
 from fl_server.ledger import Ledger
+from fl_server.metrics import Metrics
 from fl_server.model import Model
 from fl_server.spool import Spool
 from fl_server.storage import Storage
@@ -40,6 +41,7 @@ class Coordinator:
         self.board = Board(plan.rounds, plan.workers)
         self.rounds = r.Rounds(plan.selection, rounds=plan.rounds, evaluation_every=plan.evaluation_every)
         self.ledger = Ledger()
+        self.metrics = Metrics()
         self._storage = storage
         self._summons = summons
         self._strategy = build(plan.strategy, within="fl_core.strategies")
@@ -117,6 +119,7 @@ class Coordinator:
         if summed is None:
             raise UpdateError("no round is open")
         summed.check(weight=weight, largest=largest)
+        self.metrics.bytes.labels("received", "update").inc(transfer.nbytes)
         self.ledger.trained(worker, examples=transfer.examples, metrics=measured, nbytes=transfer.nbytes)
         actions = self.rounds.reported(worker, now=time.monotonic())
         fold = asyncio.create_task(self._fold(summed, spool, weight))
@@ -139,6 +142,7 @@ class Coordinator:
     def sent(self, nbytes: int) -> None:
         """So much of the model went to a worker."""
         self.ledger.down += nbytes
+        self.metrics.bytes.labels("sent", "model").inc(nbytes)
 
     def _check_open(self, context: pb.Context, worker: str, phase: r.Phase) -> None:
         here = (self.rounds.round, self.rounds.attempt)
@@ -178,7 +182,7 @@ class Coordinator:
         gathering = self.rounds.gathering
         actions = self.rounds.tick(now=time.monotonic())
         for worker, reason in gathering.dropped.items() if gathering is not None else ():
-            self.ledger.dropped(worker, reason)
+            self._dropped(worker, reason)
         self._do(actions)
 
     async def _carry_out(self, action: r.Action | FLJobError) -> None:
@@ -189,6 +193,7 @@ class Coordinator:
                 self._open(number, attempt)
             case r.Abandon(_, _, reason):
                 log.warning("attempt abandoned", reason=reason)
+                self.metrics.abandoned()
                 await self._close()
             case r.Commit(_, _, reporters):
                 await self._commit(reporters)
@@ -226,6 +231,7 @@ class Coordinator:
             raise JobError("a round needs a model")
         logs.bind(round=number, attempt=attempt)
         self.ledger.open(number, attempt)
+        self.metrics.round.set(number)
         self._sum = ExactSum(self._pipeline.wire(self.model.manifest), capacity=self.plan.selection.asked)
         self._folds = []
         self._answer.clear()
@@ -239,7 +245,8 @@ class Coordinator:
         await asyncio.gather(*self._folds)
         await self._close()
         self.ledger.lap("train")
-        await asyncio.to_thread(self._step)
+        with self.metrics.aggregation.labels("plain").time():
+            await asyncio.to_thread(self._step)
         self.ledger.lap("aggregate")
         self.ledger.committed(reporters, model=self._digest)
         if (
@@ -247,6 +254,7 @@ class Coordinator:
             or self.rounds.round == self.rounds.rounds
         ):
             await asyncio.to_thread(self._storage.checkpoints.save, self._saved())
+            self.metrics.saved()
         self.ledger.lap("commit")
         self._do(self.rounds.committed(now=time.monotonic()))
 
@@ -265,6 +273,7 @@ class Coordinator:
         await self._close()
         values = self.ledger.concluded(skipped=skipped)
         row = self.ledger.row
+        self.metrics.closed(row)
         self.board.closed.append(await asyncio.to_thread(self._storage.record, row))
         if row["result"] == "Committed":
             await asyncio.to_thread(self._keep_best, values)
@@ -345,10 +354,14 @@ class Coordinator:
 
     def lost(self, worker: str, reason: str) -> None:
         """The scheduler has lost a worker of the cohort."""
-        self.ledger.dropped(worker, reason)
+        self._dropped(worker, reason)
         if self.model is None and self._initial is not None and not self._initial.done():
             self._initial.set_result(None)
         self._do(self.rounds.lost(worker, reason=reason))
+
+    def _dropped(self, worker: str, reason: str) -> None:
+        if self.ledger.dropped(worker, reason):
+            self.metrics.dropped(reason)
 
     def waiting(self, waiting: pb.Waiting) -> None:
         """The scheduler waits for more workers."""

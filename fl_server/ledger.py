@@ -40,10 +40,12 @@ class Ledger:
         """Who was asked."""
         self.row["cohort"] = sorted(cohort)
 
-    def dropped(self, worker: str, reason: str) -> None:
-        """Who was lost, and why."""
-        if self.row:
-            self.row["dropouts"][worker] = reason
+    def dropped(self, worker: str, reason: str) -> bool:
+        """Who was lost, and why; True when it is news."""
+        if not self.row or worker in self.row["dropouts"]:
+            return False
+        self.row["dropouts"][worker] = reason
+        return True
 
     def trained(self, worker: str, *, examples: int, metrics: Measurements, nbytes: int) -> None:
         """Who handed in an update."""

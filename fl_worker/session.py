@@ -22,11 +22,13 @@ from fl_core import logs
 from fl_core.errors import MismatchError, RoundError, UpdateError
 from fl_core.metrics import Measurements
 from fl_core.plan import Plan
+from fl_core.serving import Health
 from fl_core.weights import Manifest, Weights, pack
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import Receiver, frames, unchanged
 from fl_core.wire.guard import context_of
+from fl_worker.telemetry import Telemetry
 
 log = structlog.get_logger()
 
@@ -66,13 +68,27 @@ class Introduction:
     moves: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What others may see of this worker: its figures, and whether it is ready."""
+
+    telemetry: Telemetry
+    health: Health
+
+
 class Session:
     """One worker's attendance, from enrolment to Stop."""
 
     def __init__(
-        self, plan: Plan, own: Introduction, inbox: SimpleQueue[Work | None], steps: Callable[[], int]
+        self,
+        plan: Plan,
+        own: Introduction,
+        inbox: SimpleQueue[Work | None],
+        steps: Callable[[], int],
+        outside: Outside,
     ) -> None:
         self._plan = plan
+        self._outside = outside
         self._own = own
         self._inbox = inbox
         self._steps = steps
@@ -106,10 +122,13 @@ class Session:
         try:
             async for order in stub.Attend(self._presence()):
                 if order.WhichOneof("what") == "welcome":
+                    self._outside.health.ready = True
+                    log.info("enrolled")
                     beating = asyncio.create_task(self._beat(order.welcome.beat_seconds))
                 elif self._obey(order):
                     return
         finally:
+            self._outside.health.ready = False
             if beating is not None:
                 beating.cancel()
 
@@ -194,6 +213,7 @@ class Session:
         def take(offset: int, data: bytes) -> None:
             view[offset : offset + len(data)] = data
             self._sent += 1
+            self._outside.telemetry.bytes.labels("received", "model").inc(len(data))
 
         receiver = Receiver(take)
         async for frame in fl_pb2_grpc.ServerStub(self._server).Pull(
@@ -228,6 +248,7 @@ class Session:
         for frame in frames(head, buffer):
             yield frame
             self._sent += 1
+            self._outside.telemetry.bytes.labels("sent", "update").inc(len(frame))
 
 
 def _text(metrics: Measurements) -> str:

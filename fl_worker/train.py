@@ -13,7 +13,6 @@ from queue import SimpleQueue
 
 import click
 import structlog
-from prometheus_client import CollectorRegistry
 
 from fl_core.errors import FLJobError, MismatchError, RoundError
 from fl_core.process import Settings, process
@@ -21,8 +20,9 @@ from fl_core.serving import Health, serve
 from fl_core.stages import State
 from fl_core.weights import Manifest, check_finite, digest
 from fl_core.wire.channels import open_channel
-from fl_worker.session import Introduction, Product, Session, Work
+from fl_worker.session import Introduction, Outside, Product, Session, Work
 from fl_worker.task import Site
+from fl_worker.telemetry import Telemetry
 from fl_worker.work import Learner
 
 log = structlog.get_logger()
@@ -33,6 +33,7 @@ class Hand:
     """What the main thread does with each order, and what it remembers between rounds."""
 
     learner: Learner
+    telemetry: Telemetry
     states: tuple[State, ...]
     pending: tuple[int, tuple[State, ...]] = field(default=(0, ()))
     steps: int = 0
@@ -58,21 +59,25 @@ class Hand:
         finished = self.learner.train(
             work.weights or {}, round=work.round, states=self.states, moved=self.moved
         )
+        seconds = time.monotonic() - started
         self.pending = (work.round, finished.states)
-        log.info("trained", examples=finished.examples, seconds=round(time.monotonic() - started, 6))
+        self.telemetry.training.observe(seconds)
+        self.telemetry.examples.inc(finished.examples)
+        log.info("trained", examples=finished.examples, seconds=round(seconds, 6))
         return Product(finished.examples, finished.metrics, finished.update)
 
 
 def train(settings: Settings, *, scheduler: str, server: str, program: Path, site: Site) -> None:
     """Attend one job from enrolment to Stop."""
-    settings.announce(metrics=serve(settings.metrics, CollectorRegistry(), Health(ready=True)))
+    telemetry, health = Telemetry(), Health()
+    settings.announce(metrics=serve(settings.metrics, telemetry.registry, health))
     learner = Learner.load(settings.plan, folder=program, site=site)
-    hand = Hand(learner, learner.pipeline.fresh())
+    hand = Hand(learner, telemetry, learner.pipeline.fresh())
     initial = learner.initial()
     check_finite(initial, whose=f"{site.name}'s initial weights")
     own = Introduction(digest(initial), Manifest.of(initial), learner.backend.moves)
     inbox: SimpleQueue[Work | None] = SimpleQueue()
-    session = Session(settings.plan, own, inbox, lambda: hand.steps)
+    session = Session(settings.plan, own, inbox, lambda: hand.steps, Outside(telemetry, health))
     ended: list[FLJobError] = []
 
     def converse() -> None:

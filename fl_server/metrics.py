@@ -1,0 +1,68 @@
+"""What the server counts for Prometheus; no label names a job, a worker or a client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+"""Bounds of the histograms: from a tiny model on loopback to an hour of training."""
+
+REASONS = {"stalled", "deadline", "no heartbeat", "gone"}
+"""Why workers drop out, as far as the words are our own; all else is `declined`."""
+
+
+class Metrics:
+    """One server's registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.round = self._gauge("fl_round_current", "The round that is open, or the last one.")
+        self._rounds = self._counter("fl_rounds_total", "Rounds closed, and attempts abandoned.", "result")
+        self._seconds = self._histogram("fl_round_duration_seconds", "How long rounds take.", "stage")
+        self._workers = self._gauge("fl_round_workers", "The last closed round's workers.", "state")
+        self._dropouts = self._counter("fl_worker_dropouts_total", "Workers lost during a round.", "reason")
+        self.bytes = self._counter(
+            "fl_message_bytes_total", "Bytes of models and updates moved.", "direction", "kind"
+        )
+        self.aggregation = self._histogram(
+            "fl_aggregation_duration_seconds", "From the last update to the next model.", "mode"
+        )
+        self._metric = self._gauge("fl_model_metric", "The last evaluation's global values.", "name")
+        self._age = self._gauge("fl_checkpoint_age_seconds", "Seconds since the last checkpoint.")
+        self._age.set(float("nan"))
+
+    def saved(self) -> None:
+        """A checkpoint has been written."""
+        written = time.monotonic()
+        self._age.set_function(lambda: time.monotonic() - written)
+
+    def dropped(self, reason: str) -> None:
+        """A worker of the cohort is lost."""
+        self._dropouts.labels(reason if reason in REASONS else "declined").inc()
+
+    def abandoned(self) -> None:
+        """An attempt has failed."""
+        self._rounds.labels("abandoned").inc()
+
+    def closed(self, row: Mapping[str, Any]) -> None:
+        """A round is over; `row` is its line in metrics.jsonl."""
+        self._rounds.labels(row["result"].lower()).inc()
+        for stage, seconds in row["seconds"].items():
+            self._seconds.labels(stage).observe(seconds)
+        for state, workers in (("selected", "cohort"), ("reported", "reporters"), ("dropped", "dropouts")):
+            self._workers.labels(state).set(len(row[workers]))
+        for name, value in row["metrics"].items():
+            self._metric.labels(name).set(value)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=SECONDS, registry=self.registry)
