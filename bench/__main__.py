@@ -12,6 +12,7 @@ import click
 from bench import limits as machine_limits
 from bench.cases import GIBIBYTE, Case, Runner
 from bench.memory import Limits
+from bench.ours import Ours
 from bench.peers.flower import FlowerGrpc, FlowerSuperLink
 from bench.report import Machine, Report, Row
 
@@ -61,8 +62,8 @@ def main(  # noqa: PLR0913  # one parameter per option
 
 
 def _runners(allowed: Limits) -> list[Runner]:
-    """Name every system under test; ours comes first once `bench/ours.py` is written."""
-    return [FlowerGrpc(allowed), FlowerSuperLink(allowed)]
+    """Name every system under test."""
+    return [Ours(allowed), FlowerGrpc(allowed), FlowerSuperLink(allowed)]
 
 
 def _chosen(runners: list[Runner], only: tuple[str, ...]) -> list[Runner]:

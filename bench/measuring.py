@@ -24,6 +24,9 @@ class Deployment(Protocol):
     def start_clients(self, group: Group, case: Case) -> None:
         """Start the no-op clients."""
 
+    def remark(self, case: Case, rounds: list[dict[str, Any]]) -> str:
+        """Say what belongs beside the figures, such as whether the system encrypts."""
+
 
 class Stopped(Exception):  # noqa: N818  # an outcome, not an error
     """The run ended early; the message is the note of its result."""
@@ -70,7 +73,8 @@ def measure(deployment: Deployment, case: Case, limits: Limits) -> Result:
         except Stopped as stopped:
             note = str(stopped)
         rounds = run.read("round")
-        return Result.of(durations(rounds), watch.peak_beyond_idle(), note=note or _shortfall(rounds, case))
+        note = note or _shortfall(rounds, case) or deployment.remark(case, rounds)
+        return Result.of(durations(rounds), watch.peak_beyond_idle(), note=note)
 
 
 def durations(rounds: list[dict[str, Any]]) -> list[float]:

@@ -28,12 +28,25 @@ class Group:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, command: Sequence[str | Path], *, role: str, environment: Mapping[str, str]) -> None:
+    def start(
+        self,
+        command: Sequence[str | Path],
+        *,
+        role: str,
+        environment: Mapping[str, str],
+        inherit: tuple[int, ...] = (),
+    ) -> None:
         """Start one process with its output in a file, first in line for the kernel when memory runs out."""
         marked = {**environment, MARK: f"{self._mark}:{role}"}
         with self._log(len(self._started)).open("wb") as log:
             process = subprocess.Popen(
-                command, env=marked, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command,
+                env=marked,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=inherit,
             )
         with suppress(OSError):
             Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")

@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.cases import Case, Result
 from bench.measuring import Stopped, measure
@@ -82,6 +83,11 @@ class _GrpcDeployment:
         """Start the process that forks the clients."""
         self._start(group, "flower_clients.py", [str(case.clients)], role="client")
 
+    def remark(self, case: Case, rounds: list[dict[str, Any]]) -> str:
+        """Say what Flower's round leaves out."""
+        del case, rounds
+        return "no TLS, no checkpoint"
+
     def _start(self, group: Group, program: str, arguments: list[str], *, role: str) -> None:
         python = FLOWER.programs / "python"
         command = [str(python), str(HERE / program), f"127.0.0.1:{self.port}", *arguments]
@@ -115,6 +121,11 @@ class _SuperLinkDeployment:
         for port in self.supernode_ports:
             link = ["--superlink", self.address, "--host", "127.0.0.1", "--port", str(port)]
             self._start(group, ["flower-supernode", "--insecure", *link], role=f"client-{port}")
+
+    def remark(self, case: Case, rounds: list[dict[str, Any]]) -> str:
+        """Say what Flower's round leaves out."""
+        del case, rounds
+        return "no TLS, no checkpoint"
 
     def _submit(self, group: Group, case: Case, events: Path) -> None:
         home = group.folder / "submit"
