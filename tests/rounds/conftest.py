@@ -1,11 +1,14 @@
-"""A whole job on this machine: real scheduler, server and workers, real sockets, mutual TLS."""
+"""Whole jobs on this machine: real scheduler, server and workers, real sockets, mutual TLS."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +16,18 @@ from typing import Any
 
 import pytest
 
-from fl_core.bundle import bundle, bundle_digest
-from fl_core.extensions import Extension
 from fl_core.identity import Authority, Identity
-from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
+from fl_core.plan import Plan
+from job_generator.compiler import compile_job
+from job_generator.program import sealed
+from job_generator.spec import FLJob
+
+UID = "job-1"
+PATIENCE = 60
 
 TOY = """
-import os, signal
+import os, signal, time
+from pathlib import Path
 import numpy as np
 
 class Toy:
@@ -31,11 +39,18 @@ class Toy:
         return {"w": np.zeros(5, "f4")}
 
     def train(self, weights):
-        if self.config.get("killed") == self.site.index:
+        mine = self.site.index
+        if self.config.get("killed") == mine:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.config.get("nan") == self.site.index:
+        if self.config.get("raises") == mine:
+            raise ValueError("no such column")
+        if self.config.get("nan") == mine:
             return {"w": weights["w"] + np.float32("nan")}, 1
-        return {"w": weights["w"] + np.float32(0.3) * (self.goal - weights["w"])}, 10 + self.site.index
+        hold = Path(__file__).with_name("hold")
+        while hold.exists():
+            Path(__file__).with_name(f"holding-{mine}").touch()
+            time.sleep(0.01)
+        return {"w": weights["w"] + np.float32(0.3) * (self.goal - weights["w"])}, 10 + mine
 
     def evaluate(self, weights):
         return {"loss": float(((weights["w"] - self.goal) ** 2).mean())}
@@ -44,6 +59,30 @@ def task(config, site):
     return Toy(site, config)
 """
 
+MOMENTUM = """
+from dataclasses import dataclass
+from fl_core.strategies import LocalWork
+from fl_core.weights import add
+
+@dataclass(frozen=True)
+class Momentum:
+    beta: float
+    local = LocalWork()
+    def weight(self, examples): return examples
+    def step(self, model, mean, state):
+        velocity = {name: self.beta * state.get(name, 0 * array) + array for name, array in mean.items()}
+        return add(model, velocity), velocity
+"""
+
+
+def until(true: Callable[[], Any], *, what: str) -> Any:
+    """Wait for something that another process does."""
+    end = time.monotonic() + PATIENCE
+    while not (found := true()):
+        assert time.monotonic() < end, f"{what} did not happen within {PATIENCE} s"
+        time.sleep(0.01)
+    return found
+
 
 @dataclass
 class Run:
@@ -51,46 +90,136 @@ class Run:
 
     folder: Path
     plan: Plan
-    authority: Authority = field(default_factory=lambda: Authority("job-1"))
+    authority: Authority = field(default_factory=lambda: Authority(UID))
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    announced: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def start(
-        self, module: list[str], role: str, number: int | None = None, **options: str
-    ) -> dict[str, Any]:
-        """Start a process and read what it announces."""
-        identity = Identity("job-1", role, number)
+    @property
+    def storage(self) -> Path:
+        return self.folder / "storage"
+
+    @property
+    def program(self) -> Path:
+        return self.folder / "program"
+
+    def identity(self, role: str, number: int | None = None) -> Path:
+        """A fresh certificate of this job, in a folder."""
+        identity = Identity(UID, role, number)
         self.authority.issue(identity).write(self.folder / identity.name)
+        return self.folder / identity.name
+
+    def start(self, name: str, module: list[str], **options: str) -> str:
+        """Start a process, wait until it announces itself, and give its address."""
         reading, writing = os.pipe()
-        flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-        common = ["--plan", str(self.folder / "plan.json"), "--identity", str(self.folder / identity.name)]
-        with (self.folder / f"{identity.name}.log").open("wb") as log:
-            self.processes[identity.name] = subprocess.Popen(
-                [sys.executable, "-m", *module, *common, "--announce-fd", str(writing), *flags],
+        flags = [part for option, value in options.items() for part in (f"--{option}", value)]
+        common = ["--plan", str(self.folder / "plan.json"), "--announce-fd", str(writing)]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", *module, *common, *flags],
                 pass_fds=[writing],
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": f"{self.folder}:{os.environ.get('PYTHONPATH', '')}"},
             )
         os.close(writing)
         with os.fdopen(reading) as stream:
-            return dict(json.loads(stream.readline()))
+            self.announced[name] = json.loads(stream.readline() or "{}")
+        return self.announced[name].get("address", "")
+
+    def scheduler(self, listen: str = "127.0.0.1:0") -> str:
+        return self.start(
+            "scheduler", ["fl_scheduler"], identity=str(self.identity("scheduler")), listen=listen
+        )
+
+    def server(self, listen: str = "127.0.0.1:0") -> str:
+        return self.start(
+            "server",
+            ["fl_server"],
+            identity=str(self.identity("server")),
+            scheduler=self.announced["scheduler"]["address"],
+            storage=str(self.storage),
+            listen=listen,
+        )
+
+    def worker(self, index: int) -> None:
+        self.start(
+            f"worker-{index}",
+            ["fl_worker", "train"],
+            identity=str(self.identity("worker", index)),
+            index=str(index),
+            program=str(self.program),
+            scheduler=self.announced["scheduler"]["address"],
+            server=self.announced["server"]["address"],
+        )
+
+    def begin(self) -> None:
+        """Start all processes."""
+        self.scheduler()
+        self.server()
+        for index in range(self.plan.workers):
+            self.worker(index)
 
     def finish(self) -> list[dict[str, Any]]:
         """Start all processes, wait for the server's end, and return the rounds' records."""
-        scheduler = self.start(["fl_scheduler"], "scheduler")["address"]
-        storage = self.folder / "storage"
-        server = self.start(["fl_server"], "server", scheduler=scheduler, storage=str(storage))["address"]
-        for index in range(self.plan.workers):
-            addresses = {"scheduler": scheduler, "server": server}
-            self.start(
-                ["fl_worker", "train"],
-                "worker",
-                index,
-                index=str(index),
-                program=str(self.folder / "program"),
-                **addresses,
-            )
-        self.processes["server"].wait(60)
-        return [json.loads(line) for line in (storage / "metrics.jsonl").read_text().splitlines()]
+        self.begin()
+        self.processes["server"].wait(PATIENCE)
+        return self.rounds()
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The rounds that have been recorded."""
+        record = self.storage / "metrics.jsonl"
+        return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+
+    def log(self, name: str) -> list[dict[str, Any]]:
+        """A process's log."""
+        lines = (self.folder / f"{name}.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def said(self, name: str) -> str:
+        """All that a process's log says."""
+        return (self.folder / f"{name}.log").read_text()
+
+    def scrape(self, name: str, path: str = "/metrics") -> str:
+        """What a process serves over HTTP."""
+        url = f"http://{self.announced[name]['metrics']}{path}"
+        with urllib.request.urlopen(url, timeout=10) as page:
+            return str(page.read().decode())
+
+    def hold(self) -> None:
+        """Let whoever trains wait in its own code until `release`."""
+        for old in self.program.glob("holding-*"):
+            old.unlink()
+        (self.program / "hold").touch()
+
+    def held(self) -> list[str]:
+        """Who waits in its own code."""
+        return sorted(path.name.replace("holding", "worker") for path in self.program.glob("holding-*"))
+
+    def wait_held(self, count: int) -> None:
+        until(lambda: len(self.held()) >= count, what=f"{count} workers training")
+
+    def wait_recorded(self, count: int) -> None:
+        until(lambda: len(self.rounds()) >= count, what=f"{count} rounds")
+
+    def wait_reported(self, worker: str) -> None:
+        """Wait for a round that this worker took part in."""
+        until(
+            lambda: any(worker in row["reporters"] for row in self.rounds()[-1:]),
+            what=f"a round with {worker}",
+        )
+
+    def release(self) -> None:
+        (self.program / "hold").unlink()
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal; wait for the end if there is one."""
+        self.processes[name].send_signal(number)
+        if number == signal.SIGKILL:
+            self.processes[name].wait(PATIENCE)
+
+    def code(self, name: str) -> int:
+        """Wait for a process's exit code."""
+        return self.processes[name].wait(PATIENCE)
 
 
 @pytest.fixture
@@ -98,35 +227,32 @@ def job(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     """Build a run of the toy program with three workers; its processes end with the test."""
     runs: list[Run] = []
 
-    def build(*, minimum: int = 2, **config: int) -> Run:
+    def build(
+        *, spec: dict[str, Any] | None = None, selection: dict[str, Any] | None = None, **config: int
+    ) -> Run:
         folder = tmp_path / f"run-{len(runs)}"
         (folder / "program").mkdir(parents=True)
         (folder / "program" / "toy.py").write_text(TOY)
-        digest = bundle_digest(bundle(folder / "program", "toy"))
-        plan = Plan(
-            job=Job(name="toy", namespace="default", uid="job-1"),
-            seed=1,
-            rounds=4,
-            target=None,
-            program=Program(entrypoint="toy:task", framework="numpy", sha256=digest, config=dict(config)),
-            strategy=Extension(name="fedavg"),
-            aggregation=Extension(name="mean"),
-            compression=(),
-            selection=Selection(
-                policy=Extension(name="uniform"),
-                per_round=3,
-                extra=0,
-                minimum=minimum,
-                join_seconds=30,
-                stall_seconds=30,
-                deadline_seconds=30,
-                on_shortfall=Shortfall(action="Fail", attempts=1),
-            ),
-            evaluation_every=1,
-            checkpoint=Checkpoint(every_rounds=1, keep=2),
-            workers=3,
-            ready_seconds=60,
+        (folder / "momentum.py").write_text(MOMENTUM)
+        written = FLJob.model_validate(
+            {
+                "metadata": {"name": "toy"},
+                "spec": {
+                    "seed": 1,
+                    "rounds": 4,
+                    "program": {"entrypoint": "toy:task", "framework": "numpy", "config": config},
+                    "selection": {
+                        "minimum": 2,
+                        "deadlineSeconds": 60,
+                        "stallSeconds": 60,
+                        **(selection or {}),
+                    },
+                    "workers": {"replicas": 3},
+                    **(spec or {}),
+                },
+            }
         )
+        plan = compile_job(sealed(written, folder / "program", uid=UID))
         (folder / "plan.json").write_text(plan.to_json())
         runs.append(Run(folder, plan))
         return runs[-1]

@@ -19,9 +19,7 @@ def test_a_job_trains_to_its_end(job: Callable[..., Any]) -> None:
     assert [row["result"] for row in rounds] == ["Committed"] * 4
     assert all(row["reporters"] == ["worker-0", "worker-1", "worker-2"] for row in rounds)
     assert rounds[-1]["metrics"]["loss"] < rounds[0]["metrics"]["loss"]
-    assert {name: process.wait(30) for name, process in run.processes.items()} == dict.fromkeys(
-        run.processes, 0
-    )
+    assert {name: run.code(name) for name in run.processes} == dict.fromkeys(run.processes, 0)
     saved = read(run.folder / "storage" / "models" / "last.safetensors")
     assert saved.facts["digest"] == rounds[-1]["model"]
 
@@ -49,8 +47,44 @@ def test_a_model_with_nan_is_declined_and_named(job: Callable[..., Any]) -> None
 
 def test_too_few_updates_fail_the_job_by_its_rule(job: Callable[..., Any]) -> None:
     """With `onShortfall: Fail` a shortfall ends the server with its own exit code and says who was missing."""
-    run = job(minimum=3, nan=0)
-    with pytest.raises(FileNotFoundError):
-        run.finish()
-    assert run.processes["server"].wait(30) == 68
-    assert "worker-0" in (run.folder / "server.log").read_text()
+    run = job(selection={"minimum": 3, "onShortfall": {"action": "Fail"}}, nan=0)
+    assert run.finish() == []
+    assert run.code("server") == 68
+    assert "worker-0" in run.said("server")
+
+
+def test_a_program_that_raises_ends_its_worker_and_shows_its_traceback(job: Callable[..., Any]) -> None:
+    """A worker whose program raises ends with 66, and its log holds the program's own lines; the rest goes on."""
+    run = job(raises=1)
+    assert [row["reporters"] for row in run.finish()] == [["worker-0", "worker-2"]] * 4
+    assert run.code("worker-1") == 66
+    assert "no such column" in run.said("worker-1")
+    assert 'raise ValueError("no such column")' in run.log("worker-1")[-1]["event"]
+
+
+def test_too_few_workers_in_time_fail_the_job(job: Callable[..., Any]) -> None:
+    """When the quorum has not come by `preRunningDeadlineSeconds` the job fails and says who is missing."""
+    run = job(spec={"preRunningDeadlineSeconds": 4})
+    run.scheduler()
+    run.server()
+    run.worker(1)
+    assert run.code("server") == 68
+    assert "1 of 3 workers were ready after 4 s" in run.said("server")
+    assert "not there: worker-0, worker-2" in run.said("server")
+
+
+def test_an_unknown_target_metric_is_named(job: Callable[..., Any]) -> None:
+    """A target that the program does not measure ends the job and names what it does measure."""
+    run = job(spec={"target": {"metric": "auc", "atLeast": 0.9}})
+    run.finish()
+    assert run.code("server") == 65
+    assert "spec.target.metric: 'auc' is not among the program's metrics, loss" in run.said("server")
+
+
+def test_a_target_ends_the_job_early(job: Callable[..., Any]) -> None:
+    """The job is over with the round that reaches its target."""
+    run = job(spec={"rounds": 50, "target": {"metric": "loss", "atMost": 2.0}})
+    rounds = run.finish()
+    assert 1 < len(rounds) < 50
+    assert rounds[-1]["metrics"]["loss"] <= 2.0 < rounds[-2]["metrics"]["loss"]
+    assert run.code("server") == 0

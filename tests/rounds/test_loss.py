@@ -1,0 +1,91 @@
+"""Whole jobs that lose a process in the middle of a round."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.rounds
+
+MOMENTUM = {"strategy": {"name": "momentum:Momentum", "beta": 0.5}}
+
+
+def models(rounds: list[dict[str, Any]]) -> list[str]:
+    return [row["model"] for row in rounds]
+
+
+def test_a_server_killed_in_a_round_opens_it_again(job: Callable[..., Any]) -> None:
+    """Killed with SIGKILL while workers train and started again, it ends with the model of an undisturbed run.
+
+    The strategy remembers a velocity, so its state must have survived too.
+    """
+    undisturbed, run = job(spec=MOMENTUM), job(spec=MOMENTUM)
+    run.begin()
+    address = run.announced["server"]["address"]
+    run.wait_recorded(2)
+    run.hold()
+    run.wait_held(1)
+    run.kill("server")
+    run.release()
+    run.server(listen=address)
+    assert run.code("server") == 0
+    assert models(run.rounds()) == models(undisturbed.finish())
+    assert all(run.code(f"worker-{index}") == 0 for index in range(3))
+
+
+def test_a_scheduler_killed_in_a_round_leaves_it_open(job: Callable[..., Any]) -> None:
+    """Killed with SIGKILL while workers train and started again, it finds them; the open attempt goes on."""
+    run = job()
+    run.hold()
+    run.begin()
+    run.wait_held(3)
+    address = run.announced["scheduler"]["address"]
+    run.kill("scheduler")
+    run.scheduler(listen=address)
+    run.release()
+    assert run.code("server") == 0
+    assert [(row["attempt"], len(row["reporters"])) for row in run.rounds()] == [(1, 3)] * 4
+
+
+def test_a_scheduler_that_stays_away_ends_the_server(job: Callable[..., Any]) -> None:
+    """A server that cannot find its scheduler for `preRunningDeadlineSeconds` says so and asks to be retried."""
+    run = job(spec={"preRunningDeadlineSeconds": 3})
+    run.hold()
+    run.begin()
+    run.wait_held(3)
+    run.kill("scheduler")
+    assert run.code("server") == 75
+    assert "the scheduler has been silent for 3 s" in run.said("server")
+
+
+def test_a_stalled_worker_is_given_up_and_joins_again(job: Callable[..., Any]) -> None:
+    """A stopped worker loses its lease, the round closes with its quorum, and it takes part once it is awake."""
+    run = job(spec={"rounds": 40}, selection={"deadlineSeconds": 3, "stallSeconds": 3})
+    run.hold()
+    run.begin()
+    run.wait_held(3)
+    run.kill("worker-1", signal.SIGSTOP)
+    run.release()
+    run.wait_recorded(1)
+    run.kill("worker-1", signal.SIGCONT)
+    assert run.code("server") == 0
+    rounds = run.rounds()
+    assert rounds[0]["dropouts"] == {"worker-1": "deadline"}
+    assert rounds[0]["reporters"] == ["worker-0", "worker-2"]
+    assert rounds[-1]["reporters"] == ["worker-0", "worker-1", "worker-2"]
+
+
+def test_a_worker_killed_in_a_round_joins_the_next(job: Callable[..., Any]) -> None:
+    """A worker that is killed while it trains and started again is in the cohort of a later round."""
+    run = job(spec={"rounds": 200})
+    run.hold()
+    run.begin()
+    run.wait_held(3)
+    run.kill("worker-2")
+    run.release()
+    run.worker(2)
+    run.wait_reported("worker-2")
+    assert all(row["result"] == "Committed" for row in run.rounds())

@@ -1,0 +1,83 @@
+"""What can be seen of a running job from outside, and steered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from fl_core.wire.channels import open_channel
+from job_generator.local.observer import Ending, Observer
+
+pytestmark = pytest.mark.rounds
+
+
+def values(page: str) -> dict[str, float]:
+    """Samples by name and label values, as in `fl_rounds_total/committed`."""
+    return {
+        "/".join([sample.name, *sample.labels.values()]): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def test_metrics_and_probes_say_where_the_job_stands(job: Callable[..., Any]) -> None:
+    """Each process counts what it did: rounds, workers, bytes, training; ready once it can do its part."""
+    run = job(spec={"rounds": 500})
+    run.begin()
+    run.wait_recorded(3)
+    run.hold()
+    run.wait_held(3)
+    rounds = len(run.rounds())
+    server, scheduler, worker = (values(run.scrape(name)) for name in ("server", "scheduler", "worker-1"))
+    assert server["fl_rounds_total/committed"] == rounds
+    assert server["fl_round_current"] == rounds + 1
+    assert server["fl_round_workers/reported"] == 3
+    assert server["fl_message_bytes_total/received/update"] == rounds * 3 * 20
+    assert server["fl_model_metric/loss"] == run.rounds()[-1]["metrics"]["loss"]
+    assert server["fl_round_duration_seconds_count/total"] == rounds
+    assert 0 <= server["fl_checkpoint_age_seconds"] < 60
+    assert scheduler["fl_workers_live"] == 3
+    assert scheduler["fl_selection_total/uniform/chosen"] >= 3 * (rounds + 1)
+    assert worker["fl_training_duration_seconds_count"] == rounds
+    assert worker["fl_training_examples_total"] == rounds * 11
+    assert all(run.scrape(name, "/readyz") == "200 OK\n" for name in run.processes)
+
+
+def test_every_line_of_a_round_can_be_found(job: Callable[..., Any]) -> None:
+    """Server, scheduler and workers write job, round and attempt into each line about a round."""
+    run = job()
+    run.finish()
+    for name, event in (("server", "round closed"), ("scheduler", "ordered"), ("worker-2", "trained")):
+        lines = [line for line in run.log(name) if line["event"] == event]
+        assert {1, 2, 3, 4} <= {line["round"] for line in lines}, name
+        assert all(line["job"] == "toy" and line["attempt"] == 1 for line in lines), name
+        assert all(line["process"] == name for line in lines)
+
+
+def test_finish_ends_the_job_with_the_open_round(job: Callable[..., Any]) -> None:
+    """Asked to finish while workers train, the server closes that round, keeps the model, and all end with 0."""
+    run = job(spec={"rounds": 500})
+    run.hold()
+    run.begin()
+    run.wait_held(3)
+
+    async def steer() -> Ending:
+        identity = run.identity("observer")
+        async with open_channel(run.announced["server"]["address"], identity, peer="server") as channel:
+            observer = Observer(channel, run.plan.job.uid, run.plan.digest)
+            await observer.finish()
+            run.release()
+            async for observation in observer.observations():
+                if observation.ending is not None:
+                    return observation.ending
+        raise AssertionError
+
+    ending = asyncio.run(steer())
+    assert (ending.complete, ending.reason, ending.model) == (True, "Stopped", run.rounds()[-1]["model"])
+    assert len(run.rounds()) == 1
+    assert {run.code(name) for name in run.processes} == {0}
+    assert (run.storage / "models" / "last.safetensors").exists()
