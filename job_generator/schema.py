@@ -52,7 +52,8 @@ def _field(path: Path, value: Any) -> tuple[Schema | None, Any]:  # noqa: ANN401
             schema = schema.get("items")
             value = value[step] if isinstance(value, list) and step < len(value) else None
         else:
-            schema = schema.get("properties", {}).get(step)
+            values = schema.get("additionalProperties")
+            schema = schema.get("properties", {}).get(step, values if isinstance(values, dict) else None)
             value = value.get(step) if isinstance(value, dict) else None
     return schema, value
 
@@ -103,6 +104,7 @@ def _number(schema: Schema) -> str:
 
 def _text(schema: Schema) -> str:
     longest = f" of at most {schema['maxLength']} characters" if "maxLength" in schema else ""
+    longest = longest.replace("at most", f"{schema['minLength']} to") if "minLength" in schema else longest
     if "examples" in schema:
         return f"a text{longest} such as {alternatives(schema['examples'])}"
     return f"a text{longest}" + (f" that matches `{schema['pattern']}`" if "pattern" in schema else "")

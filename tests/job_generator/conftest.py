@@ -82,25 +82,25 @@ def changed(document: dict[str, Any], **values: Any) -> dict[str, Any]:
     return copy
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def job_map() -> Callable[..., dict[str, Any]]:
     """The smallest job as a map, with changes to its spec."""
     return lambda **values: changed(SMALLEST, **values)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def whole_map() -> Callable[..., dict[str, Any]]:
     """A job that sets every field, as a map, with changes to its spec."""
     return lambda **values: changed(LARGEST, **values)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def a_job() -> Callable[..., FLJob]:
     """The smallest job, with changes to its spec."""
     return lambda **values: Document(changed(SMALLEST, **values)).job()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def job_text() -> Callable[..., str]:
     """The smallest job as YAML, one top-level field a line, with changes to its spec and lines at its end."""
 

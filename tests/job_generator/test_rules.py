@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from job_generator.compiler import compile_job
+from job_generator.problems import InvalidJobError
+from job_generator.rules import RULES, broken
+from job_generator.schema import node
+from job_generator.source import Document
+from job_generator.spec import FLJob, Selection
+
+Build = Callable[..., dict[str, Any]]
+
+
+def complaints(document: dict[str, Any]) -> list[str]:
+    """The rules that a job breaks, one line each."""
+    return [str(problem) for problem in broken(document)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "blamed", "complaint"),
+    [
+        ({"perRound": 5}, "perRound", "5 is more than spec.workers.replicas, 4; expected 1 to 4"),
+        ({"extra": 1}, "extra", "1 more than the cohort of 4 makes 5, but REPLICAS is 4; expected 0 to 0"),
+        (
+            {"perRound": 2, "extra": 3},
+            "extra",
+            "3 more than the cohort of 2 makes 5, but REPLICAS is 4; expected 0 to 2",
+        ),
+        ({"minimum": 5}, "minimum", "5 is more than the cohort, all of REPLICAS, 4; expected 1 to 4"),
+        (
+            {"perRound": 2, "minimum": 3},
+            "minimum",
+            "3 is more than spec.selection.perRound, 2; expected 1 to 2",
+        ),
+        (
+            {"stallSeconds": 9.5, "deadlineSeconds": 9},
+            "stallSeconds",
+            "9.5 is longer than spec.selection.deadlineSeconds, 9; expected at most that",
+        ),
+        (
+            {"deadlineSeconds": 60},
+            "stallSeconds",
+            "120 is longer than spec.selection.deadlineSeconds, 60; expected at most that",
+        ),
+    ],
+)
+def test_selection(job_map: Build, changes: dict[str, Any], blamed: str, complaint: str) -> None:
+    """Each rule of the selection names the field to blame, both values, and what would be accepted."""
+    sentence = complaint.replace("REPLICAS", "spec.workers.replicas")
+    assert complaints(job_map(selection=changes)) == [f"spec.selection.{blamed}: {sentence}"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"perRound": 4},
+        {"perRound": 1, "minimum": 1, "extra": 3},
+        {"perRound": 2, "extra": 2, "minimum": 2},
+        {"minimum": 4},
+        {"extra": 0},
+        {"stallSeconds": 60, "deadlineSeconds": 60},
+        {"perRound": None, "minimum": None},
+    ],
+)
+def test_the_edges(job_map: Build, changes: dict[str, Any]) -> None:
+    """Values that just fit each other are accepted."""
+    assert complaints(job_map(selection=changes)) == []
+
+
+@pytest.mark.parametrize(
+    ("sides", "word"),
+    [({}, "neither"), ({"atLeast": 1, "atMost": 1}, "both"), ({"atLeast": None}, "neither")],
+)
+def test_target(job_map: Build, sides: dict[str, Any], word: str) -> None:
+    """A target has exactly one side; one that is null is none."""
+    found = complaints(job_map(target={"metric": "accuracy", **sides}))
+    assert found == [f"spec.target: names {word} of atLeast and atMost; expected one of them"]
+
+
+@pytest.mark.parametrize("sides", [{"atLeast": 0}, {"atMost": 0}, {"atLeast": 0, "atMost": None}])
+def test_one_side(job_map: Build, sides: dict[str, Any]) -> None:
+    """A target with one side is good, also when that is zero."""
+    assert complaints(job_map(target={"metric": "loss", **sides})) == []
+
+
+def test_one_mistake_is_told_once(job_map: Build) -> None:
+    """A cohort larger than the job is blamed itself, not the spare workers that come on top of it."""
+    assert len(complaints(job_map(selection={"perRound": 9, "extra": 1}))) == 1
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.fields[0])
+def test_fields_exist(rule: Any) -> None:
+    """Each rule asks about fields of the API, or it would be silent for ever."""
+    assert [path for path in rule.paths if node(path, {}) is None] == []
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.fields[0])
+def test_silence(job_map: Build, rule: Any) -> None:
+    """A rule says nothing when one of its fields, or what holds it, is wrong already."""
+    bad = job_map(
+        selection={"perRound": 9, "minimum": 10, "stallSeconds": 9, "deadlineSeconds": 1},
+        target={"metric": "a"},
+    )
+    if rule.fields[0].endswith("extra"):
+        bad = job_map(selection={"extra": 1})
+    assert rule.fields[0] in "".join(complaints(bad))
+    for path in rule.paths:
+        for wrong in (path, path[:-1], ()):
+            assert rule.fields[0] not in "".join(str(one) for one in broken(bad, wrong=[wrong]))
+
+
+@pytest.mark.parametrize("wrong", [{"perRound": 9, "minimum": "x"}, {"perRound": "x", "minimum": 9}])
+def test_wrong_values(job_map: Build, wrong: dict[str, Any]) -> None:
+    """A field of the wrong type is told as that, beside the rules about the others."""
+    with pytest.raises(InvalidJobError) as caught:
+        Document(job_map(selection=wrong)).job()
+    blamed = [problem.path[-1] for problem in caught.value.problems]
+    assert sorted(blamed) == (["minimum", "perRound"] if wrong["perRound"] == 9 else ["perRound"])
+
+
+@pytest.mark.parametrize("document", [{}, {"spec": 3}, {"spec": {"selection": [], "workers": None}}])
+def test_missing(document: dict[str, Any]) -> None:
+    """Fields that are missing or no maps are the schema's to tell."""
+    with pytest.raises(InvalidJobError) as caught:
+        Document(document).job()
+    assert {problem.message.partition("; ")[2][:8] for problem in caught.value.problems} == {"expected"}
+
+
+def test_made_in_python(a_job: Callable[..., FLJob]) -> None:
+    """A job that was made in Python, past the reader, meets the same rules in the compiler."""
+    job = a_job()
+    selection = Selection(perRound=3, minimum=4)
+    bad = job.model_copy(update={"spec": job.spec.model_copy(update={"selection": selection})})
+    with pytest.raises(InvalidJobError, match="4 is more than spec.selection.perRound, 3"):
+        compile_job(bad)
