@@ -23,7 +23,7 @@ def program_digest(folder: Path, module: str) -> str | None:
     try:
         return bundle_digest(bundle(folder, module))
     except ProgramError:
-        if find_spec(module.partition(".")[0]) is None:
+        if not _installed(module):
             raise
         return None
 
@@ -46,20 +46,27 @@ def inspect(job: FLJob, folder: Path) -> Iterator[Problem]:
     try:
         files = bundle(folder, module)
     except ProgramError as error:
-        if find_spec(module.partition(".")[0]) is None:
+        if not _installed(module):
             yield Problem(ENTRYPOINT, str(error).removeprefix("spec.program.entrypoint: "))
         return
     trees = {}
     for name, path in files.items():
         try:
             trees[name] = ast.parse(path.read_bytes(), filename=str(path))
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-            yield Problem(("spec", "program"), f"{path}{line}: this is not Python: {error}")
+            yield Problem(
+                ("spec", "program"), f"{path}{line}: this is not Python: {str(error) or 'too deep'}"
+            )
     tree = _module(trees, module)
     if tree is not None:
         yield from _function(tree, function, module=module)
     yield from _framework(job, [node for tree in trees.values() for node in ast.walk(tree)])
+
+
+def _installed(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top != "__main__" and find_spec(top) is not None
 
 
 def _module(trees: dict[str, ast.Module], module: str) -> ast.Module | None:
@@ -69,35 +76,47 @@ def _module(trees: dict[str, ast.Module], module: str) -> ast.Module | None:
 
 def _function(tree: ast.Module, name: str, *, module: str) -> Iterator[Problem]:
     """The function must be there and take a config and a site, as far as its `def` tells."""
-    for node in tree.body:
-        match node:
-            case ast.FunctionDef(name=found) if found == name:
-                yield from _parameters(node)
-                return
-            case ast.Assign() | ast.AnnAssign() | ast.ImportFrom() | ast.ClassDef() if _binds(node, name):
-                return
-    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    there = f"; there are {alternatives(functions, last='and')}" if functions else ""
-    yield Problem(ENTRYPOINT, f"the module {module} has no function {name}{there}")
+    statements = list(_statements(tree))
+    binding = [node for node in statements if _binds(node, name)]
+    if not binding:
+        functions = [node.name for node in statements if isinstance(node, ast.FunctionDef)]
+        there = f"; there are {alternatives(functions, last='and')}" if functions else ""
+        yield Problem(ENTRYPOINT, f"the module {module} has no function {name}{there}")
+    elif isinstance(binding[-1], ast.FunctionDef) and not binding[-1].decorator_list:
+        yield from _parameters(binding[-1])
 
 
-def _binds(node: ast.stmt, name: str) -> bool:
-    names = {item.id for item in ast.walk(node) if isinstance(item, ast.Name)}
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """What runs when the module is imported, also within `if` and `try`, in its order."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            waiting += reversed(list(ast.iter_child_nodes(node)))
+
+
+def _binds(node: ast.AST, name: str) -> bool:
     match node:
-        case ast.ClassDef():
-            names = {node.name}
-        case ast.ImportFrom():
-            names = {alias.asname or alias.name for alias in node.names}
-    return name in names
+        case ast.FunctionDef() | ast.ClassDef():
+            return node.name == name
+        case ast.Name(ctx=ast.Store()):
+            return node.id == name
+        case ast.alias():
+            return (node.asname or node.name) in {name, "*"}
+    return False
 
 
 def _parameters(node: ast.FunctionDef) -> Iterator[Problem]:
     given = node.args
     most = len(given.posonlyargs) + len(given.args)
     least = most - len(given.defaults)
-    if least > 2 or (most < 2 and given.vararg is None):  # noqa: PLR2004 - config and site
-        wanted = f"{node.name}(config, site)"
-        yield Problem(ENTRYPOINT, f"line {node.lineno}: it is called as {wanted}, but takes {most} arguments")
+    named = any(default is None for default in given.kw_defaults)
+    if least > 2 or named or (most < 2 and given.vararg is None):  # noqa: PLR2004 - config and site
+        wanted, count = f"{node.name}(config, site)", most + len(given.kwonlyargs)
+        yield Problem(
+            ENTRYPOINT, f"line {node.lineno}: it is called as {wanted}, but takes {count} arguments"
+        )
 
 
 def _framework(job: FLJob, nodes: Sequence[ast.AST]) -> Iterator[Problem]:

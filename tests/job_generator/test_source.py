@@ -60,7 +60,9 @@ def test_no_number(scalar: str) -> None:
     assert message == f"job.yaml:2: a: {scalar} is not accepted; expected a finite number"
 
 
-@pytest.mark.parametrize("scalar", ["9223372036854775808", "0x" + "f" * 5000, "9" * 5000, "-" + "9" * 400])
+@pytest.mark.parametrize(
+    "scalar", ["9223372036854775808", "0x" + "f" * 5000, "9" * 5000, "-" + "9" * 400], ids=len
+)
 def test_large_whole_numbers(scalar: str) -> None:
     """A whole number that a cluster would round is refused, however long it is."""
     message = refused(f"a: {scalar}\n")
