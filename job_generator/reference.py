@@ -61,8 +61,9 @@ def _table(schema: Schema) -> str:
 def _row(name: str, field: Schema, *, needed: bool) -> str:
     default = "required" if needed else _default(field)
     text = field.get("description", "").replace("\n", " ")
-    accepts = expectation(field).replace("|", "\\|")
-    return f"| `{name}` | {accepts} | {default} | {text} |"
+    cells = (f"`{name}`", expectation(field), default, text)
+    row = " | ".join(cell.replace("|", "\\|") for cell in cells)
+    return f"| {row} |"
 
 
 def _default(field: Schema) -> str:

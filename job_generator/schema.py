@@ -63,7 +63,7 @@ def chosen(schema: Schema, value: Any) -> Schema:  # noqa: ANN401 - any JSON val
     name = value.get("name") if isinstance(value, dict) else None
     for kind in schema.get("oneOf", ()):
         named = kind["properties"]["name"]
-        if name == named.get("const") or ("pattern" in named and ":" in str(name)):
+        if name == named.get("const", ...) or ("pattern" in named and ":" in str(name)):
             return dict(kind)
     return schema
 

@@ -94,7 +94,7 @@ def choice(name: str, *, within: str) -> type[Choice]:
     kind = resolve(name, within=within)
     hints = get_type_hints(kind, include_extras=True)
     own: dict[str, Any] = {field.name: (hints[field.name], ...) for field in fields(kind)}
-    own["name"] = (Literal[name], name)
+    own["name"] = (Literal[name], ...)
     summary = (kind.__doc__ or "").partition("\n")[0]
     return create_model(kind.__name__, __base__=Choice, __doc__=summary, **own)
 
