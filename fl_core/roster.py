@@ -24,7 +24,13 @@ BEAT_SECONDS = 3.0
 """How often a worker beats."""
 
 RETURN_SECONDS = 3.0
-"""How long a worker may stay away whose connection broke before it is lost."""
+"""How long a worker may stay away whose connection broke before it is lost.
+
+A broken connection is not the worker's end: a pod that is started again, or a network that hiccups, is back
+within seconds and hands in the same update. So a round that still needs it waits so long. A round that does
+not, because enough others have reported (over-selection), closes at once; and a worker whose program has
+failed says so before it goes, and nobody waits for it.
+"""
 
 MOST_ABSENT = 5
 """How many of those who have not come are named."""
@@ -166,6 +172,14 @@ class Roster:
         self._cohort = self._cohort - {worker}
         return (Lost(worker, reason),)
 
+    def quit(self, worker: str, *, reason: str) -> tuple[Action, ...]:
+        """A worker goes for good, and says why: nobody waits for it."""
+        self.members.pop(worker, None)
+        if worker not in self._cohort:
+            return ()
+        self._cohort = self._cohort - {worker}
+        return (Lost(worker, reason),)
+
     def leave(self, worker: str, *, now: float) -> None:
         """A worker's connection broke; it has a moment to come back."""
         if member := self.members.get(worker):
@@ -221,11 +235,12 @@ class Roster:
         return (waiting,) if announce or not self._settled else ()
 
     def _recalled(self, call: Call, now: float) -> Collection[str]:
-        """Those named who attend; on a roster that is new all of them, with a lease's time to come back."""
+        """Those named who attend; on a roster that has chosen nobody yet, so that it is new, all of them:
+        those who are not there have a lease's time to come back.
+        """
         absent = [name for name in call.workers if name not in self.members]
         if self._settled:
             return set(call.workers).difference(absent)
-        self._settled = True
         self._away = dict.fromkeys(absent, now + LEASE_SECONDS)
         return call.workers
 

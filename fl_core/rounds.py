@@ -154,15 +154,21 @@ class Rounds:
         self._every = evaluation_every
         self._ending = ""
         self._reporters: tuple[str, ...] = ()
+        self._silent: tuple[str, ...] = ()
 
     def begin(self) -> Actions:
         """Open the first round."""
         return self._next_round()
 
+    def resume(self, attempt: int, reporters: Collection[str], *, now: float) -> Actions:
+        """Go on after the commit of round `done`, which another process made and nobody has recorded."""
+        self.attempt, self._reporters, self._silent = attempt, tuple(sorted(reporters)), tuple(reporters)
+        return self.committed(now=now)
+
     def convened(self, cohort: Collection[str], *, silent: Collection[str] = (), now: float) -> Actions:
         """The scheduler has chosen; `silent` workers cannot show that they move and never stall."""
-        self.phase = Phase.TRAINING
-        self._gather(cohort, silent, now=now, enough=self.selection.per_round)
+        self.phase, self._silent = Phase.TRAINING, tuple(silent)
+        self._gather(cohort, now=now, enough=self.selection.per_round)
         return self._judge()
 
     def reported(self, worker: str, *, now: float) -> Actions:
@@ -204,25 +210,29 @@ class Rounds:
             return self._conclude(())
         reporters = tuple(sorted(self._reporters))
         self.phase = Phase.EVALUATING
-        self._gather(reporters, (), now=now, enough=len(reporters))
+        self._gather(reporters, now=now, enough=len(reporters))
         return (Evaluate(self.round, reporters),)
 
     def concluded(self, *, ending: str = "") -> Actions:
         """The round's record is written; `ending` names a reason to end the job here."""
         ending = ending or self._ending
-        if ending or self.round >= self.rounds:
-            self.phase = Phase.FINISHED
-            return (Finish(ending or "RoundsDone"),)
-        return self._next_round()
+        return self._finished(ending) if ending else self._next_round()
 
-    def finish(self, reason: str) -> None:
-        """End the job once the open round is over."""
+    def finish(self, reason: str) -> Actions:
+        """End the job once the open round is over; at once where no worker has been asked yet."""
         self._ending = reason
+        if self.phase != Phase.SELECTING:
+            return ()
+        self.round -= 1
+        return self._finished(reason)
+
+    def _finished(self, reason: str) -> Actions:
+        self.phase = Phase.FINISHED
+        return (Finish(reason),)
 
     def _next_round(self) -> Actions:
-        if self.round >= self.rounds:
-            self.phase = Phase.FINISHED
-            return (Finish("RoundsDone"),)
+        if self._ending or self.round >= self.rounds:
+            return self._finished(self._ending or "RoundsDone")
         self.round, self.attempt = self.round + 1, 0
         return self._next_attempt()
 
@@ -231,9 +241,9 @@ class Rounds:
         self.phase = Phase.SELECTING
         return (Convene(self.round, self.attempt),)
 
-    def _gather(self, cohort: Collection[str], silent: Collection[str], *, now: float, enough: int) -> None:
+    def _gather(self, cohort: Collection[str], *, now: float, enough: int) -> None:
         deadline = now + self.selection.deadline_seconds
-        quiet = set(silent)
+        quiet = set(self._silent)
         self.gathering = Gathering(
             cohort=frozenset(cohort),
             enough=enough,

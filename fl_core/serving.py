@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+ALIVE_SECONDS = 2.0
+"""An event loop that does not answer for so long is not alive; it waits for nothing but events."""
+
 
 @dataclass(slots=True)
 class Health:
@@ -18,6 +22,20 @@ class Health:
 
     ready: bool = False
     alive: Callable[[], bool] = field(default=lambda: True)
+
+
+def answering(loop: asyncio.AbstractEventLoop) -> Callable[[], bool]:
+    """Whether this loop still carries out what it is given, for other threads to ask."""
+
+    def ask() -> bool:
+        answered = threading.Event()
+        try:
+            loop.call_soon_threadsafe(answered.set)
+        except RuntimeError:  # the loop is closed
+            return False
+        return answered.wait(ALIVE_SECONDS)
+
+    return ask
 
 
 class _Server(ThreadingMixIn, WSGIServer):

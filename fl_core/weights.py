@@ -100,7 +100,7 @@ class Manifest:
             return cls(
                 tuple(ArraySpec(str(name), str(dtype), tuple(map(int, shape))) for name, dtype, shape in rows)
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise MismatchError(f"a manifest is a list of [name, dtype, shape]: {error}") from error
 
     def to_json(self) -> str:

@@ -9,7 +9,7 @@ import click
 import grpc
 
 from fl_core.process import Settings, process, run_until_terminated
-from fl_core.serving import Health, serve
+from fl_core.serving import Health, answering, serve
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.channels import OPTIONS, open_port
 from fl_scheduler.service import SchedulerService
@@ -25,7 +25,8 @@ async def attend(settings: Settings) -> None:
     fl_pb2_grpc.add_SchedulerServicer_to_server(service, server)
     address = await open_port(server, settings.listen, settings.identity_folder)
     await server.start()
-    metrics = serve(settings.metrics, service.metrics.registry, Health(ready=True))
+    health = Health(ready=True, alive=answering(asyncio.get_running_loop()))
+    metrics = serve(settings.metrics, service.metrics.registry, health)
     settings.announce(address=address, metrics=metrics)
     clock = asyncio.create_task(service.keep_time())
     try:

@@ -22,6 +22,9 @@ log = structlog.get_logger()
 
 Outbox = asyncio.Queue[pb.Order | None]
 
+MOST_REASON = 1024
+"""Characters of what a worker says that are passed on."""
+
 
 class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     """Workers attend, the server convenes; the roster decides."""
@@ -102,12 +105,25 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
 
     async def _beats(self, name: str, requests: AsyncIterator[pb.Presence], outbox: Outbox) -> None:
         async for presence in requests:
-            if presence.WhichOneof("what") == "decline":
-                place, reason = presence.context, presence.decline.reason[:1024]
-                self._do(self.roster.decline(name, round=place.round, attempt=place.attempt, reason=reason))
-            else:
-                self._do(self.roster.beat(name, steps=presence.beat.moved, now=time.monotonic()))
+            if not self._heard(name, presence):
+                break
         outbox.put_nowait(None)
+
+    def _heard(self, name: str, presence: pb.Presence) -> bool:
+        """Tell the roster what a worker says; whether it stays."""
+        place, what = presence.context, presence.WhichOneof("what")
+        about = {"worker": name, "round": place.round, "attempt": place.attempt}
+        if what == "beat":
+            self._do(self.roster.beat(name, steps=presence.beat.moved, now=time.monotonic()))
+        elif what == "decline":
+            reason = presence.decline.reason[:MOST_REASON]
+            log.warning("declined", reason=reason, **about)
+            self._do(self.roster.decline(name, round=place.round, attempt=place.attempt, reason=reason))
+        elif what == "leave":
+            reason = presence.leave.reason[:MOST_REASON]
+            log.warning("left", reason=reason, **about)
+            self._do(self.roster.quit(name, reason=reason))
+        return bool(what != "leave")
 
     def _enrolment(self, presence: pb.Presence) -> r.Enrolment:
         said = presence.enrolment

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import click
 import grpc
 
-from fl_core.errors import JobError
+from fl_core.errors import FLJobError
 from fl_core.process import Settings, process, run_until_terminated
-from fl_core.serving import Health, serve
+from fl_core.serving import Health, answering, serve
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_server.coordinator import Coordinator
@@ -31,11 +32,12 @@ async def coordinate(settings: Settings, scheduler: str, storage: Path) -> None:
     ServerService(plan, kept, coordinator).add_to(server)
     address = await open_port(server, settings.listen, settings.identity_folder)
     await server.start()
-    metrics = serve(settings.metrics, coordinator.metrics.registry, Health(ready=True))
+    health = Health(ready=True, alive=answering(asyncio.get_running_loop()))
+    metrics = serve(settings.metrics, coordinator.metrics.registry, health)
     settings.announce(address=address, metrics=metrics)
     try:
         await coordinator.run()
-    except JobError as error:
+    except FLJobError as error:
         coordinator.board.ending = pb.Ending(complete=False, reason=type(error).__name__, message=str(error))
         coordinator.board.changed()
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterable
 
@@ -12,19 +11,17 @@ import structlog
 from fl_core import logs
 from fl_core import rounds as r
 from fl_core.errors import FLJobError, JobError, ShortfallError, SpecError, UpdateError
-from fl_core.extensions import build
-from fl_core.metrics import Measurement
 from fl_core.plan import Plan
-from fl_core.roster import MOST_ABSENT
-from fl_core.stages import Pipeline, State
-from fl_core.updates import ExactSum
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
+from fl_server.aggregator import Aggregator
 from fl_server.board import Board
 from fl_server.checkpoints import Saved
 from fl_server.ledger import Ledger
+from fl_server.measurements import read_measurements
 from fl_server.metrics import Metrics
 from fl_server.model import Model
+from fl_server.sentences import dissent, too_few
 from fl_server.spool import Spool
 from fl_server.storage import Storage
 from fl_server.summons import Purpose, Summons
@@ -38,48 +35,40 @@ class Coordinator:
     def __init__(self, plan: Plan, storage: Storage, summons: Summons) -> None:
         self.plan = plan
         self.model: Model | None = None
+        self.metrics = Metrics()
         self.board = Board(plan.rounds, plan.workers)
         self.rounds = r.Rounds(plan.selection, rounds=plan.rounds, evaluation_every=plan.evaluation_every)
         self.ledger = Ledger()
-        self.metrics = Metrics()
         self._storage = storage
         self._summons = summons
-        self._strategy = build(plan.strategy, within="fl_core.strategies")
-        self._rule = build(plan.aggregation, within="fl_core.aggregation")
-        self._pipeline = Pipeline.of(plan.compression)
-        self._stage_states = self._pipeline.fresh()
-        self._strategy_state: State = {}
-        self._sum: ExactSum | None = None
-        self._folds: list[asyncio.Task[None]] = []
-        self._fold_lock = asyncio.Lock()
-        self._initial: asyncio.Future[Model | None] | None = None
+        self._aggregator = Aggregator(plan)
+        self._initial: asyncio.Future[Model | str] | None = None
         self._initial_from = ""
         self._answer = asyncio.Event()
         self._absent: list[str] = []
-        self._unready: asyncio.TimerHandle
+        self._unready: asyncio.TimerHandle | None = None
         self._actions: asyncio.Queue[r.Action | FLJobError | None] = asyncio.Queue()
         self._best: float | None = None
+        self._values: dict[str, float] = {}
 
     async def run(self) -> None:
         """Train until the job is over; raises the error that ends it otherwise."""
-        await self._restore()
-        loop = asyncio.get_running_loop()
-        self._unready = loop.call_later(self.plan.ready_seconds, self._not_ready)
+        begin = await self._restore()
+        self._await_workers()
         try:
-            await self._rounds()
+            await self._first_model()
+            self._do(begin or self.rounds.begin())
+            while not isinstance(action := await self._next(), r.Finish):
+                await self._carry_out(action)
+            await self._finish(action.reason)
         finally:
-            self._unready.cancel()
+            self._workers_came()
             await self._close()
 
-    async def _rounds(self) -> None:
-        await self._first_model()
-        self._do(self.rounds.begin())
-        while True:
-            action = await self._next()
-            if isinstance(action, r.Finish):
-                await self._finish(action.reason)
-                return
-            await self._carry_out(action)
+    def finish(self, reason: str) -> None:
+        """End the job with the open round, or at once where none has begun."""
+        log.info("asked to finish", reason=reason)
+        self._do(self.rounds.finish(reason))
 
     # -- what workers hand in, called by the service --
 
@@ -98,41 +87,39 @@ class Coordinator:
             if self._initial is None or self._initial.done() or worker != self._initial_from:
                 raise UpdateError(f"{worker} was not asked for initial weights")
             return None
+        if transfer.kind != pb.KIND_UPDATE:
+            raise UpdateError(f"{worker} may hand in an update, not a transfer of kind {transfer.kind}")
         self._check_open(transfer.context, worker, r.Phase.TRAINING)
         if self.model is None or transfer.model != self.model.digest:
             raise UpdateError(
                 f"{worker}'s update was made from the model {transfer.model[:12]}, not this round's"
             )
-        return self._pipeline.wire(self.model.manifest)
+        return self._aggregator.wire(self.model.manifest)
 
     def initialise(self, model: Model) -> None:
         """The chosen worker's initial weights have come."""
         if self._initial is not None and not self._initial.done():
             self._initial.set_result(model)
 
-    async def take(self, worker: str, transfer: pb.Transfer, *, spool: Spool, largest: float) -> None:
-        """A whole update has been verified: fold it in, and let the round know."""
+    def take(self, worker: str, transfer: pb.Transfer, *, spool: Spool, largest: float) -> asyncio.Task[None]:
+        """Fold a verified update in, and let the round know; from here on the spool belongs to the fold."""
         self._check_open(transfer.context, worker, r.Phase.TRAINING)
-        weight = self._strategy.weight(transfer.examples)
-        measured = measurements(transfer.metrics)
-        summed = self._sum
-        if summed is None:
-            raise UpdateError("no round is open")
-        summed.check(weight=weight, largest=largest)
+        weight = self._aggregator.weigh(transfer.examples, largest=largest)
+        measured = read_measurements(transfer.metrics)
         self.metrics.bytes.labels("received", "update").inc(transfer.nbytes)
         self.ledger.trained(worker, examples=transfer.examples, metrics=measured, nbytes=transfer.nbytes)
         actions = self.rounds.reported(worker, now=time.monotonic())
-        fold = asyncio.create_task(self._fold(summed, spool, weight))
-        self._folds.append(fold)
+        fold = self._aggregator.fold(spool, weight=weight)
+        log.info("update taken", examples=transfer.examples)
         self._do(actions)
-        await asyncio.shield(fold)
+        return fold
 
     def measured(self, worker: str, request: pb.MeasureRequest) -> None:
         """A worker has measured the new model."""
         self._check_open(request.context, worker, r.Phase.EVALUATING)
         if self.model is None or request.model != self.model.digest:
             raise UpdateError(f"{worker} measured the model {request.model[:12]}, not this round's")
-        self.ledger.evaluated(worker, measurements(request.metrics))
+        self.ledger.evaluated(worker, read_measurements(request.metrics))
         self._do(self.rounds.reported(worker, now=time.monotonic()))
 
     def moved(self, worker: str) -> None:
@@ -197,88 +184,83 @@ class Coordinator:
                 await self._close()
             case r.Commit(_, _, reporters):
                 await self._commit(reporters)
-            case r.Evaluate(_, workers):
-                await self._evaluate(workers)
+            case r.Evaluate(number, workers):
+                self._summons.start("evaluate", (number, self.rounds.attempt), self, workers=workers)
             case r.Conclude() | r.Skip():
                 await self._conclude(skipped=action.reason if isinstance(action, r.Skip) else "")
             case r.Fail(sentence):
                 raise ShortfallError(sentence)
 
-    async def _restore(self) -> None:
-        """Take up what the newest checkpoint holds, and what the best model scored."""
+    async def _restore(self) -> r.Actions:
+        """Take up the newest checkpoint; a round that was committed but not recorded is evaluated again."""
         saved = await asyncio.to_thread(self._storage.checkpoints.newest)
         if saved is None:
-            return
+            return ()
         self.model = Model.of(saved.weights)
         self.rounds.round = saved.facts["round"]
-        self._strategy_state = saved.states.get("strategy", {})
-        count = len(self._stage_states)
-        self._stage_states = tuple(saved.states.get(str(number), {}) for number in range(count))
+        self._aggregator.restore(saved.states)
         best = await asyncio.to_thread(self._storage.model, "best")
         self._best = self._score(best.facts["metrics"]) if best is not None else None
         log.info("restored", round=self.rounds.round, model=self.model.digest)
+        rows = {row["round"]: row for row in await asyncio.to_thread(self._storage.rows)}
+        if (last := rows.get(self.rounds.round)) is not None:
+            self._values = last["metrics"]
+            return ()
+        self.ledger.resume(saved.facts["row"])
+        return self.rounds.resume(self.ledger.row["attempt"], self.ledger.reporters, now=time.monotonic())
 
     async def _first_model(self) -> None:
-        while self.model is None:
+        """Have a worker hand in its initial weights; where one fails to, another is asked."""
+        reason = ""
+        for attempt in range(1, self.plan.workers + 1):
+            if self.model is not None:
+                return
             self._initial = asyncio.get_running_loop().create_future()
             self._answer.clear()
-            self._summons.start("initialise", (0, 1), self)
-            self.model = await self._initial
-            await self._summons.end()
+            self._summons.start("initialise", (0, attempt), self)
+            given = await self._initial
+            await self._close()
+            self.model, reason = (given, "") if isinstance(given, Model) else (None, given)
+        if self.model is None:
+            raise ShortfallError(f"no worker handed in initial weights; the last one: {reason}")
 
     def _open(self, number: int, attempt: int) -> None:
         if self.model is None:
             raise JobError("a round needs a model")
         logs.bind(round=number, attempt=attempt)
-        self.ledger.open(number, attempt)
         self.metrics.round.set(number)
-        self._sum = ExactSum(self._pipeline.wire(self.model.manifest), capacity=self.plan.selection.asked)
-        self._folds = []
+        self.ledger.open(number, attempt)
+        self._aggregator.open(self.model.manifest)
         self._answer.clear()
         self._summons.start("train", (number, attempt), self)
 
-    async def _fold(self, summed: ExactSum, spool: Spool, weight: int) -> None:
-        async with self._fold_lock:
-            await asyncio.to_thread(summed.add, spool.chunks(), weight=weight)
-
     async def _commit(self, reporters: tuple[str, ...]) -> None:
-        await asyncio.gather(*self._folds)
+        if self.model is None:
+            raise JobError("there is nothing to step from")
+        await self._aggregator.folded()
         await self._close()
         self.ledger.lap("train")
         with self.metrics.aggregation.labels("plain").time():
-            await asyncio.to_thread(self._step)
+            self.model = await self._aggregator.step(self.model)
         self.ledger.lap("aggregate")
-        self.ledger.committed(reporters, model=self._digest)
-        if (
-            self.rounds.round % self.plan.checkpoint.every_rounds == 0
-            or self.rounds.round == self.rounds.rounds
-        ):
-            await asyncio.to_thread(self._storage.checkpoints.save, self._saved())
+        self.ledger.committed(reporters, model=self.model.digest)
+        number, every = self.rounds.round, self.plan.checkpoint.every_rounds
+        if number % every == 0 or number == self.rounds.rounds:
+            await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
             self.metrics.saved()
         self.ledger.lap("commit")
         self._do(self.rounds.committed(now=time.monotonic()))
 
-    def _step(self) -> None:
-        if self.model is None or self._sum is None:
-            raise JobError("there is nothing to step from")
-        mean = self._rule.combine(self._sum)
-        mean, self._stage_states = self._pipeline.on_server(mean, self._stage_states)
-        weights, self._strategy_state = self._strategy.step(self.model.weights, mean, self._strategy_state)
-        self.model, self._sum = Model.of(weights), None
-
-    async def _evaluate(self, workers: tuple[str, ...]) -> None:
-        self._summons.start("evaluate", (self.rounds.round, self.rounds.attempt), self, workers=workers)
-
     async def _conclude(self, *, skipped: str) -> None:
         await self._close()
-        values = self.ledger.concluded(skipped=skipped)
+        self._values = self.ledger.concluded(skipped=skipped)
         row = self.ledger.row
-        self.metrics.closed(row)
+        if not skipped:
+            await asyncio.to_thread(self._keep_best)
         self.board.closed.append(await asyncio.to_thread(self._storage.record, row))
-        if row["result"] == "Committed":
-            await asyncio.to_thread(self._keep_best, values)
-        log.info("round closed", result=row["result"], metrics=values, seconds=row["seconds"]["total"])
-        self._do(self.rounds.concluded(ending="TargetReached" if self._reached(values) else ""))
+        self.metrics.closed(row)
+        log.info("round closed", result=row["result"], metrics=self._values, seconds=row["seconds"]["total"])
+        self._do(self.rounds.concluded(ending="TargetReached" if self._reached(self._values) else ""))
 
     def _reached(self, values: dict[str, float]) -> bool:
         target = self.plan.target
@@ -294,8 +276,9 @@ class Coordinator:
     async def _close(self) -> None:
         await self._summons.end()
 
-    def _keep_best(self, values: dict[str, float]) -> None:
-        score = self._score(values)
+    def _keep_best(self) -> None:
+        """Kept before the round is recorded, so that a record's best model is always there."""
+        score = self._score(self._values)
         if score is not None and (self._best is None or score > self._best):
             self._best = score
             self._storage.keep_model("best", self._saved())
@@ -308,43 +291,39 @@ class Coordinator:
         return values[name] if target is not None and target.at_least is not None else -values[name]
 
     async def _finish(self, reason: str) -> None:
-        await asyncio.to_thread(self._storage.keep_model, "last", self._saved())
-        self.board.ending = pb.Ending(complete=True, reason=reason, model=self._digest)
+        saved = self._saved()
+        await asyncio.to_thread(self._storage.keep_model, "last", saved)
+        self.board.ending = pb.Ending(complete=True, reason=reason, model=saved.facts["digest"])
         self._show()
-        log.info("job complete", reason=reason, model=self._digest)
+        log.info("job complete", reason=reason, model=saved.facts["digest"])
         await self._summons.dismiss(reason)
-
-    @property
-    def _digest(self) -> str:
-        return self.model.digest if self.model is not None else ""
 
     def _saved(self) -> Saved:
         if self.model is None:
             raise JobError("there is no model to save")
         facts = {"round": self.rounds.round, "plan": self.plan.digest, "digest": self.model.digest}
-        states = {str(number): state for number, state in enumerate(self._stage_states)}
-        return Saved(
-            self.model.weights,
-            {**facts, "metrics": self.ledger.row.get("metrics", {})},
-            {**states, "strategy": self._strategy_state},
-        )
+        return Saved(self.model.weights, {**facts, "metrics": self._values})
+
+    def _checkpoint(self) -> Saved:
+        """The committed model, what its makers remember, and the round's row as far as it is known."""
+        saved = self._saved()
+        facts = {**saved.facts, "metrics": {}, "row": self.ledger.row}
+        return Saved(saved.weights, facts, self._aggregator.states)
 
     # -- what the scheduler tells, called by the summons --
 
     def chosen(self, cohort: pb.Cohort, purpose: Purpose) -> None:
         """The scheduler has named the cohort of the open call, or a new one has found it again."""
-        self._unready.cancel()
+        self._workers_came()
         if cohort.dissenters:
             log.warning("initial weights differ", workers=list(cohort.dissenters), used=cohort.workers[0])
-            self.board.standing.notice = _dissent(cohort)
+            self.board.standing.notice = dissent(cohort)
         if purpose == "initialise":
             self._initial_from = cohort.workers[0]
         elif purpose == "train" and self.rounds.phase == r.Phase.SELECTING:
             self.ledger.convened(cohort.workers)
             self.ledger.lap("select")
-            log.info(
-                "cohort", round=self.rounds.round, attempt=self.rounds.attempt, workers=len(cohort.workers)
-            )
+            log.info("cohort", workers=list(cohort.workers))
             self._do(self.rounds.convened(cohort.workers, silent=cohort.silent, now=time.monotonic()))
         else:
             open_ = self.rounds.gathering.missing if self.rounds.gathering is not None else frozenset()
@@ -353,11 +332,13 @@ class Coordinator:
         self._answer.set()
 
     def lost(self, worker: str, reason: str) -> None:
-        """The scheduler has lost a worker of the cohort."""
-        self._dropped(worker, reason)
+        """The scheduler has lost a worker of the cohort; one that has handed in its part may go."""
         if self.model is None and self._initial is not None and not self._initial.done():
-            self._initial.set_result(None)
-        self._do(self.rounds.lost(worker, reason=reason))
+            self._initial.set_result(f"{worker}: {reason}")
+        if self.rounds.gathering is not None and worker in self.rounds.gathering.missing:
+            log.warning("worker lost", worker=worker, reason=reason)
+            self._dropped(worker, reason)
+            self._do(self.rounds.lost(worker, reason=reason))
 
     def _dropped(self, worker: str, reason: str) -> None:
         if self.ledger.dropped(worker, reason):
@@ -375,17 +356,23 @@ class Coordinator:
             self._initial.set_exception(error)
         self._actions.put_nowait(error)
 
+    # -- waiting for the first workers --
+
+    def _await_workers(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._unready = loop.call_later(self.plan.ready_seconds, self._not_ready)
+
+    def _workers_came(self) -> None:
+        if self._unready is not None:
+            self._unready.cancel()
+
     def _not_ready(self) -> None:
-        live, minimum = self.board.standing.live, self.plan.selection.minimum
-        others = " and others" if len(self._absent) == MOST_ABSENT else ""
-        missing = f" (not there: {', '.join(self._absent)}{others})" if self._absent else ""
-        self.failed(
-            ShortfallError(
-                f"{live} of {self.plan.workers} workers were ready after {self.plan.ready_seconds:g} s "
-                f"(spec.preRunningDeadlineSeconds), and spec.selection.minimum asks for {minimum}{missing}; "
-                "their logs say why, or allow more time"
-            )
-        )
+        """Fail for want of workers; a silent scheduler is the summons' to report, late joiners may come."""
+        live = self.board.standing.live
+        if not self._summons.answering or live >= self.plan.selection.minimum:
+            self._await_workers()
+            return
+        self.failed(too_few(self.plan, live, absent=self._absent))
 
     def _show(self) -> None:
         standing, gathering = self.board.standing, self.rounds.gathering
@@ -398,20 +385,3 @@ class Coordinator:
             for worker, reason in gathering.dropped.items():
                 standing.dropped.add(worker=worker, reason=reason)
         self.board.changed()
-
-
-def _dissent(cohort: pb.Cohort) -> str:
-    """Say whose first model is not the job's."""
-    return (
-        f"the first model of {', '.join(cohort.dissenters)} is not that of the others, so that of "
-        f"{cohort.workers[0]} was taken; the program draws from a random stream that the seed does not govern"
-    )
-
-
-def measurements(text: str) -> dict[str, Measurement]:
-    """Read the measurements of a message; refuses anything else."""
-    try:
-        rows = json.loads(text or "{}")
-        return {str(name): Measurement.from_json(row) for name, row in rows.items()}
-    except (ValueError, AttributeError, JobError) as error:
-        raise UpdateError(f"measurements are a JSON object of name to measurement: {error}") from error

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fl_core.metrics import Measurements, total
+from fl_server.measurements import check_same
 
 
 class Ledger:
@@ -16,7 +17,7 @@ class Ledger:
     def __init__(self) -> None:
         self.row: dict[str, Any] = {}
         self.reporters: tuple[str, ...] = ()
-        self._opened = self._lap = 0.0
+        self._lap = 0.0
         self._examples: dict[str, int] = {}
         self._training: dict[str, Measurements] = {}
         self._evaluation: dict[str, Measurements] = {}
@@ -24,11 +25,13 @@ class Ledger:
 
     def open(self, number: int, attempt: int) -> None:
         """A new attempt: everything of an earlier one is forgotten."""
-        self._opened = self._lap = time.monotonic()
-        self._examples, self._training, self._evaluation = {}, {}, {}
-        self.up = self.down = 0
-        self.reporters = ()
-        self.row = {"round": number, "attempt": attempt, "cohort": [], "dropouts": {}, "seconds": {}}
+        self._begin({"round": number, "attempt": attempt, "cohort": [], "dropouts": {}, "seconds": {}})
+
+    def resume(self, row: dict[str, Any]) -> None:
+        """Go on after the commit of a round that another process opened."""
+        self._begin({**row, "dropouts": dict(row["dropouts"]), "seconds": dict(row["seconds"])})
+        self.reporters = tuple(row["reporters"])
+        self.up, self.down = row["bytes"]["up"], row["bytes"]["down"]
 
     def lap(self, stage: str) -> None:
         """A stage of the round is over: note its seconds."""
@@ -49,35 +52,45 @@ class Ledger:
 
     def trained(self, worker: str, *, examples: int, metrics: Measurements, nbytes: int) -> None:
         """Who handed in an update."""
+        check_same(metrics, self._training.values())
         self._examples[worker] = examples
         self._training[worker] = metrics
         self.up += nbytes
 
     def evaluated(self, worker: str, metrics: Measurements) -> None:
         """Who measured the new model."""
+        check_same(metrics, self._evaluation.values())
         self._evaluation[worker] = metrics
 
     def committed(self, reporters: tuple[str, ...], *, model: str) -> None:
         """Whose updates are in the new model."""
         self.reporters = reporters
-        self.row["model"] = model
+        self.row |= {
+            "model": model,
+            "reporters": list(reporters),
+            "examples": sum(self._examples[worker] for worker in reporters),
+            "train": _values({worker: self._training[worker] for worker in reporters}),
+            "bytes": {"up": self.up, "down": self.down},
+        }
 
     def concluded(self, *, skipped: str) -> dict[str, float]:
         """Close the line; returns the evaluation's values."""
         self.lap("evaluate")
         values = _values(self._evaluation)
-        self.row |= {
-            "result": "Skipped" if skipped else "Committed",
-            "reporters": list(self.reporters),
-            "examples": sum(self._examples[worker] for worker in self.reporters),
-            "metrics": values,
-            "train": _values({worker: self._training[worker] for worker in self.reporters}),
-            "bytes": {"up": self.up, "down": self.down},
-        }
-        if skipped:
-            self.row["reason"] = skipped
-        self.row["seconds"]["total"] = round(time.monotonic() - self._opened, 6)
+        nothing = {"reporters": [], "examples": 0, "train": {}}
+        known = {"result": "Skipped", "reason": skipped} if skipped else {"result": "Committed"}
+        self.row = {**nothing, **self.row, **known, "metrics": values}
+        self.row["bytes"] = {"up": self.up, "down": self.down}
+        seconds = self.row["seconds"]
+        seconds["total"] = round(sum(seconds.values()), 6)
         return values
+
+    def _begin(self, row: dict[str, Any]) -> None:
+        self._lap = time.monotonic()
+        self._examples, self._training, self._evaluation = {}, {}, {}
+        self.up = self.down = 0
+        self.reporters = ()
+        self.row = row
 
 
 def _values(parts: dict[str, Measurements]) -> dict[str, float]:

@@ -55,6 +55,8 @@ class Metrics:
             self._seconds.labels(stage).observe(seconds)
         for state, workers in (("selected", "cohort"), ("reported", "reporters"), ("dropped", "dropouts")):
             self._workers.labels(state).set(len(row[workers]))
+        if row["metrics"]:
+            self._metric.clear()
         for name, value in row["metrics"].items():
             self._metric.labels(name).set(value)
 

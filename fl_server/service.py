@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import grpc
 import structlog
@@ -85,24 +87,41 @@ class ServerService(fl_pb2_grpc.ServerServicer):
     async def Steer(self, request: pb.SteerRequest, call: Call) -> pb.Ack:  # noqa: N802
         """The wish to end the job with the open round."""
         await admit(call, request.context, plan=self.plan, roles=STEERERS)
-        self._coordinator.rounds.finish("Stopped")
+        if request.WhichOneof("wish") != "finish":
+            await refuse(call, UpdateError("a wish is to finish; this one is none"))
+        self._coordinator.finish("Stopped")
         return pb.Ack()
 
     async def _receive(self, who: Identity, head: pb.Transfer, frames: AsyncIterator[pb.Frame]) -> None:
         await self._coordinator.answered(head)
         expected = self._coordinator.expects(head, who.name)
-        largest = 0.0
-        with Spool(self._storage.spool, self._budget) as spool:
-            receiver = Receiver(spool.take)
+        with ExitStack() as stack:
+            spool = stack.enter_context(Spool(self._storage.spool, self._budget))
             manifest = expected or Manifest.from_json(head.manifest)
-            receiver.open(head, expected=manifest)
-            async for frame in frames:
-                receiver.chunk(frame.chunk)
-                largest = max(largest, magnitude(manifest, frame.chunk.offset, memoryview(frame.chunk.data)))
-                self._coordinator.moved(who.name)
-            if not receiver.complete:
-                raise UpdateError(f"the transfer ended after {receiver.position} of {manifest.nbytes} bytes")
+            largest = await self._spooled(spool, head, frames, manifest=manifest, worker=who.name)
             if expected is None:
                 self._coordinator.initialise(Model(manifest, b"".join(data for _, data in spool.chunks())))
-            else:
-                await self._coordinator.take(who.name, head, spool=spool, largest=largest)
+                return
+            fold = self._coordinator.take(who.name, head, spool=spool, largest=largest)
+            stack.pop_all()
+        await asyncio.shield(fold)
+
+    async def _spooled(
+        self,
+        spool: Spool,
+        head: pb.Transfer,
+        frames: AsyncIterator[pb.Frame],
+        *,
+        manifest: Manifest,
+        worker: str,
+    ) -> float:
+        """Take a whole transfer into the spool; returns the greatest magnitude in it."""
+        receiver, largest = Receiver(spool.take), 0.0
+        receiver.open(head, expected=manifest)
+        async for frame in frames:
+            receiver.chunk(frame.chunk)
+            largest = max(largest, magnitude(manifest, frame.chunk.offset, memoryview(frame.chunk.data)))
+            self._coordinator.moved(worker)
+        if not receiver.complete:
+            raise UpdateError(f"the transfer ended after {receiver.position} of {manifest.nbytes} bytes")
+        return largest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ class Storage:
         self.folder = folder
         self.spool = folder / "spool"
         self.spool.mkdir(parents=True, exist_ok=True)
+        self._record = folder / "metrics.jsonl"
         self.checkpoints = Checkpoints(folder / "checkpoints", plan.digest, plan.checkpoint.keep)
 
     def keep_model(self, kind: str, saved: Saved) -> None:
@@ -42,10 +44,21 @@ class Storage:
         """Append one round's line to metrics.jsonl, and return it."""
         line = canonical(row)
         try:
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            with self._record.open("a", encoding="utf-8") as stream:
                 stream.write(line + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
-            raise StorageError(f"{self.folder}/metrics.jsonl cannot be written: {error.strerror}") from error
+            raise StorageError(f"{self._record} cannot be written: {error.strerror}") from error
         return line
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The recorded rounds; a last line that a crash left unfinished is cut off."""
+        try:
+            text = self._record.read_bytes() if self._record.exists() else b""
+            whole = text[: text.rfind(b"\n") + 1]
+            if whole != text:
+                os.truncate(self._record, len(whole))
+            return [json.loads(line) for line in whole.splitlines()]
+        except (OSError, ValueError) as error:
+            raise StorageError(f"{self._record} is damaged: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from typing import Literal, Protocol
@@ -51,13 +50,14 @@ class Listener(Protocol):
 
 
 class Summons:
-    """At most one open call; starting another or `end` closes it."""
+    """At most one open call; starting another or `end` closes it. `answering` tells whether the scheduler is heard."""
 
     def __init__(self, plan: Plan, channel: grpc.aio.Channel) -> None:
         self._plan = plan
         self._stub = fl_pb2_grpc.SchedulerStub(channel)
         self._task: asyncio.Task[None] | None = None
         self._cohort: list[str] = []
+        self.answering = False
 
     def start(
         self,
@@ -82,8 +82,7 @@ class Summons:
         """Close the open call: those that were asked are released."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
             self._task = None
 
     async def dismiss(self, reason: str) -> None:
@@ -102,10 +101,10 @@ class Summons:
             reason = "it ended the call"
             try:
                 async for event in self._stub.Convene(request):
-                    pause, heard = FIRST_PAUSE, time.monotonic()
+                    pause, heard, self.answering = FIRST_PAUSE, time.monotonic(), True
                     self._tell(event, listener, purpose)
             except grpc.aio.AioRpcError as error:
-                reason = error.details() or error.code().name
+                reason, self.answering = error.details() or error.code().name, False
                 if error.code() in PERMANENT:
                     listener.failed(MismatchError(f"the scheduler refuses this server: {reason}"))
                     return

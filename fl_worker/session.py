@@ -19,7 +19,7 @@ import grpc
 import structlog
 
 from fl_core import logs
-from fl_core.errors import MismatchError, RoundError, UpdateError
+from fl_core.errors import FLJobError, MismatchError, RoundError, UpdateError
 from fl_core.metrics import Measurements
 from fl_core.plan import Plan
 from fl_core.serving import Health
@@ -32,8 +32,18 @@ from fl_worker.telemetry import Telemetry
 
 log = structlog.get_logger()
 
-PATIENCE_SECONDS = 10.0
-"""The longest pause before a worker dials a silent scheduler again."""
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+"""Seconds before a worker calls a silent peer again; doubled from the first to the longest."""
+
+BUSY_SECONDS = 3.0
+"""How long an order waits for user code that is still at work for an earlier round."""
+
+FOREIGN = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED)
+"""The scheduler knows this worker as one of another job."""
+
+SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""The server is not there now, and may come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +86,10 @@ class Outside:
     health: Health
 
 
+Key = tuple[str, int, str]
+"""What was ordered, in which round, for which model: the same key gives the same product."""
+
+
 class Session:
     """One worker's attendance, from enrolment to Stop."""
 
@@ -83,38 +97,43 @@ class Session:
         self,
         plan: Plan,
         own: Introduction,
+        *,
         inbox: SimpleQueue[Work | None],
         steps: Callable[[], int],
         outside: Outside,
     ) -> None:
         self._plan = plan
-        self._outside = outside
         self._own = own
         self._inbox = inbox
         self._steps = steps
+        self._outside = outside
         self._sent = 0
+        self._pause = FIRST_PAUSE
         self._pulled: tuple[str, Weights] | None = None
-        self._finished: tuple[int, str, Product] | None = None
+        self._made: tuple[Key, asyncio.Future[Product]] | None = None
         self._open: asyncio.Task[None] | None = None
-        self._wanted = pb.Order()
+        self._wanted: pb.Order | None = None
         self._stopped = False
         self._outbox: asyncio.Queue[pb.Presence] = asyncio.Queue()
 
     async def attend(self, scheduler: grpc.aio.Channel, server: grpc.aio.Channel) -> None:
         """Attend until Stop; dial again, ever more patiently, whenever the scheduler is silent."""
         self._server = server
-        pause = 0.1
         while not self._stopped:
+            reason = "it ended the call"
             try:
                 await self._attend_once(fl_pb2_grpc.SchedulerStub(scheduler))
-                pause = 0.1
             except grpc.aio.AioRpcError as error:
-                if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED):
-                    raise MismatchError(error.details() or "the scheduler refuses this worker") from error
-                log.warning("the scheduler does not answer", reason=error.details(), again_in=pause)
+                reason = error.details() or error.code().name
+                if error.code() in FOREIGN:
+                    raise MismatchError(reason) from error
             if not self._stopped:
-                await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter
-                pause = min(2 * pause, PATIENCE_SECONDS)
+                log.warning("the scheduler does not answer", reason=reason, again_in=self._pause)
+                await self._rest()
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(random.uniform(self._pause / 2, self._pause))  # noqa: S311 - jitter
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     async def _attend_once(self, stub: fl_pb2_grpc.SchedulerStub) -> None:
         self._outbox = asyncio.Queue()
@@ -122,7 +141,7 @@ class Session:
         try:
             async for order in stub.Attend(self._presence()):
                 if order.WhichOneof("what") == "welcome":
-                    self._outside.health.ready = True
+                    self._outside.health.ready, self._pause = True, FIRST_PAUSE
                     log.info("enrolled")
                     beating = asyncio.create_task(self._beat(order.welcome.beat_seconds))
                 elif self._obey(order):
@@ -149,6 +168,8 @@ class Session:
             self._outbox.put_nowait(pb.Presence(context=context_of(self._plan), beat=pb.Beat(moved=moved)))
             await asyncio.sleep(seconds)
 
+    # -- orders --
+
     def _obey(self, order: pb.Order) -> bool:
         """Start what is wanted; True when the job is over."""
         what = order.WhichOneof("what")
@@ -158,47 +179,81 @@ class Session:
         elif what == "refusal":
             raise MismatchError(order.refusal.sentence)
         elif what == "release":
-            if self._open is not None:
-                self._open.cancel()
-        elif self._open is None or self._open.done() or self._wanted != order:
+            self._drop()
+        elif self._wanted != order:
+            self._drop()
             self._wanted = order
             self._open = asyncio.create_task(self._fulfil(order, str(what)))
         return self._stopped
+
+    def _drop(self) -> None:
+        """Nothing more is wanted; what the main thread has made is kept, for the same order may come again."""
+        self._wanted = None
+        if self._open is not None:
+            self._open.cancel()
 
     async def _fulfil(self, order: pb.Order, what: str) -> None:
         place = order.context
         logs.bind(round=place.round, attempt=place.attempt)
         try:
-            if what == "initialise":
-                product = await self._work("initialise", place.round, None)
-                await self._push(place, pb.KIND_INITIAL, product)
-            elif what == "train":
-                await self._train(place, order.train.model)
-            else:
-                await self._evaluate(place, order.evaluate.model)
+            while not await self._handed_in(order, what):
+                await self._rest()
         except RoundError as error:
             log.warning("nothing to hand in", reason=str(error))
             self._outbox.put_nowait(pb.Presence(context=place, decline=pb.Decline(reason=str(error))))
+        except FLJobError as error:
+            self._stopped = True
+            first_line = str(error).partition("\n")[0]
+            self._outbox.put_nowait(pb.Presence(context=place, leave=pb.Leave(reason=first_line)))
+
+    async def _handed_in(self, order: pb.Order, what: str) -> bool:
+        """Carry an order out; False where the server is silent, so that it is worth another try."""
+        place = order.context
+        try:
+            if what == "initialise":
+                product = await self._product((what, place.round, ""), place)
+                await self._push(place, pb.KIND_INITIAL, product)
+            elif what == "train":
+                product = await self._product((what, place.round, order.train.model), place)
+                await self._push(place, pb.KIND_UPDATE, product, model=order.train.model)
+            else:
+                product = await self._product((what, place.round, order.evaluate.model), place)
+                await self._measure(place, order.evaluate.model, product)
         except grpc.aio.AioRpcError as error:
-            log.warning("the server refused", code=error.code().name, reason=error.details())
+            reason = error.details() or error.code().name
+            if error.code() not in SILENT:
+                raise UpdateError(f"the server refused: {reason}") from error
+            log.warning("the server does not answer", reason=reason, again_in=self._pause)
+            return False
+        self._pause = FIRST_PAUSE
+        return True
 
-    async def _train(self, place: pb.Context, model: str) -> None:
-        if self._finished is None or self._finished[:2] != (place.round, model):
-            product = await self._work("train", place.round, await self._pull(place, model))
-            self._finished = (place.round, model, product)
-        await self._push(place, pb.KIND_UPDATE, self._finished[2], model=model)
+    async def _product(self, key: Key, place: pb.Context) -> Product:
+        """What the main thread makes of an order; made once, however often it is asked for."""
+        if self._made is None or self._made[0] != key:
+            weights = await self._pull(place, key[2]) if key[2] else None
+            await self._idle()
+            result: Future[Product] = Future()
+            self._inbox.put(Work(key[0], key[1], weights, result, copy_context()))
+            self._made = (key, asyncio.wrap_future(result))
+        return await asyncio.shield(self._made[1])
 
-    async def _evaluate(self, place: pb.Context, model: str) -> None:
-        product = await self._work("evaluate", place.round, await self._pull(place, model))
+    async def _idle(self) -> None:
+        """Wait a moment for user code that works on for an earlier order; decline if it does not end."""
+        if self._made is None:
+            return
+        (what, number, _), earlier = self._made
+        done, _ = await asyncio.wait({earlier}, timeout=BUSY_SECONDS)
+        if not done:
+            raise RoundError(f"the program is still busy: {what}, round {number}")
+
+    # -- with the server --
+
+    async def _measure(self, place: pb.Context, model: str, product: Product) -> None:
         request = pb.MeasureRequest(
             context=place, model=model, examples=product.examples, metrics=_text(product.metrics)
         )
         await fl_pb2_grpc.ServerStub(self._server).Measure(request)
-
-    async def _work(self, kind: str, number: int, weights: Weights | None) -> Product:
-        result: Future[Product] = Future()
-        self._inbox.put(Work(kind, number, weights, result, copy_context()))
-        return await asyncio.wrap_future(result)
 
     async def _pull(self, place: pb.Context, model: str) -> Weights:
         if self._pulled is None or self._pulled[0] != model:
@@ -243,6 +298,7 @@ class Session:
             "/fljob.v1.Server/Push", request_serializer=unchanged, response_deserializer=pb.Ack.FromString
         )
         await call(self._counted(head, pack(update)))
+        log.info("handed in", nbytes=manifest.nbytes)
 
     async def _counted(self, head: pb.Transfer, buffer: bytearray) -> AsyncIterator[bytes]:
         for frame in frames(head, buffer):

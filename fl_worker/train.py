@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
 import click
 import structlog
 
+from fl_core import logs
 from fl_core.errors import FLJobError, MismatchError, RoundError
 from fl_core.process import Settings, process
-from fl_core.serving import Health, serve
+from fl_core.serving import Health, answering, serve
 from fl_core.stages import State
 from fl_core.weights import Manifest, check_finite, digest
 from fl_core.wire.channels import open_channel
@@ -28,13 +33,20 @@ from fl_worker.work import Learner
 log = structlog.get_logger()
 
 
+STUCK_SECONDS = 5.0
+"""How long user code may go on once the job is over."""
+
+GOODBYE_SECONDS = 5.0
+"""How long a worker whose program has failed may take to tell the scheduler."""
+
+
 @dataclass(slots=True)
 class Hand:
     """What the main thread does with each order, and what it remembers between rounds."""
 
     learner: Learner
-    telemetry: Telemetry
     states: tuple[State, ...]
+    telemetry: Telemetry
     pending: tuple[int, tuple[State, ...]] = field(default=(0, ()))
     steps: int = 0
 
@@ -59,42 +71,69 @@ class Hand:
         finished = self.learner.train(
             work.weights or {}, round=work.round, states=self.states, moved=self.moved
         )
-        seconds = time.monotonic() - started
         self.pending = (work.round, finished.states)
+        seconds = round(time.monotonic() - started, 6)
         self.telemetry.training.observe(seconds)
         self.telemetry.examples.inc(finished.examples)
-        log.info("trained", examples=finished.examples, seconds=round(seconds, 6))
+        log.info("trained", examples=finished.examples, seconds=seconds)
         return Product(finished.examples, finished.metrics, finished.update)
+
+
+@dataclass(slots=True)
+class Conversation:
+    """The thread beside the main one: it talks, and it has the last word on how the process ends."""
+
+    inbox: SimpleQueue[Work | None]
+    attend: Callable[[], Coroutine[None, None, None]]
+    error: BaseException | None = None
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    main_is_free: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Attend to the end, then let the main thread go; one that does not come back is left behind."""
+        try:
+            with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+                runner.run(self.attend())
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            self.error = error
+        self.inbox.put(None)
+        if not self.main_is_free.wait(STUCK_SECONDS):
+            code = self.error.exit_code if isinstance(self.error, FLJobError) else int(bool(self.error))
+            log.warning("the program does not return; it is left", traceback=_main_stack(), exit_code=code)
+            os._exit(code)
 
 
 def train(settings: Settings, *, scheduler: str, server: str, program: Path, site: Site) -> None:
     """Attend one job from enrolment to Stop."""
+    logs.bind(worker=site.name)
     telemetry, health = Telemetry(), Health()
     settings.announce(metrics=serve(settings.metrics, telemetry.registry, health))
     learner = Learner.load(settings.plan, folder=program, site=site)
-    hand = Hand(learner, telemetry, learner.pipeline.fresh())
+    hand = Hand(learner, learner.pipeline.fresh(), telemetry)
     initial = learner.initial()
     check_finite(initial, whose=f"{site.name}'s initial weights")
     own = Introduction(digest(initial), Manifest.of(initial), learner.backend.moves)
     inbox: SimpleQueue[Work | None] = SimpleQueue()
-    session = Session(settings.plan, own, inbox, lambda: hand.steps, Outside(telemetry, health))
-    ended: list[FLJobError] = []
+    outside = Outside(telemetry, health)
+    session = Session(settings.plan, own, inbox=inbox, steps=lambda: hand.steps, outside=outside)
+    attend = partial(_attend, session, settings.identity_folder, scheduler=scheduler, server=server)
+    conversation = Conversation(inbox, attend)
+    health.alive = answering(conversation.loop)
+    converse(conversation, hand.do)
 
-    def converse() -> None:
-        try:
-            asyncio.run(_attend(session, settings.identity_folder, scheduler=scheduler, server=server))
-        except FLJobError as error:
-            ended.append(error)
-        finally:
-            inbox.put(None)
 
+def converse(conversation: Conversation, do: Callable[[Work], Product]) -> None:
+    """Talk in a thread and work in this one, until the job is over or either of them fails."""
     context = copy_context()  # so that this thread's log lines name the job and the worker too
-    conversation = threading.Thread(target=context.run, args=(converse,), name="session", daemon=True)
-    conversation.start()
-    work_off(inbox, hand.do)
-    conversation.join()
-    if ended:
-        raise ended[0]
+    thread = threading.Thread(target=context.run, args=(conversation.run,), name="session", daemon=True)
+    thread.start()
+    try:
+        work_off(conversation.inbox, do)
+    finally:
+        conversation.main_is_free.set()
+        thread.join(GOODBYE_SECONDS)
+    if conversation.error is not None:
+        raise conversation.error
 
 
 def work_off(inbox: SimpleQueue[Work | None], do: Callable[[Work], Product]) -> None:
@@ -106,8 +145,17 @@ def work_off(inbox: SimpleQueue[Work | None], do: Callable[[Work], Product]) -> 
             product = work.context.run(do, work)
         except RoundError as error:
             work.result.set_exception(error)
+        except FLJobError as error:
+            work.result.set_exception(error)
+            raise
         else:
             work.result.set_result(product)
+
+
+def _main_stack() -> str:
+    """Where the main thread is: what the author of a program that hangs wants to know."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - the only way
+    return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
 async def _attend(session: Session, folder: Path, *, scheduler: str, server: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from fl_core.errors import MismatchError
+from fl_core.errors import MismatchError, UnavailableError
 from fl_core.identity import Credentials, Identity
 
 MESSAGE_LIMIT = 4 << 20
@@ -20,6 +20,10 @@ OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.so_reuseport", 0),
 )
 
 
@@ -41,7 +45,10 @@ async def open_port(server: grpc.aio.Server, address: str, folder: Path) -> str:
         [(own.key, own.certificate)], root_certificates=own.authority, require_client_auth=True
     )
     host = address.rpartition(":")[0]
-    return f"{host}:{server.add_secure_port(address, credentials)}"
+    try:
+        return f"{host}:{server.add_secure_port(address, credentials)}"
+    except RuntimeError as error:
+        raise UnavailableError(f"nobody can listen at {address}: {error}") from error
 
 
 def caller(context: grpc.aio.ServicerContext[Any, Any]) -> Identity:

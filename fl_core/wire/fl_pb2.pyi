@@ -35,16 +35,18 @@ class Ack(_message.Message):
     def __init__(self) -> None: ...
 
 class Presence(_message.Message):
-    __slots__ = ("context", "enrolment", "beat", "decline")
+    __slots__ = ("context", "enrolment", "beat", "decline", "leave")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     ENROLMENT_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
     DECLINE_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
     context: Context
     enrolment: Enrolment
     beat: Beat
     decline: Decline
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., enrolment: _Optional[_Union[Enrolment, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., decline: _Optional[_Union[Decline, _Mapping]] = ...) -> None: ...
+    leave: Leave
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., enrolment: _Optional[_Union[Enrolment, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., decline: _Optional[_Union[Decline, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
 
 class Enrolment(_message.Message):
     __slots__ = ("program", "weights", "manifest", "moves")
@@ -65,6 +67,12 @@ class Beat(_message.Message):
     def __init__(self, moved: _Optional[int] = ...) -> None: ...
 
 class Decline(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Leave(_message.Message):
     __slots__ = ("reason",)
     REASON_FIELD_NUMBER: _ClassVar[int]
     reason: str

@@ -1,0 +1,88 @@
+"""From one model to the next: updates are folded into one exact sum as they come, then the strategy steps."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fl_core.errors import JobError, UpdateError
+from fl_core.extensions import build
+from fl_core.plan import Plan
+from fl_core.stages import Pipeline, State
+from fl_core.updates import ExactSum
+from fl_core.weights import Manifest
+from fl_server.memory import States
+from fl_server.model import Model
+from fl_server.spool import Spool
+
+
+class Aggregator:
+    """The open attempt's sum, and what strategy and stages remember from round to round."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._strategy = build(plan.strategy, within="fl_core.strategies")
+        self._rule = build(plan.aggregation, within="fl_core.aggregation")
+        self._pipeline = Pipeline.of(plan.compression)
+        self._capacity = plan.selection.asked
+        self._strategy_state: State = {}
+        self._stage_states = self._pipeline.fresh()
+        self._sum: ExactSum | None = None
+        self._folds: list[asyncio.Task[None]] = []
+        self._lock = asyncio.Lock()
+
+    @property
+    def states(self) -> States:
+        """What a checkpoint must hold so that the next step is the same."""
+        stages = {str(number): state for number, state in enumerate(self._stage_states)}
+        return {**stages, "strategy": self._strategy_state}
+
+    def restore(self, states: States) -> None:
+        """Take up what a checkpoint held."""
+        self._strategy_state = states.get("strategy", {})
+        self._stage_states = tuple(states.get(str(n), {}) for n in range(len(self._stage_states)))
+
+    def wire(self, manifest: Manifest) -> Manifest:
+        """What an update of a model with this manifest looks like."""
+        return self._pipeline.wire(manifest)
+
+    def open(self, manifest: Manifest) -> None:
+        """Begin an attempt with an empty sum; one that was given up is forgotten."""
+        self._sum = ExactSum(self.wire(manifest), capacity=self._capacity)
+        self._folds = []
+
+    def weigh(self, examples: int, *, largest: float) -> int:
+        """The weight of an update that may be folded in; refuses one that the sum cannot take."""
+        if self._sum is None:
+            raise UpdateError("no round is open")
+        weight: int = self._strategy.weight(examples)
+        self._sum.check(weight=weight, largest=largest)
+        return weight
+
+    def fold(self, spool: Spool, *, weight: int) -> asyncio.Task[None]:
+        """Add a whole update; the spool is closed when that is done, whatever becomes of its sender."""
+        if self._sum is None:
+            raise JobError("no round is open")
+        task = asyncio.create_task(self._fold(self._sum, spool, weight))
+        self._folds.append(task)
+        return task
+
+    async def folded(self) -> None:
+        """Everything that was handed in is in the sum."""
+        await asyncio.gather(*self._folds)
+
+    async def step(self, model: Model) -> Model:
+        """The next model."""
+        return await asyncio.to_thread(self._step, model)
+
+    async def _fold(self, total: ExactSum, spool: Spool, weight: int) -> None:
+        with spool:
+            async with self._lock:
+                await asyncio.to_thread(total.add, spool.chunks(), weight=weight)
+
+    def _step(self, model: Model) -> Model:
+        if self._sum is None:
+            raise JobError("there is nothing to step from")
+        mean = self._rule.combine(self._sum)
+        mean, self._stage_states = self._pipeline.on_server(mean, self._stage_states)
+        weights, self._strategy_state = self._strategy.step(model.weights, mean, self._strategy_state)
+        self._sum = None
+        return Model.of(weights)

@@ -1,0 +1,29 @@
+"""What the server says when something is wrong with a job's workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fl_core.errors import ShortfallError
+from fl_core.plan import Plan
+from fl_core.roster import MOST_ABSENT
+from fl_core.wire import fl_pb2 as pb
+
+
+def dissent(cohort: pb.Cohort) -> str:
+    """Whose first model is not the job's."""
+    return (
+        f"the first model of {', '.join(cohort.dissenters)} is not that of the others, so that of "
+        f"{cohort.workers[0]} was taken; the program draws from a random stream that the seed does not govern"
+    )
+
+
+def too_few(plan: Plan, live: int, *, absent: Sequence[str]) -> ShortfallError:
+    """The job has not got its workers in time; `absent` are the first of those who have not come."""
+    others = " and others" if len(absent) == MOST_ABSENT else ""
+    missing = f" (not there: {', '.join(absent)}{others})" if absent else ""
+    return ShortfallError(
+        f"{live} of {plan.workers} workers were ready after {plan.ready_seconds:g} s "
+        f"(spec.preRunningDeadlineSeconds), and spec.selection.minimum asks for "
+        f"{plan.selection.minimum}{missing}; their logs say why, or allow more time"
+    )
