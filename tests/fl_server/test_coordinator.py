@@ -1,0 +1,306 @@
+"""The server's driver with real sockets: what is taken, what survives, and how a job ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from fl_core.errors import ShortfallError, UnavailableError
+from fl_core.wire import fl_pb2 as pb
+from fl_core.wire import fl_pb2_grpc
+
+pytestmark = pytest.mark.timeout(30)
+
+
+async def play(served: Any, *, calls: int) -> None:
+    """Answer so many calls of the server as good workers would."""
+    for _ in range(calls):
+        await served.hand_in(await served.called())
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(10):
+        await task
+
+
+def test_a_job_of_two_rounds(world: Callable[..., Any]) -> None:
+    """Initial weights, two rounds of the mean, measured: the last model is kept and the workers dismissed."""
+    one = world()
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=5)
+            await ended(task)
+            assert one.scheduler.dismissed == ["RoundsDone"]
+            last = served.storage.model("last")
+            assert np.array_equal(last.weights["w"], np.full(3, 2, "f4"))
+            assert [row["metrics"] for row in served.storage.rows()] == [{"loss": 1.0}] * 2
+            assert all(row["bytes"] == {"up": 36, "down": 0} for row in served.storage.rows())
+
+    asyncio.run(main())
+
+
+def test_a_sender_that_goes_leaves_its_update_whole(world: Callable[..., Any]) -> None:
+    """An update that has been verified is in the sum as a whole, though its sender goes before it is folded in."""
+    one = world(rounds=1)
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=1)
+            training = await served.called()
+            async with served.coordinator._aggregator._lock, served.speaking("worker-1") as client:
+                push = client.push(training.context, {"w": np.full(3, 6, "f4")}, model=training.model)
+                sending = asyncio.ensure_future(push)
+                await taken(served, "worker-1")
+                sending.cancel()
+            for index in (0, 2):
+                async with served.speaking(f"worker-{index}") as client:
+                    await client.push(training.context, {"w": np.zeros(3, "f4")}, model=training.model)
+            await play(served, calls=1)
+            await ended(task)
+            assert np.array_equal(served.storage.model("last").weights["w"], np.full(3, 2, "f4"))
+
+    asyncio.run(main())
+
+
+async def taken(served: Any, worker: str) -> None:
+    """Wait until the server counts this worker's update."""
+    async for seen in served.coordinator.board.watch():
+        if worker in seen.standing.reported:
+            return
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"kind": pb.KIND_MODEL}, "not a transfer of kind 1"),
+        ({"kind": pb.KIND_INITIAL}, "was not asked for initial weights"),
+        ({"examples": 0}, "an update's weight is 0"),
+        ({"examples": 2**63}, "an update's weight is"),
+        ({"model": "0" * 64}, "not this round's"),
+        ({"nbytes": 11}, "11 bytes announced"),
+        ({"manifest": '[["w","float64",[3]]]'}, "does not fit the model"),
+        ({"manifest": '[["w","float32",[1e999]]]'}, "a manifest is a list"),
+        ({"manifest": "[" * 100_000}, "a manifest is a list"),
+        (
+            {"metrics": '{"loss": {"kind": "macro_f1", "options": {"classes": -1}, "vector": [1]}}'},
+            "measurements are a JSON object",
+        ),
+        (
+            {"metrics": '{"loss": {"kind": "macro_f1", "options": {"classes": "x"}, "vector": [1]}}'},
+            "JSON object",
+        ),
+        ({"metrics": "[1]"}, "measurements cannot be evaluated"),
+        ({"metrics": "[" * 100_000}, "measurements cannot be evaluated"),
+    ],
+)
+def test_a_refused_update_changes_nothing(
+    world: Callable[..., Any], wrong: dict[str, Any], complaint: str
+) -> None:
+    """What is wrong with an update is said with a status, and its worker may still hand in the right one."""
+    one = world(rounds=1)
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=1)
+            training = await served.called()
+            async with served.speaking("worker-1") as client:
+                bad, fields = {"w": np.full(3, 9, "f4")}, {"model": training.model, **wrong}
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await client.push(training.context, bad, **fields)
+            assert complaint in refused.value.details()
+            await served.hand_in(training)
+            await play(served, calls=1)
+            await ended(task)
+            assert np.array_equal(served.storage.model("last").weights["w"], np.ones(3, "f4"))
+
+    asyncio.run(main())
+
+
+def test_metrics_that_cannot_be_added_are_refused(world: Callable[..., Any]) -> None:
+    """A worker that measures another kind of metric under the same name is refused, and the round goes on."""
+    one = world(rounds=1)
+    odd = '{"loss": {"kind": "accuracy", "options": {}, "vector": [1, 2]}}'
+    mean = '{"loss": {"kind": "mean", "options": {}, "vector": [1, 2]}}'
+
+    async def main() -> None:
+        async with one.serving() as served, served.running():
+            await play(served, calls=1)
+            training = await served.called()
+            async with served.speaking("worker-0") as client:
+                await client.push(
+                    training.context, {"w": np.ones(3, "f4")}, model=training.model, metrics=mean
+                )
+            async with served.speaking("worker-1") as client:
+                with pytest.raises(grpc.aio.AioRpcError, match="but others measured"):
+                    await client.push(
+                        training.context, {"w": np.ones(3, "f4")}, model=training.model, metrics=odd
+                    )
+            assert served.coordinator.rounds.gathering.reported == ["worker-0"]
+
+    asyncio.run(main())
+
+
+def test_a_committed_round_is_recorded_after_a_crash(world: Callable[..., Any]) -> None:
+    """A server that dies between commit and record asks again for that round's measurements, and records it once."""
+    one = world()
+
+    async def main() -> None:
+        async with one.serving() as served:
+            async with served.running():
+                await play(served, calls=2)
+                assert (await served.called()).WhichOneof("purpose") == "evaluate"
+            assert served.storage.rows() == []
+        async with one.serving() as served, served.running() as task:
+            again = await served.called()
+            assert again.WhichOneof("purpose") == "evaluate"
+            assert list(again.evaluate.workers) == ["worker-0", "worker-1", "worker-2"]
+            await served.hand_in(again)
+            await play(served, calls=2)
+            await ended(task)
+            assert [(row["round"], row["metrics"]) for row in served.storage.rows()] == [
+                (1, {"loss": 1.0}),
+                (2, {"loss": 1.0}),
+            ]
+            assert served.storage.rows()[0]["examples"] == 3
+            assert served.storage.model("best").facts["round"] == 1
+
+    asyncio.run(main())
+
+
+def test_an_unfinished_line_of_the_record_is_cut_off(world: Callable[..., Any]) -> None:
+    """A line that a crash left unfinished is gone, so that the next one stands for itself."""
+    one = world()
+
+    async def main() -> None:
+        async with one.serving() as served:
+            served.storage.record({"round": 1})
+            with (one.folder / "storage" / "metrics.jsonl").open("a") as record:
+                record.write('{"round": 2, "mo')
+            assert served.storage.rows() == [{"round": 1}]
+            served.storage.record({"round": 2})
+            assert served.storage.rows() == [{"round": 1}, {"round": 2}]
+
+    asyncio.run(main())
+
+
+def waits(live: int) -> Callable[[pb.Convening], list[pb.CohortEvent]]:
+    waiting = pb.Waiting(live=live, wanted=3, absent=["worker-2"])
+    return lambda _: [pb.CohortEvent(waiting=waiting)]
+
+
+def test_too_few_workers_are_not_waited_for_for_ever(world: Callable[..., Any]) -> None:
+    """Fewer than the minimum within `readySeconds` ends the job, and names who is not there."""
+    one = world(ready_seconds=0.2)
+    one.scheduler.script = waits(1)
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            with pytest.raises(ShortfallError, match=r"1 of 3 workers .* \(not there: worker-2\)"):
+                await ended(task)
+
+    asyncio.run(main())
+
+
+def test_enough_workers_may_be_joined_by_others(world: Callable[..., Any]) -> None:
+    """While the minimum is there and the scheduler waits for the rest, `readySeconds` ends nothing."""
+    one = world(ready_seconds=0.1)
+    one.scheduler.script = waits(2)
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await served.called()
+            done, _ = await asyncio.wait({task}, timeout=0.5)
+            assert not done
+
+    asyncio.run(main())
+
+
+def test_a_scheduler_that_was_never_there_is_not_a_lack_of_workers(world: Callable[..., Any]) -> None:
+    """When nobody answers within `readySeconds` the server asks to be tried again, and fails no job."""
+    one = world(ready_seconds=0.2)
+
+    async def main() -> None:
+        async with one.serving() as served:
+            served.coordinator._summons._stub = unreachable()
+            async with served.running() as task:
+                with pytest.raises(
+                    UnavailableError, match="the scheduler has been silent for 0.2 s"
+                ) as error:
+                    await ended(task)
+                assert error.value.exit_code == 75
+
+    asyncio.run(main())
+
+
+def unreachable() -> Any:
+    return fl_pb2_grpc.SchedulerStub(grpc.aio.insecure_channel("127.0.0.1:1"))
+
+
+def test_another_worker_is_asked_for_initial_weights(world: Callable[..., Any]) -> None:
+    """When the worker that was asked goes, the server calls again; when all fail it says why."""
+    one = world()
+    lost = pb.CohortEvent(lost=pb.Loss(worker="worker-0", reason="the program raised ValueError"))
+    one.scheduler.script = lambda _: [pb.CohortEvent(cohort=pb.Cohort(workers=["worker-0"])), lost]
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            with pytest.raises(ShortfallError, match="worker-0: the program raised ValueError"):
+                await ended(task)
+            assert one.scheduler.calls.qsize() == 3
+
+    asyncio.run(main())
+
+
+def test_a_job_that_is_asked_to_finish_before_a_round_ends_at_once(world: Callable[..., Any]) -> None:
+    """`finish` while the scheduler looks for workers ends the job with the model that there is."""
+    one = world()
+    one.scheduler.script = lambda request: (
+        [pb.CohortEvent(cohort=pb.Cohort(workers=["worker-0"]))]
+        if request.WhichOneof("purpose") == "initialise"
+        else []
+    )
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=1)
+            await served.called()
+            served.coordinator.finish("Stopped")
+            await ended(task)
+            assert one.scheduler.dismissed == ["Stopped"]
+            assert served.storage.model("last").facts["round"] == 0
+            assert served.storage.rows() == []
+
+    asyncio.run(main())
+
+
+def test_a_broken_call_is_made_again_for_the_same_cohort(world: Callable[..., Any]) -> None:
+    """A call that breaks off while workers train is repeated with their names, and the attempt goes on."""
+    one = world(rounds=1)
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=1)
+            training = await served.called()
+            await ready(served)
+            one.scheduler.break_off()
+            again = await served.called()
+            assert list(again.rejoin.workers) == ["worker-0", "worker-1", "worker-2"]
+            await served.hand_in(training)
+            await play(served, calls=1)
+            await ended(task)
+            assert served.storage.rows()[0]["attempt"] == 1
+
+    asyncio.run(main())
+
+
+async def ready(served: Any) -> None:
+    """Wait until a round trains."""
+    async for seen in served.coordinator.board.watch():
+        if seen.standing.phase == "Training":
+            return

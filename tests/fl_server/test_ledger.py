@@ -1,0 +1,114 @@
+"""The line that remains of a round."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fl_core.errors import UpdateError
+from fl_core.metrics import Accuracy, Measurement, mean_of
+from fl_core.plan import canonical
+from fl_server.ledger import Ledger
+
+
+def opened() -> Ledger:
+    """A ledger whose two workers have handed in updates."""
+    ledger = Ledger()
+    ledger.open(3, 1)
+    ledger.convened(["worker-1", "worker-0", "worker-2"])
+    ledger.trained("worker-0", examples=1, metrics={"loss": mean_of(4.0, 1)}, nbytes=10)
+    ledger.trained("worker-1", examples=3, metrics={"loss": mean_of(8.0, 3)}, nbytes=10)
+    ledger.down += 7
+    return ledger
+
+
+def test_a_committed_round_in_one_line() -> None:
+    """Cohort, reporters, examples, exact metrics and bytes in both directions are in the line."""
+    ledger = opened()
+    ledger.committed(("worker-0", "worker-1"), model="m")
+    ledger.evaluated("worker-0", {"loss": mean_of(1.0, 1)})
+    assert ledger.concluded(skipped="") == {"loss": 1.0}
+    row = {name: value for name, value in ledger.row.items() if name != "seconds"}
+    assert row == {
+        "round": 3,
+        "attempt": 1,
+        "result": "Committed",
+        "model": "m",
+        "cohort": ["worker-0", "worker-1", "worker-2"],
+        "reporters": ["worker-0", "worker-1"],
+        "dropouts": {},
+        "examples": 4,
+        "train": {"loss": 7.0},
+        "metrics": {"loss": 1.0},
+        "bytes": {"up": 20, "down": 7},
+    }
+
+
+def test_a_skipped_round_says_why() -> None:
+    """A round without a model has no reporters, and its reason."""
+    ledger = opened()
+    ledger.concluded(skipped="too few")
+    assert (ledger.row["result"], ledger.row["reason"]) == ("Skipped", "too few")
+    assert (ledger.row["reporters"], ledger.row["examples"], ledger.row["train"]) == ([], 0, {})
+
+
+def test_stages_add_up_to_the_whole() -> None:
+    """The total is the sum of the stages."""
+    ledger = opened()
+    for stage in ("select", "train", "aggregate", "commit"):
+        ledger.lap(stage)
+    ledger.concluded(skipped="")
+    seconds = dict(ledger.row["seconds"])
+    assert seconds.pop("total") == pytest.approx(sum(seconds.values()))
+    assert list(seconds) == ["select", "train", "aggregate", "commit", "evaluate"]
+
+
+def test_another_attempt_forgets_the_first() -> None:
+    """What came for an attempt that was given up is in no line."""
+    ledger = opened()
+    ledger.dropped("worker-2", "deadline")
+    ledger.open(3, 2)
+    ledger.concluded(skipped="")
+    assert (ledger.row["attempt"], ledger.row["dropouts"]) == (2, {})
+    assert ledger.row["bytes"] == {"up": 0, "down": 0}
+
+
+def test_a_dropout_is_news_once() -> None:
+    """The first reason stays."""
+    ledger = opened()
+    assert ledger.dropped("worker-2", "stalled")
+    assert not ledger.dropped("worker-2", "deadline")
+    assert ledger.row["dropouts"] == {"worker-2": "stalled"}
+
+
+def test_metrics_of_different_kinds_are_refused() -> None:
+    """A metric that cannot be added to the others' is refused, and nothing of its message is kept."""
+    ledger = opened()
+    odd = {"loss": Measurement(Accuracy(), mean_of(1.0, 1).vector)}
+    with pytest.raises(UpdateError, match="'loss' is Accuracy"):
+        ledger.trained("worker-2", examples=5, metrics=odd, nbytes=10)
+    ledger.committed(("worker-0", "worker-1"), model="m")
+    assert (ledger.row["examples"], ledger.row["bytes"]["up"]) == (4, 20)
+
+
+def test_a_value_that_is_no_number_is_left_out() -> None:
+    """A mean over no example has no value, and no place in the line."""
+    ledger = opened()
+    ledger.committed(("worker-0",), model="m")
+    ledger.evaluated("worker-0", {"loss": mean_of(0.0, 0)})
+    assert ledger.concluded(skipped="") == {}
+
+
+def test_a_line_goes_on_in_another_process() -> None:
+    """Written as JSON and taken up again, a committed round ends in the same line."""
+    first, second = opened(), Ledger()
+    first.dropped("worker-2", "deadline")
+    first.committed(("worker-0", "worker-1"), model="m")
+    second.resume(json.loads(canonical(first.row)))
+    for ledger in (first, second):
+        ledger.evaluated("worker-1", {"loss": mean_of(2.0, 1)})
+        ledger.concluded(skipped="")
+        ledger.row.pop("seconds")
+    assert first.row == second.row
+    assert second.reporters == ("worker-0", "worker-1")
