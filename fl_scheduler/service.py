@@ -42,7 +42,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     async def Attend(self, requests: AsyncIterator[pb.Presence], call: Call) -> AsyncIterator[pb.Order]:  # noqa: N802
         """A worker's whole life: enrolment, beats, orders."""
         first = await anext(aiter(requests), pb.Presence())
-        name = (await admit(call, first.context, plan=self.plan, roles=("worker",))).name
+        name = (await admit(call, first, plan=self.plan, roles=("worker",))).name
         try:
             enrolment = self._enrolment(first)
         except FLJobError as error:
@@ -67,7 +67,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
 
     async def Convene(self, request: pb.Convening, call: Call) -> AsyncIterator[pb.CohortEvent]:  # noqa: N802
         """A cohort for the server, for as long as it needs one."""
-        await admit(call, request.context, plan=self.plan, roles=("server",))
+        await admit(call, request, plan=self.plan, roles=("server",))
         events = self._events = asyncio.Queue()
         self._do(self.roster.call(_call(request), now=time.monotonic()))
         try:
@@ -80,7 +80,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
 
     async def Dismiss(self, request: pb.Dismissal, call: Call) -> pb.Ack:  # noqa: N802
         """The job is over: every worker is told to stop."""
-        await admit(call, request.context, plan=self.plan, roles=("server",))
+        await admit(call, request, plan=self.plan, roles=("server",))
         for outbox in self._outboxes.values():
             outbox.put_nowait(self._order(stop=pb.Stop(reason=request.reason)))
         self.dismissed.set()

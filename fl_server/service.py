@@ -48,7 +48,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
 
     async def Pull(self, request: pb.PullRequest, call: Call) -> AsyncIterator[bytes]:  # noqa: N802
         """The model of the open round."""
-        await admit(call, request.context, plan=self.plan, roles=("worker",))
+        await admit(call, request, plan=self.plan, roles=("worker",))
         model = self._coordinator.model
         if model is None or request.model != model.digest:
             await refuse(call, UpdateError(f"the model {request.model[:12]} is not the open round's"))
@@ -60,7 +60,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
     async def Push(self, frames: AsyncIterator[pb.Frame], call: Call) -> pb.Ack:  # noqa: N802
         """An update, or initial weights: spooled, and used only when the last chunk has been verified."""
         head = (await anext(aiter(frames), pb.Frame())).transfer
-        who = await admit(call, head.context, plan=self.plan, roles=("worker",))
+        who = await admit(call, head, plan=self.plan, roles=("worker",))
         try:
             await self._receive(who, head, frames)
         except FLJobError as error:
@@ -70,7 +70,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
 
     async def Measure(self, request: pb.MeasureRequest, call: Call) -> pb.Ack:  # noqa: N802
         """A worker's measurements of the new model."""
-        who = await admit(call, request.context, plan=self.plan, roles=("worker",))
+        who = await admit(call, request, plan=self.plan, roles=("worker",))
         try:
             self._coordinator.measured(who.name, request)
         except FLJobError as error:
@@ -80,13 +80,13 @@ class ServerService(fl_pb2_grpc.ServerServicer):
 
     async def Observe(self, request: pb.ObserveRequest, call: Call) -> AsyncIterator[pb.Observation]:  # noqa: N802
         """What happens, as it happens."""
-        await admit(call, request.context, plan=self.plan, roles=STEERERS)
+        await admit(call, request, plan=self.plan, roles=STEERERS)
         async for observation in self._coordinator.board.watch():
             yield observation
 
     async def Steer(self, request: pb.SteerRequest, call: Call) -> pb.Ack:  # noqa: N802
         """The wish to end the job with the open round."""
-        await admit(call, request.context, plan=self.plan, roles=STEERERS)
+        await admit(call, request, plan=self.plan, roles=STEERERS)
         if request.WhichOneof("wish") != "finish":
             await refuse(call, UpdateError("a wish is to finish; this one is none"))
         self._coordinator.finish("Stopped")

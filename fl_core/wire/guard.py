@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
-from fl_core.errors import FLJobError, JobError, RoundError
+from fl_core.errors import FLJobError, JobError, MismatchError, RoundError
 from fl_core.identity import Identity
 from fl_core.plan import Plan
 from fl_core.wire import fl_pb2 as pb
@@ -15,9 +17,22 @@ from fl_core.wire.channels import caller
 Call = grpc.aio.ServicerContext[Any, Any]
 
 
-async def admit(call: Call, context: pb.Context, *, plan: Plan, roles: tuple[str, ...]) -> Identity:
-    """The caller, if its certificate, job and plan are right; else the call ends with a status."""
-    who = caller(call)
+class Spoken(Protocol):
+    """A message that says of which job and plan it is."""
+
+    @property
+    def context(self) -> pb.Context:
+        """Its context."""
+        ...
+
+
+async def admit(call: Call, message: Spoken, *, plan: Plan, roles: tuple[str, ...]) -> Identity:
+    """The caller, if its certificate, job, plan and message are right; else the call ends with a status."""
+    context = message.context
+    try:
+        who = caller(call)
+    except MismatchError as error:
+        await call.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
     if who.job != plan.job.uid or who.role not in roles:
         await call.abort(
             grpc.StatusCode.PERMISSION_DENIED,
@@ -29,7 +44,19 @@ async def admit(call: Call, context: pb.Context, *, plan: Plan, roles: tuple[str
             f"{who.name} speaks of job {context.job!r} with plan {context.plan[:12]!r}; "
             f"this is job {plan.job.uid!r} with plan {plan.digest[:12]!r}",
         )
+    if isinstance(message, Message) and (where := _strange(message)):
+        await call.abort(
+            grpc.StatusCode.INVALID_ARGUMENT, f"{who.name} sent fields that {where} does not have"
+        )
     return who
+
+
+def _strange(message: Message) -> str:
+    """The name of the first message in this one that holds unknown fields."""
+    if len(UnknownFieldSet(message)):
+        return message.DESCRIPTOR.name
+    inner = [value for _, value in message.ListFields() if isinstance(value, Message)]
+    return next(filter(None, map(_strange, inner)), "")
 
 
 async def refuse(call: Call, error: FLJobError) -> None:

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fl_core.identity import Authority, Identity
 from fl_core.plan import Plan
+from fl_core.weights import digest
 from job_generator.compiler import compile_job
 from job_generator.program import sealed
 from job_generator.spec import FLJob
@@ -207,6 +209,10 @@ class Run:
             lambda: any(worker in row["reporters"] for row in self.rounds()[-1:]),
             what=f"a round with {worker}",
         )
+
+    def initial_model(self) -> str:
+        """The digest of the model that round 1 starts from."""
+        return digest({"w": np.zeros(5, "f4")})
 
     def release(self) -> None:
         (self.program / "hold").unlink()
