@@ -16,7 +16,7 @@ COMMANDS = {
     "check": (f"{HERE}.check:check", "Find what is wrong with a job, without running any of it."),
     "try": (f"{HERE}.attempt:attempt", "Train one round of one worker in this process; a debugger works."),
     "plan": (f"{HERE}.plan:plan", "Show what a job will need: processes, bytes per round, memory."),
-    "compile": (f"{HERE}.compile:compile_", "Write the FL-Jobs of each role, for review."),
+    "compile": (f"{HERE}.compile:compile_", "Compile a job into the FL-Jobs of each role, for review."),
     "run": (f"{HERE}.run:run", "Train a job on this machine: real processes, live progress."),
     "list": (f"{HERE}.list:list_runs", "List the runs on this machine."),
     "status": (f"{HERE}.status:status", "Show where a run stands."),

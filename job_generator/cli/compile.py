@@ -11,7 +11,7 @@ import click
 import yaml
 
 from fl_core.plan import Plan
-from job_generator.cli.files import JobFiles, job_files
+from job_generator.cli.files import JobFiles, job_files, write
 from job_generator.compiler import compile_job
 from job_generator.program import sealed
 from job_generator.roles import role_jobs
@@ -42,8 +42,7 @@ def compile_(*, given: JobFiles, folder: Path | None) -> None:
         return
     for name, text in written(plan).items():
         target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        write(target, text)
         click.echo(f"{target}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from fl_core.errors import StorageError
 from job_generator.source import load_job
 from job_generator.spec import FLJob
 
@@ -45,3 +46,12 @@ def job_files(command: Callable[..., Any]) -> Callable[..., Any]:
         "-f", "--file", "files", type=FILE, multiple=True, help="A file merged over the job; may be repeated."
     )
     return click.argument("job", type=FILE, required=False)(more(with_files))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file for the user, and the folders it needs; say it in one line when that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from job_generator.cli.files import write
 from job_generator.spec import LONGEST_NAME, NAME
 
 TEMPLATES = files("job_generator") / "templates"
@@ -39,13 +40,14 @@ def init(folder: Path, *, framework: str) -> None:
             f"a job is called as its folder, and {name!r} is no name; use lower-case letters, digits and "
             f"dashes, a letter first, at most {LONGEST_NAME}"
         )
-    written = [(folder / item.name, item.read_text()) for item in (TEMPLATES / framework).iterdir()]
+    written = [
+        (folder / item.name, item.read_text(encoding="utf-8")) for item in (TEMPLATES / framework).iterdir()
+    ]
     written = [(path, text) for path, text in written if path.suffix in {".py", ".yaml"}]
     if there := [path for path, _ in written if path.exists()]:
         raise click.UsageError(f"{there[0]} is there already; nothing was written")
-    folder.mkdir(parents=True, exist_ok=True)
     for path, text in sorted(written):
-        path.write_text(text.replace(PLACEHOLDER, name), encoding="utf-8")
+        write(path, text.replace(PLACEHOLDER, name))
         click.echo(f"{path}")
     click.echo(
         f"\nNext:\n  fl-submit check {folder}/job.yaml\n  fl-submit try {folder}/job.yaml\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic.alias_generators import to_camel
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -50,7 +51,8 @@ def plan(*, given: JobFiles, data: str | None, measure: bool, output: str | None
     expected = forecast(compiled, model=model, machine=machine())
     if output:
         rows = {"job": compiled.job.name, "planDigest": compiled.digest, "rounds": compiled.rounds}
-        write_document(rows | {"model": asdict(model) if model else None} | asdict(expected), output)
+        size = {to_camel(name): value for name, value in asdict(model).items()} if model else None
+        write_document(rows | {"model": size} | asdict(expected), output)
     else:
         show(compiled, model, expected)
 

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import Result
+
+Submit = Callable[..., Result]
+JobFile = Callable[..., Path]
+
+
+def test_good(submit: Submit, job_file: JobFile) -> None:
+    """A good job is one line, on standard output, with what it comes to."""
+    result = submit("check", job_file(selection={"perRound": 3}))
+    assert result.exit_code == 0
+    assert result.output == (
+        "digits is a good job: 20 rounds of fedavg with 4 workers, 3 in each round and at least 2.\n"
+    )
+
+
+def test_one_of_each(submit: Submit, job_file: JobFile) -> None:
+    """One round with one worker is said in the singular."""
+    assert (
+        "1 round of fedavg with 1 worker, 1"
+        in submit("check", job_file(rounds=1, workers__replicas=1)).stdout
+    )
+
+
+def test_wrong(submit: Submit, job_file: JobFile) -> None:
+    """A wrong job ends with 65, and every problem is a line with the file and line, on standard error."""
+    file = job_file("  sede: 1", rounds=0)
+    result = submit("check", file)
+    assert (result.exit_code, result.stdout) == (65, "")
+    first, second = result.stderr.removeprefix("Error: ").splitlines()
+    assert first.startswith(f"{file}:6: spec.rounds: 0 is not accepted; expected")
+    assert second.startswith(f"{file}:8: spec.sede: there is no such field (did you mean seed?)")
+
+
+def test_the_program(submit: Submit, job_file: JobFile) -> None:
+    """A program without its function is wrong, too, and is not run to find out."""
+    result = submit("check", job_file(program="raise SystemExit(3)\ndef train(): ...\n"))
+    assert result.exit_code == 65
+    assert result.stderr == (
+        "Error: spec.program.entrypoint: the module program has no function task; there are train\n"
+    )
+
+
+@pytest.mark.parametrize(("kind", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_for_programs(submit: Submit, job_file: JobFile, kind: str, read: Callable[[str], object]) -> None:
+    """With --output the answer is data, good or not, and the exit code is the same."""
+    good = submit("check", job_file(), "--output", kind)
+    assert (good.exit_code, read(good.stdout)) == (0, {"valid": True, "problems": []})
+    file = job_file(rounds=0)
+    wrong = submit("check", file, "--output", kind)
+    message = "0 is not accepted; expected a whole number from 1 to 1000000"
+    problem = {"path": "spec.rounds", "message": message, "place": f"{file}:6"}
+    assert (wrong.exit_code, read(wrong.stdout)) == (65, {"valid": False, "problems": [problem]})
+    assert wrong.stderr == ""
+
+
+def test_more_files(submit: Submit, job_file: JobFile, tmp_path: Path) -> None:
+    """Files given with -f are laid over the job in their order, and -f alone is enough."""
+    for number in (5, 7):
+        (tmp_path / f"{number}.yaml").write_text(f"spec: {{rounds: {number}}}\n")
+    file, five, seven = job_file(), tmp_path / "5.yaml", tmp_path / "7.yaml"
+    assert "good job: 7 rounds" in submit("check", file, "-f", five, "-f", seven).stdout
+    assert "good job: 5 rounds" in submit("check", "-f", file, "-f", seven, "-f", five).stdout
+
+
+def test_no_file(submit: Submit, tmp_path: Path) -> None:
+    """Without a file the answer is how to give one; a folder is none."""
+    for words in ([], [tmp_path], [tmp_path / "none.yaml"]):
+        result = submit("check", *words)
+        assert result.exit_code == 2
+        assert "Usage: " in result.stderr
+    assert "give a job file, such as job.yaml" in submit("check").stderr
+
+
+def test_not_yaml(submit: Submit, job_file: JobFile) -> None:
+    """A file that is not YAML ends with 65 and one line, not with a traceback, whatever the output."""
+    file = job_file("\tx: 1")
+    for words in ([], ["--output", "json"]):
+        result = submit("check", file, *words)
+        assert result.exit_code == 65
+        assert result.stderr.startswith(f"Error: {file}:8: this is not YAML: ")
+
+
+def test_what_is_loaded(loaded: Callable[[Sequence[str]], set[str]], job_file: JobFile) -> None:
+    """Checking loads neither the network, nor a framework, nor what draws tables, nor the program."""
+    found = loaded(["check", str(job_file())])
+    assert "job_generator.compiler" in found
+    assert {"grpc", "paddle", "sklearn", "rich", "program", "cryptography"} & found == set()

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from fl_core.extensions import known
+from job_generator.source import load_job
+
+Submit = Callable[..., Result]
+Process = Callable[..., subprocess.CompletedProcess[str]]
+FRAMEWORKS = ["paddle", "sklearn", "numpy"]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_templates(submit: Submit, process: Process, tmp_path: Path, framework: str) -> None:
+    """A new job is good, is called as its folder, and its program trains as it is."""
+    pytest.importorskip(framework)
+    folder = tmp_path / "my-own"
+    assert submit("init", folder, "--framework", framework).exit_code == 0
+    assert submit("check", folder / "job.yaml").stdout.startswith("my-own is a good job: ")
+    done = process("try", folder / "job.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my-own"]
+
+
+def test_every_framework() -> None:
+    """There is a template for each framework that drives a program."""
+    assert sorted(FRAMEWORKS) == known("fl_worker.backends")
+
+
+def test_output(submit: Submit, tmp_path: Path) -> None:
+    """The files are named, and then the commands that come next, with their paths."""
+    lines = submit("init", tmp_path / "a" / "b").stdout.splitlines()
+    assert lines[:2] == [str(tmp_path / "a" / "b" / name) for name in ("job.yaml", "program.py")]
+    assert lines[-1] == f"  fl-submit run {tmp_path}/a/b/job.yaml"
+    assert load_job([tmp_path / "a" / "b" / "job.yaml"]).spec.program.framework == "paddle"
+
+
+@pytest.mark.parametrize("there", ["job.yaml", "program.py"])
+def test_nothing_is_overwritten(submit: Submit, tmp_path: Path, there: str) -> None:
+    """A folder that holds one of the files stays as it is; one that holds others gets the job."""
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / there).write_text("mine")
+    result = submit("init", tmp_path / "job")
+    assert result.exit_code == 2
+    assert f"{there} is there already; nothing was written" in result.stderr
+    assert [path.read_text() for path in (tmp_path / "job").iterdir()] == ["mine"]
+    (tmp_path / "job" / there).rename(tmp_path / "job" / "notes.txt")
+    assert submit("init", tmp_path / "job").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["Digits", "my_job", "1a", "a" * 41, "a."])
+def test_names(submit: Submit, tmp_path: Path, name: str) -> None:
+    """A folder whose name is no job's name is refused with what a name is; nothing is written."""
+    result = submit("init", tmp_path / name)
+    assert result.exit_code == 2
+    assert "lower-case letters, digits and" in " ".join(result.stderr.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_folder(submit: Submit, tmp_path: Path) -> None:
+    """A folder that cannot be made is one line and 74."""
+    (tmp_path / "file").write_text("")
+    result = submit("init", tmp_path / "file" / "job")
+    assert result.exit_code == 74
+    assert "cannot be written: Not a directory" in result.stderr

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from job_generator.cli.plan import machine
+
+Submit = Callable[..., Result]
+JobFile = Callable[..., Path]
+PROGRAM = """
+import numpy as np
+print("noise")
+class Program:
+    def weights(self):
+        return {"w": np.zeros(100, "float32")}
+    def train(self, weights):
+        return weights, 1
+    def evaluate(self, weights):
+        return {}
+def task(config, site):
+    return Program()
+"""
+
+
+def test_measured(submit: Submit, job_file: JobFile) -> None:
+    """The model's size comes from the program, run elsewhere, and the bytes of a round from that."""
+    result = submit("plan", job_file(program=PROGRAM, compression=[{"name": "float16"}]), "--output", "json")
+    document = json.loads(result.stdout)
+    assert document["model"] == {"arrays": 1, "parameters": 100, "nbytes": 400, "updateNbytes": 200}
+    assert (document["down"], document["up"], document["processes"]) == (1600, 800, 6)
+
+
+def test_unmeasured(submit: Submit, job_file: JobFile) -> None:
+    """With --no-measure the program is not loaded, and the page says what is unknown for that."""
+    result = submit("plan", job_file(program="raise SystemExit(3)"), "--no-measure")
+    assert result.exit_code == 0
+    assert "unknown: the program was not loaded" in result.stdout
+    assert re.search(r"can be lost +1 of them", result.stdout)
+
+
+def test_a_program_that_raises(submit: Submit, job_file: JobFile) -> None:
+    """A program that raises is the program's error, with its traceback."""
+    result = submit("plan", job_file(program="def task(config, site):\n    return 1 / 0\n"))
+    assert result.exit_code == 66
+    assert "program.py" in result.stderr
+    assert "ZeroDivisionError" in result.stderr
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--data", "no/{index}"], 66), (["--output", "xml"], 2)])
+def test_wrong_words(submit: Submit, job_file: JobFile, words: list[str], code: int) -> None:
+    """Data that is not there and an output that is none are refused before anything is loaded."""
+    assert submit("plan", job_file(), *words).exit_code == code
+
+
+def test_findings(submit: Submit, job_file: JobFile) -> None:
+    """What a careful person would want to know stands below the page."""
+    result = submit("plan", job_file(selection={"minimum": 4}), "--no-measure")
+    assert result.stdout.splitlines()[-1].startswith("warning: the quorum is all workers")
+
+
+def test_machine() -> None:
+    """The machine has memory and cores."""
+    assert machine().memory_free > 1 << 20
+    assert machine().cores >= 1

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+Submit = Callable[..., Result]
+JobFile = Callable[..., Path]
+
+
+@pytest.fixture
+def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Whether the current folder is as empty as it was."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    return lambda: list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give a job file, such as job.yaml"),
+        (["JOB", "--resume", "FOLDER"], "give a job file, or --resume with the folder of a run, not both"),
+        (["--resume", "FOLDER", "--folder", "x"], "not both"),
+        (["-f", "JOB", "--resume", "FOLDER"], "not both"),
+        (["--resume", "nowhere"], "does not exist"),
+        (["JOB", "--log-level", "loud"], "is not one of"),
+        (["JOB", "--output", "xml"], "is not one of"),
+    ],
+)
+def test_usage(
+    submit: Submit, job_file: JobFile, nothing_left: Callable[[], bool], words: list[str], message: str
+) -> None:
+    """Words that do not fit each other are wrong usage, and nothing is made."""
+    file = job_file()
+    given = {"JOB": str(file), "FOLDER": str(file.parent)}
+    result = submit("run", *(given.get(word, word) for word in words))
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "code"),
+    [
+        ({"rounds": 0}, [], 65),
+        ({"program__sha256": "a" * 64}, [], 65),
+        ({"program__entrypoint": "nowhere:task"}, [], 66),
+        ({}, ["--data", "no/{index}"], 66),
+    ],
+)
+def test_refused(
+    submit: Submit, job_file: JobFile, nothing_left: Callable[[], bool], changes: dict[str, object],
+    words: list[str], code: int,
+) -> None:  # fmt: skip
+    """A job, program or data that cannot work ends the command before its folder is made."""
+    result = submit("run", job_file(**changes), *words)
+    assert result.exit_code == code
+    assert result.stderr.startswith("Error: ")
+    assert nothing_left()
+
+
+def test_no_run(submit: Submit, tmp_path: Path) -> None:
+    """A folder that is no run's cannot be gone on with."""
+    result = submit("run", "--resume", tmp_path)
+    assert result.exit_code == 67
+    assert "fl-submit list" in result.stderr
+
+
+def test_an_occupied_folder(submit: Submit, job_file: JobFile) -> None:
+    """A folder that holds something is not run in."""
+    file = job_file()
+    result = submit("run", file, "--folder", file.parent)
+    assert result.exit_code == 74
+    assert "not empty" in result.stderr
