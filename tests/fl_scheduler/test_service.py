@@ -1,0 +1,208 @@
+"""The scheduler on loopback: who is welcome, who is ordered what, and who is told of whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+import pytest
+
+from fl_core.identity import Identity
+from fl_core.wire import fl_pb2 as pb
+from fl_core.wire.guard import context_of
+
+pytestmark = pytest.mark.timeout(30)
+
+TRAIN = {"train": pb.Train(), "model": "m"}
+
+
+def test_workers_are_welcome_ordered_and_released(office: Callable[..., Any]) -> None:
+    """With all there, a call names the cohort and orders each; when it ends, each is released."""
+
+    async def main() -> None:
+        async with office().open() as one, AsyncExitStack() as stack:
+            workers = [await stack.enter_async_context(one.attending(index)) for index in range(3)]
+            assert [(await worker.hears()).welcome.beat_seconds for worker in workers] == [3.0] * 3
+            async with one.convening(5, **TRAIN) as event:
+                assert list((await event()).cohort.workers) == ["worker-0", "worker-1", "worker-2"]
+                orders = [await worker.hears() for worker in workers]
+                assert [(order.context.round, order.train.model) for order in orders] == [(5, "m")] * 3
+            assert [(await worker.hears()).WhichOneof("what") for worker in workers] == ["release"] * 3
+
+    asyncio.run(main())
+
+
+def test_the_server_hears_who_is_missing(office: Callable[..., Any]) -> None:
+    """A call that has too few says how many there are, how many it waits for, and who has not come."""
+
+    async def main() -> None:
+        async with office().open() as one, one.attending(1) as worker:
+            await worker.hears()
+            async with one.convening(1, **TRAIN) as event:
+                waiting = (await event()).waiting
+                assert (waiting.live, waiting.wanted) == (1, 3)
+                assert list(waiting.absent) == ["worker-0", "worker-2"]
+
+    asyncio.run(main())
+
+
+def test_late_joiners_are_waited_for_a_while(office: Callable[..., Any]) -> None:
+    """With the minimum there, the call is answered `joinSeconds` later without the rest."""
+
+    async def main() -> None:
+        async with office().open() as one, one.attending(0) as first, one.attending(2) as second:
+            assert await first.hears()
+            assert await second.hears()
+            async with one.convening(1, **TRAIN) as event:
+                assert (await event()).waiting.live == 2
+                assert list((await event()).cohort.workers) == ["worker-0", "worker-2"]
+
+    asyncio.run(main())
+
+
+def test_a_beat_with_more_steps_is_movement(office: Callable[..., Any]) -> None:
+    """The server is told that a worker of its cohort moves, once for each beat that shows it."""
+
+    async def main() -> None:
+        async with office(minimum=1, workers=1).open() as one, one.attending(0) as worker:
+            async with one.convening(1, **TRAIN) as event:
+                while (await event()).WhichOneof("what") != "cohort":
+                    pass
+                await worker.say(beat=pb.Beat(moved=0))
+                await worker.say(beat=pb.Beat(moved=4))
+                assert (await event()).moved.worker == "worker-0"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["decline", "leave"])
+def test_a_worker_that_has_nothing_to_hand_in_is_not_waited_for(
+    office: Callable[..., Any], what: str
+) -> None:
+    """Whether it declines the round or leaves for good, the server hears why at once; who leaves is let go."""
+    said = {"decline": pb.Decline(reason="NaN")} if what == "decline" else {"leave": pb.Leave(reason="NaN")}
+
+    async def main() -> None:
+        async with office(minimum=1, workers=1).open() as one, one.attending(0) as worker:
+            assert (await worker.hears()).HasField("welcome")
+            async with one.convening(1, **TRAIN) as event:
+                assert (await event()).HasField("cohort")
+                assert (await worker.hears()).HasField("train")
+                await worker.say(1, **said)
+                lost = (await event()).lost
+                assert (lost.worker, lost.reason) == ("worker-0", "NaN")
+                assert ("worker-0" in one.service.roster.members) is (what == "decline")
+                if what == "leave":
+                    assert await worker.hears() is None
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_comes_back_is_ordered_again(office: Callable[..., Any]) -> None:
+    """A worker whose connection breaks in a round and who returns is told once more, and not reported lost."""
+
+    async def main() -> None:
+        async with office(minimum=1, workers=1).open() as one, AsyncExitStack() as server:
+            async with one.attending(0) as worker:
+                await worker.hears()
+                event = await server.enter_async_context(one.convening(1, **TRAIN))
+                assert (await event()).HasField("cohort")
+            async with one.attending(0) as worker:
+                assert (await worker.hears()).HasField("welcome")
+                assert (await worker.hears()).train.model == "m"
+
+    asyncio.run(main())
+
+
+def test_a_new_scheduler_waits_for_those_who_trained(office: Callable[..., Any]) -> None:
+    """A call repeated at a scheduler that was started again names all, and orders them as they come."""
+    rejoin = {"rejoin": pb.Roll(workers=["worker-0", "worker-1"]), "model": "m"}
+
+    async def main() -> None:
+        async with office().open() as one, one.convening(3, **rejoin) as event:
+            assert list((await event()).cohort.workers) == ["worker-0", "worker-1"]
+            async with one.attending(1) as worker:
+                assert (await worker.hears()).HasField("welcome")
+                order = await worker.hears()
+                assert (order.context.round, order.train.model) == (3, "m")
+
+    asyncio.run(main())
+
+
+def test_a_new_scheduler_waits_for_all_in_the_next_round(office: Callable[..., Any]) -> None:
+    """After a repeated call the roster is as patient as in the first round, so that no cohort is smaller for it."""
+    rejoin = {"rejoin": pb.Roll(workers=["worker-0"]), "model": "m"}
+
+    async def main() -> None:
+        async with office(join_seconds=30, minimum=1).open() as one, one.attending(0) as worker:
+            await worker.hears()
+            async with one.convening(3, **rejoin) as event:
+                assert (await event()).HasField("cohort")
+            async with one.convening(4, **TRAIN) as event:
+                waiting = (await event()).waiting
+                assert (waiting.live, waiting.wanted) == (1, 3)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"program": "other"}, "the program's digest is 'other'"),
+        ({"manifest": "no json"}, "a manifest is a list"),
+        ({"manifest": ""}, "a manifest is a list"),
+    ],
+)
+def test_a_worker_that_does_not_fit_is_refused(
+    office: Callable[..., Any], changes: dict[str, Any], complaint: str
+) -> None:
+    """Another program, or a manifest that is none, ends the call with a sentence that says so."""
+
+    async def main() -> None:
+        async with office().open() as one, one.attending(0, **changes) as worker:
+            with pytest.raises(grpc.aio.AioRpcError, match=complaint) as refused:
+                await worker.hears()
+            assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+            assert one.service.roster.members == {}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [Identity("job-1", "worker", 0), Identity("job-1", "observer"), Identity("job-2", "server")],
+    ids=str,
+)
+def test_only_the_server_convenes_and_dismisses(office: Callable[..., Any], identity: Identity) -> None:
+    """A worker, an observer or another job's server is refused by its certificate, and nothing is changed."""
+
+    async def main() -> None:
+        async with office().open() as one, one.speaking(identity) as stub:
+            with pytest.raises(grpc.aio.AioRpcError, match="may not make this call"):
+                await stub.Dismiss(pb.Dismissal(context=context_of(one.plan), reason="mine"))
+            with pytest.raises(grpc.aio.AioRpcError, match="may not make this call"):
+                await stub.Convene(pb.Convening(context=context_of(one.plan))).read()
+            assert not one.service.dismissed.is_set()
+
+    asyncio.run(main())
+
+
+def test_when_the_job_is_over_all_are_told_to_stop(office: Callable[..., Any]) -> None:
+    """Those who attend hear Stop, those who come later too, and the scheduler may go once they have gone."""
+
+    async def main() -> None:
+        async with office().open() as one:
+            async with one.attending(0) as first, one.speaking(Identity("job-1", "server")) as stub:
+                await first.hears()
+                await stub.Dismiss(pb.Dismissal(context=context_of(one.plan), reason="RoundsDone"))
+                assert (await first.hears()).stop.reason == "RoundsDone"
+                async with one.attending(1) as late:
+                    assert (await late.hears()).HasField("welcome")
+                    assert (await late.hears()).HasField("stop")
+            async with asyncio.timeout(5):
+                await one.service.drained()
+
+    asyncio.run(main())
