@@ -17,7 +17,7 @@ from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import Receiver, unchanged
-from fl_core.wire.guard import Call, admit, refuse
+from fl_core.wire.guard import Call, admit, refuse, strange
 from fl_server.coordinator import Coordinator
 from fl_server.model import Model
 from fl_server.spool import Budget, Spool
@@ -64,7 +64,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         try:
             await self._receive(who, head, frames)
         except FLJobError as error:
-            log.warning("refused", worker=who.name, round=head.context.round, reason=str(error))
+            log.warning("refused", reason=str(error))
             await refuse(call, error)
         return pb.Ack()
 
@@ -74,7 +74,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         try:
             self._coordinator.measured(who.name, request)
         except FLJobError as error:
-            log.warning("refused", worker=who.name, round=request.context.round, reason=str(error))
+            log.warning("refused", reason=str(error))
             await refuse(call, error)
         return pb.Ack()
 
@@ -119,6 +119,8 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         receiver, largest = Receiver(spool.take), 0.0
         receiver.open(head, expected=manifest)
         async for frame in frames:
+            if strange(frame):
+                raise UpdateError(f"a {strange(frame)} with unknown fields")
             receiver.chunk(frame.chunk)
             largest = max(largest, magnitude(manifest, frame.chunk.offset, memoryview(frame.chunk.data)))
             self._coordinator.moved(worker)

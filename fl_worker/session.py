@@ -36,7 +36,7 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds before a worker calls a silent peer again; doubled from the first to the longest."""
 
-BUSY_SECONDS = 3.0
+BUSY_SECONDS = 1.0
 """How long an order waits for user code that is still at work for an earlier round."""
 
 FOREIGN = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED)

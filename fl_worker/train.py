@@ -33,7 +33,7 @@ from fl_worker.work import Learner
 log = structlog.get_logger()
 
 
-STUCK_SECONDS = 5.0
+STUCK_SECONDS = 3.0
 """How long user code may go on once the job is over."""
 
 GOODBYE_SECONDS = 5.0

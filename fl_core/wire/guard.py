@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import grpc
+import structlog
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -33,30 +34,38 @@ async def admit(call: Call, message: Spoken, *, plan: Plan, roles: tuple[str, ..
         who = caller(call)
     except MismatchError as error:
         await call.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-    if who.job != plan.job.uid or who.role not in roles:
+    if who.job != plan.job.uid or who.role not in roles or (who.index or 0) >= plan.workers:
         await call.abort(
             grpc.StatusCode.PERMISSION_DENIED,
-            f"{who.uri} may not make this call; it is for {' or '.join(roles)} of job {plan.job.uid}",
+            f"{who.uri} may not make this call; it is for {' or '.join(roles)} of job {plan.job.uid}, "
+            f"which has {plan.workers} workers",
         )
+    structlog.contextvars.bind_contextvars(**_about(who, context))
     if context.job != plan.job.uid or context.plan != plan.digest:
         await call.abort(
             grpc.StatusCode.FAILED_PRECONDITION,
             f"{who.name} speaks of job {context.job!r} with plan {context.plan[:12]!r}; "
             f"this is job {plan.job.uid!r} with plan {plan.digest[:12]!r}",
         )
-    if isinstance(message, Message) and (where := _strange(message)):
+    if isinstance(message, Message) and (where := strange(message)):
         await call.abort(
             grpc.StatusCode.INVALID_ARGUMENT, f"{who.name} sent fields that {where} does not have"
         )
     return who
 
 
-def _strange(message: Message) -> str:
+def _about(who: Identity, context: pb.Context) -> dict[str, str | int]:
+    """What the call's log lines say: which worker speaks, and of which round."""
+    about: dict[str, str | int] = {"worker": who.name} if who.role == "worker" else {}
+    return {**about, "round": context.round, "attempt": context.attempt} if context.round else about
+
+
+def strange(message: Message) -> str:
     """The name of the first message in this one that holds unknown fields."""
     if len(UnknownFieldSet(message)):
         return message.DESCRIPTOR.name
     inner = [value for _, value in message.ListFields() if isinstance(value, Message)]
-    return next(filter(None, map(_strange, inner)), "")
+    return next(filter(None, map(strange, inner)), "")
 
 
 async def refuse(call: Call, error: FLJobError) -> None:

@@ -68,9 +68,9 @@ def test_a_beat_with_more_steps_is_movement(office: Callable[..., Any]) -> None:
 
     async def main() -> None:
         async with office(minimum=1, workers=1).open() as one, one.attending(0) as worker:
+            assert (await worker.hears()).HasField("welcome")
             async with one.convening(1, **TRAIN) as event:
-                while (await event()).WhichOneof("what") != "cohort":
-                    pass
+                assert (await event()).HasField("cohort")
                 await worker.say(beat=pb.Beat(moved=0))
                 await worker.say(beat=pb.Beat(moved=4))
                 assert (await event()).moved.worker == "worker-0"

@@ -46,6 +46,8 @@ class Toy:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.config.get("raises") == mine:
             raise ValueError("no such column")
+        while self.config.get("hangs") == mine:
+            time.sleep(60)
         if self.config.get("nan") == mine:
             return {"w": weights["w"] + np.float32("nan")}, 1
         hold = Path(__file__).with_name("hold")
@@ -112,6 +114,16 @@ class Run:
 
     def start(self, name: str, module: list[str], **options: str) -> str:
         """Start a process, wait until it announces itself, and give its address."""
+        return self.hear(name, self.spawn(name, module, **options))
+
+    def hear(self, name: str, reading: int) -> str:
+        """Wait until a process announces itself, and give its address."""
+        with os.fdopen(reading) as stream:
+            self.announced[name] = json.loads(stream.readline() or "{}")
+        return self.announced[name].get("address", "")
+
+    def spawn(self, name: str, module: list[str], **options: str) -> int:
+        """Start a process, and give the descriptor that it will announce itself on."""
         reading, writing = os.pipe()
         flags = [part for option, value in options.items() for part in (f"--{option}", value)]
         common = ["--plan", str(self.folder / "plan.json"), "--announce-fd", str(writing)]
@@ -124,9 +136,7 @@ class Run:
                 env={**os.environ, "PYTHONPATH": f"{self.folder}:{os.environ.get('PYTHONPATH', '')}"},
             )
         os.close(writing)
-        with os.fdopen(reading) as stream:
-            self.announced[name] = json.loads(stream.readline() or "{}")
-        return self.announced[name].get("address", "")
+        return reading
 
     def scheduler(self, listen: str = "127.0.0.1:0") -> str:
         return self.start(
@@ -143,23 +153,27 @@ class Run:
             listen=listen,
         )
 
-    def worker(self, index: int) -> None:
-        self.start(
-            f"worker-{index}",
-            ["fl_worker", "train"],
-            identity=str(self.identity("worker", index)),
-            index=str(index),
-            program=str(self.program),
-            scheduler=self.announced["scheduler"]["address"],
-            server=self.announced["server"]["address"],
-        )
+    def worker(self, *indices: int) -> None:
+        """Start these workers side by side."""
+        pipes = {}
+        for index in indices:
+            pipes[f"worker-{index}"] = self.spawn(
+                f"worker-{index}",
+                ["fl_worker", "train"],
+                identity=str(self.identity("worker", index)),
+                index=str(index),
+                program=str(self.program),
+                scheduler=self.announced["scheduler"]["address"],
+                server=self.announced["server"]["address"],
+            )
+        for name, reading in pipes.items():
+            self.hear(name, reading)
 
     def begin(self) -> None:
         """Start all processes."""
         self.scheduler()
         self.server()
-        for index in range(self.plan.workers):
-            self.worker(index)
+        self.worker(*range(self.plan.workers))
 
     def finish(self) -> list[dict[str, Any]]:
         """Start all processes, wait for the server's end, and return the rounds' records."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fl_core.roster import RETURN_SECONDS
 from fl_server.checkpoints import read
 
 pytestmark = pytest.mark.rounds
@@ -54,9 +55,16 @@ def test_too_few_updates_fail_the_job_by_its_rule(job: Callable[..., Any]) -> No
 
 
 def test_a_program_that_raises_ends_its_worker_and_shows_its_traceback(job: Callable[..., Any]) -> None:
-    """A worker whose program raises ends with 66, and its log holds the program's own lines; the rest goes on."""
+    """A worker whose program raises ends with 66, and its log holds the program's own lines.
+
+    The rest goes on without waiting for it; the record names the error, and nothing of the data.
+    """
     run = job(raises=1)
-    assert [row["reporters"] for row in run.finish()] == [["worker-0", "worker-2"]] * 4
+    rounds = run.finish()
+    assert [row["reporters"] for row in rounds] == [["worker-0", "worker-2"]] * 4
+    why = "the program raised ValueError while it trained in round 1; mend it and start the job again"
+    assert rounds[0]["dropouts"] == {"worker-1": why}
+    assert rounds[0]["seconds"]["total"] < RETURN_SECONDS
     assert run.code("worker-1") == 66
     assert "no such column" in run.said("worker-1")
     assert 'raise ValueError("no such column")' in run.log("worker-1")[-1]["event"]
