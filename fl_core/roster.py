@@ -212,12 +212,7 @@ class Roster:
     def wake(self) -> float | None:
         """When `tick` is next worth calling."""
         times = [*(member.lease for member in self.members.values()), *self._away.values()]
-        if (
-            self._call is not None
-            and not self._cohort
-            and not self._settled
-            and self._quorum_since is not None
-        ):
+        if self._call is not None and not self._answered and self._quorum_since is not None:
             times.append(self._quorum_since + self._selection.join_seconds)
         return min(times, default=None)
 

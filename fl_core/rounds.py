@@ -167,6 +167,8 @@ class Rounds:
 
     def convened(self, cohort: Collection[str], *, silent: Collection[str] = (), now: float) -> Actions:
         """The scheduler has chosen; `silent` workers cannot show that they move and never stall."""
+        if self.phase != Phase.SELECTING:
+            return ()
         self.phase, self._silent = Phase.TRAINING, tuple(silent)
         self._gather(cohort, now=now, enough=self.selection.per_round)
         return self._judge()

@@ -1,0 +1,352 @@
+"""Leases expire and workers return; the same candidates and seed give the same cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl_core.extensions import Extension
+from fl_core.plan import Selection, Shortfall
+from fl_core.roster import (
+    LEASE_SECONDS,
+    MOST_ABSENT,
+    RETURN_SECONDS,
+    Action,
+    Call,
+    Chosen,
+    Enrolment,
+    Lost,
+    Moved,
+    Order,
+    Refuse,
+    Release,
+    Roster,
+    Waiting,
+)
+from fl_core.selection.uniform import Uniform
+
+TRAIN = Call("train", 1, 1, "model", "shape")
+FIRST = Call("initialise", 0, 1)
+HONEST = Enrolment(weights="zero", manifest="shape", moves=True)
+
+
+def selection(**changes: Any) -> Selection:
+    whole: dict[str, Any] = {
+        "policy": Extension(name="uniform"),
+        "per_round": 2,
+        "extra": 1,
+        "minimum": 2,
+        "join_seconds": 10,
+        "stall_seconds": 10,
+        "deadline_seconds": 60,
+        "on_shortfall": Shortfall(action="Retry", attempts=2),
+    }
+    return Selection(**{**whole, **changes})
+
+
+def roster(*workers: str, seed: int = 7, expected: int = 4, **changes: Any) -> Roster:
+    """A roster that these workers have enrolled on at time 0."""
+    made = Roster(selection(**changes), Uniform(), seed=seed, expected=expected)
+    for worker in workers:
+        made.enrol(worker, HONEST, now=0)
+    return made
+
+
+def names(count: int) -> tuple[str, ...]:
+    return tuple(f"worker-{index}" for index in range(count))
+
+
+def cohort(actions: Iterable[Action]) -> tuple[str, ...]:
+    """Whom the one answer among these actions has chosen."""
+    (chosen,) = [action for action in actions if isinstance(action, Chosen)]
+    return chosen.workers
+
+
+def state(made: Roster) -> dict[str, Any]:
+    return deepcopy({name: value for name, value in vars(made).items() if name != "_policy"})
+
+
+# -- who is chosen
+
+
+def test_everybody_here_is_answered_at_once() -> None:
+    """When all that are expected attend, a call is answered with a cohort, and each of it gets its order."""
+    chosen, *orders = roster(*names(4)).call(TRAIN, now=1)
+    assert isinstance(chosen, Chosen)
+    assert len(chosen.workers) == 3
+    assert orders == [Order(worker, TRAIN) for worker in chosen.workers]
+
+
+def test_a_quorum_waits_for_the_others_for_a_while() -> None:
+    """The first call waits `joinSeconds` from the quorum on for all who are expected, then takes who is there."""
+    made = roster("worker-0")
+    assert made.call(TRAIN, now=0) == (Waiting(1, 4, ("worker-1", "worker-2", "worker-3")),)
+    assert made.enrol("worker-1", HONEST, now=5) == (Waiting(2, 4, ("worker-2", "worker-3")),)
+    made.beat("worker-0", steps=0, now=14)
+    assert made.wake() == 15
+    assert [type(action) for action in made.tick(now=14.9)] == [Waiting]
+    assert cohort(made.tick(now=15)) == ("worker-0", "worker-1")
+
+
+def test_a_lost_quorum_waits_anew() -> None:
+    """When the quorum is lost while a call waits, the next quorum's wait starts from its own beginning."""
+    made = roster("worker-0", "worker-1")
+    made.call(TRAIN, now=0)
+    made.quit("worker-1", reason="gone")
+    made.tick(now=9)
+    made.beat("worker-0", steps=0, now=9)
+    made.enrol("worker-1", HONEST, now=9)
+    assert made.wake() == 19
+
+
+def test_later_calls_wait_for_the_minimum_only() -> None:
+    """Once a cohort has been chosen, a round begins with whoever is there, or as soon as the minimum is."""
+    made = roster(*names(4))
+    made.call(TRAIN, now=1)
+    made.close()
+    for worker in names(3):
+        made.quit(worker, reason="gone")
+    assert made.call(Call("train", 2, 1), now=2) == (Waiting(1, 2, names(3)),)
+    assert cohort(made.enrol("worker-0", HONEST, now=3)) == ("worker-0", "worker-3")
+
+
+def test_only_a_few_of_the_absent_are_named() -> None:
+    """What the server hears of those who are missing does not grow with their number."""
+    (waiting,) = roster(expected=1000).call(TRAIN, now=0)
+    assert waiting == Waiting(0, 1000, names(MOST_ABSENT))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.permutations(names(12)), st.integers(0, 2**31), st.integers(1, 50), st.integers(1, 3))
+def test_a_cohort_replays(order: list[str], seed: int, number: int, attempt: int) -> None:
+    """The cohort follows from seed, round, attempt and candidates, not from the order in which they came."""
+    call = Call("train", number, attempt)
+    once = cohort(roster(*names(12), seed=seed, expected=12).call(call, now=0))
+    again = cohort(roster(*order, seed=seed, expected=12).call(call, now=5))
+    assert once == again
+    assert len(set(once)) == 3
+
+
+def test_rounds_and_attempts_draw_anew() -> None:
+    """Over rounds, attempts and seeds every worker gets its turn."""
+    drawn = {
+        cohort(roster(*names(8), seed=seed, expected=8).call(Call("train", number, attempt), now=0))
+        for seed, number, attempt in ((1, 1, 1), (1, 2, 1), (1, 1, 2), (2, 1, 1))
+    }
+    assert len(drawn) == 4
+
+
+def test_names_are_in_the_order_of_their_numbers() -> None:
+    """worker-10 comes after worker-9."""
+    made = roster(*names(12), expected=12, per_round=12, extra=0)
+    assert cohort(made.call(TRAIN, now=0)) == names(12)
+
+
+def test_the_majority_gives_the_first_weights() -> None:
+    """One worker of those with the commonest initial weights hands them in; the others are named."""
+    made = roster(expected=4)
+    for index, weights in enumerate(("odd", "zero", "zero", "odd2")):
+        made.enrol(f"worker-{index}", Enrolment(weights, "shape", moves=True), now=0)
+    chosen, order = made.call(FIRST, now=0)
+    assert chosen == Chosen(("worker-1",), ("worker-0", "worker-3"), ())
+    assert order == Order("worker-1", FIRST)
+
+
+def test_who_cannot_show_movement_is_named() -> None:
+    """The server learns whom of the cohort it must not take for stalled."""
+    made = roster("worker-0", expected=2)
+    made.enrol("worker-1", Enrolment("zero", "shape", moves=False), now=0)
+    chosen = made.call(TRAIN, now=0)[0]
+    assert isinstance(chosen, Chosen)
+    assert chosen.silent == ("worker-1",)
+
+
+# -- models that do not fit
+
+
+def test_another_model_is_refused() -> None:
+    """Once the job's manifest is known, a worker with another one is refused and changes nothing."""
+    made = roster(*names(4))
+    made.call(TRAIN, now=0)
+    before = state(made)
+    (refusal,) = made.enrol("worker-9", Enrolment("zero", "other", moves=True), now=1)
+    assert isinstance(refusal, Refuse)
+    assert "other arrays, shapes or dtypes" in refusal.sentence
+    assert state(made) == before
+
+
+def test_the_minority_is_refused_when_the_model_is_chosen() -> None:
+    """With the first weights the job's manifest is chosen, and those with another one go."""
+    made = roster(*names(3))
+    made.enrol("worker-3", Enrolment("wide", "other", moves=True), now=0)
+    assert [action.worker for action in made.call(FIRST, now=0) if isinstance(action, Refuse)] == ["worker-3"]
+    assert set(made.members) == set(names(3))
+
+
+# -- leases
+
+
+def test_a_worker_that_does_not_beat_is_lost() -> None:
+    """A lease ends `LEASE_SECONDS` after the last beat; the server hears of it if the worker takes part."""
+    made = roster("worker-0", "worker-1", expected=2)
+    made.call(TRAIN, now=0)
+    made.beat("worker-0", steps=0, now=10)
+    assert made.wake() == LEASE_SECONDS
+    assert made.tick(now=LEASE_SECONDS - 0.1) == ()
+    assert made.tick(now=LEASE_SECONDS) == (Lost("worker-1", "no heartbeat"),)
+    assert set(made.members) == {"worker-0"}
+
+
+def test_a_broken_connection_is_forgiven_for_a_moment() -> None:
+    """A worker whose connection broke and that is back in time is told its order again, and is not lost."""
+    made = roster("worker-0", "worker-1", expected=2)
+    made.call(TRAIN, now=0)
+    made.leave("worker-0", now=1)
+    assert made.tick(now=0.9 + RETURN_SECONDS) == ()
+    assert made.enrol("worker-0", HONEST, now=0.9 + RETURN_SECONDS) == (Order("worker-0", TRAIN),)
+    assert made.tick(now=1 + RETURN_SECONDS) == ()
+
+
+def test_a_lost_worker_takes_part_again() -> None:
+    """Who comes back too late for a round is a candidate of the next one."""
+    made = roster("worker-0", "worker-1", expected=2)
+    made.call(TRAIN, now=0)
+    made.leave("worker-0", now=1)
+    assert made.tick(now=1 + RETURN_SECONDS) == (Lost("worker-0", "no heartbeat"),)
+    assert made.enrol("worker-0", HONEST, now=6) == ()
+    assert cohort(made.call(Call("train", 2, 1), now=7)) == ("worker-0", "worker-1")
+
+
+def test_who_quits_is_not_waited_for() -> None:
+    """A worker that goes for good is lost at once, with its reason; a stranger's farewell is nothing."""
+    made = roster("worker-0", "worker-1", expected=2)
+    made.call(TRAIN, now=0)
+    assert made.quit("worker-0", reason="the program raised") == (Lost("worker-0", "the program raised"),)
+    assert made.quit("worker-0", reason="again") == ()
+    assert made.quit("stranger", reason="bye") == ()
+    assert set(made.members) == {"worker-1"}
+
+
+# -- the open call
+
+
+def test_movement_is_what_grows() -> None:
+    """The server hears that a worker of the cohort moves when its count of steps has changed, else nothing."""
+    made = roster("worker-0", "worker-1", expected=2)
+    assert made.beat("worker-0", steps=1, now=0) == ()
+    made.call(TRAIN, now=0)
+    assert made.beat("worker-0", steps=1, now=1) == ()
+    assert made.beat("worker-0", steps=2, now=2) == (Moved("worker-0"),)
+    assert made.beat("stranger", steps=2, now=2) == ()
+
+
+@pytest.mark.parametrize(
+    ("worker", "place"), [("worker-0", (1, 2)), ("worker-0", (2, 1)), ("worker-9", (1, 1))]
+)
+def test_only_the_cohort_declines_only_the_open_call(worker: str, place: tuple[int, int]) -> None:
+    """A decline of another round or attempt, or of a stranger, changes nothing."""
+    made = roster("worker-0", "worker-1", expected=2)
+    made.call(TRAIN, now=0)
+    before = state(made)
+    assert made.decline(worker, round=place[0], attempt=place[1], reason="empty") == ()
+    assert state(made) == before
+
+
+def test_who_declines_stays_for_the_next_call() -> None:
+    """A worker with nothing to hand in is lost to this round and a candidate of the next."""
+    made = roster("worker-0", "worker-1", expected=2)
+    made.call(TRAIN, now=0)
+    assert made.decline("worker-0", round=1, attempt=1, reason="no data") == (Lost("worker-0", "no data"),)
+    assert made.decline("worker-0", round=1, attempt=1, reason="no data") == ()
+    assert cohort(made.call(Call("train", 2, 1), now=1)) == ("worker-0", "worker-1")
+
+
+def test_a_new_call_releases_the_last_cohort() -> None:
+    """Whoever still works for an earlier call is told to stop before the next order comes."""
+    made = roster("worker-0", "worker-1", expected=2)
+    made.call(TRAIN, now=0)
+    actions = made.call(Call("evaluate", 1, 1, workers=("worker-1", "worker-7")), now=1)
+    assert actions[:2] == (Release("worker-0", TRAIN), Release("worker-1", TRAIN))
+    assert cohort(actions) == ("worker-1",)
+    assert made.close() == (Release("worker-1", Call("evaluate", 1, 1, workers=("worker-1", "worker-7"))),)
+    assert made.close() == ()
+
+
+def test_a_new_roster_waits_for_those_who_train_already() -> None:
+    """After the scheduler's restart the cohort of an open round has a lease's time to come back."""
+    made, call = roster("worker-0"), Call("rejoin", 3, 1, "model", "shape", names(3))
+    assert cohort(made.call(call, now=0)) == names(3)
+    assert made.enrol("worker-1", HONEST, now=1) == (Order("worker-1", call),)
+    made.beat("worker-0", steps=0, now=1)
+    assert made.tick(now=LEASE_SECONDS) == (Lost("worker-2", "no heartbeat"),)
+
+
+# -- whatever happens
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from(["enrol", "enrol", "beat", "leave", "quit", "decline", "call", "close", "tick"]),
+        st.sampled_from(names(6)),
+        st.integers(0, 12),
+        st.sampled_from(["train", "initialise", "evaluate", "rejoin"]),
+        st.booleans(),
+    ),
+    max_size=60,
+)
+
+
+def happen(made: Roster, event: tuple[str, str, int, str, bool], *, now: float) -> tuple[Action, ...]:
+    kind, worker, number, purpose, odd = event
+    match kind:
+        case "enrol":
+            return made.enrol(worker, Enrolment("zero", "other" if odd else "shape", moves=odd), now=now)
+        case "beat":
+            return made.beat(worker, steps=number, now=now)
+        case "leave":
+            made.leave(worker, now=now)
+        case "quit":
+            return made.quit(worker, reason="gone")
+        case "decline":
+            return made.decline(worker, round=number % 3, attempt=1, reason="no data")
+        case "call":
+            return made.call(Call(purpose, number % 3, 1, workers=names(number % 6)), now=now)  # type: ignore[arg-type]
+        case "close":
+            return made.close()
+        case _:
+            return made.tick(now=now)
+    return ()
+
+
+@settings(deadline=None, max_examples=250)
+@given(events)
+def test_whatever_happens(happened: list[tuple[str, str, int, str, bool]]) -> None:
+    """One answer a call, each loss told once and of the cohort only, and time passing always comes to rest."""
+    made, now, answered, open_ = Roster(selection(), Uniform(), seed=1, expected=4), 0.0, False, set()
+    for event in happened:
+        now += event[2] if event[0] == "tick" else 0
+        for action in happen(made, event, now=now):
+            match action:
+                case Release():
+                    open_.discard(action.worker)
+                case Chosen(workers):
+                    assert event[0] in {"call", "enrol", "tick"}
+                    assert not answered or event[0] == "call"
+                    answered, open_ = True, set(workers)
+                case Lost(worker) | Moved(worker) | Order(worker):
+                    assert worker in open_
+                    open_ -= {worker} if isinstance(action, Lost) else set()
+        answered = answered and event[0] != "close"
+        if event[0] == "call" and not made._answered:
+            answered, open_ = False, set()
+        elif event[0] == "close":
+            open_ = set()
+    while (wake := made.wake()) is not None:
+        now = max(now, wake)
+        made.tick(now=now)
+        assert (following := made.wake()) is None or following > now
+    assert not made.members

@@ -1,0 +1,377 @@
+"""A round always ends, never below its minimum, and counts nobody twice, whatever happens."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl_core.extensions import Extension
+from fl_core.plan import Selection, Shortfall
+from fl_core.rounds import (
+    Abandon,
+    Action,
+    Actions,
+    Commit,
+    Conclude,
+    Convene,
+    Evaluate,
+    Fail,
+    Finish,
+    Phase,
+    Rounds,
+    Skip,
+)
+
+NAMES = tuple(f"worker-{index}" for index in range(6))
+COHORT = NAMES[:3]
+
+
+def selection(**changes: Any) -> Selection:
+    whole: dict[str, Any] = {
+        "policy": Extension(name="uniform"),
+        "per_round": 3,
+        "extra": 0,
+        "minimum": 2,
+        "join_seconds": 10,
+        "stall_seconds": 10,
+        "deadline_seconds": 60,
+        "on_shortfall": Shortfall(action="Retry", attempts=2),
+    }
+    return Selection(**{**whole, **changes})
+
+
+def opened(*, rounds: int = 2, every: int = 1, cohort: tuple[str, ...] = COHORT, **changes: Any) -> Rounds:
+    """A machine in the training of its first round, at time 0."""
+    machine = Rounds(selection(**changes), rounds=rounds, evaluation_every=every)
+    assert machine.begin() == (Convene(1, 1),)
+    assert machine.convened(cohort, now=0) == ()
+    return machine
+
+
+def reported(machine: Rounds, *workers: str, now: float = 1) -> Actions:
+    return tuple(action for worker in workers for action in machine.reported(worker, now=now))
+
+
+def state(machine: Rounds) -> dict[str, Any]:
+    return deepcopy(vars(machine))
+
+
+# -- one step at a time
+
+
+def test_a_whole_job() -> None:
+    """Each round convenes, commits, evaluates and concludes; after the last one the job is done."""
+    machine = Rounds(selection(), rounds=2, evaluation_every=1)
+    actions = machine.begin()
+    for number in (1, 2):
+        assert actions == (Convene(number, 1),)
+        assert machine.convened(COHORT, now=0) == ()
+        assert reported(machine, *COHORT) == (Commit(number, 1, COHORT),)
+        assert machine.committed(now=2) == (Evaluate(number, COHORT),)
+        assert reported(machine, *COHORT, now=3) == (Conclude(number, COHORT),)
+        actions = machine.concluded()
+    assert actions == (Finish("RoundsDone"),)
+    assert machine.phase == Phase.FINISHED
+
+
+def test_enough_closes_an_over_selected_round() -> None:
+    """With more asked than needed, the first ones suffice, in the order of their names."""
+    machine = opened(cohort=NAMES)
+    assert reported(machine, NAMES[5], NAMES[0], NAMES[4]) == (Commit(1, 1, (NAMES[0], NAMES[4], NAMES[5])),)
+    assert reported(machine, NAMES[1]) == ()
+
+
+def test_the_rest_suffices_when_everybody_else_is_lost() -> None:
+    """A round with its minimum closes as soon as nobody is missing."""
+    machine = opened()
+    assert reported(machine, *COHORT[:2]) == ()
+    assert machine.lost(COHORT[2], reason="gone") == (Commit(1, 1, COHORT[:2]),)
+
+
+def test_a_hopeless_round_does_not_wait() -> None:
+    """As soon as the minimum is out of reach, the attempt is given up and says who is missing and why."""
+    machine = opened()
+    assert machine.lost(COHORT[0], reason="gone") == ()
+    abandon, convene = machine.lost(COHORT[1], reason="no heartbeat")
+    assert isinstance(abandon, Abandon)
+    assert "selection.minimum (2) (worker-0: gone; worker-1: no heartbeat)" in abandon.reason
+    assert convene == Convene(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("action", "first", "second"), [("Retry", Convene, Fail), ("Skip", Skip, Skip), ("Fail", Fail, None)]
+)
+def test_a_shortfall_is_what_the_spec_says(action: str, first: type, second: type | None) -> None:
+    """Another attempt up to `attempts`, the next round, or the end of the job; always with the reason."""
+    machine = opened(on_shortfall=Shortfall(action=action, attempts=2))
+    abandon, after = machine.tick(now=60)
+    assert isinstance(abandon, Abandon)
+    assert "0 updates of 3 asked" in abandon.reason
+    assert isinstance(after, first)
+    if isinstance(after, Skip):
+        assert machine.concluded() == (Convene(2, 1),)
+    machine.convened(COHORT, now=60)
+    assert [type(one) for one in machine.tick(now=120)] == ([Abandon, second] if second else [])
+
+
+def test_an_empty_cohort_is_a_shortfall() -> None:
+    """A cohort below the minimum is not waited for."""
+    machine = Rounds(selection(), rounds=1, evaluation_every=1)
+    machine.begin()
+    abandon, again = machine.convened((), now=0)
+    assert isinstance(abandon, Abandon)
+    assert again == Convene(1, 2)
+
+
+def test_the_deadline_holds_for_those_who_move() -> None:
+    """Dripping bytes keep a worker from stalling, not from missing the deadline."""
+    machine = opened()
+    reported(machine, *COHORT[:2])
+    for now in range(60):
+        machine.moved(COHORT[2], now=now)
+        assert machine.tick(now=now) == ()
+    gathering = machine.gathering
+    assert machine.tick(now=60) == (Commit(1, 1, COHORT[:2]),)
+    assert gathering is not None
+    assert gathering.dropped == {COHORT[2]: "deadline"}
+
+
+def test_who_does_not_move_stalls() -> None:
+    """A worker is given up `stallSeconds` after it last moved, and not before."""
+    machine = opened()
+    reported(machine, *COHORT[:2])
+    machine.moved(COHORT[2], now=7)
+    assert machine.wake() == 17
+    assert machine.tick(now=16.9) == ()
+    assert machine.tick(now=17) == (Commit(1, 1, COHORT[:2]),)
+
+
+def test_the_silent_do_not_stall() -> None:
+    """Who cannot show that it moves has until the deadline, when it trains and when it measures."""
+    machine = Rounds(selection(), rounds=1, evaluation_every=1)
+    machine.begin()
+    machine.convened(COHORT, silent=COHORT, now=0)
+    assert machine.tick(now=59) == ()
+    reported(machine, *COHORT, now=59)
+    machine.committed(now=100)
+    assert machine.tick(now=159) == ()
+    assert machine.tick(now=160) == (Conclude(1, ()),)
+
+
+def test_late_news_of_movement_is_no_step_back() -> None:
+    """Movement that is heard of late does not bring the stall nearer."""
+    machine = opened()
+    machine.moved(COHORT[0], now=5)
+    machine.moved(COHORT[0], now=3)
+    assert machine.gathering is not None
+    assert machine.gathering.moved[COHORT[0]] == 5
+
+
+def test_evaluation_needs_nobody() -> None:
+    """A round that is committed concludes even if no worker measures the new model."""
+    machine = opened()
+    reported(machine, *COHORT)
+    machine.committed(now=2)
+    actions = [action for worker in COHORT for action in machine.lost(worker, reason="gone")]
+    assert actions == [Conclude(1, ())]
+
+
+def test_evaluation_every_few_rounds() -> None:
+    """Rounds between evaluations conclude at once; the last one is always measured."""
+    machine = Rounds(selection(), rounds=3, evaluation_every=2)
+    measured = []
+    actions = machine.begin()
+    while not isinstance(actions[0], Finish):
+        machine.convened(COHORT, now=0)
+        reported(machine, *COHORT)
+        measured.append(isinstance(machine.committed(now=2)[0], Evaluate))
+        reported(machine, *COHORT)
+        actions = machine.concluded()
+    assert measured == [False, True, True]
+
+
+def test_the_wish_to_end_waits_for_the_round() -> None:
+    """A job that is told to end closes and measures its open round first."""
+    machine = opened(every=2)
+    assert machine.finish("Stopped") == ()
+    reported(machine, *COHORT)
+    assert machine.committed(now=2) == (Evaluate(1, COHORT),)
+    reported(machine, *COHORT)
+    assert machine.concluded() == (Finish("Stopped"),)
+
+
+def test_the_wish_to_end_before_a_cohort_is_chosen() -> None:
+    """Where no worker has been asked, the job ends at once, and a cohort that comes later opens nothing."""
+    machine = Rounds(selection(), rounds=2, evaluation_every=1)
+    machine.begin()
+    assert machine.finish("Stopped") == (Finish("Stopped"),)
+    assert machine.convened(COHORT, now=1) == ()
+    assert (machine.phase, machine.round, machine.gathering) == (Phase.FINISHED, 0, None)
+
+
+def test_rounds_that_are_done_stay_done() -> None:
+    """A server that starts again goes on after the rounds behind it."""
+    assert Rounds(selection(), rounds=5, evaluation_every=1, done=3).begin() == (Convene(4, 1),)
+    assert Rounds(selection(), rounds=5, evaluation_every=1, done=5).begin() == (Finish("RoundsDone"),)
+
+
+def test_a_commit_of_another_process_is_gone_on_with() -> None:
+    """A server that starts again after a commit measures that model before the next round."""
+    machine = Rounds(selection(), rounds=5, evaluation_every=1, done=3)
+    assert machine.resume(2, reversed(COHORT), now=0) == (Evaluate(3, COHORT),)
+    assert reported(machine, *COHORT) == (Conclude(3, COHORT),)
+    assert machine.concluded() == (Convene(4, 1),)
+
+
+@pytest.mark.parametrize("worker", ["worker-0", "worker-1", "worker-5", "server", ""])
+def test_a_refused_event_changes_no_state(worker: str) -> None:
+    """Who has reported, who is lost and who was not asked can neither report, nor move, nor be lost."""
+    machine = opened(minimum=1)
+    reported(machine, "worker-0")
+    machine.lost("worker-1", reason="gone")
+    before = state(machine)
+    assert machine.reported(worker, now=5) == ()
+    assert machine.lost(worker, reason="again") == ()
+    machine.moved(worker, now=5)
+    assert state(machine) == before
+
+
+def test_a_second_cohort_is_refused() -> None:
+    """An answer of the scheduler that nobody waits for does not replace the open cohort."""
+    machine = opened()
+    before = state(machine)
+    assert machine.convened(NAMES[3:], now=5) == ()
+    assert state(machine) == before
+
+
+def test_an_earlier_attempts_worker_is_a_stranger() -> None:
+    """What a worker of an abandoned attempt reports is not taken for one of the next attempt's cohort."""
+    machine = opened()
+    machine.tick(now=60)
+    machine.convened(NAMES[3:], now=61)
+    before = state(machine)
+    assert reported(machine, *COHORT, now=62) == ()
+    assert state(machine) == before
+
+
+# -- whatever happens
+
+
+@dataclass
+class Play:
+    """A driver that answers every action at once, and an account of its own of who has reported."""
+
+    machine: Rounds
+    cohorts: list[set[str]]
+    now: float = 0.0
+    since: float = 0.0
+    asked: set[str] = field(default_factory=set)
+    credited: list[str] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
+    attempts: list[tuple[int, int]] = field(default_factory=list)
+    ended: Action | None = None
+
+    def carry_out(self, actions: Actions) -> None:
+        for action in actions:
+            self.carry_out(self.answer(action))
+
+    def answer(self, action: Action) -> Actions:
+        match action:
+            case Convene(number, attempt):
+                self.attempts.append((number, attempt))
+                cohort = self.cohorts[len(self.attempts) % len(self.cohorts)]
+                self.expect(cohort)
+                return self.machine.convened(cohort, silent=list(cohort)[:1], now=self.now)
+            case Commit(_, _, reporters):
+                assert list(reporters) == sorted(self.credited)
+                assert self.machine.selection.minimum <= len(reporters) <= self.machine.selection.per_round
+                self.expect(set(reporters))
+                return self.machine.committed(now=self.now)
+            case Conclude(_, measured):
+                assert list(measured) == sorted(self.credited) or not measured
+                return self.machine.concluded()
+            case Skip():
+                return self.machine.concluded()
+            case Finish() | Fail():
+                self.ended = action
+        return ()
+
+    def expect(self, cohort: set[str]) -> None:
+        self.asked, self.credited, self.gone, self.since = set(cohort), [], set(), self.now
+
+    def tell(self, kind: str, worker: str, seconds: int) -> None:
+        """One event of the world; what was not to be expected must change nothing."""
+        before, wanted = state(self.machine), worker in self.asked - self.gone - set(self.credited)
+        if kind == "report":
+            if wanted:
+                self.credited.append(worker)
+            actions = self.machine.reported(worker, now=self.now)
+        elif kind == "loss":
+            self.gone |= {worker} & self.asked - set(self.credited)
+            actions = self.machine.lost(worker, reason="gone")
+        elif kind == "move":
+            self.machine.moved(worker, now=self.now)
+            actions = ()
+        else:
+            self.pass_time(self.now + seconds)
+            return
+        if not wanted:
+            assert actions == ()
+            assert state(self.machine) == before
+        self.carry_out(actions)
+
+    def pass_time(self, now: float) -> None:
+        self.now = now
+        gathering = self.machine.gathering
+        actions = self.machine.tick(now=now)
+        if gathering is not None:
+            self.gone |= set(gathering.dropped)
+            assert now < self.since + self.machine.selection.deadline_seconds or not gathering.missing
+        self.carry_out(actions)
+
+
+cohorts = st.lists(st.sets(st.sampled_from(NAMES), max_size=6), min_size=1, max_size=4)
+events = st.lists(
+    st.tuples(
+        st.sampled_from(["report", "report", "loss", "move", "time"]),
+        st.sampled_from([*NAMES, "stranger"]),
+        st.integers(0, 30),
+    ),
+    max_size=60,
+)
+shortfalls = st.builds(
+    Shortfall, action=st.sampled_from(["Retry", "Skip", "Fail"]), attempts=st.integers(1, 3)
+)
+
+
+@settings(deadline=None, max_examples=250)
+@given(cohorts, events, shortfalls, st.integers(1, 3), st.integers(0, 2), st.integers(1, 3))
+def test_every_round_ends(
+    answers: list[set[str]],
+    happened: list[tuple[str, str, int]],
+    shortfall: Shortfall,
+    minimum: int,
+    more: int,
+    every: int,
+) -> None:
+    """Whatever is reported, lost, repeated or silent: the job ends, within deadlines and attempts."""
+    chosen = selection(per_round=minimum + more, minimum=minimum, on_shortfall=shortfall)
+    play = Play(Rounds(chosen, rounds=3, evaluation_every=every), answers)
+    play.carry_out(play.machine.begin())
+    for event in happened:
+        play.tell(*event)
+    limit = play.now + chosen.deadline_seconds * 2 * 3 * shortfall.attempts
+    while (wake := play.machine.wake()) is not None:
+        before = state(play.machine)
+        play.pass_time(max(wake, play.now))
+        assert state(play.machine) != before
+    assert play.ended is not None
+    assert play.machine.phase == Phase.FINISHED
+    assert play.now <= limit
+    assert len(play.attempts) == len(set(play.attempts))
+    assert max(attempt for _, attempt in play.attempts) <= shortfall.attempts
