@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import structlog
@@ -84,9 +84,10 @@ def process(command: Callable[..., None]) -> click.Command:
             identity = Credentials.read(identity_folder).identity
             logs.bind(job=plan.job.name, process=identity.name)
             command(Settings(plan, identity_folder, identity, listen, metrics, announce_fd), **own)
+            leave(0)
         except FLJobError as error:
             log.error(str(error), kind=type(error).__name__)  # noqa: TRY400 - users need the sentence
-            sys.exit(error.exit_code)
+            leave(error.exit_code)
 
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
@@ -94,6 +95,13 @@ def process(command: Callable[..., None]) -> click.Command:
     for option in reversed(_OPTIONS):
         option(run)
     return click.command()(run)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process now; at a usual exit gRPC waits two seconds for objects that Python never frees."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def run_until_terminated(main: Coroutine[Any, Any, None]) -> None:
@@ -118,4 +126,4 @@ def run_until_terminated(main: Coroutine[Any, Any, None]) -> None:
         if not terminated:
             raise
     if terminated:
-        sys.exit(TERMINATED_EXIT_CODE)
+        leave(TERMINATED_EXIT_CODE)

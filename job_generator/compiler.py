@@ -13,6 +13,9 @@ from job_generator.problems import InvalidJobError
 from job_generator.rules import broken
 from job_generator.spec import FLJob, Selection, Target
 
+STALL_SECONDS = 120.0
+"""The default of `stallSeconds`."""
+
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "fljob.dev")
 
 
@@ -58,7 +61,7 @@ def _selection(job: FLJob, selection: Selection) -> plan.Selection:
         extra=selection.extra,
         minimum=job.minimum,
         join_seconds=selection.join_seconds,
-        stall_seconds=selection.stall_seconds,
+        stall_seconds=selection.stall_seconds or min(STALL_SECONDS, selection.deadline_seconds),
         deadline_seconds=selection.deadline_seconds,
         on_shortfall=plan.Shortfall(**selection.on_shortfall.model_dump()),
     )

@@ -71,8 +71,8 @@ def _quorum(minimum: int | None, per_round: int | None, replicas: int) -> str | 
     return f"{minimum} is more than {name}, {cohort}; expected 1 to {cohort}"
 
 
-def _times(stall: float, deadline: float) -> str | None:
-    if stall <= deadline:
+def _times(stall: float | None, deadline: float) -> str | None:
+    if stall is None or stall <= deadline:
         return None
     return f"{stall:g} is longer than spec.selection.deadlineSeconds, {deadline:g}; expected at most that"
 

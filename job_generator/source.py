@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path as File
 from typing import Any
 
@@ -33,10 +34,8 @@ YAML_TAG = "tag:yaml.org,2002:"
 
 def load_job(files: Sequence[File]) -> FLJob:
     """Read, merge and check a job; raises InvalidJobError with all that is wrong."""
-    whole = Document()
-    for file in files:
-        whole = whole.merged(read(file))
-    return whole.job()
+    first, *others = map(read, files)
+    return reduce(Document.merged, others, first).job()
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,8 +191,11 @@ class Selection(Part):
     join_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60
     """How long a round that could start with its quorum waits for the rest of the cohort to be there."""
 
-    stall_seconds: Annotated[float, Field(gt=0, le=604_800)] = 120
-    """A worker that moves nothing for so long is given up; a transfer that moves is alive."""
+    stall_seconds: Annotated[float, Field(gt=0, le=604_800)] | None = None
+    """A worker that moves nothing for so long is given up; a transfer that moves is alive.
+
+    Without it 120, or `deadlineSeconds` where that is shorter.
+    """
 
     deadline_seconds: Annotated[float, Field(gt=0, le=604_800)] = 1800
     """The end of a round's attempt, whatever still moves."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 import yaml
 
 from fl_core.plan import Plan
+from fl_core.process import leave
 from job_generator.cli.files import JobFiles, job_files
 from job_generator.compiler import compile_job
 from job_generator.local.commands import LocalCommands
@@ -64,7 +64,7 @@ def run(
             click.echo(f"{resume} is complete; see: fl-submit status {resume}")
             return
         begun = again
-    sys.exit(
+    leave(
         conduct(replace(begun, log_level=log_level), Presentation(plain=plain, output=output), LocalCommands)
     )
 

@@ -90,12 +90,15 @@ class RunFolder:
 
     def prepare(self, *, job: str, plan: Plan) -> None:
         """Make the folder of a new run; refuses one that holds something."""
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(self.path.iterdir()):
             raise StorageError(
                 f"{self.path} is not empty; choose another --folder, or go on with --resume {self.path}"
             )
         for folder in (self.logs, self.storage):
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageError(f"{self.path} cannot be written: {error.strerror}") from error
         write_atomically(self.job, job)
         write_atomically(self.plan, plan.to_json())
 

@@ -203,3 +203,9 @@ def test_purity(whole_map: Callable[..., Map]) -> None:
     plan.program.config["learning_rate"] = 9
     assert job.model_dump_json() == before
     assert Plan.from_json(compile_job(job).to_json()) == compile_job(job)
+
+
+def test_stall_within_the_deadline(a_job: Callable[..., FLJob]) -> None:
+    """A short deadline shortens the default stall, which nobody wrote and so nobody is blamed for."""
+    assert compile_job(a_job(selection={"deadlineSeconds": 30})).selection.stall_seconds == 30
+    assert compile_job(a_job(selection={"deadlineSeconds": 600})).selection.stall_seconds == 120

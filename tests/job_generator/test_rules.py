@@ -42,7 +42,7 @@ def complaints(document: dict[str, Any]) -> list[str]:
             "9.5 is longer than spec.selection.deadlineSeconds, 9; expected at most that",
         ),
         (
-            {"deadlineSeconds": 60},
+            {"stallSeconds": 120, "deadlineSeconds": 60},
             "stallSeconds",
             "120 is longer than spec.selection.deadlineSeconds, 60; expected at most that",
         ),

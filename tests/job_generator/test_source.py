@@ -282,3 +282,14 @@ def test_three_files(tmp_path: Path, job_text: Text) -> None:
         (tmp_path / name).write_text(text)
     job = load_job([tmp_path / name for name in texts])
     assert (job.spec.strategy.name, job.spec.workers.replicas, job.per_round) == ("fedavg", 9, 6)
+
+
+def test_null_in_a_config(tmp_path: Path) -> None:
+    """In the first file a null is a value of the program's; only a file laid over it removes with a null."""
+    base, over = tmp_path / "job.yaml", tmp_path / "over.yaml"
+    base.write_text(
+        "{apiVersion: fljob.dev/v1alpha1, kind: FLJob, metadata: {name: a}, spec: {rounds: 1, workers: "
+        "{replicas: 1}, program: {entrypoint: 'a:b', config: {depth: null, width: 3}}}}"
+    )
+    over.write_text("{spec: {program: {config: {width: null}}}}")
+    assert load_job([base, over]).spec.program.config == {"depth": None}
