@@ -12,22 +12,31 @@ Format = Literal["json", "console"]
 
 
 def configure(*, style: Format, level: str) -> None:
-    """Set up this process's logging; called once, first thing."""
+    """Set up this process's logging; called once, first thing.
+
+    What others log through the standard library, a user's program among them, gets the same form and fields.
+    """
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer()
     )
-    plain = [structlog.processors.format_exc_info] if style == "json" else []
+    fields: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    end = [structlog.processors.format_exc_info, renderer] if style == "json" else [renderer]
+    number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *plain,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        processors=[*fields, *end],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    handler = logging.StreamHandler(sys.stderr)
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=fields, processors=[remove, *end])
+    )
+    logging.basicConfig(handlers=[handler], level=number)
 
 
 def bind(**values: object) -> None:

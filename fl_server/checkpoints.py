@@ -112,8 +112,11 @@ def _sealed(saved: Saved) -> dict[str, Any]:
     """One text field, because the format keeps several in no order, and the same model is the same file."""
     arrays, states = apart(saved.states)
     content = {"facts": saved.facts, "arrays": list(saved.weights), "states": states}
-    text = f"{canonical(content)}\n{digest(saved.weights)}\n{digest(arrays)}"
-    return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    seal = hashlib.sha256(f"{canonical(content)}\n{digest(saved.weights)}\n".encode())
+    for name, array in sorted(arrays.items()):
+        seal.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        seal.update(array.tobytes())
+    return {**content, "sha256": seal.hexdigest()}
 
 
 def _sync(folder: Path) -> None:
