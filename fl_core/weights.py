@@ -94,14 +94,19 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Read what `to_json` wrote; refuses anything else."""
+        """Read what `to_json` wrote; refuses anything else, another spelling of the same manifest included."""
         try:
             rows = json.loads(text)
-            return cls(
+            manifest = cls(
                 tuple(ArraySpec(str(name), str(dtype), tuple(map(int, shape))) for name, dtype, shape in rows)
             )
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise MismatchError(f"a manifest is a list of [name, dtype, shape]: {error}") from error
+        if manifest.to_json() != text:
+            raise MismatchError(
+                "a manifest is canonical JSON of [name, dtype, shape]: a text, a text, whole numbers"
+            )
+        return manifest
 
     def to_json(self) -> str:
         """One line of canonical JSON."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any
 
@@ -302,24 +302,19 @@ events = st.lists(
 
 def happen(made: Roster, event: tuple[str, str, int, str, bool], *, now: float) -> tuple[Action, ...]:
     kind, worker, number, purpose, odd = event
-    match kind:
-        case "enrol":
-            return made.enrol(worker, Enrolment("zero", "other" if odd else "shape", moves=odd), now=now)
-        case "beat":
-            return made.beat(worker, steps=number, now=now)
-        case "leave":
-            made.leave(worker, now=now)
-        case "quit":
-            return made.quit(worker, reason="gone")
-        case "decline":
-            return made.decline(worker, round=number % 3, attempt=1, reason="no data")
-        case "call":
-            return made.call(Call(purpose, number % 3, 1, workers=names(number % 6)), now=now)  # type: ignore[arg-type]
-        case "close":
-            return made.close()
-        case _:
-            return made.tick(now=now)
-    return ()
+    enrolment = Enrolment("zero", "other" if odd else "shape", moves=odd)
+    call = Call(purpose, number % 3, 1, workers=names(number % 6))  # type: ignore[arg-type]
+    happens: dict[str, Callable[[], tuple[Action, ...] | None]] = {
+        "enrol": lambda: made.enrol(worker, enrolment, now=now),
+        "beat": lambda: made.beat(worker, steps=number, now=now),
+        "leave": lambda: made.leave(worker, now=now),
+        "quit": lambda: made.quit(worker, reason="gone"),
+        "decline": lambda: made.decline(worker, round=number % 3, attempt=1, reason="no data"),
+        "call": lambda: made.call(call, now=now),
+        "close": made.close,
+        "tick": lambda: made.tick(now=now),
+    }
+    return happens[kind]() or ()
 
 
 @settings(deadline=None, max_examples=250)
