@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
@@ -36,12 +36,14 @@ class Toy:
     def __init__(self, site, config):
         self.site, self.config = site, config
         self.goal = np.arange(5, dtype="f4") + site.index
+        self.trainings = 0
 
     def weights(self):
         return {"w": np.zeros(5, "f4")}
 
     def train(self, weights):
         mine = self.site.index
+        self.trainings += 1
         if self.config.get("killed") == mine:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.config.get("raises") == mine:
@@ -50,10 +52,9 @@ class Toy:
             time.sleep(60)
         if self.config.get("nan") == mine:
             return {"w": weights["w"] + np.float32("nan")}, 1
-        hold = Path(__file__).with_name("hold")
-        while hold.exists():
-            Path(__file__).with_name(f"holding-{mine}").touch()
-            time.sleep(0.01)
+        gate = Path(__file__).with_name(f"gate-{mine}")
+        if self.config.get("gate") == self.trainings and gate.exists():
+            gate.read_text()
         return {"w": weights["w"] + np.float32(0.3) * (self.goal - weights["w"])}, 10 + mine
 
     def evaluate(self, weights):
@@ -97,6 +98,7 @@ class Run:
     authority: Authority = field(default_factory=lambda: Authority(UID))
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     announced: dict[str, dict[str, str]] = field(default_factory=dict)
+    gates: list[TextIO] = field(default_factory=list)
 
     @property
     def storage(self) -> Path:
@@ -201,21 +203,16 @@ class Run:
         with urllib.request.urlopen(url, timeout=10) as page:
             return str(page.read().decode())
 
-    def hold(self) -> None:
-        """Let whoever trains wait in its own code until `release`."""
-        for old in self.program.glob("holding-*"):
-            old.unlink()
-        (self.program / "hold").touch()
+    def wait_held(self) -> None:
+        """Wait until every worker stands at its gate, in the training that `gate` numbers."""
+        self.gates = [path.open("w") for path in sorted(self.program.glob("gate-*"))]
 
-    def held(self) -> list[str]:
-        """Who waits in its own code."""
-        return sorted(path.name.replace("holding", "worker") for path in self.program.glob("holding-*"))
-
-    def wait_held(self, count: int) -> None:
-        until(lambda: len(self.held()) >= count, what=f"{count} workers training")
-
-    def wait_recorded(self, count: int) -> None:
-        until(lambda: len(self.rounds()) >= count, what=f"{count} rounds")
+    def release(self) -> None:
+        """Open the gates for good."""
+        for path in self.program.glob("gate-*"):
+            path.unlink()
+        for gate in self.gates:
+            gate.close()
 
     def wait_reported(self, worker: str) -> None:
         """Wait for a round that this worker took part in."""
@@ -224,12 +221,12 @@ class Run:
             what=f"a round with {worker}",
         )
 
+    def wait_recorded(self, count: int) -> None:
+        until(lambda: len(self.rounds()) >= count, what=f"{count} rounds")
+
     def initial_model(self) -> str:
         """The digest of the model that round 1 starts from."""
         return digest({"w": np.zeros(5, "f4")})
-
-    def release(self) -> None:
-        (self.program / "hold").unlink()
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal; wait for the end if there is one."""
@@ -254,6 +251,8 @@ def job(tmp_path: Path) -> Iterator[Callable[..., Run]]:
         (folder / "program").mkdir(parents=True)
         (folder / "program" / "toy.py").write_text(TOY)
         (folder / "momentum.py").write_text(MOMENTUM)
+        for index in range(3):
+            os.mkfifo(folder / "program" / f"gate-{index}")
         written = FLJob.model_validate(
             {
                 "metadata": {"name": "toy"},

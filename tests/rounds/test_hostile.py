@@ -131,10 +131,9 @@ def mutated(message: bytes, dice: random.Random) -> bytes:
 @pytest.fixture
 def held(job: Callable[..., Any]) -> tuple[Any, str]:
     """A job whose three workers train round 1, and the digest of the model that they got."""
-    run = job()
-    run.hold()
+    run = job(gate=1)
     run.begin()
-    run.wait_held(3)
+    run.wait_held()
     return run, run.initial_model()
 
 
@@ -177,13 +176,13 @@ def strangers(run: Any, address: dict[str, str]) -> None:
 
 
 def fuzz(run: Any, address: dict[str, str], model: str) -> None:
-    """A worker that was not chosen sends mutations of good messages to every method; none is taken."""
+    """A worker of the cohort sends mutations of good messages to every method; none is taken."""
     dice = random.Random(7)
     head = update(run, model=model)
     pull = pb.PullRequest(context=head.context, model=ZEROS)
     measure = pb.MeasureRequest(context=head.context, model=model, metrics="{}")
     good = [frame(head), frame(chunk()), *(part.SerializeToString() for part in (pull, measure))]
-    folder = run.identity("worker", 9)
+    folder = run.folder / "worker-1"
     for peer, methods in METHODS.items():
         with channel(address[peer], folder, peer=peer) as opened:
             for _ in range(150):

@@ -26,12 +26,11 @@ def values(page: str) -> dict[str, float]:
 
 def test_metrics_and_probes_say_where_the_job_stands(job: Callable[..., Any]) -> None:
     """Each process counts what it did: rounds, workers, bytes, training; ready once it can do its part."""
-    run = job(spec={"rounds": 500})
+    run = job(spec={"rounds": 500}, gate=4)
     run.begin()
-    run.wait_recorded(3)
-    run.hold()
-    run.wait_held(3)
+    run.wait_held()
     rounds = len(run.rounds())
+    assert rounds == 3
     server, scheduler, worker = (values(run.scrape(name)) for name in ("server", "scheduler", "worker-1"))
     assert server["fl_rounds_total/committed"] == rounds
     assert server["fl_round_current"] == rounds + 1
@@ -60,10 +59,9 @@ def test_every_line_of_a_round_can_be_found(job: Callable[..., Any]) -> None:
 
 def test_finish_ends_the_job_with_the_open_round(job: Callable[..., Any]) -> None:
     """Asked to finish while workers train, the server closes that round, keeps the model, and all end with 0."""
-    run = job(spec={"rounds": 500})
-    run.hold()
+    run = job(spec={"rounds": 500}, gate=1)
     run.begin()
-    run.wait_held(3)
+    run.wait_held()
 
     async def steer() -> Ending:
         identity = run.identity("observer")
