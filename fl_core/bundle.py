@@ -16,10 +16,13 @@ def bundle(folder: Path, module: str) -> dict[str, Path]:
     """The program's files by their name relative to `folder`, sorted."""
     top = module.partition(".")[0]
     package = folder / top
-    if package.is_dir():
-        files = [path for path in package.rglob("*.py") if "__pycache__" not in path.parts]
-    elif (folder / f"{top}.py").is_file():
+    single = (folder / f"{top}.py").is_file() and not (
+        package / "__init__.py"
+    ).is_file()  # as Python finds it
+    if single:
         files = list(folder.glob("*.py"))
+    elif package.is_dir():
+        files = [path for path in package.rglob("*.py") if "__pycache__" not in path.parts]
     else:
         raise ProgramError(
             f"spec.program.entrypoint: there is no {top}.py and no folder {top}/ in {folder}; "

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import Any
 
@@ -29,14 +28,14 @@ def resolve(name: str, *, within: str) -> type[Any]:
     """The class called `name`: a module of the package `within`, or `package.module:Class`."""
     module_name, _, attribute = name.partition(":")
     if not attribute:
-        if not name.isidentifier() or find_spec(f"{within}.{name}") is None:
+        if name not in known(within):
             raise SpecError(f"{within} has no {name!r}; there are {', '.join(known(within))}")
         module = import_module(f"{within}.{name}")
         attribute = module.__all__[0]
     else:
         try:
             module = import_module(module_name)
-        except ImportError as error:
+        except (ImportError, ValueError, TypeError) as error:  # the last two: an empty name, a relative one
             raise SpecError(f"{name!r} is not installed in this process's image: {error}") from error
     found = getattr(module, attribute, None)
     if not isinstance(found, type):

@@ -83,13 +83,17 @@ class Credentials:
         ):
             path = folder / name
             path.touch(mode=0o600)
+            path.chmod(0o600)
             path.write_bytes(content)
 
     @property
     def identity(self) -> Identity:
         """Whose credentials these are."""
-        certificate = x509.load_pem_x509_certificate(self.certificate)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        try:
+            certificate = x509.load_pem_x509_certificate(self.certificate)
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (ValueError, x509.ExtensionNotFound) as error:
+            raise MismatchError(f"cert.pem is no certificate of a process of an FLJob: {error}") from error
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
         return Identity.from_uri(uris[0] if uris else "")
 

@@ -10,20 +10,20 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from fl_core.errors import MismatchError
 from fl_core.extensions import Extension
 
-VERSION = 1
+VERSION: Final = 1
 
 
 class Part(BaseModel):
-    """A piece of the Plan: frozen, and closed to unknown fields."""
+    """A piece of the Plan: frozen, closed to unknown fields, and JSON can say all of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Job(Part):
@@ -102,7 +102,7 @@ class Checkpoint(Part):
 class Plan(Part):
     """One compiled job."""
 
-    version: int = VERSION
+    version: Literal[1] = VERSION
     job: Job
     seed: int
     rounds: int
@@ -136,6 +136,8 @@ class Plan(Part):
             return cls.from_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise MismatchError(f"the plan {path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise MismatchError(f"the plan {path} is not UTF-8 text: {error}") from error
 
     @cached_property
     def digest(self) -> str:
