@@ -184,8 +184,8 @@ class Coordinator:
                 await self._close()
             case r.Commit(_, _, reporters):
                 await self._commit(reporters)
-            case r.Evaluate(number, workers):
-                self._summons.start("evaluate", (number, self.rounds.attempt), self, workers=workers)
+            case r.Evaluate(number, _):
+                self._summons.start("evaluate", (number, self.rounds.attempt), self)
             case r.Conclude() | r.Skip():
                 await self._conclude(skipped=action.reason if isinstance(action, r.Skip) else "")
             case r.Fail(sentence):
@@ -326,10 +326,14 @@ class Coordinator:
             log.info("cohort", workers=list(cohort.workers))
             self._do(self.rounds.convened(cohort.workers, silent=cohort.silent, now=time.monotonic()))
         else:
-            open_ = self.rounds.gathering.missing if self.rounds.gathering is not None else frozenset()
-            for worker in sorted(open_ - set(cohort.workers)):
-                self.lost(worker, "gone")
+            for worker in self.missing():
+                if worker not in cohort.workers:
+                    self.lost(worker, "gone")
         self._answer.set()
+
+    def missing(self) -> list[str]:
+        """Those of whom the open round still expects something."""
+        return sorted(self.rounds.gathering.missing) if self.rounds.gathering is not None else []
 
     def lost(self, worker: str, reason: str) -> None:
         """The scheduler has lost a worker of the cohort; one that has handed in its part may go."""

@@ -33,6 +33,9 @@ class Listener(Protocol):
 
     model: Model | None
 
+    def missing(self) -> list[str]:
+        """Of whom the open call still expects something."""
+
     def chosen(self, cohort: pb.Cohort, purpose: Purpose) -> None:
         """The cohort is named."""
 
@@ -56,7 +59,7 @@ class Summons:
         self._plan = plan
         self._stub = fl_pb2_grpc.SchedulerStub(channel)
         self._task: asyncio.Task[None] | None = None
-        self._cohort: list[str] = []
+        self._chosen = False
         self.answering = False
 
     def start(
@@ -64,18 +67,16 @@ class Summons:
         purpose: Purpose,
         place: tuple[int, int],
         listener: Listener,
-        *,
-        workers: tuple[str, ...] = (),
     ) -> None:
-        """Call for workers for (round, attempt); what happens to them is told to the listener."""
+        """Call for workers for (round, attempt); what happens to them is told to the listener.
+
+        An evaluation is of those who are missing; so is a call for training that is repeated.
+        """
         request = pb.Convening(context=context_of(self._plan, round=place[0], attempt=place[1]))
         if listener.model is not None:
             request.model, request.manifest = listener.model.digest, listener.model.manifest.digest
-        if purpose == "evaluate":
-            request.evaluate.workers.extend(workers)
-        else:
-            getattr(request, purpose).SetInParent()
-        self._cohort = []
+        getattr(request, purpose).SetInParent()
+        self._chosen = False
         self._task = asyncio.create_task(self._follow(request, listener, purpose))
 
     async def end(self) -> None:
@@ -98,6 +99,11 @@ class Summons:
         """Call until the call is ended from here; give up a scheduler that is silent for `ready_seconds`."""
         pause, heard = FIRST_PAUSE, time.monotonic()
         while True:
+            if purpose == "evaluate":
+                request.evaluate.workers[:] = listener.missing()
+            elif purpose == "train" and self._chosen:
+                request.rejoin.workers[:] = listener.missing()
+                request.rejoin.SetInParent()
             reason = "it ended the call"
             try:
                 async for event in self._stub.Convene(request):
@@ -119,13 +125,11 @@ class Summons:
             log.warning("the scheduler does not answer", reason=reason, again_in=pause)
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter
             pause = min(2 * pause, LONGEST_PAUSE)
-            if purpose == "train" and self._cohort:
-                request.rejoin.workers[:] = self._cohort
 
     def _tell(self, event: pb.CohortEvent, listener: Listener, purpose: Purpose) -> None:
         match event.WhichOneof("what"):
             case "cohort":
-                self._cohort = list(event.cohort.workers)
+                self._chosen = True
                 listener.chosen(event.cohort, purpose)
             case "lost":
                 listener.lost(event.lost.worker, event.lost.reason)

@@ -280,7 +280,7 @@ def test_a_job_that_is_asked_to_finish_before_a_round_ends_at_once(world: Callab
 
 
 def test_a_broken_call_is_made_again_for_the_same_cohort(world: Callable[..., Any]) -> None:
-    """A call that breaks off while workers train is repeated with their names, and the attempt goes on."""
+    """A call that breaks off while workers train names those still missing, and the attempt goes on."""
     one = world(rounds=1)
 
     async def main() -> None:
@@ -288,10 +288,14 @@ def test_a_broken_call_is_made_again_for_the_same_cohort(world: Callable[..., An
             await play(served, calls=1)
             training = await served.called()
             await ready(served)
+            async with served.speaking("worker-0") as client:
+                await client.push(training.context, {"w": np.zeros(3, "f4")}, model=training.model)
             one.scheduler.break_off()
             again = await served.called()
-            assert list(again.rejoin.workers) == ["worker-0", "worker-1", "worker-2"]
-            await served.hand_in(training)
+            assert list(again.rejoin.workers) == ["worker-1", "worker-2"]
+            for index in (1, 2):
+                async with served.speaking(f"worker-{index}") as client:
+                    await client.push(training.context, {"w": np.ones(3, "f4")}, model=training.model)
             await play(served, calls=1)
             await ended(task)
             assert served.storage.rows()[0]["attempt"] == 1

@@ -31,6 +31,8 @@ def test_a_server_killed_in_a_round_opens_it_again(job: Callable[..., Any]) -> N
     run.server(listen=address)
     assert run.code("server") == 0
     assert models(run.rounds()) == models(undisturbed.finish())
+    kept = [one.storage / "models" / "best.safetensors" for one in (run, undisturbed)]
+    assert kept[0].read_bytes() == kept[1].read_bytes()
     assert all(run.code(f"worker-{index}") == 0 for index in range(3))
 
 
