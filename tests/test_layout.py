@@ -108,6 +108,14 @@ def test_the_yaml_word_is_the_file_name(path: Path) -> None:
     assert found.__name__.lower() == path.stem.replace("_", "")
 
 
+@pytest.mark.parametrize("path", EXTENSIONS, ids=name_of)
+def test_an_extension_has_a_test_file_of_its_name(path: Path) -> None:
+    """`fl_core/strategies/fedprox.py` is tested by `tests/fl_core/strategies/test_fedprox.py`."""
+    test = ROOT / "tests" / path.relative_to(ROOT).with_name(f"test_{path.name}")
+    assert test.is_file(), f"{name_of(path)} needs tests: write {name_of(test)}"
+    assert "\ndef test_" in test.read_text(encoding="utf-8")
+
+
 def test_the_packages_import_no_framework() -> None:
     """Importing the core and the supervisor loads neither a learning framework nor Kubernetes."""
     loaded = imported_by(

@@ -1,39 +1,58 @@
-"""Log lines, as a process writes them."""
+"""Log lines are JSON for machines, carry what was bound, and stay below the chosen level's noise."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from typing import Any
+from collections.abc import Iterator
 
-PROGRAM = """
-import logging, structlog
+import pytest
+import structlog
+
 from fl_core import logs
 
-logs.configure(style="json", level="info")
-logs.bind(job="toy", process="worker-1", round=3)
-structlog.get_logger().info("ours", seconds=1)
-logging.getLogger("theirs").warning("low on %s", "memory")
-logging.getLogger("theirs").debug("noise")
-try:
-    1 / 0
-except ZeroDivisionError:
-    logging.getLogger("theirs").exception("it broke")
-"""
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Leave no configuration to other tests."""
+    yield
+    structlog.contextvars.clear_contextvars()
+    structlog.reset_defaults()
 
 
-def lines() -> list[dict[str, Any]]:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in done.stderr.splitlines()]
+def test_a_json_line_says_where_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every line on stderr is one JSON object with level, time and all that was bound."""
+    logs.configure(style="json", level="info")
+    logs.bind(job="test", process="worker-1")
+    structlog.get_logger().info("cohort\nchosen", workers=3)
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    row = json.loads(line)
+    assert row.pop("timestamp").endswith("Z")
+    assert row == {
+        "event": "cohort\nchosen",
+        "level": "info",
+        "job": "test",
+        "process": "worker-1",
+        "workers": 3,
+    }
+    assert captured.out == ""
 
 
-def test_every_line_names_job_process_and_round() -> None:
-    """Our lines and those that a program or library logs are JSON of one form, and say where they belong."""
-    ours, theirs, broke = lines()
-    assert (ours["event"], theirs["event"]) == ("ours", "low on memory")
-    assert all(
-        (line["job"], line["process"], line["round"]) == ("toy", "worker-1", 3) for line in (ours, theirs)
-    )
-    assert all({"level", "timestamp"} <= line.keys() for line in (ours, theirs, broke))
-    assert "ZeroDivisionError" in broke["exception"]
+def test_a_traceback_is_a_field(capsys: pytest.CaptureFixture[str]) -> None:
+    """An exception does not tear a JSON line apart."""
+    logs.configure(style="json", level="info")
+    try:
+        float("nonsense")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    assert "ValueError: could not convert" in json.loads(capsys.readouterr().err)["exception"]
+
+
+@pytest.mark.parametrize(("level", "seen"), [("debug", 3), ("INFO", 2), ("warning", 1)])
+def test_the_level_holds(capsys: pytest.CaptureFixture[str], level: str, seen: int) -> None:
+    """Lines below the chosen level are not written."""
+    logs.configure(style="console", level=level)
+    log = structlog.get_logger()
+    for say in (log.debug, log.info, log.warning):
+        say("something")
+    assert len(capsys.readouterr().err.splitlines()) == seen

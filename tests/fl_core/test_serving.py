@@ -1,61 +1,39 @@
-"""What a process answers over HTTP."""
+"""The probes and the metrics page answer what is, and nothing else is served."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import urllib.error
-import urllib.request
+from http.client import HTTPConnection
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from fl_core import serving
-from fl_core.serving import Health, answering, serve
+from fl_core.serving import Health, serve
 
 
-def status(address: str, page: str) -> int:
-    try:
-        with urllib.request.urlopen(f"http://{address}{page}", timeout=10) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
+def answer(address: str, path: str) -> tuple[int, str]:
+    connection = HTTPConnection(address, timeout=10)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read().decode()
+    connection.close()
+    return response.status, body
 
 
-def test_metrics_are_those_of_the_registry() -> None:
-    """/metrics shows the registry's values as they are now."""
-    registry = CollectorRegistry()
-    counter = Counter("things", "Things.", registry=registry)
-    address = serve("127.0.0.1:0", registry, Health())
-    counter.inc(3)
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-        assert "things_total 3.0" in answer.read().decode()
-
-
-def test_probes_follow_the_health() -> None:
-    """/readyz and /healthz answer 200 or 503, and change with the process; there is nothing else."""
+@pytest.mark.parametrize(("ready", "alive"), [(True, True), (False, True), (True, False)])
+def test_probes_answer_what_is(ready: bool, alive: bool) -> None:  # noqa: FBT001
+    """Ready and alive are asked for at each probe and told apart by the status alone."""
     health = Health()
     address = serve("127.0.0.1:0", CollectorRegistry(), health)
-    assert (status(address, "/readyz"), status(address, "/healthz")) == (503, 200)
-    health.ready, health.alive = True, lambda: False
-    assert (status(address, "/readyz"), status(address, "/healthz")) == (200, 503)
-    assert status(address, "/") == 404
+    health.ready, health.alive = ready, lambda: alive
+    assert answer(address, "/readyz")[0] == (200 if ready else 503)
+    assert answer(address, "/healthz")[0] == (200 if alive else 503)
 
 
-def test_a_loop_is_alive_while_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop that runs answers; one that is blocked, or closed, is not alive."""
-    monkeypatch.setattr(serving, "ALIVE_SECONDS", 0.2)
-    blocked, release = threading.Event(), threading.Event()
-
-    async def main() -> None:
-        alive = answering(asyncio.get_running_loop())
-        assert await asyncio.to_thread(alive)
-        asked = asyncio.get_running_loop().run_in_executor(None, lambda: blocked.wait(5) and alive())
-        blocked.set()
-        release.wait(0.5)  # the loop is stuck here
-        assert await asked is False
-
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(main())
-    loop.close()
-    assert answering(loop)() is False
+def test_metrics_are_those_of_this_registry() -> None:
+    """The page holds the process's own metrics, and no other path exists."""
+    registry = CollectorRegistry()
+    Counter("rounds", "Rounds closed.", registry=registry).inc(3)
+    address = serve("127.0.0.1:0", registry, Health())
+    status, page = answer(address, "/metrics")
+    assert (status, "rounds_total 3.0" in page) == (200, True)
+    assert [answer(address, path)[0] for path in ("/", "/metrics/", "/../etc/passwd")] == [404] * 3

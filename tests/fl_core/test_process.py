@@ -1,0 +1,54 @@
+"""A process ends with one sentence and the exit code that says who must act."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fl_core.errors import TERMINATED_EXIT_CODE, MismatchError
+from fl_core.plan import Plan
+
+PROGRAM = """
+import asyncio
+from fl_core.process import process, run_until_terminated
+
+async def main(settings):
+    settings.announce(name=settings.identity.name)
+    await asyncio.Event().wait()
+
+@process
+def command(settings):
+    run_until_terminated(main(settings))
+
+command()
+"""
+
+
+def started(plan: Path, identity: Path, *more: str) -> subprocess.Popen[str]:
+    options = ["--plan", str(plan), "--identity", str(identity), *more]
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *options], text=True, stdout=pipe, stderr=pipe)
+
+
+def test_a_terminated_process_says_so(
+    tmp_path: Path, plan: Callable[..., Plan], keys: Callable[..., Path]
+) -> None:
+    """It announces itself as one JSON line, and SIGTERM ends it with 143."""
+    (tmp_path / "plan.json").write_text(plan().to_json())
+    with started(tmp_path / "plan.json", keys("server"), "--announce-fd", "1") as running:
+        assert running.stdout is not None
+        assert json.loads(running.stdout.readline()) == {"name": "server"}
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(30) == TERMINATED_EXIT_CODE
+
+
+def test_an_error_is_a_sentence_and_a_code(tmp_path: Path, keys: Callable[..., Path]) -> None:
+    """What FLJob raises on purpose is one log line without a traceback, and its branch's exit code."""
+    with started(tmp_path / "none.json", keys("server")) as running:
+        (line,) = running.communicate(timeout=30)[1].splitlines()
+    assert running.returncode == MismatchError.exit_code
+    assert "cannot be read" in json.loads(line)["event"]
