@@ -15,6 +15,7 @@ FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
 TITLE = re.compile(r'title="([^"]+)"')
+TRAINING = ("fl-submit run", "fl-submit try")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,18 @@ class Page:
         """The page without its code blocks."""
         return FENCE.sub("", self.text)
 
+    @property
+    def example(self) -> bool:
+        """Whether the page stands beside an example, which a test of its own runs."""
+        return ROOT / "examples" in self.path.parents
+
+    @property
+    def trains(self) -> bool:
+        """Whether running the page starts a training."""
+        return any(
+            block.language == "bash" and start in block.text for block in self.blocks for start in TRAINING
+        )
+
 
 def blocks(text: str) -> Iterator[Block]:
     """Find the fenced blocks of a page, those indented in a list or a note included."""
@@ -58,22 +71,11 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def pages() -> list[Page]:
-    """Every page for people: at the root, and under docs/."""
-    places = (ROOT.glob("*.md"), (ROOT / "docs").rglob("*.md"))
+    """Every page for people: at the root, under docs/ and beside the examples."""
+    places = (ROOT.glob("*.md"), (ROOT / "docs").rglob("*.md"), (ROOT / "examples").rglob("*.md"))
     paths = sorted(path for place in places for path in place)
     texts = {path: path.read_text(encoding="utf-8") for path in paths}
     return [Page(path, text, tuple(blocks(text))) for path, text in texts.items()]
-
-
-def with_code() -> list[Page]:
-    """The pages that hold Python."""
-    return [page for page in pages() if any(block.language == "python" for block in page.blocks)]
-
-
-@pytest.fixture
-def lessons() -> list[Page]:
-    """The pages that a reader can follow."""
-    return with_code()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -81,4 +83,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "page" in metafunc.fixturenames:
         metafunc.parametrize("page", pages(), ids=str)
     if "lesson" in metafunc.fixturenames:
-        metafunc.parametrize("lesson", with_code(), ids=str)
+        lessons = [page for page in pages() if not page.example and any(runs(block) for block in page.blocks)]
+        marked = [
+            pytest.param(page, id=str(page), marks=[pytest.mark.rounds] if page.trains else [])
+            for page in lessons
+        ]
+        metafunc.parametrize("lesson", marked)
+
+
+def runs(block: Block) -> bool:
+    """Whether this block does something when a reader follows the page."""
+    if block.language == "bash":
+        return "fl-submit" in block.text
+    return block.language == "python" or block.title is not None
