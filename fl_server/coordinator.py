@@ -203,14 +203,17 @@ class Coordinator:
         self._best = self._score(best.facts["metrics"]) if best is not None else None
         log.info("restored", round=self.rounds.round, model=self.model.digest)
         rows = {row["round"]: row for row in await asyncio.to_thread(self._storage.rows)}
-        if (last := rows.get(self.rounds.round)) is not None:
-            self._values = last["metrics"]
+        if self.rounds.round == 0 or self.rounds.round in rows:
+            self._values = rows.get(self.rounds.round, {}).get("metrics", {})
             return ()
         self.ledger.resume(saved.facts["row"])
         return self.rounds.resume(self.ledger.row["attempt"], self.ledger.reporters, now=time.monotonic())
 
     async def _first_model(self) -> None:
-        """Have a worker hand in its initial weights; where one fails to, another is asked."""
+        """Have a worker hand in its initial weights; where one fails to, another is asked.
+
+        They are saved, so that a server that dies in the first round need not disturb workers that train.
+        """
         reason = ""
         for attempt in range(1, self.plan.workers + 1):
             if self.model is not None:
@@ -220,9 +223,12 @@ class Coordinator:
             self._summons.start("initialise", (0, attempt), self)
             given = await self._initial
             await self._close()
-            self.model, reason = (given, "") if isinstance(given, Model) else (None, given)
-        if self.model is None:
-            raise ShortfallError(f"no worker handed in initial weights; the last one: {reason}")
+            if isinstance(given, Model):
+                self.model = given
+                await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
+                return
+            reason = given
+        raise ShortfallError(f"no worker handed in initial weights; the last one: {reason}")
 
     def _open(self, number: int, attempt: int) -> None:
         if self.model is None:

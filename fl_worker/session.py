@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextvars import Context, copy_context
@@ -36,8 +37,11 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds before a worker calls a silent peer again; doubled from the first to the longest."""
 
+STUCK_DEADLINES = 2
+"""User code that has been at one order for so many of the round's deadlines does not come back."""
+
 BUSY_SECONDS = 1.0
-"""How long an order waits for user code that is still at work for an earlier round."""
+"""How long an order waits for user code that does not come back, in case it does."""
 
 FOREIGN = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED)
 """The scheduler knows this worker as one of another job."""
@@ -111,6 +115,7 @@ class Session:
         self._pause = FIRST_PAUSE
         self._pulled: tuple[str, Weights] | None = None
         self._made: tuple[Key, asyncio.Future[Product]] | None = None
+        self._began = 0.0
         self._open: asyncio.Task[None] | None = None
         self._wanted: pb.Order | None = None
         self._stopped = False
@@ -234,16 +239,21 @@ class Session:
             weights = await self._pull(place, key[2]) if key[2] else None
             await self._idle()
             result: Future[Product] = Future()
+            self._began = time.monotonic()
             self._inbox.put(Work(key[0], key[1], weights, result, copy_context()))
             self._made = (key, asyncio.wrap_future(result))
         return await asyncio.shield(self._made[1])
 
     async def _idle(self) -> None:
-        """Wait a moment for user code that works on for an earlier order; decline if it does not end."""
+        """Wait for user code that works on for an earlier order; decline if it does not come back.
+
+        Until then waiting is right: it may be a slow round, or a server that has gone back to a checkpoint.
+        """
         if self._made is None:
             return
         (what, number, _), earlier = self._made
-        done, _ = await asyncio.wait({earlier}, timeout=BUSY_SECONDS)
+        stuck = self._began + STUCK_DEADLINES * self._plan.selection.deadline_seconds
+        done, _ = await asyncio.wait({earlier}, timeout=max(stuck - time.monotonic(), BUSY_SECONDS))
         if not done:
             raise RoundError(f"the program is still busy: {what}, round {number}")
 

@@ -91,6 +91,7 @@ class World:
     server: Server = field(default_factory=Server)
     health: Health = field(default_factory=Health)
     works: list[Work] = field(default_factory=list)
+    begun: threading.Event = field(default_factory=threading.Event)
     free: threading.Event = field(default_factory=threading.Event)
     outcome: Callable[[Work], Product] = lambda _: Product(7, {"loss": mean_of(1.0, 7)}, MODEL)
 
@@ -104,6 +105,7 @@ class World:
         """What the main thread does."""
         while (work := inbox.get()) is not None:
             self.works.append(work)
+            self.begun.set()
             self.free.wait()
             try:
                 work.result.set_result(self.outcome(work))
@@ -290,6 +292,7 @@ def test_a_busy_program_declines_the_next_round(
 ) -> None:
     """A program that does not come back costs later rounds a moment, and takes part again once it is free."""
     monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
+    world.plan = with_deadline(world.plan, 0.01)
     world.free.clear()
 
     async def main() -> None:
@@ -305,6 +308,31 @@ def test_a_busy_program_declines_the_next_round(
             assert head.transfer.context.round == 3
 
     asyncio.run(main())
+
+
+def test_a_slow_program_is_waited_for(world: World, tmp_path: Path) -> None:
+    """An order of the next round waits for the training that goes on, and is carried out after it."""
+    world.free.clear()
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            await world.scheduler.said.get()
+            world.order(1, initialise=pb.Initialise())
+            world.order(2)
+            world.order(3, release=pb.Release())
+            world.order(4)
+            await asyncio.to_thread(world.begun.wait)
+            world.free.set()
+            head, _ = await world.server.pushed.get()
+            assert head.transfer.context.round == 4
+            assert world.scheduler.said.empty()
+
+    asyncio.run(main())
+
+
+def with_deadline(plan: Plan, seconds: float) -> Plan:
+    selection = plan.selection.model_copy(update={"deadline_seconds": seconds})
+    return plan.model_copy(update={"selection": selection})
 
 
 def test_a_worker_enrols_again(world: World, tmp_path: Path) -> None:

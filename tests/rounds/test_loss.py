@@ -49,6 +49,22 @@ def test_a_scheduler_killed_in_a_round_leaves_it_open(job: Callable[..., Any]) -
     assert [(row["attempt"], len(row["reporters"])) for row in run.rounds()] == [(1, 3)] * 4
 
 
+def test_a_job_outlives_both_of_them(job: Callable[..., Any]) -> None:
+    """Server and scheduler killed in the first round, with nothing committed yet: the same model in the end."""
+    undisturbed, run = job(), job(gate=1)
+    run.begin()
+    addresses = {name: run.announced[name]["address"] for name in ("scheduler", "server")}
+    run.wait_held()
+    run.kill("server")
+    run.kill("scheduler")
+    run.scheduler(listen=addresses["scheduler"])
+    run.server(listen=addresses["server"])
+    run.release()
+    assert run.code("server") == 0
+    assert models(run.rounds()) == models(undisturbed.finish())
+    assert [len(row["reporters"]) for row in run.rounds()] == [3] * 4
+
+
 def test_a_scheduler_that_stays_away_ends_the_server(job: Callable[..., Any]) -> None:
     """A server that cannot find its scheduler for `preRunningDeadlineSeconds` says so and asks to be retried."""
     run = job(spec={"preRunningDeadlineSeconds": 1})
