@@ -329,7 +329,7 @@ class Coordinator:
         elif purpose == "train" and self.rounds.phase == r.Phase.SELECTING:
             self.ledger.convened(cohort.workers)
             self.ledger.lap("select")
-            log.info("cohort", workers=list(cohort.workers))
+            log.info("cohort", workers=len(cohort.workers))
             self._do(self.rounds.convened(cohort.workers, silent=cohort.silent, now=time.monotonic()))
         else:
             for worker in self.missing():

@@ -50,13 +50,14 @@ def test_a_scheduler_killed_in_a_round_leaves_it_open(job: Callable[..., Any]) -
 
 
 def test_a_job_outlives_both_of_them(job: Callable[..., Any]) -> None:
-    """Server and scheduler killed in the first round, with nothing committed yet: the same model in the end."""
+    """Server and scheduler terminated in the first round, before any commit, and started again: the same model."""
     undisturbed, run = job(), job(gate=1)
     run.begin()
     addresses = {name: run.announced[name]["address"] for name in ("scheduler", "server")}
     run.wait_held()
-    run.kill("server")
-    run.kill("scheduler")
+    for name in addresses:
+        run.kill(name, signal.SIGTERM)
+        assert run.code(name) == 143
     run.scheduler(listen=addresses["scheduler"])
     run.server(listen=addresses["server"])
     run.release()
