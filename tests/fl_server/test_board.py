@@ -1,0 +1,90 @@
+"""Each watcher sees the present standing at once, every closed round once, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl_core.wire import fl_pb2 as pb
+from fl_server.board import Board
+
+
+def run(test: Awaitable[None]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(20):
+            await test
+
+    asyncio.run(limited())
+
+
+def test_the_standing_comes_at_once() -> None:
+    """Whoever begins to watch gets one observation with the standing and all rounds closed so far."""
+
+    async def scene() -> None:
+        board = Board(rounds=5, expected=3)
+        board.closed += ["one", "two"]
+        seen = await anext(board.watch())
+        assert (seen.standing.rounds, seen.standing.expected, list(seen.closed)) == (5, 3, ["one", "two"])
+        assert not seen.HasField("ending")
+
+    run(scene())
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), max_size=12))
+def test_every_round_is_seen_once(steps: list[tuple[int, bool, bool]]) -> None:
+    """However fast rounds close and however slowly a watcher reads: all of them, in order, none twice."""
+
+    async def scene() -> None:
+        board = Board(rounds=99, expected=1)
+        seen: dict[int, list[str]] = {}
+
+        async def watch(number: int) -> None:
+            seen[number] = []
+            async for observation in board.watch():
+                seen[number] += observation.closed
+
+        watchers = [asyncio.create_task(watch(0))]
+        for number, (closed, pause, joins) in enumerate(steps):
+            board.closed += [f"{number}/{index}" for index in range(closed)]
+            board.changed()
+            if joins:
+                watchers.append(asyncio.create_task(watch(len(watchers))))
+            if pause:
+                await asyncio.sleep(0)
+        board.ending = pb.Ending(complete=True, reason="RoundsDone")
+        board.changed()
+        await asyncio.gather(*watchers)
+        assert all(lines == board.closed for lines in seen.values())
+
+    run(scene())
+
+
+def test_the_end_is_the_last_observation() -> None:
+    """The observation with the ending ends the watch, also for who comes after it."""
+
+    async def scene() -> None:
+        board = Board(rounds=1, expected=1)
+        board.closed.append("one")
+        board.ending = pb.Ending(complete=True, reason="RoundsDone", model="abc")
+        late = [observation async for observation in board.watch()]
+        assert [(list(one.closed), one.ending.model) for one in late] == [(["one"], "abc")]
+
+    run(scene())
+
+
+def test_who_stops_watching_is_forgotten() -> None:
+    """A watcher that goes in the middle leaves nothing on the board."""
+
+    async def scene() -> None:
+        board = Board(rounds=1, expected=1)
+        watch = board.watch()
+        await anext(watch)
+        assert len(board._watchers) == 1
+        await watch.aclose()
+        assert not board._watchers
+
+    run(scene())
