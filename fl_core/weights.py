@@ -219,7 +219,9 @@ def difference(new: Weights, old: Weights) -> dict[str, Array]:
 def check_finite(weights: Weights, *, whose: str) -> None:
     """Refuse NaN and infinite values, naming the first array that has them."""
     for name, array in weights.items():
-        if not np.isfinite(array.sum(dtype=np.float64)) and not np.isfinite(array).all():
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = array.sum(dtype=np.float64)
+        if not np.isfinite(total) and not np.isfinite(array).all():
             bad = int(array.size - np.isfinite(array).sum())
             raise UpdateError(
                 f"{whose}: array {name!r} holds {bad} values that are not finite numbers (NaN or infinite); "
