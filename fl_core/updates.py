@@ -52,7 +52,7 @@ class ExactSum:
             raise UpdateError(f"this round takes at most {self._capacity} updates")
         if not 0 < weight <= MOST_WEIGHT:
             raise UpdateError(f"an update's weight is {weight}; it must be from 1 to {MOST_WEIGHT}")
-        if largest * weight >= self.limit:
+        if not largest * weight < self.limit:  # NaN too
             raise UpdateError(
                 f"an update holds values up to {largest:.3g}, more than {self.limit / weight:.3g}: "
                 "training has diverged; lower the learning rate"

@@ -28,7 +28,7 @@ def certificate(issued: Credentials) -> x509.Certificate:
     return x509.load_pem_x509_certificate(issued.certificate)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(identities)
 def test_an_identity_is_its_uri(identity: Identity) -> None:
     """Every identity is read again from its own SPIFFE ID."""

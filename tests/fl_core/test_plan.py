@@ -33,7 +33,7 @@ def with_config(config: dict[str, Any]) -> Program:
     return Program(entrypoint="toy:task", framework="numpy", config=config)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(configs)
 def test_a_plan_comes_back_from_its_text(plan: Build, config: dict[str, Any]) -> None:
     """Read and written again, a plan has the same bytes and the same digest, whatever the program's config."""
@@ -43,7 +43,7 @@ def test_a_plan_comes_back_from_its_text(plan: Build, config: dict[str, Any]) ->
     assert again.digest == made.digest
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(configs, st.randoms(use_true_random=False))
 def test_the_order_of_keys_does_not_matter(config: dict[str, Any], random: Any) -> None:
     """Canonical JSON sorts keys, and says the same value as plain JSON does."""
@@ -53,7 +53,7 @@ def test_the_order_of_keys_does_not_matter(config: dict[str, Any], random: Any) 
     assert json.loads(canonical(config)) == config
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.integers(-(2**53) + 1, 2**53 - 1))
 def test_a_whole_float_is_a_whole_number(number: int) -> None:
     """1.0 is written as 1, at any depth, because the Kubernetes API server does so too."""

@@ -317,7 +317,7 @@ def happen(made: Roster, event: tuple[str, str, int, str, bool], *, now: float) 
     return happens[kind]() or ()
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=150)
 @given(events)
 def test_whatever_happens(happened: list[tuple[str, str, int, str, bool]]) -> None:
     """One answer a call, each loss told once and of the cohort only, and time passing always comes to rest."""

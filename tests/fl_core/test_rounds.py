@@ -349,7 +349,7 @@ shortfalls = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=150)
 @given(cohorts, events, shortfalls, st.integers(1, 3), st.integers(0, 2), st.integers(1, 3))
 def test_every_round_ends(
     answers: list[set[str]],

@@ -39,7 +39,7 @@ def same(one: Weights, other: Weights) -> bool:
     )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(models)
 def test_a_model_comes_back_from_its_buffer(model: Weights) -> None:
     """Whatever names, dtypes and shapes: packed and viewed, it is the same model to the bit."""
@@ -50,7 +50,7 @@ def test_a_model_comes_back_from_its_buffer(model: Weights) -> None:
     assert flat_digest(manifest, buffer) == digest(model)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(models)
 def test_a_manifest_travels_as_json(model: Weights) -> None:
     """What `to_json` wrote is read again, with the same digest."""
@@ -61,7 +61,7 @@ def test_a_manifest_travels_as_json(model: Weights) -> None:
     assert manifest.difference(again) is None
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(models)
 def test_runs_cover_the_buffer_once(model: Weights) -> None:
     """Every element stands in exactly one run, runs follow each other, aligned to 8 bytes."""
@@ -76,7 +76,7 @@ def test_runs_cover_the_buffer_once(model: Weights) -> None:
         assert run.offset + place * np.dtype(spec.dtype).itemsize == offset
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(models.filter(lambda model: any(array.size for array in model.values())), st.data())
 def test_any_flipped_bit_is_another_model(model: Weights, data: st.DataObject) -> None:
     """Digests tell models apart that differ in one bit of one element."""
@@ -154,7 +154,7 @@ def test_what_is_no_manifest_is_refused(text: str) -> None:
         Manifest.from_json(text)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8) | st.just("float32"),
@@ -177,7 +177,7 @@ def test_what_cannot_be_exchanged_is_refused() -> None:
         Manifest((ArraySpec("w", "float32", (1,)), ArraySpec("w", "float32", (2,))))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(hnp.arrays("f4", 5, elements=st.floats(-1e6, 1e6, width=32)), st.integers(0, 100))
 def test_a_sum_is_rounded_once(array: Any, seed: int) -> None:
     """Model plus a float64 mean is the nearest float32 to the true sum."""

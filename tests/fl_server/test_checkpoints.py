@@ -99,7 +99,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     return path, path.read_bytes()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(data=st.data())
 def test_any_flipped_bit_is_found_or_harmless(content: tuple[Path, bytes], data: st.DataObject) -> None:
     """Wherever a bit flips, the file is refused, or it still says exactly what was saved."""

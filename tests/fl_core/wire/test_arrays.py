@@ -65,7 +65,7 @@ def test_an_honest_transfer_arrives() -> None:
     assert kept.content == bytes(BUFFER)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 40), st.sampled_from(["f2", "f4", "f8"]))
 def test_any_size_arrives(size: int, dtype: str) -> None:
     """Models of every size, the empty one included, are complete after exactly their bytes."""
@@ -130,7 +130,7 @@ def test_a_spoilt_transfer_is_refused(
     assert kept.receiver.position == len(kept.content)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2 * CHUNK + 19), st.integers(0, 7))
 def test_any_flipped_bit_is_found(byte: int, bit: int) -> None:
     """A bit that flips on the way spoils its chunk, and no byte of that chunk is kept."""
