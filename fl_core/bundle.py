@@ -15,11 +15,8 @@ from fl_core.errors import ProgramError
 def bundle(folder: Path, module: str) -> dict[str, Path]:
     """The program's files by their name relative to `folder`, sorted."""
     top = module.partition(".")[0]
-    package = folder / top
-    single = (folder / f"{top}.py").is_file() and not (
-        package / "__init__.py"
-    ).is_file()  # as Python finds it
-    if single:
+    package, module_file = folder / top, folder / f"{top}.py"
+    if module_file.is_file() and not (package / "__init__.py").is_file():  # as Python finds it
         files = list(folder.glob("*.py"))
     elif package.is_dir():
         files = [path for path in package.rglob("*.py") if "__pycache__" not in path.parts]
