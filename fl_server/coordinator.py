@@ -63,7 +63,7 @@ class Coordinator:
             await self._finish(action.reason)
         finally:
             self._workers_came()
-            await self._close()
+            await self._summons.end()
 
     def finish(self, reason: str) -> None:
         """End the job with the open round, or at once where none has begun."""
@@ -73,12 +73,15 @@ class Coordinator:
     # -- what workers hand in, called by the service --
 
     async def answered(self, transfer: pb.Transfer) -> None:
-        """Wait for the scheduler's answer where a worker has heard of it first and was quick."""
+        """Wait for the scheduler's answer where a worker is early.
+
+        It has heard of it first and was quick, or it was asked before this server was started again.
+        """
         here = (self.rounds.round, self.rounds.attempt)
-        training = (transfer.context.round, transfer.context.attempt) == here
+        early = (transfer.context.round, transfer.context.attempt) >= here
         if self._initial is not None and not self._initial.done():
-            training = transfer.kind == pb.KIND_INITIAL
-        if training and self.rounds.phase in {r.Phase.WAITING, r.Phase.SELECTING}:
+            early = transfer.kind == pb.KIND_INITIAL
+        if early and self.rounds.phase in {r.Phase.WAITING, r.Phase.SELECTING}:
             await self._answer.wait()
 
     def expects(self, transfer: pb.Transfer, worker: str) -> Manifest | None:
@@ -181,7 +184,7 @@ class Coordinator:
             case r.Abandon(_, _, reason):
                 log.warning("attempt abandoned", reason=reason)
                 self.metrics.abandoned()
-                await self._close()
+                await self._summons.end()
             case r.Commit(_, _, reporters):
                 await self._commit(reporters)
             case r.Evaluate(number, _):
@@ -222,7 +225,7 @@ class Coordinator:
             self._answer.clear()
             self._summons.start("initialise", (0, attempt), self)
             given = await self._initial
-            await self._close()
+            await self._summons.end()
             if isinstance(given, Model):
                 self.model = given
                 await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
@@ -244,7 +247,7 @@ class Coordinator:
         if self.model is None:
             raise JobError("there is nothing to step from")
         await self._aggregator.folded()
-        await self._close()
+        await self._summons.end()
         self.ledger.lap("train")
         with self.metrics.aggregation.labels("plain").time():
             self.model = await self._aggregator.step(self.model)
@@ -258,7 +261,7 @@ class Coordinator:
         self._do(self.rounds.committed(now=time.monotonic()))
 
     async def _conclude(self, *, skipped: str) -> None:
-        await self._close()
+        await self._summons.end()
         self._values = self.ledger.concluded(skipped=skipped)
         row = self.ledger.row
         if not skipped:
@@ -278,9 +281,6 @@ class Coordinator:
                 f"{', '.join(sorted(values))}; name one of them, or let the program measure it"
             )
         return target.reached(values[target.metric])
-
-    async def _close(self) -> None:
-        await self._summons.end()
 
     def _keep_best(self) -> None:
         """Kept before the round is recorded, so that a record's best model is always there."""

@@ -185,7 +185,7 @@ class Session:
             raise MismatchError(order.refusal.sentence)
         elif what == "release":
             self._drop()
-        elif self._wanted != order:
+        elif self._wanted != order or self._open is None or self._open.done():
             self._drop()
             self._wanted = order
             self._open = asyncio.create_task(self._fulfil(order, str(what)))

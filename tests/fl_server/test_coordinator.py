@@ -173,6 +173,26 @@ def test_a_committed_round_is_recorded_after_a_crash(world: Callable[..., Any]) 
     asyncio.run(main())
 
 
+def test_who_was_asked_before_a_restart_may_be_early(world: Callable[..., Any]) -> None:
+    """An update that comes before the restarted server has opened its round again waits for that, and is taken."""
+    one = world(rounds=1)
+
+    async def main() -> None:
+        async with one.serving() as served, served.running():
+            await play(served, calls=1)
+            training = await served.called()
+        async with one.serving() as served, served.speaking("worker-1") as client:
+            early = asyncio.ensure_future(
+                client.push(training.context, {"w": np.ones(3, "f4")}, model=training.model)
+            )
+            async with served.running():
+                await served.called()
+                await early
+                assert served.coordinator.rounds.gathering.reported == ["worker-1"]
+
+    asyncio.run(main())
+
+
 def test_an_unfinished_line_of_the_record_is_cut_off(world: Callable[..., Any]) -> None:
     """A line that a crash left unfinished is gone, so that the next one stands for itself."""
     one = world()

@@ -218,6 +218,22 @@ def test_a_refused_update_is_declined(world: World, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_refused_order_may_come_again(world: World, tmp_path: Path) -> None:
+    """A server that was restarted and has not opened its round yet refuses; when it orders the same, it gets it."""
+    world.server.answers = [(grpc.StatusCode.INVALID_ARGUMENT, "the server is Waiting")]
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            await world.scheduler.said.get()
+            world.order()
+            assert (await world.scheduler.said.get()).HasField("decline")
+            world.order()
+            await world.server.pushed.get()
+            assert len(world.works) == 1
+
+    asyncio.run(main())
+
+
 def test_a_spoilt_round_is_declined(world: World, tmp_path: Path) -> None:
     """A worker that has nothing to hand in says why, and stays."""
 

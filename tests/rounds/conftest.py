@@ -221,6 +221,10 @@ class Run:
             what=f"a round with {worker}",
         )
 
+    def wait_said(self, name: str, word: str) -> None:
+        """Wait until a process's log says this."""
+        until(lambda: word in self.said(name), what=f"{word!r} in the log of {name}")
+
     def wait_recorded(self, count: int) -> None:
         until(lambda: len(self.rounds()) >= count, what=f"{count} rounds")
 

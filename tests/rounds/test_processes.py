@@ -72,12 +72,14 @@ def test_a_program_that_raises_ends_its_worker_and_shows_its_traceback(job: Call
 
 def test_too_few_workers_in_time_fail_the_job(job: Callable[..., Any]) -> None:
     """When the quorum has not come by `preRunningDeadlineSeconds` the job fails and says who is missing."""
-    run = job(spec={"preRunningDeadlineSeconds": 4})
+    run = job(spec={"preRunningDeadlineSeconds": 1})
     run.scheduler()
-    run.server()
+    run.announced["server"] = {"address": "127.0.0.1:1"}
     run.worker(1)
+    run.wait_said("worker-1", "enrolled")
+    run.server()
     assert run.code("server") == 68
-    assert "1 of 3 workers were ready after 4 s" in run.said("server")
+    assert "1 of 3 workers were ready after 1 s" in run.said("server")
     assert "not there: worker-0, worker-2" in run.said("server")
 
 
