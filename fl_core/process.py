@@ -60,7 +60,12 @@ _OPTIONS = (
         "--announce-fd", type=int, help="Inherited descriptor that gets one line of JSON with addresses."
     ),
     click.option("--log-format", type=click.Choice(["json", "console"]), default="json", show_default=True),
-    click.option("--log-level", default="info", show_default=True),
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+    ),
 )
 
 

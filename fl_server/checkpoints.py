@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def write(path: Path, saved: Saved) -> None:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise StorageError(
             f"{path} cannot be written: {error.strerror}; earlier checkpoints are whole"
         ) from error
@@ -68,7 +70,7 @@ def read(path: Path) -> Saved:
             names = [name for name in stream.keys() if name.startswith(STATES)]  # noqa: SIM118 - no mapping
             arrays = {name.removeprefix(STATES): stream.get_tensor(name) for name in names}
             saved = Saved(weights, sealed["facts"], together(arrays, sealed["states"]))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{path} is damaged: {error}") from error
     if sealed != _sealed(saved):
         raise StorageError(f"{path} is damaged: its contents do not have the digest it was written with")
@@ -97,7 +99,7 @@ class Checkpoints:
             except StorageError as error:
                 log.warning("damaged checkpoint passed over", path=str(path), reason=str(error))
                 continue
-            if saved.facts["plan"] != self.plan:
+            if saved.facts.get("plan") != self.plan:
                 raise MismatchError(
                     f"{path} belongs to another job or plan; give this job a storage of its own"
                 )
