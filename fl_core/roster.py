@@ -81,6 +81,8 @@ class Chosen:
     workers: tuple[str, ...]
     dissenters: tuple[str, ...]
     silent: tuple[str, ...]
+    weights: str = ""
+    manifest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +259,8 @@ class Roster:
         candidates = sorted(self.members, key=_natural)
         if call.purpose == "initialise":
             majority = self._majority()
-            return [next(name for name in candidates if self.members[name].enrolment.weights == majority)]
+            agreed = [name for name in candidates if self.members[name].enrolment.weights == majority]
+            return [agreed[(call.attempt - 1) % len(agreed)]]
         count = min(self._selection.asked, len(candidates))
         seed = hashlib.sha256(f"{self._seed}/selection/{call.round}/{call.attempt}".encode()).digest()
         return self._policy.choose(candidates, count, random.Random(seed))  # noqa: S311 - replayable on purpose
@@ -267,15 +270,17 @@ class Roster:
         cohort = tuple(sorted(self._cohort, key=_natural))
         dissenters: tuple[str, ...] = ()
         refused: tuple[Action, ...] = ()
+        asked = Enrolment("", "", moves=False)
         if call.purpose == "initialise":
             majority = self._majority()
             others = (name for name, member in self.members.items() if member.enrolment.weights != majority)
             dissenters = tuple(sorted(others, key=_natural))
-            refused = self._learn(self.members[cohort[0]].enrolment.manifest)
+            asked = self.members[cohort[0]].enrolment
+            refused = self._learn(asked.manifest)
         here = [name for name in cohort if name in self.members]
         silent = tuple(name for name in here if not self.members[name].enrolment.moves)
         orders = (Order(name, call) for name in here)
-        return (Chosen(cohort, dissenters, silent), *orders, *refused)
+        return (Chosen(cohort, dissenters, silent, asked.weights, asked.manifest), *orders, *refused)
 
     def _majority(self) -> str:
         """The initial weights that most workers have; on a tie those of the first worker."""

@@ -30,7 +30,10 @@ async def attend(settings: Settings) -> None:
     settings.announce(address=address, metrics=metrics)
     clock = asyncio.create_task(service.keep_time())
     try:
-        await service.dismissed.wait()
+        dismissed = asyncio.create_task(service.dismissed.wait())
+        await asyncio.wait({clock, dismissed}, return_when=asyncio.FIRST_COMPLETED)
+        if clock.done():
+            clock.result()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(service.drained(), FAREWELL_SECONDS)
     finally:

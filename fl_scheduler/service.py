@@ -123,7 +123,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
             reason = presence.leave.reason[:MOST_REASON]
             log.warning("left", reason=reason, **about)
             self._do(self.roster.quit(name, reason=reason))
-        return bool(what != "leave")
+        return name in self.roster.members
 
     def _enrolment(self, presence: pb.Presence) -> r.Enrolment:
         said = presence.enrolment
@@ -194,8 +194,10 @@ def _wish(plan: Plan, call: r.Call) -> pb.Order:
 
 def _event(action: r.Action) -> pb.CohortEvent:
     match action:
-        case r.Chosen(workers, dissenters, silent):
-            return pb.CohortEvent(cohort=pb.Cohort(workers=workers, dissenters=dissenters, silent=silent))
+        case r.Chosen(workers, dissenters, silent, weights, manifest):
+            cohort = pb.Cohort(workers=workers, dissenters=dissenters, silent=silent)
+            cohort.weights, cohort.manifest = weights, manifest
+            return pb.CohortEvent(cohort=cohort)
         case r.Lost(worker, reason):
             return pb.CohortEvent(lost=pb.Loss(worker=worker, reason=reason))
         case r.Moved(worker):

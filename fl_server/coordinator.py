@@ -43,7 +43,7 @@ class Coordinator:
         self._summons = summons
         self._aggregator = Aggregator(plan)
         self._initial: asyncio.Future[Model | str] | None = None
-        self._initial_from = ""
+        self._initial_from, self._asked = "", pb.Cohort()
         self._answer = asyncio.Event()
         self._absent: list[str] = []
         self._unready: asyncio.TimerHandle | None = None
@@ -89,6 +89,9 @@ class Coordinator:
         if transfer.kind == pb.KIND_INITIAL:
             if self._initial is None or self._initial.done() or worker != self._initial_from:
                 raise UpdateError(f"{worker} was not asked for initial weights")
+            manifest = Manifest.from_json(transfer.manifest)
+            if manifest.digest != self._asked.manifest:
+                raise UpdateError(f"{worker} hands in other arrays than it enrolled with")
             return None
         if transfer.kind != pb.KIND_UPDATE:
             raise UpdateError(f"{worker} may hand in an update, not a transfer of kind {transfer.kind}")
@@ -100,7 +103,9 @@ class Coordinator:
         return self._aggregator.wire(self.model.manifest)
 
     def initialise(self, model: Model) -> None:
-        """The chosen worker's initial weights have come."""
+        """The chosen worker's initial weights have come; refuses others than those it enrolled with."""
+        if model.digest != self._asked.weights:
+            raise UpdateError(f"{self._initial_from} hands in other initial weights than it enrolled with")
         if self._initial is not None and not self._initial.done():
             self._initial.set_result(model)
 
@@ -224,7 +229,10 @@ class Coordinator:
             self._initial = asyncio.get_running_loop().create_future()
             self._answer.clear()
             self._summons.start("initialise", (0, attempt), self)
-            given = await self._initial
+            try:
+                given = await asyncio.wait_for(self._initial, self.plan.selection.deadline_seconds)
+            except TimeoutError:
+                given = f"{self._initial_from or 'nobody'}: deadline"
             await self._summons.end()
             if isinstance(given, Model):
                 self.model = given
@@ -325,7 +333,7 @@ class Coordinator:
             log.warning("initial weights differ", workers=list(cohort.dissenters), used=cohort.workers[0])
             self.board.standing.notice = dissent(cohort)
         if purpose == "initialise":
-            self._initial_from = cohort.workers[0]
+            self._initial_from, self._asked = cohort.workers[0], cohort
         elif purpose == "train" and self.rounds.phase == r.Phase.SELECTING:
             self.ledger.convened(cohort.workers)
             self.ledger.lap("select")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Mapping
 
 from fl_core.errors import JobError, UpdateError
 from fl_core.metrics import Measurement, Measurements
 
 MOST = 100
 """Metrics in one message."""
+
+LONGEST_NAME = 63
+"""As in `spec.target.metric`."""
 
 
 def read_measurements(text: str) -> dict[str, Measurement]:
@@ -23,16 +27,24 @@ def read_measurements(text: str) -> dict[str, Measurement]:
         raise UpdateError(f"measurements cannot be evaluated: {error}") from error
     except (JobError, TypeError, ValueError) as error:
         raise UpdateError(f"measurements are a JSON object of name to measurement: {error}") from error
+    if strange := [name for name in found if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME]:
+        raise UpdateError(f"{strange[0]!r} is no name of a metric; expected 1 to {LONGEST_NAME} characters")
     if len(found) > MOST:
         raise UpdateError(f"{len(found)} metrics in one message; at most {MOST} are taken")
     return found
 
 
-def check_same(found: Measurements, others: Iterable[Measurements]) -> None:
-    """Refuse measurements that could not be added to those that are there already."""
-    for other in others:
-        for name in found.keys() & other.keys():
-            if found[name].metric != other[name].metric:
-                raise UpdateError(
-                    f"the metric {name!r} is {found[name].metric}, but others measured {other[name].metric}"
-                )
+def agreeing(parts: Mapping[str, Measurements]) -> dict[str, dict[str, Measurement]]:
+    """The measurements by worker, without those of another kind than most workers measured by that name.
+
+    A worker whose metric is odd loses that metric, and nobody an update.
+    """
+    kinds: dict[str, Counter[str]] = {}
+    for worker in sorted(parts):
+        for name, measurement in parts[worker].items():
+            kinds.setdefault(name, Counter())[repr(measurement.metric)] += 1
+    usual = {name: kind.most_common(1)[0][0] for name, kind in kinds.items()}
+    return {
+        worker: {name: one for name, one in measured.items() if repr(one.metric) == usual[name]}
+        for worker, measured in parts.items()
+    }

@@ -104,16 +104,17 @@ class Summons:
             elif purpose == "train" and self._chosen:
                 request.rejoin.workers[:] = listener.missing()
                 request.rejoin.SetInParent()
-            reason = "it ended the call"
+            reason, contact = "it ended the call", False
             try:
                 async for event in self._stub.Convene(request):
-                    pause, heard, self.answering = FIRST_PAUSE, time.monotonic(), True
+                    pause, contact, self.answering = FIRST_PAUSE, True, True
                     self._tell(event, listener, purpose)
             except grpc.aio.AioRpcError as error:
                 reason, self.answering = error.details() or error.code().name, False
                 if error.code() in PERMANENT:
                     listener.failed(MismatchError(f"the scheduler refuses this server: {reason}"))
                     return
+            heard = time.monotonic() if contact else heard
             if time.monotonic() - heard > self._plan.ready_seconds:
                 listener.failed(
                     UnavailableError(

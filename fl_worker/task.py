@@ -16,17 +16,12 @@ if TYPE_CHECKING:
 Buffers = Literal["average", "local", "first"]
 
 
-def _nothing() -> None:
-    """Nobody listens."""
-
-
 @dataclass(frozen=True, slots=True)
 class Site:
     """The worker that a program runs in.
 
     `index` counts from 0 to `count - 1`; `data` is the path to the worker's own data, if it was given one;
-    `seed` is the job's, the same for all. A plain object that trains for long calls `progress()` now and
-    then, so that the scheduler can tell a slow worker from one that is stuck.
+    `seed` is the job's, the same for all.
     """
 
     name: str
@@ -34,7 +29,6 @@ class Site:
     count: int
     data: Path | None = None
     seed: int = 0
-    progress: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
 
     def rng(self, *words: object) -> np.random.Generator:
         """Make a stream of this worker's own; the same words give the same stream."""

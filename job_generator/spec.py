@@ -189,13 +189,11 @@ class Selection(Part):
     """The quorum: the fewest updates a round may close with. Two thirds of `perRound` without it."""
 
     join_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60
-    """How long a round that could start with its quorum waits for the rest of the cohort to be there."""
+    """How long the first round, once its quorum is there, waits for the other workers."""
 
     stall_seconds: Annotated[float, Field(gt=0, le=604_800)] | None = None
-    """A worker that moves nothing for so long is given up; a transfer that moves is alive.
-
-    Without it 120, or `deadlineSeconds` where that is shorter.
-    """
+    """A worker that moves nothing for so long is given up; a transfer that moves is alive. 120 without it,
+or `deadlineSeconds` where that is shorter."""
 
     deadline_seconds: Annotated[float, Field(gt=0, le=604_800)] = 1800
     """The end of a round's attempt, whatever still moves."""

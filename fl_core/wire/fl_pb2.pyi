@@ -173,14 +173,18 @@ class CohortEvent(_message.Message):
     def __init__(self, cohort: _Optional[_Union[Cohort, _Mapping]] = ..., lost: _Optional[_Union[Loss, _Mapping]] = ..., moved: _Optional[_Union[Motion, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
 
 class Cohort(_message.Message):
-    __slots__ = ("workers", "dissenters", "silent")
+    __slots__ = ("workers", "dissenters", "silent", "weights", "manifest")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     DISSENTERS_FIELD_NUMBER: _ClassVar[int]
     SILENT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedScalarFieldContainer[str]
     dissenters: _containers.RepeatedScalarFieldContainer[str]
     silent: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, workers: _Optional[_Iterable[str]] = ..., dissenters: _Optional[_Iterable[str]] = ..., silent: _Optional[_Iterable[str]] = ...) -> None: ...
+    weights: str
+    manifest: str
+    def __init__(self, workers: _Optional[_Iterable[str]] = ..., dissenters: _Optional[_Iterable[str]] = ..., silent: _Optional[_Iterable[str]] = ..., weights: _Optional[str] = ..., manifest: _Optional[str] = ...) -> None: ...
 
 class Loss(_message.Message):
     __slots__ = ("worker", "reason")

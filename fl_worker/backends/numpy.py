@@ -29,7 +29,7 @@ __all__ = ["NumpyBackend"]
 
 
 class NumpyBackend:
-    """One worker's object; it says that it moves by calling `site.progress()` itself."""
+    """One worker's object; nothing of it shows that it moves."""
 
     moves: ClassVar[bool] = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fl_core.errors import FLJobError
 from job_generator.local.documents import document_option, write_document
 from job_generator.local.folder import RUNS, run_folders
 from job_generator.local.picture import figure
@@ -32,7 +34,7 @@ def list_runs(runs: Path, output: str | None) -> None:
     Example:
       fl-submit list --output json
     """
-    results = [Result.read(folder) for folder in run_folders(runs)]
+    results = list(_readable(runs))
     if output:
         write_document([result.document() for result in results], output)
         return
@@ -40,6 +42,15 @@ def list_runs(runs: Path, output: str | None) -> None:
         click.echo(f"There are no runs under {runs}; start one with: fl-submit run job.yaml")
         return
     Console(highlight=False).print(_table(results, now=dt.datetime.now(dt.UTC)))
+
+
+def _readable(runs: Path) -> Iterator[Result]:
+    """The runs whose folders can be read; the others are named on standard error."""
+    for folder in run_folders(runs):
+        try:
+            yield Result.read(folder)
+        except FLJobError as error:
+            click.echo(f"{folder.path} is left out: {error}", err=True)
 
 
 def _table(results: list[Result], *, now: dt.datetime) -> Table:

@@ -74,7 +74,8 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     job = sealed(given.load(), given.program, uid=str(uuid.uuid4()))
     plan = compile_job(job)
     where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
-    prepared = Run(where, plan, given.program, data, job.spec.workers.restarts_per_worker)
+    absolute = str(Path(data).absolute()) if data else None
+    prepared = Run(where, plan, given.program, absolute, job.spec.workers.restarts_per_worker)
     check(prepared)
     where.prepare(job=yaml.safe_dump(job.document(), sort_keys=False, allow_unicode=True), plan=plan)
     return prepared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -17,6 +18,14 @@ from job_generator.local.session import MakeCommands, Run, Session
 from job_generator.local.summary import Result, closing
 
 
+class Unbroken(Console):
+    """A console whose reader may go, as in `fl-submit run job.yaml | head`: the run goes on in silence."""
+
+    def on_broken_pipe(self) -> None:
+        """Write to nobody from here on."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 @dataclass(frozen=True, slots=True)
 class Presentation:
     """How a run is shown: `output` is json or yaml for a document on standard output at the end."""
@@ -27,7 +36,7 @@ class Presentation:
     @property
     def console(self) -> Console:
         """Where people read; documents keep standard output to themselves."""
-        return Console(stderr=self.output is not None, highlight=False)
+        return Unbroken(stderr=self.output is not None, highlight=False)
 
     def display(self, run: Run) -> Display:
         """Choose the live view for terminals, lines for everything else."""

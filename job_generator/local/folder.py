@@ -161,8 +161,8 @@ def new_folder(name: str, *, now: dt.datetime, runs: Path = Path(RUNS)) -> RunFo
 
 def run_folders(runs: Path = Path(RUNS)) -> list[RunFolder]:
     """List the runs under a folder, newest first."""
-    found = [RunFolder(path.parent) for path in runs.glob("*/run.json")]
-    return sorted(found, key=lambda folder: folder.state().started, reverse=True)
+    found = [path.parent for path in runs.glob("*/run.json")]
+    return [RunFolder(path) for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
 def write_atomically(path: Path, text: str) -> None:

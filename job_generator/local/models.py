@@ -26,7 +26,10 @@ class StoredModel:
     def read(cls, path: Path) -> StoredModel:
         """Read a safetensors file."""
         if not path.exists():
-            raise StorageError(f"there is no {path}; the run has not committed a round yet")
+            raise StorageError(
+                f"there is no {path}: the run has not ended well, or, for the best model, its program reports "
+                "no loss and the job has no target"
+            )
         try:
             with safe_open(path, framework="np") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
@@ -49,8 +52,11 @@ class StoredModel:
 def write_npz(model: StoredModel, target: Path) -> None:
     """Write the arrays under their names for `numpy.load`, whole or not at all."""
     temporary = target.with_name(f".{target.name}.part")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **model.arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **model.arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {error.strerror}") from error

@@ -133,7 +133,8 @@ class Session:
 
     def _interrupt(self) -> None:
         """Ctrl-C: finish the round; the second time, or before there are rounds, stop now."""
-        if self._observer is None or self._interrupted:
+        begun = self._display.picture.standing.round > 0
+        if self._observer is None or self._interrupted or not begun:
             self._stop_now(128 + signal.SIGINT)
             return
         self._interrupted = True

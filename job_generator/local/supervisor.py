@@ -175,7 +175,12 @@ class Supervisor:
         if code == 0:
             return Outcome(0)
         outcome = server.outcome()
-        return self._blame(outcome) if code == ShortfallError.exit_code else outcome
+        if code == ShortfallError.exit_code and self._lost:
+            first = self._lost[0]
+            return replace(
+                outcome, sentence=f"{outcome.sentence} (first lost: {first.culprit}, {first.sentence})"
+            )
+        return outcome
 
     async def _scheduler_end(self) -> Outcome:
         scheduler = self._children["scheduler"]

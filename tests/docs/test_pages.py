@@ -161,7 +161,7 @@ def test_every_exit_code_is_on_its_page() -> None:
     page = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     raised = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
-    assert listed == raised | {0, 2, 130, errors.TERMINATED_EXIT_CODE}
+    assert listed == raised | {0, 2, 130, 137, errors.TERMINATED_EXIT_CODE}
 
 
 def test_every_exit_code_is_beside_its_error() -> None:

@@ -153,8 +153,16 @@ def test_the_majority_gives_the_first_weights() -> None:
     for index, weights in enumerate(("odd", "zero", "zero", "odd2")):
         made.enrol(f"worker-{index}", Enrolment(weights, "shape", moves=True), now=0)
     chosen, order = made.call(FIRST, now=0)
-    assert chosen == Chosen(("worker-1",), ("worker-0", "worker-3"), ())
+    assert chosen == Chosen(("worker-1",), ("worker-0", "worker-3"), (), "zero", "shape")
     assert order == Order("worker-1", FIRST)
+
+
+def test_another_worker_gives_the_first_weights_when_one_could_not() -> None:
+    """Each attempt asks the next worker of the majority."""
+    made = roster("worker-0", "worker-1", "worker-2", expected=3)
+    asked = [made.call(Call("initialise", 0, attempt), now=0) for attempt in (1, 2, 3, 4)]
+    chosen = [action.workers[0] for actions in asked for action in actions if isinstance(action, Chosen)]
+    assert chosen == ["worker-0", "worker-1", "worker-2", "worker-0"]
 
 
 def test_who_cannot_show_movement_is_named() -> None:

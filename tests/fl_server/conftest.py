@@ -18,7 +18,7 @@ from fl_core.extensions import Extension
 from fl_core.identity import Authority, Identity
 from fl_core.metrics import mean_of
 from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
-from fl_core.weights import Manifest, Weights, pack
+from fl_core.weights import Manifest, Weights, digest, pack
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import frames
@@ -96,7 +96,8 @@ def willing(request: pb.Convening) -> Sequence[pb.CohortEvent]:
     what = request.WhichOneof("purpose")
     named = request.evaluate.workers or request.rejoin.workers
     workers = WORKERS[:1] if what == "initialise" else named or WORKERS
-    return [pb.CohortEvent(cohort=pb.Cohort(workers=workers))]
+    asked = {"weights": digest(ZERO), "manifest": Manifest.of(ZERO).digest}
+    return [pb.CohortEvent(cohort=pb.Cohort(workers=workers, **asked))]
 
 
 @dataclass

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from fl_core.errors import UpdateError
 from fl_core.metrics import Accuracy, Measurement, mean_of
 from fl_core.plan import canonical
 from fl_server.ledger import Ledger
@@ -82,14 +81,19 @@ def test_a_dropout_is_news_once() -> None:
     assert ledger.row["dropouts"] == {"worker-2": "stalled"}
 
 
-def test_metrics_of_different_kinds_are_refused() -> None:
-    """A metric that cannot be added to the others' is refused, and nothing of its message is kept."""
+def test_an_odd_metric_is_left_out() -> None:
+    """A metric of another kind than most workers measured is left out; the update and its examples stay."""
     ledger = opened()
     odd = {"loss": Measurement(Accuracy(), mean_of(1.0, 1).vector)}
-    with pytest.raises(UpdateError, match="'loss' is Accuracy"):
-        ledger.trained("worker-2", examples=5, metrics=odd, nbytes=10)
-    ledger.committed(("worker-0", "worker-1"), model="m")
-    assert (ledger.row["examples"], ledger.row["bytes"]["up"]) == (4, 20)
+    ledger.trained("worker-2", examples=5, metrics=odd, nbytes=10)
+    expected = opened()
+    for one, reporters in (
+        (ledger, ("worker-0", "worker-1", "worker-2")),
+        (expected, ("worker-0", "worker-1")),
+    ):
+        one.committed(reporters, model="m")
+    assert ledger.row["train"] == expected.row["train"] != {}
+    assert (ledger.row["examples"], ledger.row["bytes"]["up"]) == (9, 30)
 
 
 def test_a_value_that_is_no_number_is_left_out() -> None:

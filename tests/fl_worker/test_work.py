@@ -22,7 +22,6 @@ class Model:
     def train(self, weights): return {"w": weights["w"] + np.float32(VALUE)}, EXAMPLES, {"loss": 0.5}
     def evaluate(self, weights): return {"score": 0.25, "examples": 4}
 def task(config, site):
-    site.progress()
     return Model()
 """
 
@@ -69,10 +68,3 @@ def test_a_spoilt_update_never_leaves_the_worker(write: Write, text: str, told: 
     learner = write(text).learner()
     with pytest.raises(UpdateError, match=told):
         learner.train(learner.initial(), round=1, states=(), moved=quiet)
-
-
-def test_a_program_can_say_that_it_gets_on(write: Write) -> None:
-    """`site.progress()` reaches whoever watches this worker."""
-    steps: list[int] = []
-    write(program()).learner(progress=lambda: steps.append(1))
-    assert steps == [1]

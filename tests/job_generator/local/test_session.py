@@ -94,7 +94,9 @@ def test_whole_run(conducted: Any) -> None:
 
 def test_interrupt_once(conducted: Any) -> None:
     """Ctrl-C once asks the server to finish; the run ends well, and can be resumed."""
-    outcome, folder, said = conducted(waits=True, hint="os.kill(os.getppid(), signal.SIGINT)")
+    outcome, folder, said = conducted(
+        waits=True, hint="[await asyncio.sleep(0.3), os.kill(os.getppid(), signal.SIGINT)]"
+    )
     assert outcome.exit_code == 0
     assert "again to stop now" in said
     assert folder.state().state == "Stopped"
@@ -102,7 +104,7 @@ def test_interrupt_once(conducted: Any) -> None:
 
 def test_interrupt_twice(conducted: Any) -> None:
     """Ctrl-C twice stops at once, although the server goes on."""
-    hint = "[(os.kill(os.getppid(), signal.SIGINT), await asyncio.sleep(0.2)) for _ in range(2)]"
+    hint = "[(await asyncio.sleep(0.3), os.kill(os.getppid(), signal.SIGINT)) for _ in range(2)]"
     outcome, folder, _ = conducted(waits=True, deaf=True, hint=hint)
     assert outcome.exit_code == 128 + signal.SIGINT
     assert folder.state().state == "Stopped"

@@ -117,7 +117,7 @@ def test_server_or_scheduler_dies(stage: Any, role: str) -> None:
 
 
 def test_shortfall_names_the_worker(stage: Any) -> None:
-    """A server that fails for want of workers gives way to the sentence of the worker that was lost."""
+    """A server that fails for want of workers keeps the word, and names the worker that was lost first."""
     code = ShortfallError.exit_code
     outcome = outcome_of(
         stage,
@@ -126,7 +126,8 @@ def test_shortfall_names_the_worker(stage: Any) -> None:
         server_body=f"announce(); signal.sigtimedwait([10], 1.5); say('too few'); sys.exit({code})",
         worker_body="announce()\nif {index} == 0:\n    say('no data'); sys.exit(66)\nforever()",
     )
-    assert (outcome.culprit, outcome.sentence) == ("worker-0", "no data")
+    assert (outcome.culprit, outcome.exit_code) == ("server", code)
+    assert outcome.sentence == "too few (first lost: worker-0, no data)"
 
 
 def test_no_announcement(stage: Any) -> None:
