@@ -32,6 +32,8 @@ def _told(error: BaseException, doing: str, folder: Path) -> str:
     sentence = f"the program raised {type(error).__name__} while {doing}; mend it and start the job again"
     what = "".join(traceback.format_exception_only(error)).rstrip()
     frames = own_frames(error, folder)
+    if isinstance(error, SyntaxError) and _inside(error.filename or "", folder.resolve()):
+        return f"{sentence}\n{what}"
     if not frames:
         return f"{sentence}\n{what}\n(raised outside of the program's files: `fl-submit try` shows all of it)"
     return f"{sentence}\n{HEADING}\n{''.join(frames)}{what}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fl_core.errors import ProgramError
+from fl_core.errors import ProgramError, RoundError
 from fl_core.metrics import Measurements
 from fl_core.plan import Plan
 from fl_core.weights import Manifest, Weights, add
@@ -20,6 +20,8 @@ def run(plan: Path, *, program: Path, index: int, data: Path | None) -> None:
     """Train and measure one round; show what the program raises from its first frame to its last."""
     try:
         _try(Plan.read(plan), program=program, index=index, data=data)
+    except RoundError as error:
+        raise ProgramError(f"a round would be spoilt by this: {error}") from error
     except ProgramError as error:
         if error.__cause__ is not None:
             click.echo("".join(traceback.format_exception(error.__cause__)), err=True)

@@ -32,6 +32,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns about compilers, which nobody needs here
     import paddle
 
+paddle.disable_signal_handler()  # or SIGTERM, the usual end, would look like a crash in the log
+
 __all__ = ["PaddleBackend"]
 
 

@@ -30,7 +30,11 @@ def logs(folder: Path, role: str | None, number: int | None, *, follow: bool) ->
     """
     run = RunFolder(folder)
     run.state()
-    found = Logs(run.logs, Filter(role=role, round=number))
+    wanted = Filter(role=role, round=number)
+    there = sorted(path.stem for path in run.logs.glob("*.log"))
+    if there and not any(map(wanted.process, there)):
+        raise click.UsageError(f"--role {role}: there is no such process; there are {', '.join(there)}")
+    found = Logs(run.logs, wanted)
     console = Console(highlight=False, soft_wrap=True)
     for entry in found.follow(run.held) if follow else found.entries():
         console.print(line(entry))

@@ -37,7 +37,8 @@ class Result:
     @classmethod
     def read(cls, folder: RunFolder) -> Result:
         """Read a run's folder."""
-        return cls(folder, Plan.read(folder.plan), folder.state(), tuple(folder.rounds()))
+        state = folder.state()
+        return cls(folder, Plan.read(folder.plan), state, tuple(folder.rounds()))
 
     @property
     def last(self) -> ClosedRound | None:

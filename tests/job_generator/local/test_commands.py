@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
+from fl_core.errors import StorageError
 from fl_core.plan import Plan
 from job_generator.cli.list import age, list_runs
 from job_generator.cli.logs import logs
@@ -81,6 +82,31 @@ def test_logs(a_run: RunFolder) -> None:
     """`logs` prints time, process, round and event."""
     page = CliRunner().invoke(logs, [str(a_run.path), "--round", "3"])
     assert page.output.split() == ["10:00:00", "server", "[3]", "round", "closed"]
+
+
+def test_logs_of_nobody(a_run: RunFolder) -> None:
+    """A process that there is not is refused, with those that there are."""
+    page = CliRunner().invoke(logs, [str(a_run.path), "--role", "worker-9"])
+    assert page.exit_code == 2
+    assert "there is no such process; there are server" in page.output
+
+
+def test_unwritable_model(a_run: RunFolder, tmp_path: Path) -> None:
+    """A model that cannot be written is one sentence."""
+    done = CliRunner().invoke(model, [str(a_run.path), "-o", str(tmp_path / "missing" / "m.npz")])
+    assert isinstance(done.exception, StorageError)
+    assert "m.npz cannot be written: No such file" in str(done.exception)
+
+
+def test_damaged_run(a_run: RunFolder) -> None:
+    """`list` names a folder that it cannot read, and lists the others."""
+    damaged = a_run.path.parent / "torn"
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{")
+    page = CliRunner().invoke(list_runs, ["--runs", str(a_run.path.parent)])
+    assert page.exit_code == 0
+    assert "torn is left out" in page.stderr
+    assert "Complete" in page.stdout
 
 
 @pytest.mark.parametrize("name", ["m.npz", "m.safetensors"])
