@@ -229,10 +229,7 @@ class Coordinator:
             self._initial = asyncio.get_running_loop().create_future()
             self._answer.clear()
             self._summons.start("initialise", (0, attempt), self)
-            try:
-                given = await asyncio.wait_for(self._initial, self.plan.selection.deadline_seconds)
-            except TimeoutError:
-                given = f"{self._initial_from or 'nobody'}: deadline"
+            given = await self._initial
             await self._summons.end()
             if isinstance(given, Model):
                 self.model = given
@@ -334,6 +331,8 @@ class Coordinator:
             self.board.standing.notice = dissent(cohort)
         if purpose == "initialise":
             self._initial_from, self._asked = cohort.workers[0], cohort
+            deadline = self.plan.selection.deadline_seconds
+            asyncio.get_running_loop().call_later(deadline, self._give_up, self._initial)
         elif purpose == "train" and self.rounds.phase == r.Phase.SELECTING:
             self.ledger.convened(cohort.workers)
             self.ledger.lap("select")
@@ -344,6 +343,11 @@ class Coordinator:
                 if worker not in cohort.workers:
                     self.lost(worker, "gone")
         self._answer.set()
+
+    def _give_up(self, initial: asyncio.Future[Model | str] | None) -> None:
+        """The worker that was asked for initial weights has had its time."""
+        if initial is not None and not initial.done():
+            initial.set_result(f"{self._initial_from}: deadline")
 
     def missing(self) -> list[str]:
         """Those of whom the open round still expects something."""

@@ -15,7 +15,8 @@ FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
 TITLE = re.compile(r'title="([^"]+)"')
-TRAINING = ("fl-submit run", "fl-submit try")
+TRAINING = ("fl-submit run", "fl-submit try", "fl-submit plan my-job")
+SHELL = ("bash", "console")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Page:
     def trains(self) -> bool:
         """Whether running the page starts a training."""
         return any(
-            block.language == "bash" and start in block.text for block in self.blocks for start in TRAINING
+            block.language in SHELL and start in block.text for block in self.blocks for start in TRAINING
         )
 
 
@@ -95,4 +96,6 @@ def runs(block: Block) -> bool:
     """Whether this block does something when a reader follows the page."""
     if block.language == "bash":
         return "fl-submit" in block.text
+    if block.language == "console":
+        return True
     return block.language == "python" or block.title is not None

@@ -14,17 +14,22 @@ import yaml
 
 from fl_core import errors
 from job_generator.compiler import compile_job
+from job_generator.problems import InvalidJobError
 from job_generator.source import load_job
 
 if TYPE_CHECKING:
     from conftest import Block, Page
 
 ROOT = Path(__file__).parents[2]
-LANGUAGES = {"python", "yaml", "bash", "json", "text", "mermaid", "toml"}
+LANGUAGES = {"console", "python", "yaml", "bash", "json", "text", "mermaid", "toml"}
 SHOWN = ("make", "git", "python -m", "pip", ".venv/bin", "pre-commit", "curl", "kill")
 """Commands that a page may show without a test running them; `make` has a test of its own."""
 
-RUN = ("fl-submit", "cd ", "ls ", "cat ", "head ", "mkdir ")
+RUN = ("fl-submit", "cd ", "ls ", "cat ", "head ", "mkdir ", "sed ", "find ", "python ")
+PROMPT = "$ "
+ELIDED = "..."
+WRONG = "wrong"
+"""A job in a file of such a name shows what is refused."""
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 PROCESSES = ("fl_core", "fl_server", "fl_scheduler", "fl_worker")
 METRIC = re.compile(r'\(\s*"(fl_[a-z]+_[a-z_]+)",')
@@ -56,12 +61,62 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "NO_COLOR": "1", "COLUMNS": "120"}
 
 
+def sessions(text: str) -> list[tuple[str, list[str]]]:
+    """The commands of a console block, each with the lines that the page shows after it."""
+    found: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith(PROMPT):
+            found.append((line.removeprefix(PROMPT), []))
+        elif line.strip():
+            found[-1][1].append(line)
+    return found
+
+
+def shape(line: str) -> str:
+    """A line without its figures, digests, units and spacing, which differ from run to run."""
+    line = re.sub(r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{12,}\b", "H", line)
+    line = re.sub(r"\d+(?:[.,:]\d+)*", "N", line)
+    line = re.sub(r"N (?:[kMG]?B|ms|s)\b", "N U", line)
+    return " ".join(line.split())
+
+
+def shown(expected: list[str], printed: list[str]) -> bool:
+    """Whether the page's lines are what was printed; `...` stands for any lines."""
+    if not expected:
+        return not printed
+    if expected[0].strip() == ELIDED:
+        return any(shown(expected[1:], printed[start:]) for start in range(len(printed) + 1))
+    return bool(printed) and shape(expected[0]) == shape(printed[0]) and shown(expected[1:], printed[1:])
+
+
+def converse(block: Block, folder: Path) -> None:
+    """Type the block's commands; each must print what the page shows, and fail only where it shows that."""
+    for command, expected in sessions(block.text):
+        result = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        fails = any(line.startswith(("Error:", "✗")) for line in expected)
+        assert (result.returncode != 0) == fails, f"{command}\n{result.stdout[-3000:]}"
+        printed = [line for line in result.stdout.splitlines() if line.strip()]
+        assert shown(expected, printed), f"line {block.line}: {command}\n{result.stdout[-3000:]}"
+
+
 def perform(block: Block, folder: Path) -> None:
     """Do what a reader would do with this block in this folder."""
     if block.title is not None:
         target = folder / block.title
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(block.text, encoding="utf-8")
+    elif block.language == "console":
+        converse(block, folder)
     elif block.language == "python":
         execute([sys.executable, "-c", block.text], folder, block)
     elif block.language == "bash" and "fl-submit" in block.text:
@@ -115,7 +170,10 @@ def test_every_job_is_valid(page: Page, tmp_path: Path) -> None:
             document = yaml.safe_load(block.text)
             file = tmp_path / "block.yaml"
             file.write_text(block.text, encoding="utf-8")
-            if block.text.startswith("apiVersion: fljob.dev"):
+            if (block.title or "").startswith(WRONG):
+                with pytest.raises(InvalidJobError):
+                    load_job([base, file])
+            elif block.text.startswith("apiVersion: fljob.dev"):
                 compile_job(load_job([file]))
             elif "spec" in document:
                 compile_job(load_job([base, file]))
