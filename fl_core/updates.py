@@ -9,6 +9,7 @@ See docs/decisions/0003.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -58,13 +59,17 @@ class ExactSum:
                 "training has diverged; lower the learning rate"
             )
 
-    def add(self, chunks: Chunks, *, weight: int) -> None:
-        """Add one whole update that `check` and `magnitude` have let pass: nothing can fail half way."""
+    def add(self, chunks: Chunks, *, weight: int, largest: float = math.inf) -> None:
+        """Add one whole update that `check` and `magnitude` have let pass: nothing can fail half way.
+
+        `largest`, as `check` was told, spares the search for products too large for the low limb.
+        """
+        small = largest * weight < self._unit / 4
         for offset, data in chunks:
             for number, run in enumerate(self.manifest.runs):
                 place, values = stretch(run, offset, data)
                 if values.size:
-                    self._add_values(number, place, values, weight=weight)
+                    self._add_values(number, place, values, weight=weight, small=small)
         self.weight += weight
         self.count += 1
 
@@ -79,15 +84,16 @@ class ExactSum:
         return result
 
     def _mean_of(self, number: int) -> Doubles:
+        high = self._high[number]
+        if high is None:  # the same to the bit as below: to scale by a power of two rounds nothing
+            return np.divide(self._low[number], self.weight * 2.0**FRACTION_BITS)
         total = self._low[number].astype(np.float64)
         total *= 2.0**-FRACTION_BITS
-        high = self._high[number]
-        if high is not None:
-            total += high.astype(np.float64) * self._unit
+        total += high.astype(np.float64) * self._unit
         total /= self.weight
         return total
 
-    def _add_values(self, number: int, place: int, values: Array, *, weight: int) -> None:
+    def _add_values(self, number: int, place: int, values: Array, *, weight: int, small: bool) -> None:
         scale, unit = weight * 2.0**FRACTION_BITS, self._unit * 2.0**FRACTION_BITS
         scaled, whole = np.empty(BLOCK, np.float64), np.empty(BLOCK, np.int64)
         for start in range(0, values.size, BLOCK):
@@ -95,7 +101,7 @@ class ExactSum:
             product, integers = scaled[: part.size], whole[: part.size]
             here = slice(place + start, place + start + part.size)
             np.multiply(part, scale, out=product, dtype=np.float64)
-            if product.max() >= unit / 2 or product.min() <= -unit / 2:
+            if not small and (product.max() >= unit / 2 or product.min() <= -unit / 2):
                 self._split(number, here, product)
             np.rint(product, out=product)
             np.copyto(integers, product, casting="unsafe")

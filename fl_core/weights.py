@@ -185,10 +185,10 @@ def little_endian(dtype: str) -> np.dtype[Any]:
     return np.dtype(dtype).newbyteorder("<")
 
 
-def pack(weights: Weights) -> bytearray:
+def pack(weights: Weights) -> memoryview:
     """Copy the arrays into one new flat buffer, in the order of `Manifest.of(weights)`."""
     manifest = Manifest.of(weights)
-    buffer = bytearray(manifest.nbytes)
+    buffer = np.zeros(manifest.nbytes, np.uint8).data
     for name, view in manifest.views(buffer).items():
         view[...] = weights[name]
     return buffer
@@ -196,7 +196,13 @@ def pack(weights: Weights) -> bytearray:
 
 def digest(weights: Weights) -> str:
     """SHA-256 over the manifest and the flat buffer, as hex: equal digests mean equal models, bit for bit."""
-    return flat_digest(Manifest.of(weights), pack(weights))
+    manifest = Manifest.of(weights)
+    state, position = hashlib.sha256(manifest.to_json().encode()), 0
+    for spec, offset in zip(manifest, manifest.offsets, strict=True):
+        state.update(bytes(offset - position))
+        state.update(np.ascontiguousarray(weights[spec.name], little_endian(spec.dtype)).reshape(-1).data)
+        position = offset + spec.nbytes
+    return state.hexdigest()
 
 
 def flat_digest(manifest: Manifest, buffer: bytes | bytearray | memoryview) -> str:
@@ -208,7 +214,12 @@ def flat_digest(manifest: Manifest, buffer: bytes | bytearray | memoryview) -> s
 
 def add(model: Weights, change: Weights) -> dict[str, Array]:
     """`model + change`, array by array, in the model's dtypes; the sum is rounded once."""
-    return {name: (array + change[name]).astype(array.dtype) for name, array in model.items()}
+    return {name: _sum(array, change[name]) for name, array in model.items()}
+
+
+def _sum(one: Array, other: Array) -> Array:
+    """Add in the wider dtype and round to the first one's, piece by piece, without a wide array in between."""
+    return np.add(one, other, out=np.empty_like(one), dtype=np.result_type(one, other), casting="same_kind")
 
 
 def difference(new: Weights, old: Weights) -> dict[str, Array]:

@@ -13,10 +13,16 @@ from fl_core.process import Settings, process, run_until_terminated
 from fl_core.serving import Health, answering, serve
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
+from fl_server import allocator
 from fl_server.coordinator import Coordinator
 from fl_server.service import ServerService
 from fl_server.storage import Storage
 from fl_server.summons import Summons
+
+WINDOW = 1 << 20
+"""Bytes that a worker may send before the server reads them; gRPC alone lets them grow with the bandwidth."""
+
+FLOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", WINDOW))
 
 FAREWELL_SECONDS = 2
 """How long watchers may take to read the job's end."""
@@ -28,7 +34,7 @@ async def coordinate(settings: Settings, scheduler: str, storage: Path) -> None:
     kept = Storage(storage, plan)
     channel = open_channel(scheduler, settings.identity_folder, peer="scheduler")
     coordinator = Coordinator(plan, kept, Summons(plan, channel))
-    server = grpc.aio.server(options=OPTIONS)
+    server = grpc.aio.server(options=(*OPTIONS, *FLOW))
     ServerService(plan, kept, coordinator).add_to(server)
     address = await open_port(server, settings.listen, settings.identity_folder)
     await server.start()
@@ -52,6 +58,7 @@ async def coordinate(settings: Settings, scheduler: str, storage: Path) -> None:
 @click.option("--storage", type=click.Path(path_type=Path), required=True, help="Folder for what is kept.")
 def main(settings: Settings, *, scheduler: str, storage: Path) -> None:
     """Send models, sum updates, and keep the model of one job."""
+    allocator.settle()
     run_until_terminated(coordinate(settings, scheduler, storage))
 
 

@@ -57,11 +57,11 @@ class Aggregator:
         self._sum.check(weight=weight, largest=largest)
         return weight
 
-    def fold(self, spool: Spool, *, weight: int) -> asyncio.Task[None]:
+    def fold(self, spool: Spool, *, weight: int, largest: float) -> asyncio.Task[None]:
         """Add a whole update; the spool is closed when that is done, whatever becomes of its sender."""
         if self._sum is None:
             raise JobError("no round is open")
-        task = asyncio.create_task(self._fold(self._sum, spool, weight))
+        task = asyncio.create_task(self._fold(self._sum, spool, weight=weight, largest=largest))
         self._folds.append(task)
         return task
 
@@ -73,10 +73,10 @@ class Aggregator:
         """The next model."""
         return await asyncio.to_thread(self._step, model)
 
-    async def _fold(self, total: ExactSum, spool: Spool, weight: int) -> None:
+    async def _fold(self, total: ExactSum, spool: Spool, *, weight: int, largest: float) -> None:
         with spool:
             async with self._lock:
-                await asyncio.to_thread(total.add, spool.chunks(), weight=weight)
+                await asyncio.to_thread(total.add, spool.chunks(), weight=weight, largest=largest)
 
     def _step(self, model: Model) -> Model:
         if self._sum is None:
@@ -85,4 +85,6 @@ class Aggregator:
         mean, self._stage_states = self._pipeline.on_server(mean, self._stage_states)
         weights, self._strategy_state = self._strategy.step(model.weights, mean, self._strategy_state)
         self._sum = None
-        return Model.of(weights)
+        model = Model.of(weights)
+        _ = model.digest  # here and not on the event loop
+        return model

@@ -32,11 +32,15 @@ STATES = "fljob.state/"
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A model, what is known of it (round, attempt, plan, metrics), and what its makers remember."""
+    """A model, what is known of it (round, attempt, plan, metrics), and what its makers remember.
+
+    Whoever knows the digest of the weights already gives it, and spares finding it again.
+    """
 
     weights: Weights
     facts: dict[str, Any]
     states: States = field(default_factory=dict)
+    digest: str = field(default="", compare=False)
 
 
 def write(path: Path, saved: Saved) -> None:
@@ -114,7 +118,7 @@ def _sealed(saved: Saved) -> dict[str, Any]:
     """One text field, because the format keeps several in no order, and the same model is the same file."""
     arrays, states = apart(saved.states)
     content = {"facts": saved.facts, "arrays": list(saved.weights), "states": states}
-    seal = hashlib.sha256(f"{canonical(content)}\n{digest(saved.weights)}\n".encode())
+    seal = hashlib.sha256(f"{canonical(content)}\n{saved.digest or digest(saved.weights)}\n".encode())
     for name, array in sorted(arrays.items()):
         seal.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         seal.update(array.tobytes())

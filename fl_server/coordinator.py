@@ -117,7 +117,7 @@ class Coordinator:
         self.metrics.bytes.labels("received", "update").inc(transfer.nbytes)
         self.ledger.trained(worker, examples=transfer.examples, metrics=measured, nbytes=transfer.nbytes)
         actions = self.rounds.reported(worker, now=time.monotonic())
-        fold = self._aggregator.fold(spool, weight=weight)
+        fold = self._aggregator.fold(spool, weight=weight, largest=largest)
         log.info("update taken", examples=transfer.examples)
         self._do(actions)
         return fold
@@ -260,7 +260,9 @@ class Coordinator:
         self.ledger.committed(reporters, model=self.model.digest)
         number, every = self.rounds.round, self.plan.checkpoint.every_rounds
         if number % every == 0 or number == self.rounds.rounds:
-            await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
+            saving = asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
+            # The disk and the next round's frames need not wait for each other.
+            await asyncio.gather(saving, asyncio.to_thread(self.model.prepare))
             self.metrics.saved()
         self.ledger.lap("commit")
         self._do(self.rounds.committed(now=time.monotonic()))
@@ -313,13 +315,13 @@ class Coordinator:
         if self.model is None:
             raise JobError("there is no model to save")
         facts = {"round": self.rounds.round, "plan": self.plan.digest, "digest": self.model.digest}
-        return Saved(self.model.weights, {**facts, "metrics": self._values})
+        return Saved(self.model.weights, {**facts, "metrics": self._values}, digest=self.model.digest)
 
     def _checkpoint(self) -> Saved:
         """The committed model, what its makers remember, and the round's row as far as it is known."""
         saved = self._saved()
         facts = {**saved.facts, "metrics": {}, "row": self.ledger.row}
-        return Saved(saved.weights, facts, self._aggregator.states)
+        return Saved(saved.weights, facts, self._aggregator.states, saved.digest)
 
     # -- what the scheduler tells, called by the summons --
 

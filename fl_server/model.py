@@ -16,7 +16,7 @@ class Model:
     """Manifest, flat buffer and digest of one round's model."""
 
     manifest: Manifest
-    buffer: bytes | bytearray
+    buffer: bytes | memoryview
 
     @classmethod
     def of(cls, weights: Weights) -> Model:
@@ -35,6 +35,10 @@ class Model:
             kind=pb.KIND_MODEL, manifest=self.manifest.to_json(), nbytes=len(self.buffer), model=self.digest
         )
         return tuple(frames(head, self.buffer))
+
+    def prepare(self) -> None:
+        """Make now what the first worker would otherwise wait for."""
+        _ = self.frames
 
     @property
     def weights(self) -> Mapping[str, Array]:

@@ -16,11 +16,11 @@ from fl_core.updates import magnitude
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
-from fl_core.wire.arrays import Receiver, unchanged
-from fl_core.wire.guard import Call, admit, refuse, strange
+from fl_core.wire.arrays import Receiver, opened, unchanged
+from fl_core.wire.guard import Call, admit, refuse
 from fl_server.coordinator import Coordinator
 from fl_server.model import Model
-from fl_server.spool import Budget, Spool
+from fl_server.spool import PATIENCE_SECONDS, Spool, Spools
 from fl_server.storage import Storage
 
 log = structlog.get_logger()
@@ -33,16 +33,19 @@ class ServerService(fl_pb2_grpc.ServerServicer):
 
     def __init__(self, plan: Plan, storage: Storage, coordinator: Coordinator) -> None:
         self.plan = plan
-        self._storage = storage
         self._coordinator = coordinator
-        self._budget = Budget()
+        patience = min(PATIENCE_SECONDS, plan.selection.stall_seconds / 2)
+        self._spools = Spools(storage.spool, patience=patience)
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Register; `Pull` sends frames that were serialised once for all workers."""
+        """Register; `Pull` sends frames that were serialised once for all workers, `Push` reads raw ones."""
         pull = grpc.unary_stream_rpc_method_handler(
             self.Pull, request_deserializer=pb.PullRequest.FromString, response_serializer=unchanged
         )
-        own = grpc.method_handlers_generic_handler("fljob.v1.Server", {"Pull": pull})
+        push = grpc.stream_unary_rpc_method_handler(
+            self.Push, request_deserializer=unchanged, response_serializer=pb.Ack.SerializeToString
+        )
+        own = grpc.method_handlers_generic_handler("fljob.v1.Server", {"Pull": pull, "Push": push})
         server.add_generic_rpc_handlers((own,))
         fl_pb2_grpc.add_ServerServicer_to_server(self, server)
 
@@ -57,9 +60,9 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             yield frame
             self._coordinator.sent(len(frame))
 
-    async def Push(self, frames: AsyncIterator[pb.Frame], call: Call) -> pb.Ack:  # noqa: N802
+    async def Push(self, frames: AsyncIterator[bytes], call: Call) -> pb.Ack:  # noqa: N802
         """An update, or initial weights: spooled, and used only when the last chunk has been verified."""
-        head = (await anext(aiter(frames), pb.Frame())).transfer
+        head = opened(await anext(aiter(frames), b""))
         who = await admit(call, head, plan=self.plan, roles=("worker",))
         try:
             await self._receive(who, head, frames)
@@ -92,12 +95,13 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         self._coordinator.finish("Stopped")
         return pb.Ack()
 
-    async def _receive(self, who: Identity, head: pb.Transfer, frames: AsyncIterator[pb.Frame]) -> None:
+    async def _receive(self, who: Identity, head: pb.Transfer, frames: AsyncIterator[bytes]) -> None:
         await self._coordinator.answered(head)
         expected = self._coordinator.expects(head, who.name)
+        manifest = expected or Manifest.from_json(head.manifest)
+        admitted = self._spools.admit(manifest.nbytes, waited=lambda: self._coordinator.moved(who.name))
         with ExitStack() as stack:
-            spool = stack.enter_context(Spool(self._storage.spool, self._budget))
-            manifest = expected or Manifest.from_json(head.manifest)
+            spool = stack.enter_context(await admitted)
             largest = await self._spooled(spool, head, frames, manifest=manifest, worker=who.name)
             if expected is None:
                 self._coordinator.initialise(Model(manifest, b"".join(data for _, data in spool.chunks())))
@@ -110,19 +114,23 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         self,
         spool: Spool,
         head: pb.Transfer,
-        frames: AsyncIterator[pb.Frame],
+        frames: AsyncIterator[bytes],
         *,
         manifest: Manifest,
         worker: str,
     ) -> float:
         """Take a whole transfer into the spool; returns the greatest magnitude in it."""
-        receiver, largest = Receiver(spool.take), 0.0
+        largest = 0.0
+
+        def take(offset: int, data: bytes) -> None:
+            nonlocal largest
+            largest = max(largest, magnitude(manifest, offset, memoryview(data)))
+            spool.take(offset, data)
+
+        receiver = Receiver(take)
         receiver.open(head, expected=manifest)
         async for frame in frames:
-            if strange(frame):
-                raise UpdateError(f"a {strange(frame)} with unknown fields")
-            receiver.chunk(frame.chunk)
-            largest = max(largest, magnitude(manifest, frame.chunk.offset, memoryview(frame.chunk.data)))
+            receiver.frame(frame)
             self._coordinator.moved(worker)
         if not receiver.complete:
             raise UpdateError(f"the transfer ended after {receiver.position} of {manifest.nbytes} bytes")

@@ -1,60 +1,51 @@
-"""Where chunks wait until the last one has been verified: in memory up to a budget, then in a file."""
+"""Where an update waits until its last chunk has been verified: in memory up to a budget, else in a file."""
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-MEMORY_BUDGET = 128 << 20
-"""Bytes of unfinished updates that one server keeps in memory, whatever the cohort."""
+import numpy as np
+import numpy.typing as npt
 
+from fl_core.wire.arrays import CHUNK
 
-@dataclass(slots=True)
-class Budget:
-    """Memory shared by all spools of a server, in bytes."""
+Slab = npt.NDArray[np.uint8]
 
-    left: int = MEMORY_BUDGET
+MEMORY_BUDGET = 64 << 20
+"""Bytes of unfinished updates that a server keeps in memory, whatever the cohort; one update, if that is more."""
 
-    def take(self, nbytes: int) -> bool:
-        """Reserve so much, or say no."""
-        if nbytes > self.left:
-            return False
-        self.left -= nbytes
-        return True
+PATIENCE_SECONDS = 2.0
+"""How long the budget may stand still before an update that waits for it goes to a file instead."""
 
 
 class Spool:
     """One update on its way in; leaving the `with` block forgets it."""
 
-    def __init__(self, folder: Path, budget: Budget) -> None:
-        self._folder = folder
-        self._budget = budget
-        self._memory: list[tuple[int, bytes]] = []
-        self._stored: list[tuple[int, int]] = []
-        self._file: IO[bytes] | None = None
+    def __init__(self, place: Slab | IO[bytes], close: Callable[[], None]) -> None:
+        self._place = place
+        self._close = close
 
     def take(self, offset: int, data: bytes) -> None:
-        """Keep a verified chunk."""
-        if self._budget.take(len(data)):
-            self._memory.append((offset, data))
-            return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed in __exit__
-        self._file.write(data)
-        self._stored.append((offset, len(data)))
+        """Keep a verified chunk; they come in order, without gaps."""
+        if isinstance(self._place, np.ndarray):
+            self._place.data[offset : offset + len(data)] = data
+        else:
+            self._place.write(data)
 
     def chunks(self) -> Iterator[tuple[int, memoryview]]:
-        """All chunks, one at a time."""
-        for offset, data in self._memory:
+        """All that came: at once from memory, a piece at a time from a file."""
+        if isinstance(self._place, np.ndarray):
+            yield 0, self._place.data.toreadonly()
+            return
+        offset = self._place.seek(0)
+        while data := self._place.read(CHUNK):
             yield offset, memoryview(data)
-        if self._file is not None:
-            self._file.seek(0)
-            for offset, length in self._stored:
-                yield offset, memoryview(self._file.read(length))
+            offset += len(data)
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +53,51 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._budget.left += sum(len(data) for _, data in self._memory)
-        self._memory.clear()
-        if self._file is not None:
-            self._file.close()
+        self._close()
+
+
+class Spools:
+    """All spools of a server, and the memory they share.
+
+    An update waits for its turn while others move on, unread: flow control holds its sender back. That costs
+    no time where the server is what all wait for. Where slow senders hold the budget, it goes to a file.
+    """
+
+    def __init__(self, folder: Path, *, patience: float, budget: int = MEMORY_BUDGET) -> None:
+        self.left = budget
+        self._folder = folder
+        self._patience = patience
+        self._budget = budget
+        self._slabs: list[Slab] = []
+        self._freed = asyncio.Event()
+
+    async def admit(self, nbytes: int, *, waited: Callable[[], None]) -> Spool:
+        """A place for so many bytes; `waited` is called after each wait, so that nobody seems to have stalled."""
+        while not self._fits(nbytes):
+            try:
+                await asyncio.wait_for(self._freed.wait(), self._patience)
+            except TimeoutError:
+                file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - the spool closes it
+                return Spool(file, file.close)
+            finally:
+                waited()
+        slab = self._slab(nbytes)
+        return Spool(slab, lambda: self._release(slab))
+
+    def _fits(self, nbytes: int) -> bool:
+        return nbytes <= self.left or self.left == self._budget
+
+    def _slab(self, nbytes: int) -> Slab:
+        """Memory for one update: that of an earlier one, whose pages the kernel need not clear again."""
+        self.left -= nbytes
+        fitting = [number for number, slab in enumerate(self._slabs) if slab.size == nbytes]
+        return self._slabs.pop(fitting[0]) if fitting else np.empty(nbytes, np.uint8)
+
+    def _release(self, slab: Slab) -> None:
+        """Keep the memory while other updates come in, and give it back after the last."""
+        self.left += slab.size
+        self._slabs.append(slab)
+        if self.left == self._budget:
+            self._slabs.clear()
+        self._freed.set()
+        self._freed.clear()

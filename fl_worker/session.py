@@ -27,7 +27,7 @@ from fl_core.serving import Health
 from fl_core.weights import Manifest, Weights, pack
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
-from fl_core.wire.arrays import Receiver, frames, unchanged
+from fl_core.wire.arrays import Receiver, frames, opened, unchanged
 from fl_core.wire.guard import context_of
 from fl_worker.telemetry import Telemetry
 
@@ -281,13 +281,15 @@ class Session:
             self._outside.telemetry.bytes.labels("received", "model").inc(len(data))
 
         receiver = Receiver(take)
-        async for frame in fl_pb2_grpc.ServerStub(self._server).Pull(
-            pb.PullRequest(context=place, model=model)
-        ):
-            if frame.WhichOneof("what") == "transfer":
-                receiver.open(frame.transfer, expected=manifest)
-            else:
-                receiver.chunk(frame.chunk)
+        pull = self._server.unary_stream(
+            "/fljob.v1.Server/Pull",
+            request_serializer=pb.PullRequest.SerializeToString,
+            response_deserializer=unchanged,
+        )
+        came = aiter(pull(pb.PullRequest(context=place, model=model)))
+        receiver.open(opened(await anext(came, b"")), expected=manifest)
+        async for message in came:
+            receiver.frame(message)
         if not receiver.complete:
             raise UpdateError(f"the model ended after {receiver.position} of {manifest.nbytes} bytes")
         return manifest.views(view.toreadonly())
@@ -310,7 +312,7 @@ class Session:
         await call(self._counted(head, pack(update)))
         log.info("handed in", nbytes=manifest.nbytes)
 
-    async def _counted(self, head: pb.Transfer, buffer: bytearray) -> AsyncIterator[bytes]:
+    async def _counted(self, head: pb.Transfer, buffer: memoryview) -> AsyncIterator[bytes]:
         for frame in frames(head, buffer):
             yield frame
             self._sent += 1

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
 
 import google_crc32c
+from google.protobuf.message import DecodeError
 
 from fl_core.errors import UpdateError
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
+from fl_core.wire.guard import strange
 
 CHUNK = 1 << 20
 """Bytes per chunk; a multiple of every element's size."""
+
+# Field 2 of a Frame, a Chunk, and in it the fields 2 and 3, with their wire types.
+_CHUNK_TAG, _CRC_TAG, _DATA_TAG = b"\x12", b"\x15", b"\x1a"
+_CRC_BYTES = 4
+
+
+class Chunk(NamedTuple):
+    """What a pb.Chunk says, without its copies."""
+
+    offset: int
+    crc32c: int
+    data: bytes
 
 
 def frames(transfer: pb.Transfer, buffer: bytes | bytearray | memoryview) -> Iterator[bytes]:
@@ -20,8 +36,8 @@ def frames(transfer: pb.Transfer, buffer: bytes | bytearray | memoryview) -> Ite
     view = memoryview(buffer)
     for offset in range(0, len(view), CHUNK):
         data = bytes(view[offset : offset + CHUNK])
-        chunk = pb.Chunk(offset=offset, crc32c=google_crc32c.value(data), data=data)
-        yield pb.Frame(chunk=chunk).SerializeToString()
+        before, after = _wrapping(offset, len(data))
+        yield b"".join((before, google_crc32c.value(data).to_bytes(_CRC_BYTES, "little"), after, data))
 
 
 class Receiver:
@@ -48,22 +64,73 @@ class Receiver:
             raise UpdateError(f"{transfer.nbytes} bytes announced for arrays of {expected.nbytes}")
         self._transfer = transfer
 
-    def chunk(self, chunk: pb.Chunk) -> None:
+    def frame(self, message: bytes) -> None:
+        """Accept the next chunk as it came over the wire."""
+        due = min(CHUNK, self._transfer.nbytes - self.position) if self._transfer is not None else 0
+        self.chunk(_written(message, self.position, due) or _parsed(message))
+
+    def chunk(self, chunk: pb.Chunk | Chunk) -> None:
         """Accept the next chunk: in order, of the right length, with the right checksum."""
         if self._transfer is None:
             raise UpdateError("a Chunk before the Transfer")
+        data = chunk.data  # protobuf copies it each time it is asked
         due = min(CHUNK, self._transfer.nbytes - self.position)
-        if chunk.offset != self.position or len(chunk.data) != due or not due:
+        if chunk.offset != self.position or len(data) != due or not due:
             raise UpdateError(
-                f"{len(chunk.data)} bytes came for byte {chunk.offset}; expected {due} for {self.position}"
+                f"{len(data)} bytes came for byte {chunk.offset}; expected {due} for {self.position}"
             )
-        found = google_crc32c.value(chunk.data)
+        found = google_crc32c.value(data)
         if found != chunk.crc32c:
             raise UpdateError(
                 f"the chunk at byte {chunk.offset} has CRC-32C {found:08x}, not {chunk.crc32c:08x}"
             )
-        self._take(chunk.offset, chunk.data)
+        self._take(chunk.offset, data)
         self.position += due
+
+
+def opened(message: bytes) -> pb.Transfer:
+    """The Transfer that a stream begins with; an empty one where something else came."""
+    try:
+        frame = pb.Frame.FromString(message)
+    except DecodeError:
+        return pb.Transfer()
+    return frame.transfer
+
+
+@lru_cache(maxsize=1 << 12)
+def _wrapping(offset: int, length: int) -> tuple[bytes, bytes]:
+    """What stands before and after the checksum of a serialised chunk; protobuf would copy the data four times."""
+    before, after = pb.Chunk(offset=offset).SerializeToString() + _CRC_TAG, _DATA_TAG + _varint(length)
+    inside = len(before) + _CRC_BYTES + len(after) + length
+    return _CHUNK_TAG + _varint(inside) + before, after
+
+
+def _written(message: bytes, offset: int, length: int) -> Chunk | None:
+    """The chunk that is due, if it is written as `frames` writes it."""
+    before, after = _wrapping(offset, length)
+    crc, data = len(before), len(before) + _CRC_BYTES + len(after)
+    if len(message) != data + length or not message.startswith(before):
+        return None
+    if not message.startswith(after, crc + _CRC_BYTES):
+        return None
+    return Chunk(offset, int.from_bytes(message[crc : crc + _CRC_BYTES], "little"), message[data:])
+
+
+def _parsed(message: bytes) -> pb.Chunk:
+    """The chunk in any other spelling; refuses what is no chunk."""
+    try:
+        frame = pb.Frame.FromString(message)
+    except DecodeError as error:
+        raise UpdateError(f"{len(message)} bytes came that are no Frame") from error
+    if where := strange(frame):
+        raise UpdateError(f"a {where} with unknown fields")
+    return frame.chunk
+
+
+def _varint(value: int) -> bytes:
+    """A whole number as protobuf writes it: seven bits to a byte, the lowest first."""
+    groups = [value >> shift & 0x7F for shift in range(0, max(value.bit_length(), 1), 7)]
+    return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
 
 
 def unchanged(message: bytes) -> bytes:

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_server.spool import Budget, Spool
+from fl_server.spool import Spool, Spools
 
 sizes = st.lists(st.integers(1, 40), max_size=12)
 
 
-def fill(spool: Spool, lengths: list[int]) -> list[tuple[int, bytes]]:
+def fill(spool: Spool, lengths: list[int]) -> bytes:
     """Hand in chunks of these lengths, one after the other; returns what was handed in."""
-    given_, offset = [], 0
+    given_ = b""
     for number, length in enumerate(lengths):
         data = bytes([number + 1]) * length
-        spool.take(offset, data)
-        given_.append((offset, data))
-        offset += length
+        spool.take(len(given_), data)
+        given_ += data
     return given_
 
 
-def content(spool: Spool) -> list[tuple[int, bytes]]:
-    return sorted((offset, bytes(data)) for offset, data in spool.chunks())
+def content(spool: Spool) -> bytes:
+    pieces = list(spool.chunks())
+    joined = b"".join(data for _, data in pieces)
+    starts = [sum(len(data) for _, data in pieces[:number]) for number in range(len(pieces))]
+    assert [offset for offset, _ in pieces] == starts
+    return joined
+
+
+async def admitted(spools: Spools, nbytes: int) -> Spool:
+    return await spools.admit(nbytes, waited=lambda: None)
+
+
+def in_memory(spools: Spools, budget: int) -> int:
+    return budget - spools.left
 
 
 @pytest.fixture(scope="module")
@@ -34,29 +46,59 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(deadline=None, max_examples=100)
-@given(sizes, st.integers(0, 300))
-def test_every_chunk_comes_back_once(folder: Path, lengths: list[int], budget: int) -> None:
-    """Whatever the budget, each chunk is there with its place, as often as it is asked for."""
-    with Spool(folder, Budget(budget)) as spool:
-        handed_in = fill(spool, lengths)
-        assert content(spool) == handed_in
-        assert content(spool) == handed_in
+@given(sizes, st.booleans())
+def test_every_chunk_comes_back_once(folder: Path, lengths: list[int], full: bool) -> None:  # noqa: FBT001
+    """In memory and in a file, all bytes are there in order, as often as they are asked for."""
+
+    async def scene() -> None:
+        spools = Spools(folder, patience=0, budget=500)
+        with await admitted(spools, 500 if full else 0), await admitted(spools, sum(lengths)) as spool:
+            handed_in = fill(spool, lengths)
+            assert content(spool) == handed_in
+            assert content(spool) == handed_in
+
+    asyncio.run(scene())
 
 
 @settings(deadline=None, max_examples=100)
-@given(sizes, sizes, st.integers(0, 300))
-def test_the_budget_is_shared_and_given_back(
-    folder: Path, some: list[int], others: list[int], budget: int
-) -> None:
-    """Two spools never keep more in memory than the budget together, and afterwards all of it is free."""
-    shared = Budget(budget)
-    with Spool(folder, shared) as one, Spool(folder, shared) as other:
-        fill(one, some)
-        fill(other, others)
-        kept = sum(len(data) for spool in (one, other) for _, data in spool._memory)
-        assert kept == budget - shared.left
-        assert shared.left >= 0
-    assert shared.left == budget
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 100))
+def test_the_budget_is_shared_and_given_back(folder: Path, updates: list[int], budget: int) -> None:
+    """Spools never keep more in memory than the budget together, or one update; afterwards all of it is free."""
+
+    async def scene() -> None:
+        spools = Spools(folder, patience=0, budget=budget)
+        open_ = []
+        for nbytes in updates:
+            open_.append((await admitted(spools, nbytes)).__enter__())
+            assert in_memory(spools, budget) <= max(budget, updates[0])
+        for spool in open_:
+            spool.__exit__(None, None, None)
+        assert spools.left == budget
+
+    asyncio.run(scene())
+
+
+def test_an_update_waits_for_its_turn(tmp_path: Path) -> None:
+    """While others leave, an update waits for memory instead of going to a file, and says that it waited."""
+
+    async def scene() -> None:
+        spools, waits = Spools(tmp_path, patience=30, budget=10), list[int]()
+        first = await admitted(spools, 10)
+        second = asyncio.create_task(spools.admit(10, waited=lambda: waits.append(1)))
+        await asyncio.sleep(0.01)
+        assert not second.done()
+        with first:
+            fill(first, [10])
+        with await asyncio.wait_for(second, 1) as spool:
+            assert in_memory(spools, 10) == 10
+            assert content(spool) is not None
+        assert (waits, spools.left) == ([1], 10)
+
+    asyncio.run(scene())
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 def open_files() -> int:
@@ -65,23 +107,19 @@ def open_files() -> int:
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """No file has a name while updates wait, and an update that fails gives everything back."""
-    budget, before = Budget(10), open_files()
 
-    def spoilt() -> None:
-        with Spool(tmp_path, budget) as spool:
+    async def spoilt(spools: Spools) -> None:
+        with await admitted(spools, 24) as spool:
             fill(spool, [8, 8, 8])
-            assert list(tmp_path.iterdir()) == []
+            assert names(tmp_path) == []
             raise ConnectionError("the worker went")
 
-    with pytest.raises(ConnectionError):
-        spoilt()
-    assert (budget.left, list(tmp_path.iterdir())) == (10, [])
-    assert open_files() == before
+    async def scene() -> None:
+        spools, before = Spools(tmp_path, patience=0, budget=10), open_files()
+        with await admitted(spools, 10):
+            with pytest.raises(ConnectionError):
+                await spoilt(spools)
+            assert open_files() == before
+        assert (spools.left, names(tmp_path)) == (10, [])
 
-
-@pytest.mark.parametrize(("nbytes", "taken"), [(0, True), (10, True), (11, False)])
-def test_a_budget_says_no(nbytes: int, taken: bool) -> None:  # noqa: FBT001
-    """What does not fit is not taken, and costs nothing."""
-    budget = Budget(10)
-    assert budget.take(nbytes) is taken
-    assert budget.left == (10 - nbytes if taken else 10)
+    asyncio.run(scene())

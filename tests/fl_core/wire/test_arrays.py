@@ -192,3 +192,41 @@ def test_a_refused_chunk_changes_nothing() -> None:
     for frame in parts[1:]:
         kept.take(frame)
     assert kept.content == bytes(BUFFER)
+
+
+@pytest.mark.parametrize("size", [1, 127, 128, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 12, 3 * CHUNK])
+def test_frames_are_protobufs_own(size: int) -> None:
+    """What `frames` writes is, but for a checksum of zero, byte for byte what protobuf would write."""
+    buffer = bytes(range(1, 252)) * (size // 251 + 1)
+    for part in list(frames(head(), buffer[:size]))[1:]:
+        frame = pb.Frame.FromString(part)
+        assert frame.chunk.crc32c == google_crc32c.value(frame.chunk.data)
+        assert frame.SerializeToString() == part
+
+
+def test_any_spelling_of_a_chunk_is_read() -> None:
+    """A chunk whose fields stand in another order is the same chunk; what is no frame is refused."""
+    taken = list[int]()
+    receiver = Receiver(lambda offset, _: taken.append(offset))
+    receiver.open(head(), expected=MANIFEST)
+    chunk = sent()[1].chunk
+    other = b"".join(
+        part.SerializeToString() for part in (pb.Chunk(data=chunk.data), pb.Chunk(crc32c=chunk.crc32c))
+    )
+    length = pb.Transfer(manifest="x" * len(other)).SerializeToString()[1 : -len(other)]
+    receiver.frame(b"\x12" + length + other)
+    assert taken == [0]
+    with pytest.raises(UpdateError, match="no Frame"):
+        receiver.frame(b"\x12\xff")
+    with pytest.raises(UpdateError, match="unknown fields"):
+        receiver.frame(sent()[2].SerializeToString() + b"\x78\x01")
+
+
+def test_a_raw_frame_is_checked_like_a_parsed_one() -> None:
+    """One flipped bit in what was sent is found by the checksum."""
+    receiver = Receiver(lambda *_: None)
+    receiver.open(head(), expected=MANIFEST)
+    part = bytearray(list(frames(head(), BUFFER))[1])
+    part[1000] ^= 1
+    with pytest.raises(UpdateError, match="CRC-32C"):
+        receiver.frame(bytes(part))
