@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from conftest import Block, Page
 
 ROOT = Path(__file__).parents[2]
-LANGUAGES = {"console", "python", "yaml", "bash", "json", "text", "mermaid", "toml"}
+LANGUAGES = {"console", "output", "python", "yaml", "bash", "json", "text", "mermaid", "toml"}
 SHOWN = ("make", "git", "python -m", "pip", ".venv/bin", "pre-commit", "curl", "kill")
 """Commands that a page may show without a test running them; `make` has a test of its own."""
 
@@ -92,8 +92,9 @@ def shown(expected: list[str], printed: list[str]) -> bool:
 def converse(block: Block, folder: Path) -> None:
     """Type the block's commands; each must print what the page shows, and fail only where it shows that."""
     for command, expected in sessions(block.text):
+        typed = ["bash", "-c", command]
         result = subprocess.run(
-            ["bash", "-c", command],
+            typed,
             cwd=folder,
             env=environment(),
             stdin=subprocess.DEVNULL,
@@ -109,33 +110,39 @@ def converse(block: Block, folder: Path) -> None:
         assert shown(expected, printed), f"line {block.line}: {command}\n{result.stdout[-3000:]}"
 
 
-def perform(block: Block, folder: Path) -> None:
-    """Do what a reader would do with this block in this folder."""
+def perform(block: Block, folder: Path, *, printed: str) -> str:
+    """Do what a reader would do with this block in this folder; gives back what its Python printed."""
     if block.title is not None:
         target = folder / block.title
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(block.text, encoding="utf-8")
     elif block.language == "console":
         converse(block, folder)
+    elif block.language == "output":
+        lines = [line for line in block.text.splitlines() if line.strip()]
+        assert shown(lines, printed.splitlines()), f"line {block.line}:\n{printed}"
     elif block.language == "python":
-        execute([sys.executable, "-c", block.text], folder, block)
+        return execute([sys.executable, "-c", block.text], folder, block)
     elif block.language == "bash" and "fl-submit" in block.text:
         execute(["bash", "-euo", "pipefail", "-c", block.text], folder, block)
+    return printed
 
 
-def execute(command: list[str], folder: Path, block: Block) -> None:
+def execute(command: list[str], folder: Path, block: Block) -> str:
     result = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=SECONDS, check=False
     )
     assert result.returncode == 0, (
         f"line {block.line}:\n{block.text}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
     )
+    return result.stdout
 
 
 def test_a_reader_can_follow_the_page(lesson: Page, tmp_path: Path) -> None:
-    """The page's files, Python and fl-submit commands work in their order in an empty folder."""
+    """In an empty folder the page's files, Python and commands work in their order, and print what is shown."""
+    printed = ""
     for block in lesson.blocks:
-        perform(block, tmp_path)
+        printed = perform(block, tmp_path, printed=printed)
 
 
 def test_every_block_is_of_a_known_kind(page: Page) -> None:
