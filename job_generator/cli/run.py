@@ -12,6 +12,7 @@ import yaml
 
 from fl_core.plan import Plan
 from fl_core.process import leave
+from job_generator.cli.check import checked
 from job_generator.cli.files import JobFiles, job_files
 from job_generator.compiler import compile_job
 from job_generator.local.commands import LocalCommands
@@ -71,7 +72,7 @@ def run(
 
 def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     """Compile the job under a fresh uid, check what it needs, and make its run folder."""
-    job = sealed(given.load(), given.program, uid=str(uuid.uuid4()))
+    job = sealed(checked(given), given.program, uid=str(uuid.uuid4()))
     plan = compile_job(job)
     where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
     absolute = str(Path(data).absolute()) if data else None

@@ -121,9 +121,13 @@ def _headline(result: Result) -> Text:
         mark,
         (f"{result.plan.job.name}: ", "bold"),
         (", ".join(figures), "bold cyan"),
-        f" after {len(result.rounds)} rounds in {duration(result.seconds)}.",
+        f" after {_rounds(len(result.rounds))} in {duration(result.seconds)}.",
         (verdict, "green" if result.reached else "yellow"),
     )
+
+
+def _rounds(count: int) -> str:
+    return f"{count} round{'s' if count != 1 else ''}"
 
 
 def _places(result: Result) -> list[Text]:

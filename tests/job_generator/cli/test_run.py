@@ -48,7 +48,7 @@ def test_usage(
     [
         ({"rounds": 0}, [], 65),
         ({"program__sha256": "a" * 64}, [], 65),
-        ({"program__entrypoint": "nowhere:task"}, [], 66),
+        ({"program__entrypoint": "nowhere:task"}, [], 65),
         ({}, ["--data", "no/{index}"], 66),
     ],
 )
