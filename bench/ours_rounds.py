@@ -13,7 +13,7 @@ def main(record: str, events: str) -> None:
     """Write one event for each closed round, until killed."""
     for line, seen in _lines(Path(record)):
         row = json.loads(line)
-        facts = {"number": row["round"], "replies": len(row["reporters"]), "bytes": row["bytes"]["up"]}
+        facts = {"number": row["round"], "replies": len(row["reporters"]), "bytes": row["bytes"]}
         event = {"event": "round", "monotonic": seen, "seconds": row["seconds"], **facts}
         with Path(events).open("a") as file:
             file.write(json.dumps(event) + "\n")
