@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from fl_core.errors import SpecError
+from fl_core.errors import FLJobError, JobError, SpecError
 
 
 class Extension(BaseModel):
@@ -43,13 +45,32 @@ def resolve(name: str, *, within: str) -> type[Any]:
     return found
 
 
-def build(extension: Extension, *, within: str) -> Any:  # noqa: ANN401 - the caller knows the protocol
-    """An instance of the extension's class, made from its options."""
+def build(extension: Extension, *, within: str, protocol: type[Any]) -> Any:  # noqa: ANN401 - the protocol
+    """An instance of the extension's class, made from its options; it has the protocol's public members."""
     kind = resolve(extension.name, within=within)
+    lacking = [name for name in vars(protocol) if not name.startswith("_") and not hasattr(kind, name)]
+    if lacking:
+        raise SpecError(
+            f"{extension.name!r} has no {', '.join(lacking)}; "
+            f"it must be a {protocol.__name__} as {protocol.__module__} describes"
+        )
     try:
         return kind(**extension.options)
     except TypeError as error:
         raise SpecError(f"{extension.name}: {error}") from error
+
+
+@contextmanager
+def blamed(extension: object) -> Iterator[None]:
+    """Whatever the extension's code raises is its author's to mend, and is said to be so."""
+    kind = type(extension)
+    try:
+        yield
+    except FLJobError:
+        raise
+    except Exception as error:
+        name = f"{kind.__module__}:{kind.__qualname__}"
+        raise JobError(f"{name} raised {type(error).__name__}: {error}; mend the class") from error
 
 
 def known(within: str) -> list[str]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from fl_core.errors import JobError
+from fl_core.extensions import blamed
 from fl_core.plan import Selection
 from fl_core.selection import Policy
 
@@ -109,7 +111,14 @@ class Waiting:
     absent: tuple[str, ...] = ()
 
 
-Action = Order | Release | Refuse | Chosen | Lost | Moved | Waiting
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Tell the server that nobody can be chosen, and why."""
+
+    sentence: str
+
+
+Action = Order | Release | Refuse | Chosen | Lost | Moved | Waiting | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +235,11 @@ class Roster:
             return self._choose(call, self._recalled(call, now))
         if self._ready(now):
             self._settled = True
-            return self._choose(call, self._pick(call))
+            try:
+                return self._choose(call, self._pick(call))
+            except JobError as error:
+                self._answered = True
+                return (Failed(str(error)),)
         wanted = self._selection.minimum if self._settled else self._expected
         waiting = Waiting(len(self.members), wanted, self._absent())
         return (waiting,) if announce or not self._settled else ()
@@ -263,7 +276,11 @@ class Roster:
             return [agreed[(call.attempt - 1) % len(agreed)]]
         count = min(self._selection.asked, len(candidates))
         seed = hashlib.sha256(f"{self._seed}/selection/{call.round}/{call.attempt}".encode()).digest()
-        return self._policy.choose(candidates, count, random.Random(seed))  # noqa: S311 - replayable on purpose
+        with blamed(self._policy):
+            chosen = self._policy.choose(candidates, count, random.Random(seed))  # noqa: S311 - replayable on purpose
+            if strangers := set(chosen).difference(candidates):
+                raise ValueError(f"it chose {', '.join(sorted(map(str, strangers)))}, who is no candidate")
+        return chosen
 
     def _choose(self, call: Call, workers: Collection[str]) -> tuple[Action, ...]:
         self._cohort, self._answered = frozenset(workers), True

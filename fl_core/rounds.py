@@ -106,13 +106,15 @@ class Gathering:
     stall: float
     deadline: float
     moved: dict[str, float]
+    """When each of those last moved of whom something is still expected."""
     reported: list[str] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
+    _wake: float = 0.0
 
     @property
-    def missing(self) -> frozenset[str]:
+    def missing(self) -> Collection[str]:
         """Those of whom something is still expected."""
-        return self.cohort.difference(self.reported, self.dropped)
+        return self.moved.keys()
 
     @property
     def hopeless(self) -> bool:
@@ -128,17 +130,30 @@ class Gathering:
         """Whether an answer of this worker is wanted."""
         return not self.over and worker in self.missing
 
+    def report(self, worker: str) -> None:
+        """A worker's whole answer has come."""
+        del self.moved[worker]
+        self.reported.append(worker)
+
+    def drop(self, worker: str, reason: str) -> None:
+        """Nothing more will come from this worker."""
+        del self.moved[worker]
+        self.dropped[worker] = reason
+
     def pass_time(self, now: float) -> None:
         """Give up those who have not moved for too long, and at the deadline everybody who is missing."""
+        if now < self._wake:
+            return
         for worker in sorted(self.missing):
             if now >= self.deadline:
-                self.dropped[worker] = "deadline"
+                self.drop(worker, "deadline")
             elif now >= self.moved[worker] + self.stall:
-                self.dropped[worker] = "stalled"
+                self.drop(worker, "stalled")
+        self._wake = min([self.deadline, *(moved + self.stall for moved in self.moved.values())])
 
     def wake(self) -> float:
-        """When `pass_time` next changes something."""
-        return min([self.deadline, *(self.moved[worker] + self.stall for worker in self.missing)])
+        """When `pass_time` is next worth calling; it is not looked for anew at each move, which only delays it."""
+        return self._wake
 
 
 class Rounds:
@@ -173,13 +188,12 @@ class Rounds:
         self._gather(cohort, now=now, enough=self.selection.per_round)
         return self._judge()
 
-    def reported(self, worker: str, *, now: float) -> Actions:
+    def reported(self, worker: str) -> Actions:
         """A worker's whole answer has come and was found good."""
         gathering = self.gathering
         if gathering is None or not gathering.accepts(worker):
             return ()
-        gathering.moved[worker] = now
-        gathering.reported.append(worker)
+        gathering.report(worker)
         return self._judge()
 
     def lost(self, worker: str, *, reason: str) -> Actions:
@@ -187,7 +201,7 @@ class Rounds:
         gathering = self.gathering
         if gathering is None or worker not in gathering.missing:
             return ()
-        gathering.dropped[worker] = reason
+        gathering.drop(worker, reason)
         return self._judge()
 
     def moved(self, worker: str, *, now: float) -> None:
@@ -246,14 +260,16 @@ class Rounds:
     def _gather(self, cohort: Collection[str], *, now: float, enough: int) -> None:
         deadline = now + self.selection.deadline_seconds
         quiet = set(self._silent)
+        moved = {worker: deadline if worker in quiet else now for worker in cohort}
         self.gathering = Gathering(
             cohort=frozenset(cohort),
             enough=enough,
             minimum=self.selection.minimum if self.phase == Phase.TRAINING else 0,
             stall=self.selection.stall_seconds,
             deadline=deadline,
-            moved={worker: deadline if worker in quiet else now for worker in cohort},
+            moved=moved,
         )
+        self.gathering.pass_time(now)
 
     def _judge(self) -> Actions:
         gathering = self.gathering

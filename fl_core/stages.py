@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fl_core.extensions import Extension, build
+from fl_core.extensions import Extension, blamed, build
 from fl_core.weights import Manifest, Weights
 
 State = Mapping[str, Any]
@@ -41,7 +41,9 @@ class Pipeline:
     @classmethod
     def of(cls, compression: Sequence[Extension]) -> Pipeline:
         """Build the stages that a plan names."""
-        return cls(tuple(build(extension, within="fl_core.compression") for extension in compression))
+        return cls(
+            tuple(build(extension, within="fl_core.compression", protocol=Stage) for extension in compression)
+        )
 
     def fresh(self) -> tuple[State, ...]:
         """The state of a side that has seen no round yet."""
@@ -57,7 +59,8 @@ class Pipeline:
         """Every worker's half, first to last."""
         after = []
         for stage, state in zip(self.stages, states, strict=True):
-            update, new = stage.on_worker(update, state)
+            with blamed(stage):
+                update, new = stage.on_worker(update, state)
             after.append(new)
         return update, tuple(after)
 
@@ -65,6 +68,7 @@ class Pipeline:
         """Every server's half, last to first."""
         after = []
         for stage, state in zip(reversed(self.stages), reversed(states), strict=True):
-            mean, new = stage.on_server(mean, state)
+            with blamed(stage):
+                mean, new = stage.on_server(mean, state)
             after.append(new)
         return mean, tuple(reversed(after))

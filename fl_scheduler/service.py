@@ -12,6 +12,7 @@ from fl_core import roster as r
 from fl_core.errors import FLJobError, MismatchError
 from fl_core.extensions import build
 from fl_core.plan import Plan
+from fl_core.selection import Policy
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
@@ -30,7 +31,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     """Workers attend, the server convenes; the roster decides."""
 
     def __init__(self, plan: Plan) -> None:
-        policy = build(plan.selection.policy, within="fl_core.selection")
+        policy = build(plan.selection.policy, within="fl_core.selection", protocol=Policy)
         self.plan = plan
         self.roster = r.Roster(plan.selection, policy, seed=plan.seed, expected=plan.workers)
         self.metrics = Metrics(plan.selection.policy.name)
@@ -202,6 +203,8 @@ def _event(action: r.Action) -> pb.CohortEvent:
             return pb.CohortEvent(lost=pb.Loss(worker=worker, reason=reason))
         case r.Moved(worker):
             return pb.CohortEvent(moved=pb.Motion(worker=worker))
+        case r.Failed(sentence):
+            return pb.CohortEvent(failure=sentence)
         case r.Waiting(live, wanted, absent):
             return pb.CohortEvent(waiting=pb.Waiting(live=live, wanted=wanted, absent=absent))
         case _:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from fl_core.aggregation import Rule
 from fl_core.errors import JobError, UpdateError
-from fl_core.extensions import build
+from fl_core.extensions import blamed, build
 from fl_core.plan import Plan
 from fl_core.stages import Pipeline, State
+from fl_core.strategies import Strategy
 from fl_core.updates import ExactSum
 from fl_core.weights import Manifest
 from fl_server.memory import States
@@ -19,8 +21,8 @@ class Aggregator:
     """The open attempt's sum, and what strategy and stages remember from round to round."""
 
     def __init__(self, plan: Plan) -> None:
-        self._strategy = build(plan.strategy, within="fl_core.strategies")
-        self._rule = build(plan.aggregation, within="fl_core.aggregation")
+        self._strategy = build(plan.strategy, within="fl_core.strategies", protocol=Strategy)
+        self._rule = build(plan.aggregation, within="fl_core.aggregation", protocol=Rule)
         self._pipeline = Pipeline.of(plan.compression)
         self._capacity = plan.selection.asked
         self._strategy_state: State = {}
@@ -53,7 +55,8 @@ class Aggregator:
         """The weight of an update that may be folded in; refuses one that the sum cannot take."""
         if self._sum is None:
             raise UpdateError("no round is open")
-        weight: int = self._strategy.weight(examples)
+        with blamed(self._strategy):
+            weight: int = self._strategy.weight(examples)
         self._sum.check(weight=weight, largest=largest)
         return weight
 
@@ -81,9 +84,11 @@ class Aggregator:
     def _step(self, model: Model) -> Model:
         if self._sum is None:
             raise JobError("there is nothing to step from")
-        mean = self._rule.combine(self._sum)
+        with blamed(self._rule):
+            mean = self._rule.combine(self._sum)
         mean, self._stage_states = self._pipeline.on_server(mean, self._stage_states)
-        weights, self._strategy_state = self._strategy.step(model.weights, mean, self._strategy_state)
+        with blamed(self._strategy):
+            weights, self._strategy_state = self._strategy.step(model.weights, mean, self._strategy_state)
         self._sum = None
         model = Model.of(weights)
         _ = model.digest  # here and not on the event loop

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from fl_core.wire import fl_pb2 as pb
 
+MOST_CLOSED = 100
+"""Closed rounds in one observation: a watcher that comes late gets them in several, none too long to send."""
+
 
 class Board:
-    """The present standing and all closed rounds; each watcher gets what it has not seen yet."""
+    """The present standing and all closed rounds; each watcher gets what it has not seen yet.
 
-    def __init__(self, rounds: int, expected: int) -> None:
+    `describe` brings the standing up to date; it is called when a watcher is told, not at every change.
+    """
+
+    def __init__(self, rounds: int, expected: int, describe: Callable[[pb.Standing], None]) -> None:
         self.standing = pb.Standing(rounds=rounds, expected=expected, phase="Waiting")
+        self._describe = describe
         self.closed: list[str] = []
         self.ending: pb.Ending | None = None
         self._watchers: set[asyncio.Event] = set()
@@ -23,7 +30,7 @@ class Board:
             watcher.set()
 
     async def watch(self) -> AsyncIterator[pb.Observation]:
-        """One observation at once, then one for each change, until the job is over."""
+        """One observation at once, then one or more for each change, until the job is over."""
         news = asyncio.Event()
         news.set()
         self._watchers.add(news)
@@ -32,9 +39,16 @@ class Board:
             while True:
                 await news.wait()
                 news.clear()
+                self._describe(self.standing)
+                while len(self.closed) - seen > MOST_CLOSED:
+                    yield pb.Observation(
+                        standing=self.standing, closed=self.closed[seen : seen + MOST_CLOSED]
+                    )
+                    seen += MOST_CLOSED
                 fresh, seen = self.closed[seen:], len(self.closed)
-                yield pb.Observation(standing=self.standing, closed=fresh, ending=self.ending)
-                if self.ending is not None:
+                ending = self.ending
+                yield pb.Observation(standing=self.standing, closed=fresh, ending=ending)
+                if ending is not None:
                     return
         finally:
             self._watchers.discard(news)

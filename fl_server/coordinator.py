@@ -36,7 +36,7 @@ class Coordinator:
         self.plan = plan
         self.model: Model | None = None
         self.metrics = Metrics()
-        self.board = Board(plan.rounds, plan.workers)
+        self.board = Board(plan.rounds, plan.workers, self._describe)
         self.rounds = r.Rounds(plan.selection, rounds=plan.rounds, evaluation_every=plan.evaluation_every)
         self.ledger = Ledger()
         self._storage = storage
@@ -46,6 +46,7 @@ class Coordinator:
         self._initial_from, self._asked = "", pb.Cohort()
         self._answer = asyncio.Event()
         self._absent: list[str] = []
+        self._latest: r.Gathering | None = None
         self._unready: asyncio.TimerHandle | None = None
         self._actions: asyncio.Queue[r.Action | FLJobError | None] = asyncio.Queue()
         self._best: float | None = None
@@ -116,7 +117,7 @@ class Coordinator:
         measured = read_measurements(transfer.metrics)
         self.metrics.bytes.labels("received", "update").inc(transfer.nbytes)
         self.ledger.trained(worker, examples=transfer.examples, metrics=measured, nbytes=transfer.nbytes)
-        actions = self.rounds.reported(worker, now=time.monotonic())
+        actions = self.rounds.reported(worker)
         fold = self._aggregator.fold(spool, weight=weight, largest=largest)
         log.info("update taken", examples=transfer.examples)
         self._do(actions)
@@ -128,7 +129,7 @@ class Coordinator:
         if self.model is None or request.model != self.model.digest:
             raise UpdateError(f"{worker} measured the model {request.model[:12]}, not this round's")
         self.ledger.evaluated(worker, read_measurements(request.metrics))
-        self._do(self.rounds.reported(worker, now=time.monotonic()))
+        self._do(self.rounds.reported(worker))
 
     def moved(self, worker: str) -> None:
         """A worker trains, or its transfer goes on."""
@@ -155,7 +156,8 @@ class Coordinator:
         for action in actions:
             self._actions.put_nowait(action)
         self._actions.put_nowait(None)
-        self._show()
+        self._latest = self.rounds.gathering or self._latest
+        self.board.changed()
 
     async def _next(self) -> r.Action | FLJobError:
         getter = asyncio.ensure_future(self._actions.get())
@@ -307,7 +309,7 @@ class Coordinator:
         saved = self._saved()
         await asyncio.to_thread(self._storage.keep_model, "last", saved)
         self.board.ending = pb.Ending(complete=True, reason=reason, model=saved.facts["digest"])
-        self._show()
+        self.board.changed()
         log.info("job complete", reason=reason, model=saved.facts["digest"])
         await self._summons.dismiss(reason)
 
@@ -398,14 +400,14 @@ class Coordinator:
             return
         self.failed(too_few(self.plan, live, absent=self._absent))
 
-    def _show(self) -> None:
-        standing, gathering = self.board.standing, self.rounds.gathering
+    def _describe(self, standing: pb.Standing) -> None:
+        """Where the job stands; between two gatherings the last one's workers stay."""
+        gathering = self._latest
         standing.round, standing.attempt = self.rounds.round, self.rounds.attempt
         standing.phase = str(self.rounds.phase)
-        standing.ClearField("dropped")
         if gathering is not None:
             standing.selected[:] = sorted(gathering.cohort)
             standing.reported[:] = gathering.reported
-            for worker, reason in gathering.dropped.items():
-                standing.dropped.add(worker=worker, reason=reason)
-        self.board.changed()
+            dropped = gathering.dropped.items()
+            standing.ClearField("dropped")
+            standing.dropped.extend(pb.Loss(worker=worker, reason=reason) for worker, reason in dropped)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 
 import grpc
 import structlog
@@ -36,6 +36,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         self._coordinator = coordinator
         patience = min(PATIENCE_SECONDS, plan.selection.stall_seconds / 2)
         self._spools = Spools(storage.spool, patience=patience)
+        self._pushing: dict[str, asyncio.Task[object] | None] = {}
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register; `Pull` sends frames that were serialised once for all workers, `Push` reads raw ones."""
@@ -65,7 +66,8 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         head = opened(await anext(aiter(frames), b""))
         who = await admit(call, head, plan=self.plan, roles=("worker",))
         try:
-            await self._receive(who, head, frames)
+            with self._only_push(who.name):
+                await self._receive(who, head, frames)
         except FLJobError as error:
             log.warning("refused", reason=str(error))
             await refuse(call, error)
@@ -94,6 +96,18 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             await refuse(call, UpdateError("a wish is to finish; this one is none"))
         self._coordinator.finish("Stopped")
         return pb.Ack()
+
+    @contextmanager
+    def _only_push(self, worker: str) -> Iterator[None]:
+        """One transfer of a worker at a time: a newer one ends the older, whose connection may be dead."""
+        if (older := self._pushing.get(worker)) is not None:
+            older.cancel()
+        own = self._pushing[worker] = asyncio.current_task()
+        try:
+            yield
+        finally:
+            if self._pushing[worker] is own:
+                del self._pushing[worker]
 
     async def _receive(self, who: Identity, head: pb.Transfer, frames: AsyncIterator[bytes]) -> None:
         await self._coordinator.answered(head)

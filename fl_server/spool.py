@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -12,6 +13,7 @@ from typing import IO, Self
 import numpy as np
 import numpy.typing as npt
 
+from fl_core.errors import StorageError
 from fl_core.wire.arrays import CHUNK
 
 Slab = npt.NDArray[np.uint8]
@@ -35,7 +37,10 @@ class Spool:
         if isinstance(self._place, np.ndarray):
             self._place.data[offset : offset + len(data)] = data
         else:
-            self._place.write(data)
+            left = memoryview(data)
+            with _on_disk():
+                while left:
+                    left = left[self._place.write(left) :]
 
     def chunks(self) -> Iterator[tuple[int, memoryview]]:
         """All that came: at once from memory, a piece at a time from a file."""
@@ -77,7 +82,8 @@ class Spools:
             try:
                 await asyncio.wait_for(self._freed.wait(), self._patience)
             except TimeoutError:
-                file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - the spool closes it
+                with _on_disk():
+                    file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - the spool closes it
                 return Spool(file, file.close)
             finally:
                 waited()
@@ -101,3 +107,12 @@ class Spools:
             self._slabs.clear()
         self._freed.set()
         self._freed.clear()
+
+
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    """A full or broken disk is nobody's fault who sends: the transfer may be tried again."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"an update cannot be kept on disk: {error.strerror}; make room") from error

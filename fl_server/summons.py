@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import grpc
 import structlog
 
-from fl_core.errors import FLJobError, MismatchError, UnavailableError
+from fl_core.errors import FLJobError, JobError, MismatchError, UnavailableError
 from fl_core.plan import Plan
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
@@ -138,3 +138,5 @@ class Summons:
                 listener.moved(event.moved.worker)
             case "waiting":
                 listener.waiting(event.waiting)
+            case "failure":
+                listener.failed(JobError(event.failure))

@@ -13,7 +13,7 @@ from fl_core.bundle import bundle, bundle_digest
 from fl_core.errors import MismatchError, ProgramError
 from fl_core.extensions import build, known, resolve
 from fl_core.plan import Plan, Program
-from fl_core.strategies import LocalWork
+from fl_core.strategies import LocalWork, Strategy
 from fl_worker.backends import Backend
 from fl_worker.border import user_code
 from fl_worker.streams import derived
@@ -30,7 +30,7 @@ def load(plan: Plan, *, folder: Path, site: Site) -> Backend:
     check_digest(plan.program, folder)
     check_data(site)
     kind = backend_class(plan.program.framework)
-    work: LocalWork = build(plan.strategy, within="fl_core.strategies").local
+    work: LocalWork = build(plan.strategy, within="fl_core.strategies", protocol=Strategy).local
     seed = derived(plan.seed, "model")
     kind.reseed(seed)
     task = import_function(plan.program, folder)

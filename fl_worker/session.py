@@ -20,7 +20,7 @@ import grpc
 import structlog
 
 from fl_core import logs
-from fl_core.errors import FLJobError, MismatchError, RoundError, UpdateError
+from fl_core.errors import MismatchError, RoundError, UpdateError
 from fl_core.metrics import Measurements
 from fl_core.plan import Plan
 from fl_core.serving import Health
@@ -119,6 +119,7 @@ class Session:
         self._open: asyncio.Task[None] | None = None
         self._wanted: pb.Order | None = None
         self._stopped = False
+        self._failure: Exception | None = None
         self._outbox: asyncio.Queue[pb.Presence] = asyncio.Queue()
 
     async def attend(self, scheduler: grpc.aio.Channel, server: grpc.aio.Channel) -> None:
@@ -135,6 +136,8 @@ class Session:
             if not self._stopped:
                 log.warning("the scheduler does not answer", reason=reason, again_in=self._pause)
                 await self._rest()
+        if self._failure is not None:
+            raise self._failure
 
     async def _rest(self) -> None:
         await asyncio.sleep(random.uniform(self._pause / 2, self._pause))  # noqa: S311 - jitter
@@ -206,7 +209,8 @@ class Session:
         except RoundError as error:
             log.warning("nothing to hand in", reason=str(error))
             self._outbox.put_nowait(pb.Presence(context=place, decline=pb.Decline(reason=str(error))))
-        except FLJobError as error:
+        except Exception as error:  # noqa: BLE001 - `attend` raises it
+            self._failure = error
             self._stopped = True
             first_line = str(error).partition("\n")[0]
             self._outbox.put_nowait(pb.Presence(context=place, leave=pb.Leave(reason=first_line)))
@@ -260,9 +264,7 @@ class Session:
     # -- with the server --
 
     async def _measure(self, place: pb.Context, model: str, product: Product) -> None:
-        request = pb.MeasureRequest(
-            context=place, model=model, examples=product.examples, metrics=_text(product.metrics)
-        )
+        request = pb.MeasureRequest(context=place, model=model, metrics=_text(product.metrics))
         await fl_pb2_grpc.ServerStub(self._server).Measure(request)
 
     async def _pull(self, place: pb.Context, model: str) -> Weights:

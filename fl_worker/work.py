@@ -28,7 +28,6 @@ class Finished:
     """What a worker hands in, and what its stages will remember once the round is committed."""
 
     update: Weights
-    weight: int
     examples: int
     metrics: Measurements
     states: tuple[State, ...]
@@ -49,7 +48,7 @@ class Learner:
         """Load the plan's program from `folder` for this site."""
         return cls(
             backend=load(plan, folder=folder, site=site),
-            strategy=build(plan.strategy, within="fl_core.strategies"),
+            strategy=build(plan.strategy, within="fl_core.strategies", protocol=Strategy),
             pipeline=Pipeline.of(plan.compression),
             site=site,
             folder=folder,
@@ -74,8 +73,7 @@ class Learner:
             raise UpdateError(f"{self.site.name} trained on no example; give it data, or leave it out")
         check_finite(trained.update, whose=f"{self.site.name}'s update")
         update, after = self.pipeline.on_worker(trained.update, states)
-        weight = self.strategy.weight(trained.examples)
-        return Finished(update, weight, trained.examples, trained.metrics, after)
+        return Finished(update, trained.examples, trained.metrics, after)
 
     def evaluate(self, weights: Weights, *, moved: Callable[[], None]) -> Evaluated:
         """Measure these weights on the worker's own test data."""

@@ -161,16 +161,18 @@ class Roll(_message.Message):
     def __init__(self, workers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CohortEvent(_message.Message):
-    __slots__ = ("cohort", "lost", "moved", "waiting")
+    __slots__ = ("cohort", "lost", "moved", "waiting", "failure")
     COHORT_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     MOVED_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     cohort: Cohort
     lost: Loss
     moved: Motion
     waiting: Waiting
-    def __init__(self, cohort: _Optional[_Union[Cohort, _Mapping]] = ..., lost: _Optional[_Union[Loss, _Mapping]] = ..., moved: _Optional[_Union[Motion, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
+    failure: str
+    def __init__(self, cohort: _Optional[_Union[Cohort, _Mapping]] = ..., lost: _Optional[_Union[Loss, _Mapping]] = ..., moved: _Optional[_Union[Motion, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., failure: _Optional[str] = ...) -> None: ...
 
 class Cohort(_message.Message):
     __slots__ = ("workers", "dissenters", "silent", "weights", "manifest")
@@ -263,16 +265,14 @@ class Chunk(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., crc32c: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class MeasureRequest(_message.Message):
-    __slots__ = ("context", "model", "examples", "metrics")
+    __slots__ = ("context", "model", "metrics")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
-    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     context: Context
     model: str
-    examples: int
     metrics: str
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., examples: _Optional[int] = ..., metrics: _Optional[str] = ...) -> None: ...
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., metrics: _Optional[str] = ...) -> None: ...
 
 class ObserveRequest(_message.Message):
     __slots__ = ("context",)

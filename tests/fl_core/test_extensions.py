@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import JsonValue
 
-from fl_core.errors import SpecError
-from fl_core.extensions import Extension, build, known, resolve
+from fl_core.errors import JobError, SpecError, UpdateError
+from fl_core.extensions import Extension, blamed, build, known, resolve
+from fl_core.strategies import Strategy
 from fl_core.strategies.fedavg import FedAvg
 from fl_core.strategies.fedprox import FedProx
 
@@ -46,10 +48,29 @@ def test_what_is_no_class_is_refused(name: str) -> None:
         resolve(name, within=STRATEGIES)
 
 
+def made(name: str, **options: JsonValue) -> object:
+    return build(Extension(name=name, options=options), within=STRATEGIES, protocol=Strategy)
+
+
 def test_options_build_the_class() -> None:
     """The options become the class's fields; wrong or missing ones are named."""
-    assert build(Extension(name="fedprox", options={"mu": 0.5}), within=STRATEGIES) == FedProx(mu=0.5)
+    assert made("fedprox", mu=0.5) == FedProx(mu=0.5)
     with pytest.raises(SpecError, match="fedprox: .*'nu'"):
-        build(Extension(name="fedprox", options={"mu": 0.5, "nu": 1}), within=STRATEGIES)
+        made("fedprox", mu=0.5, nu=1)
     with pytest.raises(SpecError, match="fedprox: .*'mu'"):
-        build(Extension(name="fedprox"), within=STRATEGIES)
+        made("fedprox")
+
+
+def test_a_class_that_is_something_else_is_refused() -> None:
+    """What a class lacks to be a strategy is named before anything is started."""
+    with pytest.raises(SpecError, match=r"'fl_core.selection.uniform:Uniform' has no local, weight, step; "):
+        made("fl_core.selection.uniform:Uniform")
+
+
+def test_what_an_extension_raises_is_its_authors_to_mend() -> None:
+    """A defect in somebody's class is an error of the job that names the class; our own errors pass."""
+    defect = "fedprox:FedProx raised ZeroDivisionError: .*; mend the class"
+    with pytest.raises(JobError, match=defect), blamed(FedProx(mu=1)):
+        _ = 1 / 0
+    with pytest.raises(UpdateError, match="as it was"), blamed(FedProx(mu=1)):
+        raise UpdateError("as it was")

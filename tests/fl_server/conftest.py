@@ -208,9 +208,7 @@ class Client:
         """Hand in a measurement."""
         metrics = json.dumps({"loss": mean_of(loss, 1).to_json()})
         place = context_of(self.plan, round=request.context.round, attempt=request.context.attempt)
-        return await self.stub.Measure(
-            pb.MeasureRequest(context=place, model=request.model, examples=1, metrics=metrics)
-        )
+        return await self.stub.Measure(pb.MeasureRequest(context=place, model=request.model, metrics=metrics))
 
 
 @pytest.fixture

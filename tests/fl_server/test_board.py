@@ -12,6 +12,10 @@ from fl_core.wire import fl_pb2 as pb
 from fl_server.board import Board
 
 
+def board_of(*, rounds: int, expected: int) -> Board:
+    return Board(rounds, expected, lambda _: None)
+
+
 def run(test: Awaitable[None]) -> None:
     async def limited() -> None:
         async with asyncio.timeout(20):
@@ -24,7 +28,7 @@ def test_the_standing_comes_at_once() -> None:
     """Whoever begins to watch gets one observation with the standing and all rounds closed so far."""
 
     async def scene() -> None:
-        board = Board(rounds=5, expected=3)
+        board = board_of(rounds=5, expected=3)
         board.closed += ["one", "two"]
         seen = await anext(board.watch())
         assert (seen.standing.rounds, seen.standing.expected, list(seen.closed)) == (5, 3, ["one", "two"])
@@ -39,7 +43,7 @@ def test_every_round_is_seen_once(steps: list[tuple[int, bool, bool]]) -> None:
     """However fast rounds close and however slowly a watcher reads: all of them, in order, none twice."""
 
     async def scene() -> None:
-        board = Board(rounds=99, expected=1)
+        board = board_of(rounds=99, expected=1)
         seen: dict[int, list[str]] = {}
 
         async def watch(number: int) -> None:
@@ -67,7 +71,7 @@ def test_the_end_is_the_last_observation() -> None:
     """The observation with the ending ends the watch, also for who comes after it."""
 
     async def scene() -> None:
-        board = Board(rounds=1, expected=1)
+        board = board_of(rounds=1, expected=1)
         board.closed.append("one")
         board.ending = pb.Ending(complete=True, reason="RoundsDone", model="abc")
         late = [observation async for observation in board.watch()]
@@ -80,7 +84,7 @@ def test_who_stops_watching_is_forgotten() -> None:
     """A watcher that goes in the middle leaves nothing on the board."""
 
     async def scene() -> None:
-        board = Board(rounds=1, expected=1)
+        board = board_of(rounds=1, expected=1)
         watch = board.watch()
         await anext(watch)
         assert len(board._watchers) == 1

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fl_core.errors import StorageError
 from fl_server.spool import Spool, Spools
 
 sizes = st.lists(st.integers(1, 40), max_size=12)
@@ -123,3 +128,30 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
         assert (spools.left, names(tmp_path)) == (10, [])
 
     asyncio.run(scene())
+
+
+def test_a_full_disk_is_nobodys_fault_who_sends(tmp_path: Path) -> None:
+    """What cannot be kept on disk may be tried again, and the budget is as it was."""
+
+    async def scene() -> None:
+        spools = Spools(tmp_path, patience=0, budget=100)
+        with await admitted(spools, 100):
+            full = pytest.raises(StorageError, match="cannot be kept on disk: File too large; make room")
+            with await admitted(spools, 1 << 30) as spool, limited(4096), full:
+                spool.take(0, bytes(8192))
+        assert spools.left == 100
+
+    asyncio.run(scene())
+
+
+@contextmanager
+def limited(nbytes: int) -> Iterator[None]:
+    """Let no file of this process grow beyond so many bytes, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)

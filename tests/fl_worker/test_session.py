@@ -266,7 +266,8 @@ def test_a_failed_program_takes_its_leave(world: World, tmp_path: Path) -> None:
             world.order()
             assert (await world.scheduler.said.get()).leave.reason == "the program raised KeyError"
             world.scheduler.orders.put_nowait(None)
-            await task
+            with pytest.raises(ProgramError):
+                await task
 
     asyncio.run(main())
 

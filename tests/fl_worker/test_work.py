@@ -33,11 +33,11 @@ def program(value: str = "1/3", examples: int = 5) -> str:
 def quiet() -> None: ...
 
 
-def test_a_worker_hands_in_update_weight_and_metrics(write: Write) -> None:
-    """FedAvg gives an update one vote per example; what training measured goes with it."""
+def test_a_worker_hands_in_update_and_metrics(write: Write) -> None:
+    """The update goes with its number of examples and with what training measured."""
     learner = write(program()).learner()
     done = learner.train(learner.initial(), round=1, states=(), moved=quiet)
-    assert (done.weight, done.examples) == (5, 5)
+    assert done.examples == 5
     assert done.metrics["loss"].value == 0.5
     assert np.allclose(done.update["w"], 1 / 3)
     assert learner.evaluate(learner.initial(), moved=quiet).examples == 4

@@ -9,14 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fl_core.aggregation import Rule
 from fl_core.extensions import build, known
+from fl_core.selection import Policy
+from fl_core.stages import Stage
+from fl_core.strategies import Strategy
 from job_generator.problems import InvalidJobError
 from job_generator.source import Document
 from job_generator.spec import FLJob, Metadata, Program, choice
 
 Map = dict[str, Any]
-PACKAGES = ["fl_core.strategies", "fl_core.aggregation", "fl_core.selection", "fl_core.compression"]
-EXTENSIONS = [(name, within) for within in PACKAGES for name in known(within)]
+PROTOCOLS = {
+    "fl_core.strategies": Strategy,
+    "fl_core.aggregation": Rule,
+    "fl_core.selection": Policy,
+    "fl_core.compression": Stage,
+}
+EXTENSIONS = [(name, within) for within in PROTOCOLS for name in known(within)]
 OPTIONS = {"mu": 0.5, "learningRate": 0.25}
 
 
@@ -32,7 +41,7 @@ def test_extensions(name: str, within: str) -> None:
     extension = kind.model_validate({"name": name, **wanted}).extension()
     assert extension.name == name
     assert list(extension.options.values()) == list(wanted.values())
-    assert build(extension, within=within)
+    assert build(extension, within=within, protocol=PROTOCOLS[within])
 
 
 def test_somebody_elses_class(job_map: Callable[..., Map]) -> None:
