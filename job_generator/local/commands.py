@@ -9,9 +9,8 @@ from pathlib import Path
 from job_generator.local.child import Command
 from job_generator.local.preflight import data_path
 from job_generator.local.session import Run
+from job_generator.local.supervisor import ANY_PORT
 from job_generator.processes import Place, Role, of_this_python
-
-ANY_PORT = "127.0.0.1:0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +20,15 @@ class LocalCommands:
     run: Run
     keys: Path
 
-    def scheduler(self) -> Command:
+    def scheduler(self, *, listen: str) -> Command:
         """Give the scheduler's."""
-        return _command("scheduler", self._place("scheduler"))
+        return _command("scheduler", replace(self._place("scheduler"), listen=listen))
 
-    def server(self, scheduler: str) -> Command:
+    def server(self, *, listen: str, scheduler: str) -> Command:
         """Give the server's, which dials the scheduler."""
         storage = str(self.run.folder.storage.absolute())
-        return _command("server", replace(self._place("server"), scheduler=scheduler, storage=storage))
+        place = replace(self._place("server"), listen=listen, scheduler=scheduler, storage=storage)
+        return _command("server", place)
 
     def worker(self, index: int, *, scheduler: str, server: str) -> Command:
         """Give one worker's, which dials both."""
@@ -48,7 +48,6 @@ class LocalCommands:
             plan=str(self.run.folder.plan.absolute()),
             identity=str(self.keys / keys),
             metrics=ANY_PORT,
-            listen=ANY_PORT,
             log_level=self.run.log_level,
         )
 

@@ -68,6 +68,7 @@ class Session:
         self._graces = graces
         self._supervisor: Supervisor | None = None
         self._observer: Observer | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._interrupted = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._state = RunState(
@@ -102,15 +103,23 @@ class Session:
             address = await supervisor.start()
             async with open_channel(address, keys / "observer", peer="server") as channel:
                 self._observer = Observer(channel, run.plan.job.uid, run.plan.digest)
-                watching = asyncio.create_task(self._watch(self._observer))
+                self._watch_server(self._observer)
                 outcome = await supervisor.ended()
-                if outcome.exit_code == 0 or outcome.culprit == "server":
-                    await asyncio.wait({watching}, timeout=LAST_OBSERVATION_SECONDS)
-                watching.cancel()
+                if self._watching and (outcome.exit_code == 0 or outcome.culprit == "server"):
+                    await asyncio.wait({self._watching}, timeout=LAST_OBSERVATION_SECONDS)
+                self._stop_watching()
             return outcome
 
+    def _watch_server(self, observer: Observer) -> None:
+        self._stop_watching()
+        self._watching = asyncio.create_task(self._watch(observer))
+
+    def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
     async def _watch(self, observer: Observer) -> None:
-        """Show what the server says; that the server goes is the supervisor's to tell."""
+        """Show what one server process says; that it goes is the supervisor's to tell."""
         with suppress(UnavailableError):
             notice = ""
             async for observation in observer.observations():
@@ -157,13 +166,20 @@ class Session:
     def _started(self, name: str, pid: int) -> None:
         self._state = self._state.model_copy(update={"pids": {**self._state.pids, name: pid}})
         self._save()
+        if name == "server" and self._observer is not None:
+            self._show_recorded()
+            self._watch_server(self._observer)
 
     def _save(self) -> None:
         self._run.folder.write(self._state)
 
-    def _end(self, outcome: Outcome) -> None:
-        """Show the rounds that were not heard of, and write down the ending."""
+    def _show_recorded(self) -> None:
+        """Show the rounds of the record: a server that dies tells no more, and its successor only of its own."""
         self._display.show(Observation(self._display.picture.standing, tuple(self._run.folder.rounds())))
+
+    def _end(self, outcome: Outcome) -> None:
+        """Show the rounds that were not heard of, and write down how the run ended."""
+        self._show_recorded()
         ending = self._display.picture.ending
         by = f"{outcome.culprit}: " if outcome.culprit else ""
         self._state = self._state.model_copy(

@@ -1,8 +1,8 @@
 """Keeping the processes of a run alive, and ending them together.
 
-They start by announcement: the scheduler, then the server, then the workers. A worker that crashes is
-started again; one that ends for good is missed, and the run ends when the quorum is lost. The run also
-ends with the server or the scheduler. Nothing polls.
+They start by announcement: the scheduler, then the server, then the workers. One that crashes is started
+again, the scheduler and the server at the address that the others know. A worker that ends for good is
+missed, and the run ends when the quorum is lost; it also ends with the server or the scheduler. Nothing polls.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Protocol, Self
 from fl_core.errors import TERMINATED_EXIT_CODE, ShortfallError
 from job_generator.local.child import Child, Command, DiedError, Outcome
 
+ANY_PORT = "127.0.0.1:0"
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 15.0
 
@@ -26,10 +27,10 @@ LONGEST_DELAY = 15.0
 class Commands(Protocol):
     """The command lines of a job's processes."""
 
-    def scheduler(self) -> Command:
+    def scheduler(self, *, listen: str) -> Command:
         """Give the scheduler's."""
 
-    def server(self, scheduler: str) -> Command:
+    def server(self, *, listen: str, scheduler: str) -> Command:
         """Give the server's, which dials the scheduler."""
 
     def worker(self, index: int, *, scheduler: str, server: str) -> Command:
@@ -38,11 +39,15 @@ class Commands(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Staffing:
-    """How many workers there are, how few suffice, how often each may be restarted; seconds to get ready."""
+    """How many workers there are, how few suffice, how often each may be restarted; seconds to get ready.
+
+    `core_restarts` is how often the server and the scheduler may be.
+    """
 
     workers: int
     quorum: int
     restarts: int
+    core_restarts: int = 5
     ready_seconds: float = 900.0
 
 
@@ -81,7 +86,7 @@ class Supervisor:
         self._reports = reports
         self._children: dict[str, Child] = {}
         self._lost: list[Outcome] = []
-        self._keepers: list[asyncio.Task[Outcome | None]] = []
+        self._keepers: dict[str, asyncio.Task[Outcome]] = {}
         self._stop: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._environment = process_environment(os.environ, processes=staffing.workers)
         self._scheduler = self._server = ""
@@ -93,9 +98,10 @@ class Supervisor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for keeper in self._keepers:
+        keepers = self._keepers.values()
+        for keeper in keepers:
             keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*keepers, return_exceptions=True)
         children = list(self._children.values())
         if self._over:
             with suppress(TimeoutError):
@@ -105,9 +111,16 @@ class Supervisor:
 
     async def start(self) -> str:
         """Start everything; returns the server's address once it listens."""
-        self._scheduler = await self._listen("scheduler", self._commands.scheduler())
-        self._server = await self._listen("server", self._commands.server(self._scheduler))
-        self._keepers = [asyncio.create_task(self._keep(index)) for index in range(self._staffing.workers)]
+        commands = self._commands
+        self._scheduler = await self._listen("scheduler", commands.scheduler(listen=ANY_PORT))
+        self._server = await self._listen(
+            "server", commands.server(listen=ANY_PORT, scheduler=self._scheduler)
+        )
+        self._keep("scheduler", commands.scheduler(listen=self._scheduler))
+        self._keep("server", commands.server(listen=self._server, scheduler=self._scheduler))
+        for index in range(self._staffing.workers):
+            command = commands.worker(index, scheduler=self._scheduler, server=self._server)
+            self._keep(f"worker-{index}", command)
         return self._server
 
     async def ended(self) -> Outcome:
@@ -153,29 +166,34 @@ class Supervisor:
         self._reports.started(name, self._children[name].pid)
         return self._children[name]
 
-    async def _keep(self, index: int) -> Outcome | None:
-        """Run one worker to its end; what went wrong, when it is lost for good."""
-        name = f"worker-{index}"
-        for restart in range(self._staffing.restarts + 1):
-            command = self._commands.worker(index, scheduler=self._scheduler, server=self._server)
-            child = await self._spawn(name, command)
-            if await child.wait() == 0:
-                return None
-            outcome = child.outcome()
-            if outcome.permanent or restart == self._staffing.restarts:
-                return outcome
+    def _keep(self, name: str, command: Command) -> None:
+        self._keepers[name] = asyncio.create_task(self._kept(name, command))
+
+    async def _kept(self, name: str, command: Command) -> Outcome:
+        """Run a process to its end, started again when it crashes; its last end says how it went."""
+        core = name in {"scheduler", "server"}
+        allowed = self._staffing.core_restarts if core else self._staffing.restarts
+        child = self._children.get(name) or await self._spawn(name, command)
+        for restart in range(allowed):
+            if await child.wait() == 0 or child.outcome().permanent:
+                break
             delay = restart_delay(restart)
-            self._reports.tell(f"{name} crashed ({outcome.sentence}); it starts again in {delay:.1f} s")
+            sentence = child.outcome().sentence
+            self._reports.tell(f"{name} crashed ({sentence}); it starts again in {delay:.1f} s")
             await asyncio.sleep(delay)
-        return None
+            child = await self._spawn(name, command)
+        await child.wait()
+        return child.outcome()
+
+    async def _end_of(self, name: str) -> Outcome:
+        """Wait until a process has ended for good, and leave it to its keeper when nobody waits any more."""
+        return await asyncio.shield(self._keepers[name])
 
     async def _server_end(self) -> Outcome:
-        server = self._children["server"]
-        code = await server.wait()
-        if code == 0:
+        outcome = await self._end_of("server")
+        if outcome.exit_code == 0:
             return Outcome(0)
-        outcome = server.outcome()
-        if code == ShortfallError.exit_code and self._lost:
+        if outcome.exit_code == ShortfallError.exit_code and self._lost:
             first = self._lost[0]
             return replace(
                 outcome, sentence=f"{outcome.sentence} (first lost: {first.culprit}, {first.sentence})"
@@ -183,16 +201,15 @@ class Supervisor:
         return outcome
 
     async def _scheduler_end(self) -> Outcome:
-        scheduler = self._children["scheduler"]
-        if await scheduler.wait() == 0:
-            return await self._server_end()
-        return scheduler.outcome()
+        outcome = await self._end_of("scheduler")
+        return outcome if outcome.exit_code else await self._server_end()
 
     async def _workers_end(self) -> Outcome:
         staffing = self._staffing
-        for end in asyncio.as_completed(self._keepers):
+        workers = [self._end_of(f"worker-{index}") for index in range(staffing.workers)]
+        for end in asyncio.as_completed(workers):
             outcome = await end
-            if outcome is None:
+            if outcome.exit_code == 0:
                 continue
             self._lost.append(outcome)
             left = staffing.workers - len(self._lost)
@@ -217,7 +234,7 @@ class Supervisor:
 
 
 def restart_delay(restart: int) -> float:
-    """Seconds before a worker's next start: doubling, and bounded."""
+    """Seconds before a process's next start: doubling, and bounded."""
     return min(FIRST_DELAY * 2.0**restart, LONGEST_DELAY)
 
 

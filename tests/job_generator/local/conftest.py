@@ -43,11 +43,12 @@ class FakeCommands:
     worker_body: str = FOREVER
     site: bool = False
 
-    def scheduler(self) -> Command:
-        return script(self.scheduler_body)
+    def scheduler(self, *, listen: str) -> Command:
+        return script(self.scheduler_body.replace("{listen}", listen))
 
-    def server(self, scheduler: str) -> Command:
-        return script(self.server_body.replace("{scheduler}", scheduler), site=self.site)
+    def server(self, *, listen: str, scheduler: str) -> Command:
+        body = self.server_body.replace("{listen}", listen).replace("{scheduler}", scheduler)
+        return script(body, site=self.site)
 
     def worker(self, index: int, *, scheduler: str, server: str) -> Command:
         body = self.worker_body.replace("{scheduler}", scheduler).replace("{server}", server)
@@ -64,7 +65,7 @@ class Stage:
     pids: dict[str, int] = field(default_factory=dict)
 
     def supervisor(
-        self, *, workers: int = 1, quorum: int = 1, restarts: int = 3, **bodies: str
+        self, *, workers: int = 1, quorum: int = 1, restarts: int = 3, core_restarts: int = 0, **bodies: str
     ) -> Supervisor:
         def start(name: str, pid: int) -> None:
             self.started.append(name)
@@ -72,7 +73,7 @@ class Stage:
 
         return Supervisor(
             FakeCommands(**bodies),
-            Staffing(workers=workers, quorum=quorum, restarts=restarts),
+            Staffing(workers=workers, quorum=quorum, restarts=restarts, core_restarts=core_restarts),
             logs=self.folder,
             graces=Graces(end=0.1, stop=0.5),
             reports=Reports(tell=self.said.append, started=start),

@@ -64,4 +64,5 @@ def test_command_lines(a_run: Run, tmp_path: Path) -> None:
     assert "--index 3 --scheduler a:1 --server b:2" in line
     assert "/shards/3 " in line
     assert line.endswith("--announce-fd 7")
-    assert "--storage" in commands.server("a:1")(8)
+    assert "--storage" in commands.server(listen="c:3", scheduler="a:1")(8)
+    assert "c:3" in commands.scheduler(listen="c:3")(8)

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from fl_core.errors import ProgramError, ShortfallError
+from fl_core.errors import ProgramError, ShortfallError, SpecError
 from job_generator.local.child import DiedError, Outcome
 from job_generator.local.supervisor import LONGEST_DELAY, process_environment, restart_delay
 
 WHEN_FED = "announce(); open({fifo!r}).read()"
+WHEN_ALL_ARE_THERE = "announce(); signal.sigtimedwait([10], 0.5)"
 
 
 def outcome_of(stage: Any, **arguments: Any) -> Outcome:
@@ -110,10 +111,38 @@ def test_restarts_end(stage: Any) -> None:
 
 @pytest.mark.parametrize("role", ["server", "scheduler"])
 def test_server_or_scheduler_dies(stage: Any, role: str) -> None:
-    """The death of the server or the scheduler ends the run with its last words and its exit code."""
-    body = "announce(); say('the disk is full'); say('bye', level='info'); sys.exit(74)"
-    outcome = outcome_of(stage, **{f"{role}_body": body})
+    """A server or scheduler that crashes more often than it may ends the run with its last words and its code."""
+    body = f"{WHEN_ALL_ARE_THERE}; say('the disk is full'); say('bye', level='info'); sys.exit(74)"
+    outcome = outcome_of(stage, core_restarts=1, **{f"{role}_body": body})
     assert (outcome.exit_code, outcome.culprit, outcome.sentence) == (74, role, "the disk is full")
+    assert stage.started.count(role) == 2
+    assert "it starts again in 0.5 s" in stage.said[0]
+
+
+@pytest.mark.parametrize("role", ["server", "scheduler"])
+def test_permanent_server_or_scheduler(stage: Any, role: str) -> None:
+    """A server or scheduler that can never work is not started again."""
+    body = f"{WHEN_ALL_ARE_THERE}; say('no such class'); sys.exit({SpecError.exit_code})"
+    outcome = outcome_of(stage, core_restarts=3, **{f"{role}_body": body})
+    assert (outcome.exit_code, outcome.culprit) == (SpecError.exit_code, role)
+    assert stage.started.count(role) == 1
+
+
+def test_crashed_server(stage: Any, tmp_path: Path) -> None:
+    """A server that is killed is started again at the address that it had, and workers are left alone."""
+    server = """
+if "{listen}" == "127.0.0.1:0":
+    announce("s:2")
+    os.kill(os.getpid(), signal.SIGKILL)
+announce()
+say("{listen} {scheduler}")
+"""
+    outcome = outcome_of(
+        stage, core_restarts=1, scheduler_body="announce('s:1'); forever()", server_body=server
+    )
+    assert outcome.exit_code == 0
+    assert stage.started == ["scheduler", "server", "worker-0", "server"]
+    assert "s:2 s:1" in (tmp_path / "server.log").read_text()
 
 
 def test_shortfall_names_the_worker(stage: Any) -> None:
