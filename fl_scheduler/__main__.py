@@ -35,7 +35,8 @@ async def attend(settings: Settings) -> None:
         if clock.done():
             clock.result()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(service.drained(), FAREWELL_SECONDS)
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await service.drained()
     finally:
         clock.cancel()
         await server.stop(grace=1)

@@ -94,7 +94,8 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
             wake = self.roster.wake()
             timeout = None if wake is None else max(wake - time.monotonic(), 0)
             try:
-                await asyncio.wait_for(self._changed.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait()
             except TimeoutError:
                 self._do(self.roster.tick(now=time.monotonic()))
 

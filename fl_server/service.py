@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 
 import grpc
 import structlog
@@ -36,7 +36,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         self._coordinator = coordinator
         patience = min(PATIENCE_SECONDS, plan.selection.stall_seconds / 2)
         self._spools = Spools(storage.spool, patience=patience)
-        self._pushing: dict[str, asyncio.Task[object] | None] = {}
+        self._pushing: dict[str, asyncio.Timeout] = {}
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register; `Pull` sends frames that were serialised once for all workers, `Push` reads raw ones."""
@@ -66,7 +66,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         head = opened(await anext(aiter(frames), b""))
         who = await admit(call, head, plan=self.plan, roles=("worker",))
         try:
-            with self._only_push(who.name):
+            async with self._only_push(who.name):
                 await self._receive(who, head, frames)
         except FLJobError as error:
             log.warning("refused", reason=str(error))
@@ -97,14 +97,17 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         self._coordinator.finish("Stopped")
         return pb.Ack()
 
-    @contextmanager
-    def _only_push(self, worker: str) -> Iterator[None]:
+    @asynccontextmanager
+    async def _only_push(self, worker: str) -> AsyncIterator[None]:
         """One transfer of a worker at a time: a newer one ends the older, whose connection may be dead."""
         if (older := self._pushing.get(worker)) is not None:
-            older.cancel()
-        own = self._pushing[worker] = asyncio.current_task()
+            older.reschedule(asyncio.get_running_loop().time())
+        own = self._pushing[worker] = asyncio.timeout(None)
         try:
-            yield
+            async with own:
+                yield
+        except TimeoutError as error:
+            raise UpdateError(f"{worker} has begun another transfer") from error
         finally:
             if self._pushing[worker] is own:
                 del self._pushing[worker]

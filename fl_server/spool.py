@@ -80,7 +80,8 @@ class Spools:
         """A place for so many bytes; `waited` is called after each wait, so that nobody seems to have stalled."""
         while not self._fits(nbytes):
             try:
-                await asyncio.wait_for(self._freed.wait(), self._patience)
+                async with asyncio.timeout(self._patience):
+                    await self._freed.wait()
             except TimeoutError:
                 with _on_disk():
                     file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - the spool closes it

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from fl_core.extensions import Extension
 from fl_core.identity import Identity
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.guard import context_of
@@ -204,5 +207,31 @@ def test_when_the_job_is_over_all_are_told_to_stop(office: Callable[..., Any]) -
                     assert (await late.hears()).HasField("stop")
             async with asyncio.timeout(5):
                 await one.service.drained()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("raise KeyError('x')", "house:Policy raised KeyError: 'x'"),
+        ("return ['worker-9']", "it chose worker-9, who is no candidate"),
+    ],
+)
+def test_a_policy_that_fails_is_told_to_the_server(
+    office: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, complaint: str
+) -> None:
+    """The server hears which class failed and how; the scheduler goes on."""
+    policy = f"class Policy:\n    def choose(self, candidates, count, randomness):\n        {body}\n"
+    (tmp_path / "house.py").write_text(policy)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "house", raising=False)
+
+    async def main() -> None:
+        house = office(policy=Extension(name="house:Policy"), minimum=1, workers=1)
+        async with house.open() as one, one.attending(0) as worker:
+            assert (await worker.hears()).HasField("welcome")
+            async with one.convening(1, **TRAIN) as event:
+                assert complaint in (await event()).failure
 
     asyncio.run(main())

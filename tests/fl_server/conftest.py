@@ -127,11 +127,12 @@ class World:
         storage = Storage(self.folder / "storage", self.plan)
         async with open_channel(to_scheduler, self.identity("server"), peer="scheduler") as channel:
             coordinator = Coordinator(self.plan, storage, Summons(self.plan, channel))
-            ServerService(self.plan, storage, coordinator).add_to(server)
+            service = ServerService(self.plan, storage, coordinator)
+            service.add_to(server)
             address = await open_port(server, "127.0.0.1:0", self.identity("server"))
             await server.start()
             try:
-                yield Served(self, coordinator, storage, address)
+                yield Served(self, coordinator, storage, service, address)
             finally:
                 await server.stop(None)
                 await scheduler.stop(None)
@@ -144,6 +145,7 @@ class Served:
     world: World
     coordinator: Coordinator
     storage: Storage
+    service: ServerService
     address: str
 
     @asynccontextmanager

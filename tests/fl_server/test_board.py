@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_core.wire import fl_pb2 as pb
-from fl_server.board import Board
+from fl_server.board import MOST_CLOSED, Board
 
 
 def board_of(*, rounds: int, expected: int) -> Board:
@@ -63,6 +63,21 @@ def test_every_round_is_seen_once(steps: list[tuple[int, bool, bool]]) -> None:
         board.changed()
         await asyncio.gather(*watchers)
         assert all(lines == board.closed for lines in seen.values())
+
+    run(scene())
+
+
+def test_who_comes_late_gets_the_rounds_in_pieces() -> None:
+    """However many rounds have closed, no observation is too long to send, and none is missed."""
+
+    async def scene() -> None:
+        board = board_of(rounds=1000, expected=1)
+        board.closed += [str(number) for number in range(2 * MOST_CLOSED + 1)]
+        board.ending = pb.Ending(complete=True)
+        seen = [observation async for observation in board.watch()]
+        assert [len(one.closed) for one in seen] == [MOST_CLOSED, MOST_CLOSED, 1]
+        assert [line for one in seen for line in one.closed] == board.closed
+        assert [one.HasField("ending") for one in seen] == [False, False, True]
 
     run(scene())
 

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from fl_core.errors import ShortfallError, UnavailableError
+from fl_core.errors import JobError, ShortfallError, UnavailableError
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 
@@ -64,6 +64,45 @@ def test_a_sender_that_goes_leaves_its_update_whole(world: Callable[..., Any]) -
             await play(served, calls=1)
             await ended(task)
             assert np.array_equal(served.storage.model("last").weights["w"], np.full(3, 2, "f4"))
+
+    asyncio.run(main())
+
+
+def test_a_newer_transfer_ends_an_older_one(world: Callable[..., Any]) -> None:
+    """A worker that comes again, because its connection broke, holds one place and not two."""
+    one, update = world(rounds=1), {"w": np.zeros(3, "f4")}
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=1)
+            training = await served.called()
+            async with served.speaking("worker-1") as client, served.speaking("worker-1") as again:
+                half = client.stub.Push()
+                head = client.head(training.context, update, model=training.model)
+                await half.write(pb.Frame(transfer=head))
+                while "worker-1" not in (pushing := served.service._pushing):  # noqa: ASYNC110 - it is not told
+                    await asyncio.sleep(0.01)
+                await again.push(training.context, update, model=training.model)
+                assert await half.details() == "worker-1 has begun another transfer"
+                assert not pushing
+            for index in (0, 2):
+                async with served.speaking(f"worker-{index}") as client:
+                    await client.push(training.context, update, model=training.model)
+            await play(served, calls=1)
+            await ended(task)
+
+    asyncio.run(main())
+
+
+def test_an_extension_that_fails_fails_the_job(world: Callable[..., Any]) -> None:
+    """What the scheduler's policy raised is the job's error, with its sentence."""
+    one = world(rounds=1)
+    one.scheduler.script = lambda _: [pb.CohortEvent(failure="house:Policy raised KeyError: 'x'")]
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            with pytest.raises(JobError, match="house:Policy raised KeyError: 'x'"):
+                await task
 
     asyncio.run(main())
 
