@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import numpy as np
-from safetensors.numpy import save_file
 
-from fl_core.errors import MismatchError, StorageError
+from fl_core.errors import MismatchError
+from fl_core.models import StoredModel, whole, write_npz, write_safetensors
 from fl_core.plan import Plan
-from fl_core.weights import Array
 from fl_worker.cli_init import learner
-from fl_worker.models import in_order, stored_weights
+from fl_worker.models import in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,29 +26,17 @@ class Source:
 
 def run(source: Source, *, form: str, output: Path) -> None:
     """Write the model whole or not at all."""
-    temporary = output.with_name(f".{output.name}.part")
-    try:
-        _write(source, form=form, target=temporary)
-        temporary.replace(output)
-    except OSError as error:
-        raise StorageError(f"{output} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    model = StoredModel.read(source.model)
+    if form == "npz":
+        write_npz(model, output)
+    elif form == "safetensors":
+        write_safetensors(model, output)
+    else:
+        _write_paddle(source, model, output)
     click.echo(f"{output}: written as {form}")
 
 
-def _write(source: Source, *, form: str, target: Path) -> None:
-    arrays = stored_weights(source.model)
-    if form == "npz":
-        with target.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-    elif form == "safetensors":
-        save_file(arrays, target)
-    else:
-        _write_paddle(source, arrays, target)
-
-
-def _write_paddle(source: Source, arrays: dict[str, Array], target: Path) -> None:
+def _write_paddle(source: Source, model: StoredModel, output: Path) -> None:
     """Let the program's Layer write its own state."""
     plan = Plan.read(source.plan)
     if plan.program.framework != "paddle":
@@ -59,4 +45,6 @@ def _write_paddle(source: Source, arrays: dict[str, Array], target: Path) -> Non
             "which knows no Paddle format; use npz or safetensors"
         )
     one = learner(plan, program=source.program, index=0, data=source.data)
-    one.backend.save(in_order(arrays, like=one.initial(), source=source.model), target)
+    fitting = in_order(model.arrays, like=one.initial(), source=source.model)
+    with whole(output) as temporary:
+        one.backend.save(fitting, temporary)

@@ -12,10 +12,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
 from fl_core.errors import MismatchError, StorageError
+from fl_core.models import best_model, newest_model
 from fl_core.plan import Plan
 from fl_core.weights import Array, Manifest
 from fl_worker.cli_init import learner
@@ -26,27 +24,21 @@ Kind = Literal["last", "best"]
 def trained(run: str | Path, *, which: Kind = "last", index: int = 0) -> tuple[Any, dict[str, Array]]:
     """What the program's function returns for worker `index`, its model trained, and the weights by name.
 
-    `run` is a run's folder. The program is imported, so use only runs of programs that you trust. Raises
-    StorageError when there is no such model, MismatchError when the program has changed since.
+    `run` is a run's folder; of a run that has not ended well, or goes on, `last` is its newest whole
+    checkpoint. The program is imported, so use only runs of programs that you trust. Raises StorageError
+    when there is no such model, MismatchError when the program has changed since.
     """
     folder = Path(run)
-    weights = stored_weights(folder / "storage" / "models" / f"{which}.safetensors")
+    storage = folder / "storage"
+    stored = best_model(storage) if which == "best" else newest_model(storage)
     try:
         state = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(f"{folder} is not the folder of a run: {error}") from error
     data = Path(state["data"].replace("{index}", str(index))) if state.get("data") else None
     one = learner(Plan.read(folder / "plan.json"), program=Path(state["program"]), index=index, data=data)
-    fitting = in_order(weights, like=one.initial(), source=folder)
+    fitting = in_order(stored.arrays, like=one.initial(), source=folder)
     return one.backend.holding(fitting), fitting
-
-
-def stored_weights(path: Path) -> dict[str, Array]:
-    """Read a model's arrays."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise StorageError(f"{path} is no safetensors file that can be read: {error}") from error
 
 
 def in_order(weights: dict[str, Array], *, like: dict[str, Array], source: Path) -> dict[str, Array]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import click
 
 from fl_core.errors import StorageError
+from fl_core.models import best_model, newest_model, write_npz, write_safetensors
 from job_generator.local.folder import RunFolder, RunState
-from job_generator.local.models import StoredModel, write_npz
 from job_generator.local.preflight import data_path
 
 SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "paddle": ".pdparams"}
@@ -37,6 +36,8 @@ SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "paddle": ".pdparams"}
 def model(folder: Path, *, best: bool, kind: str | None, target: Path) -> None:
     """Write a run's model to a file.
 
+    Of a run that has not ended well, or goes on, that is the newest whole checkpoint.
+
     \b
     Examples:
       fl-submit model fl-runs/digits-20260101-120000 -o digits.npz
@@ -44,15 +45,19 @@ def model(folder: Path, *, best: bool, kind: str | None, target: Path) -> None:
     """
     run = RunFolder(folder)
     state = run.state()
-    source = run.best_model if best else run.last_model
-    stored = StoredModel.read(source)
+    stored = best_model(run.storage) if best else newest_model(run.storage)
+    if stored.path not in {run.best_model, run.last_model}:
+        here = f"the newest whole checkpoint, {stored.path}"
+        click.echo(
+            f"The run is {state.state} and has no final model of its last rounds; this is {here}", err=True
+        )
     match kind or _kind(target):
         case "npz":
             write_npz(stored, target)
         case "safetensors":
-            shutil.copyfile(source, target)
+            write_safetensors(stored, target)
         case _:
-            _export(run, state, source=source, target=target)
+            _export(run, state, source=stored.path, target=target)
     arrays = f"{len(stored.arrays)} arrays, {stored.parameters:,} parameters"
     click.echo(f"{target}: the model of round {stored.round}, {arrays}")
 

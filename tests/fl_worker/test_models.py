@@ -65,5 +65,5 @@ def test_changed_program(a_run: Path) -> None:
 
 def test_no_run(tmp_path: Path) -> None:
     """A folder without a model says so."""
-    with pytest.raises(StorageError, match="that can be read"):
+    with pytest.raises(StorageError, match="there is no model"):
         trained(tmp_path)

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from fl_core.errors import StorageError
 from fl_core.plan import Plan
+from fl_server.checkpoints import Checkpoints, Saved
 from job_generator.cli.list import age, list_runs
 from job_generator.cli.logs import logs
 from job_generator.cli.model import model
@@ -117,6 +118,21 @@ def test_model(a_run: RunFolder, tmp_path: Path, name: str) -> None:
     assert "round 3, 1 arrays, 6 parameters" in done.output
     read = np.load(target) if name.endswith("npz") else load_file(target)
     np.testing.assert_array_equal(read["w"], WEIGHTS["w"])
+
+
+def test_model_before_the_end(a_run: RunFolder, tmp_path: Path) -> None:
+    """Of a run that has failed, `model` writes its newest whole checkpoint, and says so in one line."""
+    a_run.write(a_run.state().model_copy(update={"state": "Failed"}))
+    a_run.last_model.unlink()
+    Checkpoints(a_run.storage / "checkpoints", "plan", keep=3).save(
+        Saved(WEIGHTS, {"round": 2, "plan": "plan"})
+    )
+    for name, read in (("m.npz", np.load), ("m.safetensors", load_file)):
+        done = CliRunner().invoke(model, [str(a_run.path), "-o", str(tmp_path / name)])
+        assert "The run is Failed" in done.stderr
+        assert "round-0000002.safetensors" in done.stderr
+        assert done.stdout == f"{tmp_path / name}: the model of round 2, 1 arrays, 6 parameters\n"
+        np.testing.assert_array_equal(read(tmp_path / name)["w"], WEIGHTS["w"])
 
 
 def test_unknown_format(a_run: RunFolder, tmp_path: Path) -> None:

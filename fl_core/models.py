@@ -1,0 +1,121 @@
+"""Models as files: those that the server left in a job's storage, and other formats made from them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from fl_core.errors import StorageError
+from fl_core.plan import canonical
+from fl_core.weights import Array, digest
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model's arrays by name, what the server wrote down of it, and the file that it was read from.
+
+    `alone` tells whether the file holds nothing else; a checkpoint may hold what its makers remember, too.
+    """
+
+    path: Path
+    arrays: dict[str, Array]
+    facts: dict[str, Any]
+    alone: bool = True
+
+    @classmethod
+    def read(cls, path: Path) -> StoredModel:
+        """Read a safetensors file; raises StorageError for one that is damaged, or not there."""
+        try:
+            with safe_open(path, framework="np") as file:
+                there = list(file.keys())
+                sealed = json.loads((file.metadata() or {}).get("fljob", "{}"))
+                names = sealed.get("arrays", there)
+                arrays = {name: file.get_tensor(name) for name in names}
+                facts = dict(sealed.get("facts", {}))
+        except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+            raise StorageError(f"{path} is no safetensors file that can be read: {error}") from error
+        stored = cls(path, arrays, facts, alone=len(names) == len(there))
+        if facts.get("digest", "") not in {"", digest(arrays)}:
+            raise StorageError(f"{path} is damaged: its arrays do not have the digest it was written with")
+        return stored
+
+    @property
+    def round(self) -> int:
+        """The round that made it; 0 where nobody wrote that down."""
+        return int(self.facts.get("round", 0))
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has."""
+        return sum(array.size for array in self.arrays.values())
+
+
+def best_model(storage: Path) -> StoredModel:
+    """The model that scored best in a job with this storage."""
+    path = storage / "models" / "best.safetensors"
+    if not path.exists():
+        raise StorageError(
+            f"there is no {path}: no round was evaluated, or its program reports no loss and the job has no target"
+        )
+    return StoredModel.read(path)
+
+
+def newest_model(storage: Path) -> StoredModel:
+    """The final model; of a job that has none, or has gone on since, the newest whole checkpoint."""
+    path = storage / "models" / "last.safetensors"
+    final = StoredModel.read(path) if path.exists() else None
+    for checkpoint in sorted((storage / "checkpoints").glob("round-*.safetensors"), reverse=True):
+        if int(checkpoint.stem.removeprefix("round-")) <= (final.round if final else 0):
+            break
+        with suppress(StorageError):
+            return StoredModel.read(checkpoint)
+    if final is None:
+        raise StorageError(f"there is no model in {storage}: no round has been committed and saved yet")
+    return final
+
+
+def write_npz(model: StoredModel, target: Path) -> None:
+    """Write the arrays under their names for `numpy.load`, whole or not at all.
+
+    `numpy.savez` takes an array called `file` for its own argument.
+    """
+    with whole(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in model.arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def write_safetensors(model: StoredModel, target: Path) -> None:
+    """Write the arrays and what is known of them, whole or not at all."""
+    with whole(target) as temporary:
+        if model.alone:
+            shutil.copyfile(model.path, temporary)
+        else:
+            known = {"arrays": list(model.arrays), "facts": model.facts}
+            temporary.write_bytes(save(model.arrays, {"fljob": canonical(known)}))
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `target` once all went well; StorageError when the disk refuses."""
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
