@@ -34,8 +34,13 @@ YAML_TAG = "tag:yaml.org,2002:"
 
 def load_job(files: Sequence[File]) -> FLJob:
     """Read, merge and check a job; raises InvalidJobError with all that is wrong."""
+    return merged(files).job()
+
+
+def merged(files: Sequence[File]) -> Document:
+    """Read a job's files and lay each over those before it."""
     first, *others = map(read, files)
-    return reduce(Document.merged, others, first).job()
+    return reduce(Document.merged, others, first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,10 @@ class Document:
             problems = [of_schema(details, self.value) for details in error.errors(include_url=False)]
         problems += broken(self.value, wrong=[problem.path for problem in problems])
         if job is None or problems:
-            raise InvalidJobError(self._placed(problems))
+            raise InvalidJobError(self.placed(problems))
         return job
 
-    def _placed(self, problems: Sequence[Problem]) -> list[Problem]:
+    def placed(self, problems: Sequence[Problem]) -> list[Problem]:
         """The problems with their places, in the order of the files and their lines."""
         order = {path: number for number, path in enumerate(self.places)}
         known = {problem.path: self._nearest(problem.path) for problem in problems}

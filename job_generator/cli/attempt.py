@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from typing import TYPE_CHECKING
 
 import click
 
-from fl_core.plan import Plan
 from job_generator.cli.files import JobFiles, job_files
-from job_generator.compiler import compile_job
-from job_generator.local.preflight import check_data, check_framework, data_path
-from job_generator.program import sealed
+
+if TYPE_CHECKING:
+    from fl_core.plan import Plan
 
 
 @click.command("try")
@@ -29,6 +29,10 @@ def attempt(*, given: JobFiles, index: int, data: str | None) -> None:
       fl-submit try job.yaml
       fl-submit try job.yaml --index 3 --data 'shards/{index}'
     """
+    from job_generator.compiler import compile_job
+    from job_generator.local.preflight import check_data, check_framework, data_path
+    from job_generator.program import sealed
+
     plan = compile_job(sealed(given.load(), given.program))
     check_framework(plan.program.framework)
     check_data(data, 1, first=index)

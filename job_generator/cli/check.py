@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fl_core.errors import SpecError
 from job_generator.cli.files import JobFiles, job_files
-from job_generator.compiler import compile_job
 from job_generator.local.documents import document_option, write_document
-from job_generator.problems import InvalidJobError, Problem, dotted
-from job_generator.program import inspect
-from job_generator.spec import FLJob
+
+if TYPE_CHECKING:
+    from job_generator.problems import Problem
+    from job_generator.spec import FLJob
 
 
 @click.command()
@@ -24,6 +26,8 @@ def check(*, given: JobFiles, output: str | None) -> None:
       fl-submit check job.yaml
       fl-submit check job.yaml -f strategy.yaml -f cluster.yaml --output json
     """
+    from job_generator.problems import InvalidJobError
+
     try:
         good = checked(given)
     except InvalidJobError as error:
@@ -39,10 +43,15 @@ def check(*, given: JobFiles, output: str | None) -> None:
 
 def checked(given: JobFiles) -> FLJob:
     """The job, when nothing can be seen to be wrong with it."""
-    job = given.load()
+    from job_generator.compiler import compile_job
+    from job_generator.problems import InvalidJobError
+    from job_generator.program import inspect
+
+    document = given.document()
+    job = document.job()
     compile_job(job)
     if problems := tuple(inspect(job, given.program)):
-        raise InvalidJobError(problems)
+        raise InvalidJobError(document.placed(problems))
     return job
 
 
@@ -57,4 +66,6 @@ def summary(job: FLJob) -> str:
 
 
 def _row(problem: Problem) -> dict[str, str]:
+    from job_generator.problems import dotted
+
     return {"path": dotted(problem.path), "message": problem.message, "place": problem.place}

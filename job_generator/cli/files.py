@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fl_core.errors import StorageError
-from job_generator.source import load_job
-from job_generator.spec import FLJob
+
+if TYPE_CHECKING:
+    from job_generator.source import Document
+    from job_generator.spec import FLJob
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -25,9 +27,15 @@ class JobFiles:
 
     def load(self) -> FLJob:
         """Read, merge and check them."""
+        return self.document().job()
+
+    def document(self) -> Document:
+        """Read and merge them; the document knows where each part was written."""
+        from job_generator.source import merged
+
         if not self.files:
             raise click.UsageError("give a job file, such as job.yaml")
-        return load_job(self.files)
+        return merged(self.files)
 
     @property
     def program(self) -> Path:

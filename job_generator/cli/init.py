@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from job_generator.cli.files import write
-from job_generator.spec import LONGEST_NAME, NAME
 
 TEMPLATES = files("job_generator") / "templates"
 PLACEHOLDER = "my-job"
@@ -34,6 +33,8 @@ def init(folder: Path, *, framework: str) -> None:
       fl-submit init my-job
       fl-submit init fraud --framework sklearn
     """
+    from job_generator.spec import LONGEST_NAME, NAME
+
     name = folder.absolute().name
     if not re.fullmatch(NAME, name) or len(name) > LONGEST_NAME:
         raise click.UsageError(

@@ -5,35 +5,38 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from fl_core.errors import FLJobError
 from job_generator.local.documents import document_option, write_document
-from job_generator.local.folder import RUNS, run_folders
-from job_generator.local.picture import figure
-from job_generator.local.summary import Result
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from job_generator.local.summary import Result
 
 
 @click.command("list")
 @click.option(
     "--runs",
     type=click.Path(path_type=Path, file_okay=False),
-    default=RUNS,
-    show_default=True,
-    help="The folder that holds the run folders.",
+    help="The folder that holds the run folders; ./fl-runs without it.",
 )
 @document_option
-def list_runs(runs: Path, output: str | None) -> None:
-    """List the runs under ./fl-runs, newest first.
+def list_runs(runs: Path | None, output: str | None) -> None:
+    """List the runs on this machine, newest first.
 
     \b
     Example:
       fl-submit list --output json
     """
+    from rich.console import Console
+
+    from job_generator.local.folder import RUNS
+
+    runs = runs or Path(RUNS)
     results = list(_readable(runs))
     if output:
         write_document([result.document() for result in results], output)
@@ -46,6 +49,9 @@ def list_runs(runs: Path, output: str | None) -> None:
 
 def _readable(runs: Path) -> Iterator[Result]:
     """The runs whose folders can be read; the others are named on standard error."""
+    from job_generator.local.folder import run_folders
+    from job_generator.local.summary import Result
+
     for folder in run_folders(runs):
         try:
             yield Result.read(folder)
@@ -54,6 +60,9 @@ def _readable(runs: Path) -> Iterator[Result]:
 
 
 def _table(results: list[Result], *, now: dt.datetime) -> Table:
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("RUN", "STATE", "ROUND", "METRIC", "AGE"):
         table.add_column(title, no_wrap=title != "RUN", overflow="fold")
@@ -71,6 +80,8 @@ def _table(results: list[Result], *, now: dt.datetime) -> Table:
 
 def _metric(result: Result) -> str:
     """Write the metric of the target, or the first besides the loss, or the loss."""
+    from job_generator.local.picture import figure
+
     closed = result.evaluated
     if closed is None:
         return "-"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.text import Text
 
-from job_generator.local.folder import RunFolder
-from job_generator.local.logs import Entry, Filter, Logs
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from job_generator.local.logs import Entry
 
 COLOURS = {"error": "bold red", "critical": "bold red", "warning": "yellow", "debug": "dim"}
 LONG = ("exception", "traceback")
@@ -28,6 +29,11 @@ def logs(folder: Path, role: str | None, number: int | None, *, follow: bool) ->
       fl-submit logs fl-runs/digits-20260101-120000 --role worker-3
       fl-submit logs fl-runs/digits-20260101-120000 --round 7 -f
     """
+    from rich.console import Console
+
+    from job_generator.local.folder import RunFolder
+    from job_generator.local.logs import Filter, Logs
+
     run = RunFolder(folder)
     run.state()
     wanted = Filter(role=role, round=number)
@@ -42,6 +48,8 @@ def logs(folder: Path, role: str | None, number: int | None, *, follow: bool) ->
 
 def line(entry: Entry) -> Text:
     """Write one line: time, process, round, event, fields; a traceback on lines of its own."""
+    from rich.text import Text
+
     clock = entry.time.partition("T")[2][:12] or entry.time
     place = f" [{entry.round}]" if entry.round is not None else ""
     fields = [

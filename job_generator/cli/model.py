@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fl_core.errors import StorageError
-from fl_core.models import best_model, newest_model, write_npz, write_safetensors
-from job_generator.local.folder import RunFolder, RunState
-from job_generator.local.preflight import data_path
+
+if TYPE_CHECKING:
+    from job_generator.local.folder import RunFolder, RunState
 
 SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "paddle": ".pdparams"}
 
@@ -43,6 +44,9 @@ def model(folder: Path, *, best: bool, kind: str | None, target: Path) -> None:
       fl-submit model fl-runs/digits-20260101-120000 -o digits.npz
       fl-submit model fl-runs/digits-20260101-120000 --best --format paddle -o digits.pdparams
     """
+    from fl_core.models import best_model, newest_model, write_npz, write_safetensors
+    from job_generator.local.folder import RunFolder
+
     run = RunFolder(folder)
     state = run.state()
     stored = best_model(run.storage) if best else newest_model(run.storage)
@@ -71,6 +75,8 @@ def _kind(target: Path) -> str:
 
 def _export(run: RunFolder, state: RunState, *, source: Path, target: Path) -> None:
     """Let a worker process write Paddle's own format: only workers load frameworks and programs."""
+    from job_generator.local.preflight import data_path
+
     command = [
         sys.executable,
         "-m",

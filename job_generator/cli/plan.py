@@ -8,27 +8,18 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic.alias_generators import to_camel
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from fl_core.errors import ProgramError
-from fl_core.plan import Plan
+from fl_core.errors import PERMANENT_EXIT_CODES, ProgramError
 from job_generator.cli.attempt import inherited
 from job_generator.cli.files import JobFiles, job_files
-from job_generator.compiler import compile_job
-from job_generator.forecast import Forecast, Machine, Model, forecast
 from job_generator.local.documents import document_option, write_document
-from job_generator.local.picture import volume
-from job_generator.local.preflight import check_data, check_framework, data_path
-from job_generator.program import sealed
 
-COLOURS = {"warning": "bold yellow", "note": "dim"}
+if TYPE_CHECKING:
+    from fl_core.plan import Plan
+    from job_generator.forecast import Machine, Model
 
 
 @click.command()
@@ -46,6 +37,13 @@ def plan(*, given: JobFiles, data: str | None, measure: bool, output: str | None
       fl-submit plan job.yaml
       fl-submit plan job.yaml --no-measure --output json
     """
+    from pydantic.alias_generators import to_camel
+
+    from job_generator.compiler import compile_job
+    from job_generator.forecast import forecast
+    from job_generator.local.outlook import show
+    from job_generator.program import sealed
+
     compiled = compile_job(sealed(given.load(), given.program))
     model = measured(compiled, given.program, data) if measure else None
     expected = forecast(compiled, model=model, machine=machine())
@@ -58,13 +56,19 @@ def plan(*, given: JobFiles, data: str | None, measure: bool, output: str | None
 
 
 def measured(plan: Plan, program: Path, data: str | None) -> Model:
-    """Let a worker process make the first model; raises ProgramError when it cannot."""
+    """Let a worker process make the first model; where it cannot, this ends with its words and exit code."""
+    from job_generator.forecast import Model
+    from job_generator.local.preflight import check_data, check_framework, data_path
+
     check_framework(plan.program.framework)
     check_data(data, 1)
     path = inherited(plan)
     command = [sys.executable, "-m", "fl_worker", "init", "--plan", path, "--program", str(program)]
     command += ["--data", str(data_path(data, 0))] if data else []
     done = subprocess.run(command, capture_output=True, text=True, check=False, pass_fds=[_number(path)])
+    if done.returncode in PERMANENT_EXIT_CODES:
+        click.echo(done.stderr.rstrip(), err=True)
+        raise SystemExit(done.returncode)
     if done.returncode:
         raise ProgramError(f"the program's first model could not be made:\n{done.stderr.strip()}")
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -78,56 +82,14 @@ def measured(plan: Plan, program: Path, data: str | None) -> Model:
 
 def machine() -> Machine:
     """What this machine has free."""
+    from job_generator.forecast import Machine
+
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         rows = dict(line.split(":") for line in meminfo.read_text().splitlines())
         free = int(rows["MemAvailable"].split()[0]) << 10
     return Machine(memory_free=free, cores=os.cpu_count() or 1)
-
-
-def show(plan: Plan, model: Model | None, expected: Forecast) -> None:
-    """Print the forecast as a page."""
-    console = Console(highlight=False)
-    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    for name, value in _rows(plan, model, expected):
-        table.add_row(name, value)
-    console.print(
-        Text.assemble((plan.job.name, "bold cyan"), f"  {plan.strategy.name}, {plan.rounds} rounds")
-    )
-    console.print(table)
-    for finding in expected.findings:
-        console.print(
-            Text.assemble((f"{finding.level}: ", COLOURS[finding.level]), finding.message), soft_wrap=True
-        )
-
-
-def _rows(plan: Plan, model: Model | None, expected: Forecast) -> list[tuple[str, str]]:
-    rows = [
-        ("processes", f"{expected.processes}: a server, a scheduler, {plan.workers} workers"),
-        (
-            "each round",
-            f"asks {expected.asked}, closes with {plan.selection.per_round}, at least {expected.quorum}",
-        ),
-        ("can be lost", f"{expected.losses} of them"),
-        ("model", _model(model)),
-    ]
-    if expected.down is not None and expected.up is not None and expected.total is not None:
-        rows.append(("bytes a round", f"{volume(expected.down)} to the workers, {volume(expected.up)} back"))
-        rows.append(("bytes in all", f"at most {volume(expected.total)}, evaluation included"))
-    rows.append(
-        ("memory here", f"about {volume(expected.memory)}" + ("" if model else ", without the model"))
-    )
-    rows.append(("plan digest", plan.digest[:16]))
-    return rows
-
-
-def _model(model: Model | None) -> str:
-    if model is None:
-        return "unknown: the program was not loaded (--no-measure)"
-    return f"{model.arrays} arrays, {model.parameters:,} parameters, {volume(model.nbytes)}"
 
 
 def _number(path: str) -> int:

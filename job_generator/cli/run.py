@@ -6,21 +6,17 @@ import datetime as dt
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import yaml
 
-from fl_core.plan import Plan
-from fl_core.process import leave
 from job_generator.cli.check import checked
 from job_generator.cli.files import JobFiles, job_files
-from job_generator.compiler import compile_job
-from job_generator.local.commands import LocalCommands
-from job_generator.local.conduct import Presentation, check, conduct
 from job_generator.local.documents import document_option
-from job_generator.local.folder import RunFolder, new_folder
-from job_generator.local.session import Run
-from job_generator.program import sealed
+
+if TYPE_CHECKING:
+    from job_generator.local.folder import RunFolder
+    from job_generator.local.session import Run
 
 
 @click.command()
@@ -55,6 +51,11 @@ def run(
       fl-submit run job.yaml --data 'shards/{index}' --output json
       fl-submit run --resume fl-runs/digits-20260101-120000
     """
+    from fl_core.process import leave
+    from job_generator.local.commands import LocalCommands
+    from job_generator.local.conduct import Presentation, conduct
+    from job_generator.local.folder import RunFolder
+
     if resume is None:
         begun = begin(given, data=data, folder=folder)
     elif given.files or folder:
@@ -72,6 +73,14 @@ def run(
 
 def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     """Compile the job under a fresh uid, check what it needs, and make its run folder."""
+    import yaml
+
+    from job_generator.compiler import compile_job
+    from job_generator.local.conduct import check
+    from job_generator.local.folder import RunFolder, new_folder
+    from job_generator.local.session import Run
+    from job_generator.program import sealed
+
     job = sealed(checked(given), given.program, uid=str(uuid.uuid4()))
     plan = compile_job(job)
     where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
@@ -84,6 +93,10 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
 
 def resumed(folder: RunFolder, *, data: str | None) -> Run | None:
     """Take a run up where it was left; None when it is complete."""
+    from fl_core.plan import Plan
+    from job_generator.local.conduct import check
+    from job_generator.local.session import Run
+
     state = folder.state()
     if state.state == "Complete":
         return None

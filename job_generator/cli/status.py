@@ -5,14 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from job_generator.local.documents import document_option, write_document
-from job_generator.local.folder import RunFolder
-from job_generator.local.live import rounds_table
-from job_generator.local.picture import Picture
-from job_generator.local.summary import Result, closing
 
 COLOURS = {"Complete": "green", "Running": "cyan", "Failed": "red"}
 
@@ -27,6 +21,14 @@ def status(folder: Path, output: str | None) -> None:
     Example:
       fl-submit status fl-runs/digits-20260101-120000
     """
+    from rich.console import Console
+    from rich.text import Text
+
+    from job_generator.local.folder import RunFolder
+    from job_generator.local.live import rounds_table
+    from job_generator.local.picture import Picture
+    from job_generator.local.summary import Result, closing
+
     result = Result.read(RunFolder(folder))
     if output:
         write_document({**result.document(), "pids": result.state.pids}, output)

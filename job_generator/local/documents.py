@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import click
-import yaml
 
 document_option = click.option(
     "--output", type=click.Choice(["json", "yaml"]), help="Print data for programs instead of a page."
@@ -16,6 +15,8 @@ document_option = click.option(
 def write_document(document: Any, kind: str) -> None:  # noqa: ANN401 - any JSON value
     """Print one document."""
     if kind == "yaml":
+        import yaml  # noqa: PLC0415 - only where it is asked for
+
         click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
     else:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))

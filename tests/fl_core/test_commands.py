@@ -89,6 +89,15 @@ def test_usage(words: list[str]) -> None:
     assert "Usage: " in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"), [("fial", " Did you mean 'fail'?"), ("lte", " Did you mean 'late'?"), ("zzz", "")]
+)
+def test_near(word: str, hint: str) -> None:
+    """A mistyped command is told with the nearest one, also where that comes later, if any is near."""
+    last = CliRunner().invoke(group, [word]).stderr.splitlines()[-1]
+    assert last == f"Error: No such command {word!r}.{hint}"
+
+
 def test_light() -> None:
     """A group by itself loads none of the libraries that commands need."""
     program = "import sys, fl_core.commands; print(*sys.modules)"

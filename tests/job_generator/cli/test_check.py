@@ -41,10 +41,11 @@ def test_wrong(submit: Submit, job_file: JobFile) -> None:
 
 def test_the_program(submit: Submit, job_file: JobFile) -> None:
     """A program without its function is wrong, too, and is not run to find out."""
-    result = submit("check", job_file(program="raise SystemExit(3)\ndef train(): ...\n"))
+    file = job_file(program="raise SystemExit(3)\ndef train(): ...\n")
+    result = submit("check", file)
     assert result.exit_code == 65
     assert result.stderr == (
-        "Error: spec.program.entrypoint: the module program has no function task; there are train\n"
+        f"Error: {file}:5: spec.program.entrypoint: the module program has no function task; there are train\n"
     )
 
 

@@ -90,11 +90,20 @@ def test_usage(submit: Submit, words: list[str]) -> None:
     assert result.stdout == ""
 
 
+HEAVY = {"numpy", "grpc", "pydantic", "rich", "yaml", "structlog", "cryptography", "asyncio"}
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("chek", "check"), ("statu", "status"), ("complie", "compile")])
+def test_did_you_mean(submit: Submit, typed: str, meant: str) -> None:
+    """A command that is typed nearly right is named."""
+    assert f"No such command {typed!r}. Did you mean {meant!r}?" in submit(typed).stderr
+
+
 @pytest.mark.parametrize(
     ("words", "heavy"),
     [
-        (["--help"], {"numpy", "grpc", "pydantic", "rich", "yaml", "structlog", "cryptography"}),
-        (["init", "--help"], {"grpc", "rich", "structlog"}),
+        (["--help"], HEAVY),
+        *[([name, "--help"], HEAVY) for name in COMMANDS if name != "compile"],
         (["compile", "--help"], {"grpc", "rich", "paddle", "sklearn"}),
     ],
 )
