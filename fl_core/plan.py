@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from fl_core.errors import MismatchError
+from fl_core.errors import MismatchError, SpecError
 from fl_core.extensions import Extension
 
 VERSION: Final = 1
@@ -65,6 +66,14 @@ class Target(Part):
         if self.at_least is not None:
             return value >= self.at_least
         return self.at_most is not None and value <= self.at_most
+
+    def check(self, measured: Collection[str]) -> None:
+        """Refuse a program that measures other metrics than the target's; nothing measured says nothing."""
+        if measured and self.metric not in measured:
+            raise SpecError(
+                f"spec.target.metric: {self.metric!r} is not among the program's metrics, "
+                f"{', '.join(sorted(measured))}; name one of them, or let the program measure it"
+            )
 
 
 class Shortfall(Part):

@@ -10,7 +10,7 @@ import structlog
 
 from fl_core import logs
 from fl_core import rounds as r
-from fl_core.errors import FLJobError, JobError, ShortfallError, SpecError, UpdateError
+from fl_core.errors import FLJobError, JobError, ShortfallError, UpdateError
 from fl_core.plan import Plan
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
@@ -284,11 +284,7 @@ class Coordinator:
         target = self.plan.target
         if target is None or not values:
             return False
-        if target.metric not in values:
-            raise SpecError(
-                f"spec.target.metric: {target.metric!r} is not among the program's metrics, "
-                f"{', '.join(sorted(values))}; name one of them, or let the program measure it"
-            )
+        target.check(values)
         return target.reached(values[target.metric])
 
     def _keep_best(self) -> None:

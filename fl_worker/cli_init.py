@@ -27,10 +27,16 @@ def learner(plan: Plan, *, program: Path, index: int, data: Path | None) -> Lear
 
 
 def run(plan: Path, *, program: Path, index: int, data: Path | None) -> None:
-    """Print one line of JSON; what the program prints goes to standard error."""
+    """Print one line of JSON; what the program prints goes to standard error.
+
+    Where the job has a target, the model is evaluated once, to see that the program measures it.
+    """
+    given = Plan.read(plan)
     with redirect_stdout(sys.stderr):
-        one = learner(Plan.read(plan), program=program, index=index, data=data)
+        one = learner(given, program=program, index=index, data=data)
         weights = one.initial()
+        if given.target is not None:
+            given.target.check(one.evaluate(weights, moved=lambda: None).metrics)
     manifest = Manifest.of(weights)
     row = {
         "manifest": manifest.to_json(),

@@ -23,9 +23,10 @@ def run(plan: Path, *, program: Path, index: int, data: Path | None) -> None:
     except RoundError as error:
         raise ProgramError(f"a round would be spoilt by this: {error}") from error
     except ProgramError as error:
-        if error.__cause__ is not None:
-            click.echo("".join(traceback.format_exception(error.__cause__)), err=True)
-        raise
+        if error.__cause__ is None:
+            raise
+        click.echo("".join(traceback.format_exception(error.__cause__)), err=True)
+        raise ProgramError(str(error).partition("\n")[0]) from error
 
 
 def _try(plan: Plan, *, program: Path, index: int, data: Path | None) -> None:
@@ -39,11 +40,13 @@ def _try(plan: Plan, *, program: Path, index: int, data: Path | None) -> None:
     )
     _line("model", f"{len(manifest.arrays)} arrays, {parameters:,} parameters, {manifest.nbytes:,} bytes")
     _line("loaded in", f"{time.monotonic() - started:.2f} s")
-    _round(one, weights)
+    measured = _round(one, weights)
+    if plan.target is not None:
+        plan.target.check(measured)
 
 
-def _round(one: Learner, weights: Weights) -> None:
-    """Measure, train, measure again."""
+def _round(one: Learner, weights: Weights) -> Measurements:
+    """Measure, train, measure again; gives back the last."""
     before = one.evaluate(weights, moved=_quiet).metrics
     started = time.monotonic()
     done = one.train(weights, round=1, states=one.pipeline.fresh(), moved=_quiet)
@@ -55,6 +58,7 @@ def _round(one: Learner, weights: Weights) -> None:
     for name, measurement in done.metrics.items():
         _line(f"training {name}", f"{measurement.value:.4f}")
     _compare(before, after.metrics)
+    return after.metrics
 
 
 def _stepped(one: Learner, weights: Weights, done: Finished) -> Weights:

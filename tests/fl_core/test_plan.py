@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fl_core.errors import MismatchError
+from fl_core.errors import MismatchError, SpecError
 from fl_core.plan import Plan, Program, Target, canonical
 
 Build = Callable[..., Plan]
@@ -147,3 +147,14 @@ def test_a_target_is_reached_from_its_side(goal: float, value: float) -> None:
     assert Target(metric="m", at_least=goal).reached(value) == (value >= goal)
     assert Target(metric="m", at_most=goal).reached(value) == (value <= goal)
     assert not Target(metric="m", at_most=goal).reached(float("nan"))
+
+
+def test_a_target_must_be_measured() -> None:
+    """A program that measures other metrics than the target is refused, by their names; none says nothing."""
+    target = Target(metric="auc", at_least=0.9)
+    target.check(["loss", "auc"])
+    target.check([])
+    with pytest.raises(
+        SpecError, match="spec.target.metric: 'auc' is not among .* metrics, accuracy, loss; name"
+    ):
+        target.check(["loss", "accuracy"])

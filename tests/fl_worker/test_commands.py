@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from fl_core.errors import MismatchError, ProgramError, StorageError
+from fl_core.errors import MismatchError, ProgramError, SpecError, StorageError
+from fl_core.plan import Target
 from fl_core.weights import Manifest, digest
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,19 @@ def test_try_shows_exceptions_whole(write: Write) -> None:
     result = worker("try", write(PLAIN.replace("print(", "import json; json.loads('{'); print(")))
     assert result.returncode == ProgramError.exit_code
     assert "json/decoder.py" in result.stderr
-    assert "Error: the program raised JSONDecodeError" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: the program raised JSONDecodeError")
+    assert result.stderr.count("Traceback") == result.stderr.count("json.loads('{')") == 1
+
+
+@pytest.mark.parametrize("command", ["try", "init"])
+def test_a_target_that_is_not_measured_is_told(write: Write, command: str) -> None:
+    """Before a job starts, a target that the program does not measure ends both with the server's sentence."""
+    job = write(PLAIN)
+    target = Target(metric="auc", at_least=0.9)
+    job.file.write_text(job.plan.model_copy(update={"target": target}).to_json())
+    result = worker(command, job)
+    assert result.returncode == SpecError.exit_code
+    assert "Error: spec.target.metric: 'auc' is not among the program's metrics, loss;" in result.stderr
 
 
 def test_a_worker_that_does_not_exist_is_refused(write: Write) -> None:

@@ -49,6 +49,18 @@ def test_a_program_that_raises(submit: Submit, job_file: JobFile) -> None:
     assert result.exit_code == 66
     assert "program.py" in result.stderr
     assert "ZeroDivisionError" in result.stderr
+    assert result.stderr.count("Error: ") == 2  # the sentence's, and the exception's own
+
+
+@pytest.mark.parametrize(
+    "changes", [{"strategy": {"name": "nowhere.at:All"}}, {"target": {"metric": "auc", "atLeast": 1}}]
+)
+def test_what_the_worker_refuses(submit: Submit, job_file: JobFile, changes: dict[str, object]) -> None:
+    """What only loading tells, a class that is not there or a target that is not measured, is one sentence."""
+    program = PROGRAM.replace("return {}", "return {'loss': 1.0}")
+    result = submit("plan", job_file(program=program, **changes))
+    assert result.exit_code == 65
+    assert result.stderr.count("Error: ") == 1
 
 
 @pytest.mark.parametrize(("words", "code"), [(["--data", "no/{index}"], 66), (["--output", "xml"], 2)])
