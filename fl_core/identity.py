@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from fl_core.errors import MismatchError
 TRUST_DOMAIN = "fljob.dev"
 ROLES = ("server", "scheduler", "worker", "observer")
 LIFETIME = dt.timedelta(days=30)
+AUTHORITY_LIFETIME = dt.timedelta(days=3650)
 CLOCK_SKEW = dt.timedelta(minutes=5)
 _URI = re.compile(
     rf"spiffe://{re.escape(TRUST_DOMAIN)}/job/([0-9A-Za-z-]+)/({'|'.join(ROLES)})(?:/([0-9]+))?"
@@ -41,6 +43,11 @@ class Identity:
     def name(self) -> str:
         """`server`, `scheduler`, `worker-3`: the word used in logs, records and messages."""
         return self.role if self.index is None else f"{self.role}-{self.index}"
+
+    @property
+    def host(self) -> str:
+        """The host name that its certificate is good for, wherever it runs: no other job's process has it."""
+        return f"{self.role}.{self.job.lower()}.{TRUST_DOMAIN}"
 
     @property
     def uri(self) -> str:
@@ -100,21 +107,45 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority that lives as long as this object; its key is never written."""
+    """A certificate authority, of one local run or of a cluster.
 
-    job: str
+    A run's lives as long as this object, and its key is never written; a cluster's is kept by the operator.
+    """
+
+    name: str
+    kept: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None
+
+    @classmethod
+    def load(cls, key: bytes, certificate: bytes) -> Authority:
+        """The authority whose PEM texts `dump` gave."""
+        try:
+            own = x509.load_pem_x509_certificate(certificate)
+            private = serialization.load_pem_private_key(key, password=None)
+        except ValueError as error:
+            raise MismatchError(f"this is no certificate authority: {error}") from error
+        if not isinstance(private, ec.EllipticCurvePrivateKey) or private.public_key() != own.public_key():
+            raise MismatchError("the certificate authority's key is not that of its certificate")
+        return cls(own.subject.rfc4514_string(), (private, own))
+
+    def dump(self) -> tuple[bytes, bytes]:
+        """Key and certificate as PEM texts; whoever has the first can be any process of any job."""
+        return _private(self._key), self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @cached_property
     def _key(self) -> ec.EllipticCurvePrivateKey:
-        return ec.generate_private_key(ec.SECP256R1())
+        return self.kept[0] if self.kept else ec.generate_private_key(ec.SECP256R1())
 
     @cached_property
     def _subject(self) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"FLJob {self.job}"[:64])])
+        if self.kept:
+            return self.kept[1].subject
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"FLJob {self.name}"[:64])])
 
     @cached_property
     def certificate(self) -> x509.Certificate:
         """The authority's own certificate."""
+        if self.kept:
+            return self.kept[1]
         usage = x509.KeyUsage(
             digital_signature=False,
             content_commitment=False,
@@ -127,7 +158,7 @@ class Authority:
             decipher_only=False,
         )
         return (
-            self._builder(self._subject, self._key.public_key())
+            self._builder(self._subject, self._key.public_key(), AUTHORITY_LIFETIME)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
             .sign(self._key, hashes.SHA256())
@@ -138,25 +169,36 @@ class Authority:
     ) -> Credentials:
         """A fresh key and a certificate for it, good at these host names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self.sign(identity, key.public_key(), addresses=addresses)
+        return Credentials(self.dump()[1], certificate, _private(key))
+
+    def sign(
+        self, identity: Identity, key: ec.EllipticCurvePublicKey, *, addresses: tuple[str, ...] = ()
+    ) -> bytes:
+        """A certificate, as PEM, that says whose key this is."""
+        return self._leaf(identity.name, key, identity.uri, (identity.host, *addresses))
+
+    def issue_host(self, host: str) -> tuple[bytes, bytes]:
+        """A fresh key and a certificate, as PEM, for a web server that belongs to no job."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        return _private(key), self._leaf(host, key.public_key(), "", (host,))
+
+    def _leaf(self, name: str, key: ec.EllipticCurvePublicKey, uri: str, hosts: Iterable[str]) -> bytes:
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        names = [x509.UniformResourceIdentifier(identity.uri), *map(_address, (identity.role, *addresses))]
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, identity.name)])
+        uris = [x509.UniformResourceIdentifier(uri)] if uri else []
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
         certificate = (
-            self._builder(subject, key.public_key())
+            self._builder(subject, key, LIFETIME)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.SubjectAlternativeName([*uris, *map(_address, hosts)]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        pem = serialization.Encoding.PEM
-        private = serialization.PrivateFormat.PKCS8
-        return Credentials(
-            authority=self.certificate.public_bytes(pem),
-            certificate=certificate.public_bytes(pem),
-            key=key.private_bytes(pem, private, serialization.NoEncryption()),
-        )
+        return certificate.public_bytes(serialization.Encoding.PEM)
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: dt.timedelta
+    ) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
@@ -165,8 +207,14 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - CLOCK_SKEW)
-            .not_valid_after(now + LIFETIME)
+            .not_valid_after(now + lifetime)
         )
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _address(text: str) -> x509.GeneralName:

@@ -16,6 +16,7 @@ import click
 import structlog
 
 from fl_core import logs
+from fl_core.enrolment import Office
 from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError
 from fl_core.identity import Credentials, Identity
 from fl_core.plan import Plan
@@ -51,7 +52,14 @@ _OPTIONS = (
         "identity_folder",
         type=click.Path(path_type=Path),
         required=True,
-        help="Folder with ca.pem, cert.pem and key.pem.",
+        help="Folder with ca.pem, cert.pem and key.pem; with --enrol it is filled.",
+    ),
+    click.option("--enrol", help="URL of the endpoint that signs this process's certificate (on a cluster)."),
+    click.option(
+        "--token-file", type=click.Path(path_type=Path), help="The pod's service-account token, for --enrol."
+    ),
+    click.option(
+        "--ca-file", type=click.Path(path_type=Path), help="The authority of the endpoint, for --enrol."
     ),
     click.option(
         "--metrics", default="127.0.0.1:0", show_default=True, help="Address of /metrics and probes."
@@ -83,9 +91,11 @@ def process(command: Callable[..., None]) -> click.Command:
         listen: str = "",
         **own: Any,  # noqa: ANN401 - the command's own options
     ) -> None:
+        office = [own.pop(name) for name in ("enrol", "token_file", "ca_file")]
         logs.configure(style=log_format, level=log_level)
         try:
             plan = Plan.read(plan_path)
+            _enrol(*office, folder=identity_folder)
             identity = Credentials.read(identity_folder).identity
             logs.bind(job=plan.job.name, process=identity.name)
             command(Settings(plan, identity_folder, identity, listen, metrics, announce_fd), **own)
@@ -100,6 +110,17 @@ def process(command: Callable[..., None]) -> click.Command:
     for option in reversed(_OPTIONS):
         option(run)
     return click.command()(run)
+
+
+def _enrol(url: str | None, token: Path | None, authority: Path | None, *, folder: Path) -> None:
+    """Get this pod's certificate; the first process of a container hears SIGTERM only where it listens."""
+    if url is None:
+        return
+    if token is None or authority is None:
+        raise click.UsageError("--enrol needs --token-file and --ca-file")
+    before = signal.signal(signal.SIGTERM, lambda *_: leave(TERMINATED_EXIT_CODE))
+    Office(url, token, authority).enrol(folder)
+    signal.signal(signal.SIGTERM, before)
 
 
 def leave(code: int) -> NoReturn:

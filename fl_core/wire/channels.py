@@ -30,11 +30,12 @@ OPTIONS = (
 def open_channel(address: str, folder: Path, *, peer: str) -> grpc.aio.Channel:
     """A channel to the process of this job whose role is `peer`; another one fails the handshake.
 
-    A certificate is good for its role's name (`server`, `scheduler`), whatever address it is dialled at.
+    A certificate is good for a name of its role and job, whatever address it is dialled at.
     """
     own = Credentials.read(folder)
     credentials = grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
-    options = (*OPTIONS, ("grpc.ssl_target_name_override", peer))
+    name = Identity(own.identity.job, peer).host
+    options = (*OPTIONS, ("grpc.ssl_target_name_override", name))
     return grpc.aio.secure_channel(address, credentials, options=options)
 
 

@@ -103,10 +103,10 @@ def test_a_certificate_expires() -> None:
 
 
 def test_addresses_and_role_are_in_the_certificate() -> None:
-    """A server is known by its role, and at the names and addresses that it was issued for."""
+    """A server is known by its role and job, and at the names and addresses that it was issued for."""
     issued = AUTHORITY.issue(Identity("job-1", "server"), addresses=("fl.example", "10.0.0.7"))
     names = certificate(issued).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == ["server", "fl.example"]
+    assert names.get_values_for_type(x509.DNSName) == ["server.job-1.fljob.dev", "fl.example"]
     assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.7"]
 
 
@@ -139,3 +139,28 @@ def test_what_is_no_certificate_is_refused(content: bytes) -> None:
         _ = Credentials(ISSUED.authority, content, ISSUED.key).identity
     with pytest.raises(MismatchError, match="cert.pem is no certificate"):
         _ = Credentials(ISSUED.authority, ISSUED.authority, ISSUED.key).identity
+
+
+def test_a_kept_authority_goes_on_signing() -> None:
+    """An authority that was written down and read again signs what its certificate vouches for."""
+    again = Authority.load(*AUTHORITY.dump())
+    assert again.dump() == AUTHORITY.dump()
+    signed = x509.load_pem_x509_certificate(again.issue(WORKER).certificate)
+    signed.verify_directly_issued_by(AUTHORITY.certificate)
+    assert AUTHORITY.certificate.not_valid_after_utc - AUTHORITY.certificate.not_valid_before_utc > LIFETIME
+
+
+def test_a_spoilt_authority_is_told() -> None:
+    """Another authority's key, or what is no PEM text, signs nothing."""
+    key, own = AUTHORITY.dump()
+    with pytest.raises(MismatchError, match="not that of its certificate"):
+        Authority.load(Authority("job-2").dump()[0], own)
+    for spoilt in ((b"no key", own), (key, b"no certificate")):
+        with pytest.raises(MismatchError, match="no certificate authority"):
+            Authority.load(*spoilt)
+
+
+def test_a_job_s_processes_have_host_names_of_their_own() -> None:
+    """The name says role and job, in lower case, so that no other job's process has it."""
+    assert WORKER.host == "worker.job-1.fljob.dev"
+    assert Identity("JOB-1", "server").host == "server.job-1.fljob.dev"

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from fl_core.extensions import Extension
-from fl_core.identity import Authority, Identity
+from fl_core.identity import Authority, Credentials, Identity
 from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
-from fl_core.wire.channels import OPTIONS, open_channel, open_port
+from fl_core.wire.channels import OPTIONS, open_port
 from fl_core.wire.guard import context_of
 from fl_scheduler.service import SchedulerService
 
@@ -88,7 +88,10 @@ class Office:
     @asynccontextmanager
     async def speaking(self, identity: Identity) -> AsyncIterator[fl_pb2_grpc.SchedulerStub]:
         """A client with this certificate."""
-        async with open_channel(self.address, self._keys(identity), peer="scheduler") as channel:
+        own = Credentials.read(self._keys(identity))
+        credentials = grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
+        options = (*OPTIONS, ("grpc.ssl_target_name_override", Identity(JOB, "scheduler").host))
+        async with grpc.aio.secure_channel(self.address, credentials, options=options) as channel:
             yield fl_pb2_grpc.SchedulerStub(channel)
 
     @asynccontextmanager

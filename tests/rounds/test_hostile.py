@@ -37,7 +37,7 @@ def channel(address: str, folder: Path | None, *, peer: str) -> Iterator[grpc.Ch
         opened = grpc.insecure_channel(address)
     else:
         read = [(folder / name).read_bytes() for name in ("ca.pem", "key.pem", "cert.pem")]
-        options = (*OPTIONS, ("grpc.ssl_target_name_override", peer))
+        options = (*OPTIONS, ("grpc.ssl_target_name_override", Identity("job-1", peer).host))
         opened = grpc.secure_channel(address, grpc.ssl_channel_credentials(*read), options=options)
     with opened:
         yield opened

@@ -69,9 +69,9 @@ def test_a_caller_is_known_by_its_certificate(keys: Keys) -> None:
 
 
 def channel_of(address: str, credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
-    return grpc.aio.secure_channel(
-        address, credentials, options=(*OPTIONS, ("grpc.ssl_target_name_override", "server"))
-    )
+    name = Identity("job-1", "server").host
+    options = (*OPTIONS, ("grpc.ssl_target_name_override", name))
+    return grpc.aio.secure_channel(address, credentials, options=options)
 
 
 def stranger(kind: str, address: str, keys: Keys) -> grpc.aio.Channel:
@@ -150,6 +150,27 @@ def test_a_server_of_another_job_is_not_spoken_to(keys: Keys) -> None:
     run(scene())
 
 
+def test_one_authority_of_many_jobs_keeps_them_apart(tmp_path: Path) -> None:
+    """On a cluster one authority signs for all jobs: a worker does not speak to another job's server."""
+    authority = Authority("cluster")
+    for job in ("job-1", "job-2"):
+        authority.issue(Identity(job, "server")).write(tmp_path / job)
+    authority.issue(Identity("job-1", "worker", 1)).write(tmp_path / "worker")
+
+    async def scene() -> None:
+        for job, opens in (("job-1", True), ("job-2", False)):
+            async with served(tmp_path / job) as address:
+                asked = ask(open_channel(address, tmp_path / "worker", peer="server"))
+                if opens:
+                    assert await asked
+                    continue
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await asked
+                assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+
+    run(scene())
+
+
 def test_a_certificate_without_a_name_of_ours_is_nobody(tmp_path: Path) -> None:
     """A certificate of the job's authority that names no process gets no identity."""
     authority = Authority("job-1")
@@ -158,7 +179,9 @@ def test_a_certificate_without_a_name_of_ours_is_nobody(tmp_path: Path) -> None:
 
     async def scene() -> None:
         async with served(tmp_path / "server") as address:
-            said = await ask(open_channel(address, tmp_path / "janitor", peer="server"))
+            own = Credentials.read(tmp_path / "janitor")
+            credentials = grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
+            said = await ask(channel_of(address, credentials))
             assert said == "'spiffe://fljob.dev/job/job-1/janitor' names no process of an FLJob"
 
     run(scene())

@@ -21,11 +21,11 @@ from fl_core.errors import (
     UnavailableError,
     UpdateError,
 )
-from fl_core.identity import Authority, Identity
+from fl_core.identity import Authority, Credentials, Identity
 from fl_core.plan import Plan
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
-from fl_core.wire.channels import OPTIONS, open_channel, open_port
+from fl_core.wire.channels import OPTIONS, open_port
 from fl_core.wire.guard import admit, context_of, refuse
 
 Build = Callable[..., Plan]
@@ -61,7 +61,10 @@ class Scene:
         """What a process of this role is answered; the authority signs whatever job it claims."""
         folder = self.folder / f"{job}-{role}"
         self.authority.issue(Identity(job, role, 1 if role == "worker" else None)).write(folder)
-        async with open_channel(self.address, folder, peer="scheduler") as channel:
+        own, scheduler = Credentials.read(folder), Identity("job-1", "scheduler")
+        credentials = grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
+        options = (*OPTIONS, ("grpc.ssl_target_name_override", scheduler.host))
+        async with grpc.aio.secure_channel(self.address, credentials, options=options) as channel:
             try:
                 await fl_pb2_grpc.SchedulerStub(channel).Dismiss(message, timeout=10)
             except grpc.aio.AioRpcError as error:
