@@ -84,11 +84,11 @@ $(VENV)/.made:
 	exit 1
 
 $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
-	@echo 'Installing what the demo needs (Paddle is about 200 MB)'
+	@echo 'Installing what the demo needs into $(VENV): Paddle alone is about 200 MB, so this may take a minute, once ...'
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[paddle,sklearn]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
-	@echo 'Installing what tests and tools need'
+	@echo 'Installing what tests and tools need into $(VENV): it may take two minutes, once ...'
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,paddle,sklearn]'
 	@touch $@ $(VENV)/.demo

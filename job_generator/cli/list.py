@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from job_generator.local.summary import Result
 
 
+NARROWEST_RUN = 16
+"""Characters, so that the widest rows still fit into 80; a longer path takes several lines."""
+
+
 @click.command("list")
 @click.option(
     "--runs",
@@ -64,8 +68,9 @@ def _table(results: list[Result], *, now: dt.datetime) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("RUN", "STATE", "ROUND", "METRIC", "AGE"):
-        table.add_column(title, no_wrap=title != "RUN", overflow="fold")
+    table.add_column("RUN", overflow="fold", min_width=NARROWEST_RUN)
+    for title in ("STATE", "ROUND", "METRIC", "AGE"):
+        table.add_column(title, no_wrap=True)
     for result in results:
         rounds = f"{result.rounds[-1].round if result.rounds else 0}/{result.plan.rounds}"
         table.add_row(
@@ -79,15 +84,15 @@ def _table(results: list[Result], *, now: dt.datetime) -> Table:
 
 
 def _metric(result: Result) -> str:
-    """Write the metric of the target, or the first besides the loss, or the loss."""
-    from job_generator.local.picture import figure
+    """Write the metric of the target, or the first besides the loss, or the loss; a long name is cut."""
+    from job_generator.local.picture import figure, short
 
     closed = result.evaluated
     if closed is None:
         return "-"
     target = result.plan.target.metric if result.plan.target else ""
     name = next(iter([name for name in (target, *closed.scores) if name in closed.metrics]), "loss")
-    return f"{name} {figure(closed.metrics.get(name))}"
+    return f"{short(name)} {figure(closed.metrics.get(name))}"
 
 
 def age(passed: dt.timedelta) -> str:

@@ -42,10 +42,13 @@ def plan(*, given: JobFiles, data: str | None, measure: bool, output: str | None
     from job_generator.compiler import compile_job
     from job_generator.forecast import forecast
     from job_generator.local.outlook import show
+    from job_generator.local.preflight import shared_data
     from job_generator.program import sealed
 
     compiled = compile_job(sealed(given.load(), given.program))
     model = measured(compiled, given.program, data) if measure else None
+    if notice := shared_data(data, compiled.workers):
+        click.echo(notice, err=True)
     expected = forecast(compiled, model=model, machine=machine())
     if output:
         rows = {"job": compiled.job.name, "planDigest": compiled.digest, "rounds": compiled.rounds}

@@ -55,6 +55,7 @@ def run(
     from job_generator.local.commands import LocalCommands
     from job_generator.local.conduct import Presentation, conduct
     from job_generator.local.folder import RunFolder
+    from job_generator.local.preflight import shared_data
 
     if resume is None:
         begun = begin(given, data=data, folder=folder)
@@ -66,6 +67,8 @@ def run(
             click.echo(f"{resume} is complete; see: fl-submit status {resume}")
             return
         begun = again
+    if notice := shared_data(data, begun.plan.workers):
+        click.echo(notice, err=True)
     leave(
         conduct(replace(begun, log_level=log_level), Presentation(plain=plain, output=output), LocalCommands)
     )
@@ -84,8 +87,10 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     job = sealed(checked(given), given.program, uid=str(uuid.uuid4()))
     plan = compile_job(job)
     where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
-    absolute = str(Path(data).absolute()) if data else None
-    prepared = Run(where, plan, given.program, absolute, job.spec.workers.restarts_per_worker)
+    files = tuple(str(file.absolute()) for file in given.files)
+    prepared = Run(
+        where, plan, given.program, _absolute(data), job.spec.workers.restarts_per_worker, files=files
+    )
     check(prepared)
     where.prepare(job=yaml.safe_dump(job.document(), sort_keys=False, allow_unicode=True), plan=plan)
     return prepared
@@ -93,13 +98,27 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
 
 def resumed(folder: RunFolder, *, data: str | None) -> Run | None:
     """Take a run up where it was left; None when it is complete."""
-    from fl_core.plan import Plan
     from job_generator.local.conduct import check
     from job_generator.local.session import Run
+    from job_generator.local.summary import Result
 
-    state = folder.state()
+    folder.check_free()
+    before = Result.read(folder)
+    state = before.state
     if state.state == "Complete":
         return None
-    again = Run(folder, Plan.read(folder.plan), Path(state.program), data or state.data, state.restarts)
+    again = Run(
+        folder,
+        before.plan,
+        Path(state.program),
+        _absolute(data) or state.data,
+        state.restarts,
+        files=state.files,
+        before=before,
+    )
     check(again)
     return again
+
+
+def _absolute(data: str | None) -> str | None:
+    return str(Path(data).absolute()) if data else None

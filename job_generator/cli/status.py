@@ -34,13 +34,14 @@ def status(folder: Path, output: str | None) -> None:
         write_document({**result.document(), "pids": result.state.pids}, output)
         return
     console = Console(highlight=False)
-    state = result.state
-    console.print(Text.assemble((state.state, COLOURS.get(state.state, "yellow")), f"  {state.reason}"))
+    state, done = result.state, result.rounds[-1].round if result.rounds else 0
+    where = f"  {state.job}: round {done}/{result.plan.rounds}  {state.reason}".rstrip()
+    console.print(Text.assemble((state.state, COLOURS.get(state.state, "yellow")), where), soft_wrap=True)
     if state.message:
         console.print(Text(state.message), soft_wrap=True)
     if result.rounds:
         console.print(rounds_table(Picture(result.plan, result.rounds)))
-    if state.state == "Interrupted":
-        console.print(Text(f"Go on with: fl-submit run --resume {folder}"), soft_wrap=True)
     if state.state in {"Complete", "Stopped"}:
         console.print(closing(result), soft_wrap=True)
+    elif result.onward:
+        console.print(Text(result.onward), soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -47,7 +48,8 @@ class Presentation:
 
 def check(run: Run) -> None:
     """Refuse what cannot go well, before any process starts."""
-    check_program(run.plan, run.program)
+    again = run.before.again if run.before else "fl-submit run job.yaml"
+    check_program(run.plan, run.program, again=again)
     check_framework(run.plan.program.framework)
     check_data(run.data, run.plan.workers)
 
@@ -60,20 +62,19 @@ def conduct(run: Run, presentation: Presentation, make_commands: MakeCommands) -
     if presentation.output:
         write_document(result.document(), presentation.output)
     if outcome.exit_code:
-        _failure(outcome, run, presentation.console)
+        _failure(outcome, result, presentation.console)
     elif not presentation.output:
         presentation.console.print(closing(result), soft_wrap=True)
     return outcome.exit_code
 
 
-def _failure(outcome: Outcome, run: Run, console: Console) -> None:
-    """Say who failed and why, with the user's own traceback, and what to do."""
-    path = run.folder.path
+def _failure(outcome: Outcome, result: Result, console: Console) -> None:
+    """Say who failed and why, with the user's own traceback, and what to type next."""
+    path = shlex.quote(str(result.folder.path))
     if outcome.traceback:
         console.print(Text(f"\n{outcome.traceback.rstrip()}", style="dim"), soft_wrap=True)
-    who = outcome.culprit or run.plan.job.name
+    who = outcome.culprit or result.plan.job.name
     console.print(Text.assemble(("\n✗ ", "bold red"), (f"{who}: ", "bold"), outcome.sentence), soft_wrap=True)
     if outcome.culprit:
         console.print(Text(f"  logs:    fl-submit logs {path} --role {outcome.culprit}"), soft_wrap=True)
-    if not outcome.permanent:
-        console.print(Text(f"  go on:   fl-submit run --resume {path}"), soft_wrap=True)
+    console.print(Text(f"  {result.onward}"), soft_wrap=True)

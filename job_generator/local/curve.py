@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import count, pairwise
 
 Point = tuple[float, float]
 
@@ -14,10 +14,11 @@ LABEL = 8
 
 
 def draw(points: Sequence[Point], *, width: int, height: int, last: float) -> list[str]:
-    """Draw a line through the points (round, value), for rounds 1 to `last`; `height` rows and an axis."""
+    """Draw a line through the points (round, value) of a job of `last` rounds; `height` rows and an axis."""
     inner = max(width - LABEL - 2, 4)
     low, high = bounds([value for _, value in points])
     columns, rows = 2 * inner - 1, 4 * height - 1
+    last = horizon(points[-1][0], last, dots=columns)
     placed = [
         (round((x - 1) / max(last - 1, 1) * columns), round((high - y) / (high - low) * rows))
         for x, y in points
@@ -28,8 +29,14 @@ def draw(points: Sequence[Point], *, width: int, height: int, last: float) -> li
         f"{_label(labels.get(row)):>{LABEL}} {'┤' if row in labels else '│'}{text}"
         for row, text in enumerate(_characters(_joined(placed), width=inner, height=height))
     ]
-    end = f"{last:.0f}"
+    end = f"{last:,.0f}"
     return [*lines, f"{'':{LABEL}} └{'─' * inner}", f"{'':{LABEL}}  1{end:>{inner - 1}}"]
+
+
+def horizon(done: float, last: float, *, dots: int) -> float:
+    """Where the axis ends: with the job, or, of more rounds than dots, at a round figure ahead of what is done."""
+    figures = (lead * 10.0**zeros for zeros in count() for lead in (1, 2, 5))
+    return min(last, next(figure for figure in figures if figure >= max(done, dots)))
 
 
 def bounds(values: Sequence[float]) -> tuple[float, float]:
@@ -40,7 +47,9 @@ def bounds(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _label(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    """Write a value with as many of four significant places as there is room for."""
+    texts = ["" if value is None else f"{value:.{places}g}" for places in (4, 3, 2, 1)]
+    return next((text for text in texts if len(text) <= LABEL), texts[-1])
 
 
 def _joined(points: Sequence[tuple[int, int]]) -> Iterable[tuple[int, int]]:

@@ -30,14 +30,20 @@ State = Literal["Running", "Complete", "Stopped", "Failed", "Interrupted"]
 
 
 class RunState(BaseModel):
-    """What `run.json` holds; times are ISO 8601 in UTC, `program` and `data` are as on this machine."""
+    """What `run.json` holds; times are ISO 8601 in UTC, `files`, `program` and `data` are as on this machine.
+
+    A run that was resumed has run for `earlier_seconds` before.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     job: str
     state: State = "Running"
     started: dt.datetime
+    resumed: dt.datetime | None = None
+    earlier_seconds: float = 0.0
     ended: dt.datetime | None = None
+    files: tuple[str, ...] = ()
     program: str
     data: str | None = None
     restarts: int
@@ -45,6 +51,13 @@ class RunState(BaseModel):
     reason: str = ""
     message: str = ""
     exit_code: int | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run took, first to last process, over all times that it was resumed; None before its end."""
+        if self.ended is None:
+            return None
+        return self.earlier_seconds + (self.ended - (self.resumed or self.started)).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +144,19 @@ class RunFolder:
         with (self.path / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UnavailableError(
-                    f"{self.path} is running now; stop that run first, or watch it with "
-                    f"`fl-submit status {self.path}`"
-                ) from error
+            except BlockingIOError:
+                raise self._busy() from None
             yield
+
+    def check_free(self) -> None:
+        """Refuse a folder that a run holds now."""
+        if self.held():
+            raise self._busy()
+
+    def _busy(self) -> UnavailableError:
+        return UnavailableError(
+            f"{self.path} is running now; stop that run first, or watch it with `fl-submit status {self.path}`"
+        )
 
     def held(self) -> bool:
         """Whether a living process holds the folder."""

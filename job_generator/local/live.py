@@ -18,7 +18,7 @@ from rich.text import Text
 from fl_core.plan import Plan
 from job_generator.local.curve import draw
 from job_generator.local.observer import Observation
-from job_generator.local.picture import Picture, duration, figure, traffic, turnout
+from job_generator.local.picture import Picture, duration, figure, short, traffic, turnout
 from job_generator.local.record import ClosedRound
 
 TABLE_ROUNDS = 8
@@ -167,7 +167,7 @@ def rounds_table(picture: Picture) -> Table:
     """Draw the last rounds."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 2))
     scores = picture.scores
-    for title in ("ROUND", "COHORT", "LOSS", *(name.upper() for name in scores), "SECONDS", "BYTES"):
+    for title in ("ROUND", "COHORT", "LOSS", *(short(name).upper() for name in scores), "SECONDS", "BYTES"):
         table.add_column(title, justify="right", no_wrap=True)
     for closed in picture.rounds[-TABLE_ROUNDS:]:
         partial = len(closed.reporters) < len(closed.cohort)

@@ -12,6 +12,7 @@ from job_generator.local.record import ClosedRound, latest
 ETA_WINDOW = 5
 UNITS = ("B", "kB", "MB", "GB", "TB")
 THOUSAND = 1000.0
+DAY = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,11 @@ def names(several: tuple[str, ...], *, most: int = 6) -> str:
     return " ".join(shown) + (f" and {len(several) - most} more" if len(several) > most else "")
 
 
+def short(name: str, *, most: int = 16) -> str:
+    """Cut a metric's name to what a column has room for."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
 def figure(value: float | None) -> str:
     """Write a metric with four significant places."""
     return "-" if value is None else f"{value:.4f}" if abs(value) < THOUSAND else f"{value:.4g}"
@@ -101,9 +107,11 @@ def volume(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time span: `0.42 s`, `12.3 s`, `4:07`, `1:02:03`."""
+    """Write a time span: `0.42 s`, `12.3 s`, `4:07`, `1:02:03`, `2 d 7 h`."""
     if seconds < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"  # noqa: PLR2004 - two digits
+    if seconds >= DAY:
+        return f"{seconds // DAY:.0f} d {seconds % DAY // 3600:.0f} h"
     text = str(dt.timedelta(seconds=round(seconds)))
     return text.removeprefix("0:").removeprefix("0")
 

@@ -13,13 +13,13 @@ PACKAGES = {"paddle": "paddle", "sklearn": "sklearn"}
 """The module that each framework needs; the extra of the distribution is called as the framework."""
 
 
-def check_program(plan: Plan, folder: Path) -> None:
-    """Refuse to go on with another program than the plan was compiled for."""
+def check_program(plan: Plan, folder: Path, *, again: str) -> None:
+    """Refuse to go on with another program than the plan was compiled for; `again` starts a new run."""
     digest = program_digest(folder, plan.program.module)
     if digest != plan.program.sha256:
         raise MismatchError(
             f"the program in {folder} has changed since this run began (now {_short(digest)}, then "
-            f"{_short(plan.program.sha256)}); put the old files back, or start a new run"
+            f"{_short(plan.program.sha256)}); put the old files back, or start a new run: {again}"
         )
 
 
@@ -47,6 +47,13 @@ def check_data(template: str | None, workers: int, *, first: int = 0) -> None:
         + (f", nor do {len(missing) - 1} more of the {workers} workers' paths" if len(missing) > 1 else "")
         + hint
     )
+
+
+def shared_data(template: str | None, workers: int) -> str:
+    """Say that all workers find the same data, where they do; else nothing."""
+    if template is None or "{index}" in template or workers == 1:
+        return ""
+    return f"--data {template} has no {{index}}: all {workers} workers get this same path."
 
 
 def data_path(template: str, index: int) -> Path:

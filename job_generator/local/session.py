@@ -19,6 +19,7 @@ from job_generator.local.child import DiedError, Outcome
 from job_generator.local.folder import RunFolder, RunState, State
 from job_generator.local.live import Display
 from job_generator.local.observer import Observation, Observer
+from job_generator.local.summary import Result
 from job_generator.local.supervisor import Commands, Graces, Reports, Staffing, Supervisor
 
 LAST_OBSERVATION_SECONDS = 3.0
@@ -27,7 +28,10 @@ STOPPED = "Stopped"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run needs to know: its folder and plan, the program's folder, the data, the allowed restarts."""
+    """What a run needs to know: its folder and plan, the program's folder, the data, the allowed restarts.
+
+    `files` are those of the job; `before` is how the run stood when it is resumed.
+    """
 
     folder: RunFolder
     plan: Plan
@@ -35,6 +39,8 @@ class Run:
     data: str | None
     restarts: int
     log_level: str | None = None
+    files: tuple[str, ...] = ()
+    before: Result | None = None
 
     @property
     def staffing(self) -> Staffing:
@@ -71,13 +77,7 @@ class Session:
         self._watching: asyncio.Task[None] | None = None
         self._interrupted = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._state = RunState(
-            job=run.plan.job.name,
-            started=dt.datetime.now(dt.UTC),
-            program=str(run.program),
-            data=run.data,
-            restarts=run.restarts,
-        )
+        self._state = opening(run, now=dt.datetime.now(dt.UTC))
 
     async def conduct(self) -> Outcome:
         """Run the job; returns how it ended, which `run.json` says too."""
@@ -197,6 +197,22 @@ class Session:
             }
         )
         self._save()
+
+
+def opening(run: Run, *, now: dt.datetime) -> RunState:
+    """What `run.json` says when a run starts, or goes on."""
+    state = RunState(
+        job=run.plan.job.name,
+        started=now,
+        files=run.files,
+        program=str(run.program),
+        data=run.data,
+        restarts=run.restarts,
+    )
+    if run.before is None:
+        return state
+    started, earlier = run.before.state.started, run.before.seconds
+    return state.model_copy(update={"started": started, "resumed": now, "earlier_seconds": earlier})
 
 
 def final_state(outcome: Outcome, reason: str) -> State:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from fl_core.errors import PERMANENT_EXIT_CODES, ShortfallError
 from fl_core.plan import Plan
 from job_generator.local.folder import RunFolder, RunState
 from job_generator.local.live import target_text
@@ -23,6 +26,9 @@ OPEN_MODEL = """\
 from fl_worker import trained
 task, weights = trained("{run}")
 print({prediction})"""
+
+ANEW = {*PERMANENT_EXIT_CODES} - {ShortfallError.exit_code}
+"""After these the program or the job must change, and a run is bound to both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +71,10 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """How long the run took, from first to last process."""
-        if self.state.ended is None:
-            return sum(closed.total_seconds for closed in self.rounds)
-        return (self.state.ended - self.state.started).total_seconds()
+        """How long the run took, from first to last process; before its end, how long at least."""
+        if self.state.seconds is not None:
+            return self.state.seconds
+        return max(self.state.earlier_seconds, sum(closed.total_seconds for closed in self.rounds))
 
     @property
     def reached(self) -> bool | None:
@@ -78,6 +84,23 @@ class Result:
             return None
         value = self.evaluated.metrics.get(target.metric) if self.evaluated else None
         return value is not None and target.reached(value)
+
+    @property
+    def onward(self) -> str:
+        """What to type next for a run that has not ended well, and why; empty for one that needs nothing."""
+        state = self.state
+        if state.state in {"Complete", "Running"}:
+            return ""
+        if state.exit_code in ANEW:
+            return f"mended:  {self.again}"
+        return f"go on:   fl-submit run --resume {shlex.quote(str(self.folder.path))}"
+
+    @property
+    def again(self) -> str:
+        """What to type for a new run of the same job."""
+        files = " -f ".join(map(_typed, self.state.files)) or "job.yaml"
+        data = f" --data {_typed(self.state.data)}" if self.state.data else ""
+        return f"fl-submit run {files}{data}"
 
     def document(self) -> dict[str, Any]:
         """Everything a program wants to know."""
@@ -102,12 +125,18 @@ class Result:
 def closing(result: Result) -> RenderableType:
     """Draw the page at the end of a run that made a model."""
     if result.last is None:
-        return Text("\nNo round was committed, so there is no model.")
+        return Text(f"\nNo round was committed, so there is no model.\n  {result.onward}".rstrip())
     code = OPEN_MODEL.format(run=result.folder.path, prediction=PREDICTION[result.plan.program.framework])
     parts = [Text(""), _headline(result), Text(""), *_places(result), Text("")]
     parts += [Text("Load it and predict:", style="bold"), *(Text(f"  {line}") for line in code.splitlines())]
     parts += [Text(""), Text("Next:", style="bold"), *_advice(result)]
     return Group(*parts)
+
+
+def _typed(path: str) -> str:
+    """A path as one would type it here."""
+    absolute, here = Path(path), Path.cwd()
+    return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute))
 
 
 def _headline(result: Result) -> Text:
@@ -140,7 +169,7 @@ def _places(result: Result) -> list[Text]:
 
 
 def _advice(result: Result) -> list[Text]:
-    path = result.folder.path
+    path = shlex.quote(str(result.folder.path))
     rows = [(f"fl-submit logs {path}", "what happened, by time")]
     if result.state.state == "Stopped":
         rows.insert(0, (f"fl-submit run --resume {path}", "go on where it stopped"))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import Result
+
+from job_generator.local.folder import RunFolder, RunState
 
 Submit = Callable[..., Result]
 JobFile = Callable[..., Path]
@@ -68,6 +71,16 @@ def test_no_run(submit: Submit, tmp_path: Path) -> None:
     result = submit("run", "--resume", tmp_path)
     assert result.exit_code == 67
     assert "fl-submit list" in result.stderr
+
+
+def test_a_live_run(submit: Submit, job_file: JobFile) -> None:
+    """A run that goes on is not gone on with a second time, and says only that."""
+    folder = RunFolder(job_file().parent)
+    folder.write(RunState(job="digits", started=dt.datetime.now(dt.UTC), program=".", restarts=0))
+    with folder.hold():
+        result = submit("run", "--resume", folder.path)
+    assert (result.exit_code, result.stdout) == (75, "")
+    assert result.stderr.startswith(f"Error: {folder.path} is running now; stop that run first")
 
 
 def test_an_occupied_folder(submit: Submit, job_file: JobFile) -> None:

@@ -64,6 +64,21 @@ def test_list(a_run: RunFolder) -> None:
     assert json.loads(data.output)[0]["rounds"] == 3
 
 
+def test_wide_list(a_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 80 columns every column is there, however long the run's path and its metric's name."""
+    long = a_run.path.with_name("r" * 60)
+    a_run.path.rename(long)
+    (long / "storage" / "metrics.jsonl").write_text(
+        as_json(ClosedRound(round=3, metrics={"balanced_accuracy_of_all": 0.5})) + "\n"
+    )
+    monkeypatch.setenv("COLUMNS", "80")
+    page = CliRunner().invoke(list_runs, ["--runs", str(long.parent)]).output
+    assert page.split()[:5] == ["RUN", "STATE", "ROUND", "METRIC", "AGE"]
+    assert "Complete" in page
+    assert "balanced_accura… 0.5000" in page
+    assert "".join(line.split(" ")[1] for line in page.splitlines()[3:-1]).endswith("r" * 60)
+
+
 def test_empty_list(tmp_path: Path) -> None:
     """Without runs, `list` says how to start one."""
     assert "fl-submit run" in CliRunner().invoke(list_runs, ["--runs", str(tmp_path)]).output
@@ -77,6 +92,37 @@ def test_status(a_run: RunFolder) -> None:
     shown = page.output.partition("Load it and predict:\n")[2].partition("\n\n")[0]
     assert len(ast.parse(textwrap.dedent(shown)).body) == 3
     assert str(a_run.path) in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"state": "Running"}, "Interrupted  digits: round 3/4"),
+        ({"state": "Failed", "exit_code": 74}, "go on:   fl-submit run --resume {path}"),
+        ({"state": "Failed", "exit_code": 68}, "go on:   fl-submit run --resume {path}"),
+        (
+            {"state": "Failed", "exit_code": 66},
+            "mended:  fl-submit run '/a b/job.yaml' -f /more.yaml --data '/d/{{index}}'",
+        ),
+        ({"state": "Stopped", "exit_code": 130}, "fl-submit run --resume {path}"),
+    ],
+)
+def test_what_to_type_next(a_run: RunFolder, changes: dict[str, object], said: str) -> None:
+    """Where a run stands in its rounds, and what to type to go on with one that has not ended well."""
+    typed = {"files": ("/a b/job.yaml", "/more.yaml"), "data": "/d/{index}"}
+    a_run.write(a_run.state().model_copy(update={**typed, **changes}))
+    page = CliRunner().invoke(status, [str(a_run.path)])
+    assert said.format(path=a_run.path) in page.output
+
+
+def test_seconds(a_run: RunFolder) -> None:
+    """A run that was resumed took the time of all its parts, but not of the pauses between them."""
+    later = NOW + dt.timedelta(hours=1)
+    again = {"resumed": later, "earlier_seconds": 9.0, "ended": later + dt.timedelta(seconds=5)}
+    a_run.write(a_run.state().model_copy(update=again))
+    assert Result.read(a_run).seconds == 14.0
+    a_run.write(a_run.state().model_copy(update={**again, "ended": None}))
+    assert Result.read(a_run).seconds == 9.0
 
 
 def test_logs(a_run: RunFolder) -> None:

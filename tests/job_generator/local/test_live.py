@@ -107,6 +107,14 @@ def test_curve_falls() -> None:
     assert lines[4][-1] != chr(0x2800)
 
 
+@pytest.mark.parametrize(("done", "last"), [(3, "100"), (101, "200"), (999, "1,000"), (1000, "1,000")])
+def test_long_curve(done: int, last: str) -> None:
+    """Of a job of more rounds than dots, the axis ends at a round figure ahead of what is done."""
+    lines = draw([(n, 1 / n) for n in range(1, done + 1)], width=40, height=5, last=1000)
+    assert lines[-1].split() == ["1", last]
+    assert all(len(line) <= 40 for line in lines)
+
+
 def test_constant_curve() -> None:
     """A value that never changes is drawn in the middle, not divided by zero."""
     assert len(draw([(1, 0.0), (2, 0.0)], width=30, height=5, last=2)) == 7
@@ -115,10 +123,11 @@ def test_constant_curve() -> None:
 def test_figures() -> None:
     """Sizes, times and long lists of names read as people write them."""
     assert [volume(size) for size in (7, 1500, 25_000_000)] == ["7 B", "1.5 kB", "25.0 MB"]
-    assert [duration(seconds) for seconds in (0.5, 12.34, 247, 3723)] == [
+    assert [duration(seconds) for seconds in (0.5, 12.34, 247, 3723, 200_000)] == [
         "0.50 s",
         "12.3 s",
         "4:07",
         "1:02:03",
+        "2 d 7 h",
     ]
     assert names(tuple(f"worker-{number}" for number in range(9))) == "worker-0 1 2 3 4 5 and 3 more"

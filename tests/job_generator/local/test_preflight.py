@@ -8,7 +8,13 @@ import pytest
 from fl_core.errors import MismatchError, ProgramError
 from fl_core.plan import Plan, Program
 from job_generator.local import preflight
-from job_generator.local.preflight import check_data, check_framework, check_program, program_digest
+from job_generator.local.preflight import (
+    check_data,
+    check_framework,
+    check_program,
+    program_digest,
+    shared_data,
+)
 
 
 def test_missing_data(tmp_path: Path) -> None:
@@ -24,6 +30,12 @@ def test_present_data(tmp_path: Path) -> None:
     check_data(None, 3)
 
 
+def test_shared_data() -> None:
+    """That several workers find the same data is said once; one that is alone is not warned."""
+    assert shared_data("data", 3) == "--data data has no {index}: all 3 workers get this same path."
+    assert [shared_data("data/{index}", 3), shared_data(None, 3), shared_data("data", 1)] == [""] * 3
+
+
 def test_missing_framework(monkeypatch: pytest.MonkeyPatch) -> None:
     """A framework that is not there is named with the command that installs it."""
     monkeypatch.setitem(preflight.PACKAGES, "paddle", "no_such_module")
@@ -37,10 +49,10 @@ def test_changed_program(tmp_path: Path, a_plan: Callable[..., Plan]) -> None:
     (tmp_path / "program.py").write_text("task = 1")
     digest = program_digest(tmp_path, "program")
     plan = a_plan(program=Program(entrypoint="program:task", framework="numpy", sha256=digest))
-    check_program(plan, tmp_path)
+    check_program(plan, tmp_path, again="")
     (tmp_path / "program.py").write_text("task = 2")
-    with pytest.raises(MismatchError, match="has changed"):
-        check_program(plan, tmp_path)
+    with pytest.raises(MismatchError, match="has changed .* start a new run: fl-submit run j.yaml"):
+        check_program(plan, tmp_path, again="fl-submit run j.yaml")
 
 
 def test_installed_program(tmp_path: Path) -> None:
