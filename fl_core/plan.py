@@ -101,6 +101,14 @@ class Selection(Part):
         return self.per_round + self.extra
 
 
+class Site(Part):
+    """A worker with a place of its own; its number comes after those of the pool."""
+
+    name: str
+    index: int
+    external: bool
+
+
 class Checkpoint(Part):
     """How often the server saves, and how many checkpoints it keeps."""
 
@@ -109,7 +117,7 @@ class Checkpoint(Part):
 
 
 class Plan(Part):
-    """One compiled job."""
+    """One compiled job; `workers` are all there may ever be, the sites included."""
 
     version: Literal[1] = VERSION
     job: Job
@@ -124,7 +132,17 @@ class Plan(Part):
     evaluation_every: int
     checkpoint: Checkpoint
     workers: int
+    sites: tuple[Site, ...] = ()
     ready_seconds: float
+
+    @property
+    def pool(self) -> int:
+        """How many workers there may be that are no sites; theirs are the first numbers."""
+        return self.workers - len(self.sites)
+
+    def called(self, index: int) -> str:
+        """The name of a worker: its site's, or `worker-3`."""
+        return self.sites[index - self.pool].name if index >= self.pool else f"worker-{index}"
 
     def to_json(self) -> str:
         """The canonical text: the same plan gives the same bytes."""

@@ -1,7 +1,8 @@
 """The compiler: an FLJob becomes the Plan that every process reads.
 
-It is pure: the same job gives the same bytes, here and in the operator, and the Plan does not grow
-with the number of workers.
+It is pure: the same job gives the same bytes, here and in the operator. The Plan does not grow with the
+number of workers, and what may change while a job runs (suspend, replicas, deadlines) is not in it; `rounds`
+may only be lowered, and the server is told of that.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ def compile_job(job: FLJob) -> plan.Plan:
         seed=spec.seed,
         rounds=spec.rounds,
         target=_target(spec.target),
-        program=plan.Program(**spec.program.model_dump()),
+        program=plan.Program(**spec.program.model_dump(exclude={"source"})),
         strategy=spec.strategy.extension(),
         aggregation=spec.aggregation.extension(),
         compression=tuple(stage.extension() for stage in spec.compression),
         selection=_selection(job, spec.selection),
         evaluation_every=spec.evaluation.every_rounds,
         checkpoint=plan.Checkpoint(**spec.server.checkpoint.model_dump()),
-        workers=spec.workers.replicas,
+        workers=job.capacity + len(spec.sites),
+        sites=_sites(job),
         ready_seconds=spec.pre_running_deadline_seconds,
     )
 
@@ -48,6 +50,15 @@ def _identity(job: FLJob) -> plan.Job:
     name, namespace = job.metadata.name, job.metadata.namespace
     uid = job.metadata.uid or str(uuid.uuid5(NAMESPACE, f"{namespace}/{name}"))
     return plan.Job(name=name, namespace=namespace, uid=uid)
+
+
+def _sites(job: FLJob) -> tuple[plan.Site, ...]:
+    """The sites by name, so that their numbers do not depend on the order in which they stand."""
+    ordered = sorted(job.spec.sites, key=lambda site: site.name)
+    return tuple(
+        plan.Site(name=site.name, index=job.capacity + number, external=site.external is not None)
+        for number, site in enumerate(ordered)
+    )
 
 
 def _target(target: Target | None) -> plan.Target | None:

@@ -8,16 +8,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from job_generator.schema import Schema, job_schema
+from job_generator.admission import VALIDATIONS, of_kinds
+from job_generator.schema import Schema, job_schema, status_schema
 from job_generator.spec import API_VERSION, KIND
 
 GROUP, _, VERSION = API_VERSION.partition("/")
 PLURAL = "fljobs"
 KEPT = (
     "type", "description", "default", "enum", "pattern", "format", "minimum", "maximum", "minLength", "maxLength",
-    "maxItems", "maxProperties", "required",
+    "maxItems", "maxProperties", "required", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
 )  # fmt: skip
 """The keywords that mean the same in both."""
+RULES = "x-kubernetes-validations"
+COLUMNS = (
+    ("State", "string", ".status.display.state", 0),
+    ("Round", "string", ".status.display.round", 0),
+    ("Cohort", "string", ".status.display.cohort", 0),
+    ("Metric", "string", ".status.display.metric", 0),
+    ("Epsilon", "string", ".status.display.epsilon", 0),
+    ("Strategy", "string", ".spec.strategy.name", 1),
+    ("Reason", "string", ".status.display.reason", 1),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+)
+"""What `kubectl get` shows; those of priority 1 with `-o wide`."""
+SELECTABLE = (
+    ".spec.managedBy", ".spec.suspend", ".spec.strategy.name", ".spec.program.framework", ".status.display.state",
+)  # fmt: skip
+"""What `kubectl get --field-selector` takes."""
+SCALE = {
+    "specReplicasPath": ".spec.workers.replicas",
+    "statusReplicasPath": ".status.workers.replicas",
+    "labelSelectorPath": ".status.workers.selector",
+}
 
 
 def crd() -> dict[str, Any]:
@@ -31,16 +53,16 @@ def crd() -> dict[str, Any]:
         "categories": ["fljob"],
     }
     columns = [
-        {"name": "Rounds", "type": "integer", "jsonPath": ".spec.rounds"},
-        {"name": "Workers", "type": "integer", "jsonPath": ".spec.workers.replicas"},
-        {"name": "Strategy", "type": "string", "jsonPath": ".spec.strategy.name", "priority": 1},
-        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        {"name": name, "type": kind, "jsonPath": path, "priority": priority}
+        for name, kind, path, priority in COLUMNS
     ]
     version = {
         "name": VERSION,
         "served": True,
         "storage": True,
         "additionalPrinterColumns": columns,
+        "selectableFields": [{"jsonPath": path} for path in SELECTABLE],
+        "subresources": {"status": {}, "scale": SCALE},
         "schema": {"openAPIV3Schema": _job()},
     }
     return {
@@ -63,16 +85,27 @@ def _job() -> Schema:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object", "properties": {"name": name}},
-            "spec": structural(whole["properties"]["spec"]),
+            "spec": _ruled(structural(whole["properties"]["spec"])),
+            "status": structural(status_schema()),
         },
     }
+
+
+def _ruled(spec: Schema) -> Schema:
+    """The spec with each rule on the map that it stands on."""
+    for one in VALIDATIONS:
+        place = spec
+        for step in one.at:
+            place = place["items"] if step == "[]" else place["properties"][step]
+        place.setdefault(RULES, []).append(one.document())
+    return spec
 
 
 def structural(schema: Schema) -> Schema:
     """A JSON schema as Kubernetes takes it."""
     if "oneOf" in schema:
         schema = {**_joined(schema["oneOf"]), **{key: schema[key] for key in KEPT if key in schema}}
-    result = {key: schema[key] for key in KEPT if key in schema}
+    result = {key: schema[key] for key in (*KEPT, RULES) if key in schema}
     if "const" in schema:
         result["enum"] = [schema["const"]]
     if "exclusiveMinimum" in schema:
@@ -80,8 +113,7 @@ def structural(schema: Schema) -> Schema:
     if "items" in schema:
         result["items"] = structural(schema["items"])
     if "properties" in schema:
-        fields = {name: structural(field) for name, field in schema["properties"].items()}
-        result["properties"] = {name: _defaulted(name, field, schema) for name, field in fields.items()}
+        result["properties"] = {name: structural(field) for name, field in schema["properties"].items()}
     return result | _open(schema)
 
 
@@ -97,31 +129,34 @@ def _open(schema: Schema) -> Schema:
     return {}
 
 
-def _defaulted(name: str, field: Schema, parent: Schema) -> Schema:
-    """A map that may be left out starts empty, so that the defaults inside it apply."""
-    optional = name not in parent.get("required", ())
-    whole = field.get("type") == "object" and not field.get("required") and "properties" in field
-    return {**field, "default": {}} if optional and whole and "default" not in field else field
-
-
 def _joined(kinds: list[Schema]) -> Schema:
-    """One map with the fields of all kinds; which of them a name needs is checked when the job is compiled."""
+    """One map with the fields of all kinds, and rules that tell which of them a name has and needs."""
     fields: Schema = {}
+    owners: dict[str, list[str]] = {}
+    needs: dict[str, list[str]] = {}
+    words = [kind["properties"]["name"]["const"] for kind in kinds if "const" in kind["properties"]["name"]]
+    own = next(
+        kind["properties"]["name"]["pattern"] for kind in kinds if "pattern" in kind["properties"]["name"]
+    )
     for kind in kinds:
-        fields |= {name: field for name, field in kind["properties"].items() if name != "name"}
-    names = [kind["properties"]["name"] for kind in kinds]
-    words = "|".join(name["const"] for name in names if "const" in name)
-    own = next(name["pattern"] for name in names if "pattern" in name)
-    text = "One of " + ", ".join(name["const"] for name in names if "const" in name)
+        called = kind["properties"]["name"].get("const")
+        for name, field in kind["properties"].items():
+            if called and name != "name":
+                # A default would appear under every name.
+                fields[name] = {key: value for key, value in field.items() if key != "default"}
+                owners.setdefault(name, []).append(called)
+                needs.setdefault(called, []).extend([name] if name in kind.get("required", ()) else [])
     name = {
         "type": "string",
         "maxLength": 253,
-        "pattern": f"^({words})$|{own}",
-        "description": f"{text}, or a class of your own, package.module:Class.",
+        "pattern": f"^({'|'.join(words)})$|{own}",
+        "description": f"One of {', '.join(words)}, or a class of your own, package.module:Class.",
     }
+    rules = of_kinds(owners, needs)
     return {
         "type": "object",
         "required": ["name"],
         "properties": {"name": name, **fields},
         "additionalProperties": True,
+        **({RULES: rules} if rules else {}),
     }

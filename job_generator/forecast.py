@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fl_core.plan import Plan
+from job_generator.processes import Role
 
 PROCESS_BYTES = {"paddle": 350 << 20, "sklearn": 170 << 20, "numpy": 80 << 20}
 """Resident memory of an idle worker by framework, as measured on Linux with Python 3.11."""
@@ -85,10 +86,17 @@ def forecast(plan: Plan, *, model: Model | None = None, machine: Machine | None 
     )
 
 
-def _memory(plan: Plan, model: Model | None) -> int:
+def footprint(plan: Plan, role: Role, *, model: Model | None = None) -> int:
+    """Bytes of resident memory that one process of this role needs at its peak."""
     size = model.nbytes if model else 0
-    worker = PROCESS_BYTES[plan.program.framework] + MODELS_PER_WORKER * size
-    return plan.workers * worker + 2 * CONTROL_BYTES + MODELS_PER_SERVER * size
+    if role == "worker":
+        return PROCESS_BYTES[plan.program.framework] + MODELS_PER_WORKER * size
+    return CONTROL_BYTES + (MODELS_PER_SERVER * size if role == "server" else 0)
+
+
+def _memory(plan: Plan, model: Model | None) -> int:
+    workers = plan.workers * footprint(plan, "worker", model=model)
+    return workers + footprint(plan, "server", model=model) + footprint(plan, "scheduler", model=model)
 
 
 def _findings(plan: Plan, memory: int, machine: Machine | None) -> list[Finding]:

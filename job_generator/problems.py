@@ -77,7 +77,8 @@ def _path(location: Sequence[int | str], document: Any) -> Path:  # noqa: ANN401
 
 def _unknown_field(path: Path, document: Any) -> str:  # noqa: ANN401 - any JSON value
     fields = list((node(path[:-1], document) or {}).get("properties", {}))
-    return f"there is no such field{_nearest(str(path[-1]), fields)}; expected {alternatives(sorted(fields))}"
+    known_ones = alternatives(sorted(fields)) if fields else "a map without fields, {}"
+    return f"there is no such field{_nearest(str(path[-1]), fields)}; expected {known_ones}"
 
 
 def _unknown_name(path: Path, error: ErrorDetails) -> Problem:

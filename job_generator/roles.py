@@ -12,12 +12,12 @@ from fl_core.plan import Plan
 from job_generator.processes import ROLES, Place, Role, installed
 
 SECTIONS: dict[Role, tuple[str, ...]] = {
-    "scheduler": ("seed", "workers", "selection"),
+    "scheduler": ("seed", "workers", "sites", "selection"),
     "server": (
         "rounds", "target", "strategy", "aggregation", "compression", "selection", "evaluation_every",
         "checkpoint", "ready_seconds",
     ),
-    "worker": ("seed", "program", "strategy", "compression"),
+    "worker": ("seed", "workers", "sites", "program", "strategy", "compression"),
 }  # fmt: skip
 """What of the Plan each role acts on; every role gets the whole Plan, and its digest guards it."""
 

@@ -1,17 +1,20 @@
 """What a schema cannot say: the fields of a job that must fit each other.
 
 Each rule looks at a few fields, the first of which is the one to blame, and is asked only when none
-of them is wrong by itself. It takes their values, and says what is wrong with them, or None.
+of them is wrong by itself. It takes their values, and says what is wrong with them, or None. What CEL can
+say of them is in `admission.py` too, so that the API server refuses it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from job_generator.problems import Problem
-from job_generator.schema import Path, node
+from job_generator.schema import Path, alternatives, node
+
+Map = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,37 @@ class Rule:
         return tuple(tuple(field.split(".")) for field in self.fields)
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How many workers a job has, and the words for it."""
+
+    replicas: int
+    sites: int
+
+    @property
+    def count(self) -> int:
+        """The pool and the sites."""
+        return self.replicas + self.sites
+
+    def __str__(self) -> str:
+        return "spec.workers.replicas" + (" and spec.sites together" if self.sites else "")
+
+
 def broken(document: Any, *, wrong: Collection[Path] = ()) -> Iterator[Problem]:  # noqa: ANN401 - any JSON value
     """The rules that a document breaks, but for those about fields that are `wrong` already."""
     for rule in RULES:
-        if any(path[: len(other)] == other for path in rule.paths for other in wrong):
+        if any(_spoilt(path, other) for path in rule.paths for other in wrong):
             continue
         complaint = rule.complaint(*(_value(document, path) for path in rule.paths))
         if complaint:
             yield Problem(rule.paths[0], complaint)
+    if not any(_spoilt(SITES, other) for other in wrong):
+        yield from _broken_sites(_value(document, SITES) or ())
+
+
+def _spoilt(path: Path, wrong: Path) -> bool:
+    """Tell whether a field cannot be judged: it is wrong, stands in what is wrong, or holds a wrong site."""
+    return path[: len(wrong)] == wrong or wrong[: len(SITES)] == path == SITES
 
 
 def _value(document: Any, path: Path) -> Any:  # noqa: ANN401 - any JSON value
@@ -46,28 +72,34 @@ def _value(document: Any, path: Path) -> Any:  # noqa: ANN401 - any JSON value
     return document
 
 
-def _cohort(per_round: int | None, replicas: int) -> str | None:
-    if per_round is None or per_round <= replicas:
-        return None
-    return f"{per_round} is more than spec.workers.replicas, {replicas}; expected 1 to {replicas}"
+# -- the selection
 
 
-def _spare(extra: int, per_round: int | None, replicas: int) -> str | None:
-    asked = (per_round or replicas) + extra
-    if not extra or asked <= replicas or (per_round or 0) > replicas:
+def _cohort(per_round: int | None, replicas: int, sites: Sequence[Map]) -> str | None:
+    workers = Workers(replicas, len(sites))
+    if per_round is None or per_round <= workers.count:
         return None
-    spare = max(0, replicas - (per_round or replicas))
+    return f"{per_round} is more than {workers}, {workers.count}; expected 1 to {workers.count}"
+
+
+def _spare(extra: int, per_round: int | None, replicas: int, sites: Sequence[Map]) -> str | None:
+    workers = Workers(replicas, len(sites))
+    cohort = per_round or workers.count
+    if not extra or cohort + extra <= workers.count or cohort > workers.count:
+        return None
+    verb = "are" if workers.sites else "is"
     return (
-        f"{extra} more than the cohort of {per_round or replicas} makes {asked}, but spec.workers.replicas "
-        f"is {replicas}; expected 0 to {spare}"
+        f"{extra} more than the cohort of {cohort} makes {cohort + extra}, but {workers} "
+        f"{verb} {workers.count}; expected 0 to {workers.count - cohort}"
     )
 
 
-def _quorum(minimum: int | None, per_round: int | None, replicas: int) -> str | None:
-    cohort = per_round or replicas
+def _quorum(minimum: int | None, per_round: int | None, replicas: int, sites: Sequence[Map]) -> str | None:
+    workers = Workers(replicas, len(sites))
+    cohort = per_round or workers.count
     if minimum is None or minimum <= cohort:
         return None
-    name = "spec.selection.perRound" if per_round else "the cohort, all of spec.workers.replicas"
+    name = "spec.selection.perRound" if per_round else f"the cohort, all of {workers}"
     return f"{minimum} is more than {name}, {cohort}; expected 1 to {cohort}"
 
 
@@ -77,22 +109,109 @@ def _times(stall: float | None, deadline: float) -> str | None:
     return f"{stall:g} is longer than spec.selection.deadlineSeconds, {deadline:g}; expected at most that"
 
 
-def _one_side(target: dict[str, Any] | None) -> str | None:
-    if target is None:
+# -- one of several
+
+
+def _one_side(target: Map | None) -> str | None:
+    return None if target is None else _one_of(target, "atLeast", "atMost")
+
+
+def _one_source(source: Map | None) -> str | None:
+    return None if source is None else _one_of(source, "configMap", "image", "persistentVolumeClaim")
+
+
+def _one_of(value: Map, *names: str) -> str | None:
+    given = [name for name in names if value.get(name) is not None]
+    if len(given) == 1:
         return None
-    sides = [side for side in ("atLeast", "atMost") if target.get(side) is not None]
-    if len(sides) == 1:
+    if not given:
+        neither = "neither" if len(names) == 2 else "none"  # noqa: PLR2004 - grammar
+        return f"names {neither} of {alternatives(names, last='and')}; expected one of them"
+    both = "both of " if len(names) == len(given) == 2 else ""  # noqa: PLR2004 - grammar
+    return f"names {both}{alternatives(given, last='and')}; expected one of them"
+
+
+# -- workers and sites
+
+
+def _anybody(replicas: int, sites: Sequence[Map]) -> str | None:
+    if replicas or sites:
         return None
-    return f"names {'both' if sides else 'neither'} of atLeast and atMost; expected one of them"
+    return "0, and there is no site in spec.sites; expected at least one worker"
+
+
+def _room(most: int | None, replicas: int) -> str | None:
+    if most is None or replicas <= most:
+        return None
+    return f"{most} is less than spec.workers.replicas, {replicas}; expected at least that"
+
+
+def _fixed_cohort(per_round: int | None, most: int | None) -> str | None:
+    if most is None or per_round is not None:
+        return None
+    return "is missing; with spec.workers.maxReplicas the workers change, so expected a cohort that does not"
+
+
+def _listener(external: Map | None, sites: Sequence[Map]) -> str | None:
+    outside = [site["name"] for site in sites if site.get("external") is not None]
+    if outside and external is None:
+        return f"is missing, but the site {outside[0]} is external; expected a map with its hostname"
+    if external is not None and not outside:
+        return "is given, but no site in spec.sites is external; expected such a site, or leave it out"
+    return None
+
+
+def _open_egress(egress: Sequence[Map], policy: str) -> str | None:
+    if not egress or policy == "Isolated":
+        return None
+    return "is given, but under spec.network.policy Open every address may be dialled; expected Isolated, or no list"
+
+
+def _claim(claim: str | None, storage: Map | None) -> str | None:
+    named = [name for name in ("size", "storageClassName") if (storage or {}).get(name) is not None]
+    named += ["onDelete: Delete"] if (storage or {}).get("onDelete") == "Delete" else []
+    if claim is None or not named:
+        return None
+    words = alternatives(named, last="and")
+    return (
+        f"{claim} is a claim that is there already, so {words} mean nothing to it; expected one or the other"
+    )
+
+
+def _broken_sites(sites: Sequence[Map]) -> Iterator[Problem]:
+    """The sites that share a name, or are outside and described as if they were inside."""
+    seen: set[str] = set()
+    for number, site in enumerate(sites):
+        name = site["name"]
+        if name in seen:
+            yield Problem(
+                (*SITES, number, "name"), f"{name} is the name of another site; expected one of its own"
+            )
+        seen.add(name)
+        held = [field for field in ("data", "template") if site.get(field) is not None]
+        if held and site.get("external") is not None:
+            yield Problem(
+                (*SITES, number, held[0]),
+                f"is given, but {name} is external and has its own; expected one of external and {held[0]}",
+            )
 
 
 REPLICAS = "spec.workers.replicas"
+MOST = "spec.workers.maxReplicas"
+SITES: Path = ("spec", "sites")
 PER_ROUND = "spec.selection.perRound"
 
 RULES = (
-    Rule((PER_ROUND, REPLICAS), _cohort),
-    Rule(("spec.selection.extra", PER_ROUND, REPLICAS), _spare),
-    Rule(("spec.selection.minimum", PER_ROUND, REPLICAS), _quorum),
+    Rule((REPLICAS, "spec.sites"), _anybody),
+    Rule((PER_ROUND, REPLICAS, "spec.sites"), _cohort),
+    Rule(("spec.selection.extra", PER_ROUND, REPLICAS, "spec.sites"), _spare),
+    Rule(("spec.selection.minimum", PER_ROUND, REPLICAS, "spec.sites"), _quorum),
     Rule(("spec.selection.stallSeconds", "spec.selection.deadlineSeconds"), _times),
     Rule(("spec.target",), _one_side),
+    Rule(("spec.program.source",), _one_source),
+    Rule((MOST, REPLICAS), _room),
+    Rule((PER_ROUND, MOST), _fixed_cohort),
+    Rule(("spec.server.storage.existingClaim", "spec.server.storage"), _claim),
+    Rule(("spec.network.external", "spec.sites"), _listener),
+    Rule(("spec.network.egress", "spec.network.policy"), _open_egress),
 )

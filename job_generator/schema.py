@@ -9,9 +9,10 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from job_generator import spec
+from job_generator import deployment, spec, status
 
 Schema = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -20,13 +21,23 @@ Path = tuple[str | int, ...]
 @cache
 def job_schema() -> Schema:
     """The schema of an FLJob (JSON Schema 2020-12), without references, nulls and generated titles."""
-    raw = spec.FLJob.model_json_schema(by_alias=True)
+    return _schema(spec.FLJob)
+
+
+@cache
+def status_schema() -> Schema:
+    """The schema of what the operator reports, in the same form."""
+    return _schema(status.Status)
+
+
+def _schema(kind: type[BaseModel]) -> Schema:
+    raw = kind.model_json_schema(by_alias=True)
     definitions = raw.pop("$defs")
     texts = {name: dict(_descriptions(body)) for name, body in _classes()}
     described = {
         name: _described(definition, texts.get(name, {})) for name, definition in definitions.items()
     }
-    whole: Schema = _resolved(_described(raw, texts["FLJob"]), described)
+    whole: Schema = _resolved(_described(raw, texts[kind.__name__]), described)
     return whole
 
 
@@ -75,6 +86,8 @@ def expectation(schema: Schema) -> str:
     match schema.get("type", "object"):
         case "integer" | "number":
             return _number(schema)
+        case "boolean":
+            return "true or false"
         case "string":
             return _text(schema)
         case "array":
@@ -111,9 +124,10 @@ def _text(schema: Schema) -> str:
 
 
 def _classes() -> Iterator[tuple[str, list[ast.stmt]]]:
-    for statement in ast.parse(inspect.getsource(spec)).body:
-        if isinstance(statement, ast.ClassDef):
-            yield statement.name, statement.body
+    for module in (spec, deployment, status):
+        for statement in ast.parse(inspect.getsource(module)).body:
+            if isinstance(statement, ast.ClassDef):
+                yield statement.name, statement.body
 
 
 def _descriptions(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,6 @@ from functools import cache
 from typing import Annotated, Any, Final, Literal, Self, Union, get_type_hints
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -20,25 +19,22 @@ from pydantic import (
     Tag,
     create_model,
 )
-from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
 from fl_core.extensions import Extension, known, resolve
+from job_generator.deployment import MOST_SITES, Data, Network, Site, Source, Storage, Template
+from job_generator.part import NAME, Part, whole
 
 API_VERSION: Final = "fljob.dev/v1alpha1"
 KIND: Final = "FLJob"
 LONGEST_NAME = 40
 """Kubernetes allows 63 characters, of which the names of children need the rest."""
 
-NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 DOTTED = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
 ATTRIBUTE = r"[A-Za-z_][A-Za-z0-9_]*"
-
-
-class Part(BaseModel):
-    """A piece of the FLJob: frozen, closed to unknown fields, camelCase in YAML."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+MANAGER = "fljob.dev/operator"
+YEAR = 31_536_000
+"""In seconds."""
 
 
 # -- strategies, rules, policies and stages: a name, and the fields of the class of that name
@@ -146,6 +142,9 @@ class Program(Part):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """The digest of the program's files; every worker checks it before the first import."""
 
+    source: Source | None = None
+    """Where a cluster's workers find the program's files; without it the module is installed in their image."""
+
     config: Annotated[dict[str, JsonValue], Field(max_length=256)] = Field(default_factory=dict)
     """Passed to the program as it stands here."""
 
@@ -180,7 +179,7 @@ class Selection(Part):
     """How the scheduler chooses among the live workers."""
 
     per_round: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """The cohort: how many updates close a round. All workers without it."""
+    """The cohort: how many updates close a round. All workers without it; needed beside `maxReplicas`."""
 
     extra: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Over-selection: so many more are asked, and the round closes with the first `perRound`."""
@@ -198,7 +197,7 @@ or `deadlineSeconds` where that is shorter."""
     deadline_seconds: Annotated[float, Field(gt=0, le=604_800)] = 1800
     """The end of a round's attempt, whatever still moves."""
 
-    on_shortfall: Shortfall = Field(default_factory=Shortfall)
+    on_shortfall: Shortfall = whole(Shortfall)
     """What happens to a round that fewer than `minimum` workers finished."""
 
 
@@ -222,22 +221,67 @@ class Checkpoint(Part):
 class Server(Part):
     """The process that opens rounds and adds up updates."""
 
-    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    checkpoint: Checkpoint = whole(Checkpoint)
     """When the server saves what it needs to go on after a restart."""
+
+    storage: Storage = whole(Storage)
+    """The volume for checkpoints, models and the record of rounds."""
+
+    template: Template | None = None
+    """The server's pod template."""
+
+
+class Scheduler(Part):
+    """The process that knows the workers and chooses each round's cohort."""
+
+    template: Template | None = None
+    """The scheduler's pod template."""
 
 
 class Workers(Part):
     """The processes that train, each beside its own data."""
 
-    replicas: Annotated[int, Field(ge=1, le=100_000)]
-    """How many there are."""
+    replicas: Annotated[int, Field(ge=0, le=100_000)]
+    """How many there are, sites not counted; `kubectl scale` changes it, up to `maxReplicas`."""
+
+    max_replicas: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """How many there may ever be; the data is divided among so many. `replicas`, for good, without it."""
 
     restarts_per_worker: Annotated[int, Field(ge=0, le=10_000)] = 10
     """How often one that died is started again."""
 
+    data: Data | None = None
+    """The claim that holds their data; a local run has `--data`."""
+
+    template: Template | None = None
+    """The workers' pod template."""
+
 
 class Spec(Part):
     """What is trained, how, and by whom."""
+
+    suspend: bool = False
+    """True: the job has no pods; a round that is open is ended first, or begun again later."""
+
+    suspend_grace_seconds: Annotated[int, Field(ge=0, le=86_400)] = 30
+    """How long an open round may take to end when the job is suspended."""
+
+    managed_by: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9._~-]+$", max_length=63, examples=[MANAGER]
+        ),
+    ] = MANAGER
+    """The controller that runs this job; others leave it alone."""
+
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=YEAR)] | None = None
+    """The job fails when it is not complete within this time; time in which it is suspended does not count."""
+
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=YEAR)] | None = None
+    """The FLJob is deleted so long after its end; never without it."""
+
+    pod_cleanup_policy: Literal["Running", "All", "None"] = "Running"
+    """Which pods are deleted at the end of the job: those that still run, all, or none."""
 
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Initial weights, data order and selection follow from it; the same seed gives the same model."""
@@ -259,7 +303,7 @@ class Spec(Part):
     )
     """How updates are combined."""
 
-    selection: Selection = Field(default_factory=Selection)
+    selection: Selection = whole(Selection)
     """Who takes part in each round, and how long a round waits for them."""
 
     compression: Annotated[list[Annotated[Choice, OneOf("fl_core.compression")]], Field(max_length=8)] = (
@@ -267,17 +311,32 @@ class Spec(Part):
     )
     """Stages that make updates smaller, in their order."""
 
-    evaluation: Evaluation = Field(default_factory=Evaluation)
+    evaluation: Evaluation = whole(Evaluation)
     """When the workers measure the global model on their own test data."""
 
     pre_running_deadline_seconds: Annotated[float, Field(gt=0, le=604_800)] = 900
     """The job fails when `minimum` workers are not ready within this time."""
 
-    server: Server = Field(default_factory=Server)
+    server: Server = whole(Server)
     """The process that opens rounds and adds up updates."""
+
+    scheduler: Scheduler = whole(Scheduler)
+    """The process that knows the workers and chooses each round's cohort."""
 
     workers: Workers
     """The processes that train, each beside its own data."""
+
+    sites: Annotated[
+        list[Site],
+        Field(
+            max_length=MOST_SITES,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = Field(default_factory=list, json_schema_extra={"default": []})
+    """Further workers, each with a place of its own."""
+
+    network: Network = whole(Network)
+    """Who may speak with the job's pods, and whom they may dial."""
 
 
 class FLJob(Part):
@@ -296,9 +355,19 @@ class FLJob(Part):
     """What is trained, how, and by whom."""
 
     @property
+    def members(self) -> int:
+        """How many workers there are, sites included."""
+        return self.spec.workers.replicas + len(self.spec.sites)
+
+    @property
+    def capacity(self) -> int:
+        """How many workers there may ever be, sites not included."""
+        return self.spec.workers.max_replicas or self.spec.workers.replicas
+
+    @property
     def per_round(self) -> int:
         """The cohort, with its default filled in."""
-        return self.spec.selection.per_round or self.spec.workers.replicas
+        return self.spec.selection.per_round or self.members
 
     @property
     def minimum(self) -> int:

@@ -33,7 +33,8 @@ def init(folder: Path, *, framework: str) -> None:
       fl-submit init my-job
       fl-submit init fraud --framework sklearn
     """
-    from job_generator.spec import LONGEST_NAME, NAME
+    from job_generator.part import NAME
+    from job_generator.spec import LONGEST_NAME
 
     name = folder.absolute().name
     if not re.fullmatch(NAME, name) or len(name) > LONGEST_NAME:

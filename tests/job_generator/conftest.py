@@ -34,12 +34,19 @@ LARGEST: dict[str, Any] = {
         "annotations": {"note": "second try"},
     },
     "spec": {
+        "suspend": True,
+        "suspendGraceSeconds": 45,
+        "managedBy": "example.org/queue",
+        "activeDeadlineSeconds": 86_400,
+        "ttlSecondsAfterFinished": 3_600,
+        "podCleanupPolicy": "All",
         "seed": 7,
         "program": {
             "entrypoint": "package.program:task",
             "framework": "sklearn",
             "sha256": "0123456789abcdef" * 4,
             "config": {"learning_rate": 0.05, "layers": [16, None, {"width": 8}]},
+            "source": {"configMap": {"name": "digits-program"}},
         },
         "rounds": 50,
         "target": {"metric": "accuracy", "atLeast": 0.97},
@@ -58,8 +65,35 @@ LARGEST: dict[str, Any] = {
         "compression": [{"name": "float16"}, {"name": "house.stages:Sketch", "columns": 64}],
         "evaluation": {"everyRounds": 2},
         "preRunningDeadlineSeconds": 300.5,
-        "server": {"checkpoint": {"everyRounds": 4, "keep": 9}},
-        "workers": {"replicas": 12, "restartsPerWorker": 2},
+        "server": {
+            "checkpoint": {"everyRounds": 4, "keep": 9},
+            "storage": {"size": "5Gi", "storageClassName": "fast", "onDelete": "Delete"},
+            "template": {"metadata": {"labels": {"tier": "gold"}}, "spec": {"nodeName": "big"}},
+        },
+        "scheduler": {"template": {"metadata": {"labels": {"tier": "tin"}}, "spec": {"nodeName": "small"}}},
+        "workers": {
+            "replicas": 12,
+            "maxReplicas": 20,
+            "restartsPerWorker": 2,
+            "data": {"claimName": "shards", "subPath": "part/{index}", "readOnly": False},
+            "template": {
+                "metadata": {"annotations": {"note": "first"}},
+                "spec": {"containers": [{"name": "fl", "env": [{"name": "HOUSE", "value": "blue"}]}]},
+            },
+        },
+        "sites": [
+            {
+                "name": "lab-b",
+                "data": {"claimName": "lab", "subPath": "all", "readOnly": False},
+                "template": {"metadata": {"labels": {"tier": "zinc"}}, "spec": {"nodeName": "lab"}},
+            },
+            {"name": "hospital-a", "external": {}},
+        ],
+        "network": {
+            "policy": "Isolated",
+            "egress": [{"cidr": "10.1.0.0/16", "ports": [443]}],
+            "external": {"type": "NodePort", "hostname": "fl.example.org", "port": 9443},
+        },
     },
 }
 """Every field that can be set, none of them at its default."""

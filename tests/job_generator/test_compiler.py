@@ -19,8 +19,26 @@ from job_generator.spec import FLJob
 
 Map = dict[str, Any]
 Step = str | int
-LOCAL = {("spec", "workers", "restartsPerWorker"), ("metadata", "labels"), ("metadata", "annotations")}
-"""What only whoever starts the processes reads, and no process."""
+OUTSIDE = {
+    ("metadata", "labels"),
+    ("metadata", "annotations"),
+    ("spec", "suspend"),
+    ("spec", "suspendGraceSeconds"),
+    ("spec", "managedBy"),
+    ("spec", "activeDeadlineSeconds"),
+    ("spec", "ttlSecondsAfterFinished"),
+    ("spec", "podCleanupPolicy"),
+    ("spec", "program", "source"),
+    ("spec", "server", "storage"),
+    ("spec", "server", "template"),
+    ("spec", "scheduler"),
+    ("spec", "workers", "replicas"),
+    ("spec", "workers", "restartsPerWorker"),
+    ("spec", "workers", "data"),
+    ("spec", "workers", "template"),
+    ("spec", "network"),
+}
+"""What only whoever starts the processes reads, and no process; some of it may change while the job runs."""
 
 
 def plan_of(document: Map) -> Plan:
@@ -51,7 +69,7 @@ def other(value: Any, path: tuple[Step, ...]) -> Any:
             return "numpy"
         case str():
             return value[::-1] if path[-1] == "sha256" else f"{value}x"
-        case int() | float() if path[-1] in {"replicas", "seed", "rounds"}:
+        case int() | float() if path[-1] in {"replicas", "maxReplicas", "seed", "rounds"}:
             return value + 1
         case int() | float():
             return value - 1 if value > 1 else value / 2
@@ -74,7 +92,7 @@ def test_every_field_matters(whole_map: Callable[..., Map]) -> None:
     tried = [
         (path, value)
         for path, value in leaves(good)
-        if value not in KINDS and not {path[:2], path[:3]} & LOCAL
+        if value not in KINDS and not {path[:2], path[:3]} & OUTSIDE and not {"data", "template"} & set(path)
     ]
     digests = {path: plan_of(replaced(good, path, other(value, path))).digest for path, value in tried}
     assert [path for path, digest in digests.items() if digest == before] == []
@@ -95,7 +113,14 @@ def test_the_whole_job_is_whole(whole_map: Callable[..., Map]) -> None:
             ):
                 yield f"{path}.{name} is at its default"
 
-    assert list(unset(job_schema(), whole_map(), "")) == [".spec.target.atMost"]
+    others = [
+        ".spec.program.source.image",
+        ".spec.program.source.persistentVolumeClaim",
+        ".spec.target.atMost",
+        ".spec.server.storage.existingClaim",
+        ".spec.network.policy is at its default",
+    ]
+    assert list(unset(job_schema(), whole_map(), "")) == others
 
 
 @given(data=st.data())
@@ -209,3 +234,39 @@ def test_stall_within_the_deadline(a_job: Callable[..., FLJob]) -> None:
     """A short deadline shortens the default stall, which nobody wrote and so nobody is blamed for."""
     assert compile_job(a_job(selection={"deadlineSeconds": 30})).selection.stall_seconds == 30
     assert compile_job(a_job(selection={"deadlineSeconds": 600})).selection.stall_seconds == 120
+
+
+def test_what_may_change_is_not_in_the_plan(whole_map: Callable[..., Map]) -> None:
+    """Suspending, scaling, deadlines, templates and places leave the Plan as it is, byte for byte."""
+    before = plan_of(whole_map()).digest
+    changes = {
+        "suspend": False, "suspendGraceSeconds": 1, "activeDeadlineSeconds": 5, "ttlSecondsAfterFinished": 0,
+        "podCleanupPolicy": "None", "workers__replicas": 20, "workers__template": None, "server__template": None,
+        "scheduler": None, "workers__data": None, "program__source": None, "server__storage": None,
+        "network__policy": "Isolated", "workers__restartsPerWorker": 99,
+    }  # fmt: skip
+    assert {plan_of(whole_map(**{name: value})).digest for name, value in changes.items()} == {before}
+
+
+def test_sites(job_map: Callable[..., Map]) -> None:
+    """Sites have the numbers after the pool's, in the order of their names, however they stand in the job."""
+    sites = [{"name": "lab-b"}, {"name": "hospital-a", "external": {}}]
+    workers = {"replicas": 4, "maxReplicas": 6}
+    job = job_map(
+        sites=sites, workers=workers, selection__perRound=5, network__external={"hostname": "fl.example.org"}
+    )
+    plan = plan_of(job)
+    assert (plan.workers, plan.pool) == (8, 6)
+    assert [(site.name, site.index, site.external) for site in plan.sites] == [
+        ("hospital-a", 6, True),
+        ("lab-b", 7, False),
+    ]
+    assert [plan.called(index) for index in (0, 5, 6, 7)] == ["worker-0", "worker-5", "hospital-a", "lab-b"]
+    job["spec"]["sites"].reverse()
+    assert plan_of(job).to_json() == plan.to_json()
+
+
+def test_sites_alone(a_job: Callable[..., FLJob]) -> None:
+    """A job may have sites and no pool; all of them are the cohort."""
+    plan = compile_job(a_job(workers={"replicas": 0}, sites=[{"name": "a"}, {"name": "b"}]))
+    assert (plan.workers, plan.pool, plan.selection.per_round, plan.selection.minimum) == (2, 0, 2, 2)

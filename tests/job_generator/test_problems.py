@@ -80,7 +80,8 @@ def test_nothing_near(job_text: Callable[..., str]) -> None:
     """A word that is like none gets no guess, but all that would be accepted."""
     found = complaints(job_text("  zzz: 1", "  aggregation: {name: zzz}"))
     assert "did you mean" not in "".join(found)
-    assert found[0].endswith("seed, selection, server, strategy, target or workers")
+    assert "expected activeDeadlineSeconds, aggregation, " in found[0]
+    assert found[0].endswith("suspendGraceSeconds, target, ttlSecondsAfterFinished or workers")
     assert found[1].endswith(f'spec.aggregation.name: "zzz" is unknown; expected mean {OWN}')
 
 

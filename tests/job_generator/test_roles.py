@@ -20,12 +20,12 @@ def plan(whole_map: Callable[..., dict[str, Any]]) -> Plan:
 
 
 def test_processes(plan: Plan) -> None:
-    """There is one scheduler, one server, and a process for each worker."""
+    """There is one scheduler, one server, and a process for each worker that there may be, sites included."""
     jobs = role_jobs(plan)
     assert {role: job["processes"] for role, job in jobs.items()} == {
         "scheduler": 1,
         "server": 1,
-        "worker": 12,
+        "worker": 22,
     }
 
 
@@ -65,4 +65,4 @@ def test_exit_codes(plan: Plan) -> None:
 def test_size(whole_map: Callable[..., dict[str, Any]], plan: Plan) -> None:
     """The FL-Jobs do not grow with the workers."""
     many = compile_job(Document(whole_map(workers={"replicas": 99_999})).job())
-    assert len(json.dumps(role_jobs(many))) - len(json.dumps(role_jobs(plan))) < 20
+    assert len(json.dumps(role_jobs(many))) - len(json.dumps(role_jobs(plan))) < 60

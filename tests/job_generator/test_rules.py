@@ -99,19 +99,143 @@ def test_fields_exist(rule: Any) -> None:
     assert [path for path in rule.paths if node(path, {}) is None] == []
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.fields[0])
+BROKEN: dict[str, dict[str, Any]] = {
+    "_anybody": {"workers": {"replicas": 0}},
+    "_cohort": {"selection": {"perRound": 9}},
+    "_spare": {"selection": {"extra": 1}},
+    "_quorum": {"selection": {"minimum": 9}},
+    "_times": {"selection": {"stallSeconds": 9, "deadlineSeconds": 1}},
+    "_one_side": {"target": {"metric": "a"}},
+    "_one_source": {"program__source": {}},
+    "_room": {"workers": {"replicas": 4, "maxReplicas": 2}, "selection": {"perRound": 1}},
+    "_fixed_cohort": {"workers": {"replicas": 4, "maxReplicas": 5}},
+    "_claim": {"server": {"storage": {"existingClaim": "a", "size": "1Gi"}}},
+    "_listener": {"network": {"external": {"hostname": "a.b"}}},
+    "_open_egress": {"network": {"policy": "Open", "egress": [{"cidr": "10.0.0.0/8"}]}},
+}
+"""For each rule the change that breaks it, and nothing else."""
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.complaint.__name__)
 def test_silence(job_map: Build, rule: Any) -> None:
     """A rule says nothing when one of its fields, or what holds it, is wrong already."""
-    bad = job_map(
-        selection={"perRound": 9, "minimum": 10, "stallSeconds": 9, "deadlineSeconds": 1},
-        target={"metric": "a"},
-    )
-    if rule.fields[0].endswith("extra"):
-        bad = job_map(selection={"extra": 1})
-    assert rule.fields[0] in "".join(complaints(bad))
+    bad = job_map(**BROKEN[rule.complaint.__name__])
+    assert [problem.path for problem in broken(bad)] == [rule.paths[0]]
     for path in rule.paths:
         for wrong in (path, path[:-1], ()):
-            assert rule.fields[0] not in "".join(str(one) for one in broken(bad, wrong=[wrong]))
+            assert list(broken(bad, wrong=[wrong])) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"workers": {"replicas": 0}},
+            "spec.workers.replicas: 0, and there is no site in spec.sites; expected at least one worker",
+        ),
+        (
+            {"workers": {"replicas": 1}, "sites": [{"name": "a"}], "selection": {"perRound": 3}},
+            (
+                "spec.selection.perRound: 3 is more than spec.workers.replicas and spec.sites together, 2; "
+                "expected 1 to 2"
+            ),
+        ),
+        (
+            {"workers": {"replicas": 1}, "sites": [{"name": "a"}], "selection": {"perRound": 1, "extra": 2}},
+            (
+                "spec.selection.extra: 2 more than the cohort of 1 makes 3, but spec.workers.replicas and spec.sites "
+                "together are 2; expected 0 to 1"
+            ),
+        ),
+        (
+            {"workers": {"replicas": 4, "maxReplicas": 2}, "selection": {"perRound": 1}},
+            "spec.workers.maxReplicas: 2 is less than spec.workers.replicas, 4; expected at least that",
+        ),
+        (
+            {"workers": {"replicas": 4, "maxReplicas": 9}},
+            (
+                "spec.selection.perRound: is missing; with spec.workers.maxReplicas the workers change, so expected a "
+                "cohort that does not"
+            ),
+        ),
+        (
+            {"program__source": {}},
+            "spec.program.source: names none of configMap, image and persistentVolumeClaim; expected one of them",
+        ),
+        (
+            {"program__source": {"configMap": {"name": "a"}, "image": {"reference": "b"}}},
+            "spec.program.source: names configMap and image; expected one of them",
+        ),
+        (
+            {"server": {"storage": {"existingClaim": "a", "size": "1Gi", "onDelete": "Delete"}}},
+            (
+                "spec.server.storage.existingClaim: a is a claim that is there already, so size and onDelete: Delete "
+                "mean nothing to it; expected one or the other"
+            ),
+        ),
+        (
+            {"sites": [{"name": "a", "external": {}}]},
+            "spec.network.external: is missing, but the site a is external; expected a map with its hostname",
+        ),
+        (
+            {"network": {"external": {"hostname": "a.b"}}},
+            (
+                "spec.network.external: is given, but no site in spec.sites is external; expected such a site, or "
+                "leave it out"
+            ),
+        ),
+        (
+            {"network": {"policy": "Open", "egress": [{"cidr": "10.0.0.0/8"}]}},
+            (
+                "spec.network.egress: is given, but under spec.network.policy Open every address may be dialled; "
+                "expected Isolated, or no list"
+            ),
+        ),
+        (
+            {"sites": [{"name": "a"}, {"name": "b"}, {"name": "a"}]},
+            "spec.sites[2].name: a is the name of another site; expected one of its own",
+        ),
+        (
+            {
+                "sites": [{"name": "a", "external": {}, "template": {}}],
+                "network": {"external": {"hostname": "a.b"}},
+            },
+            (
+                "spec.sites[0].template: is given, but a is external and has its own; expected one of external and "
+                "template"
+            ),
+        ),
+    ],
+)
+def test_clusters(job_map: Build, changes: dict[str, Any], line: str) -> None:
+    """Each rule of the cluster half names the field to blame, what it does not fit, and what would be accepted."""
+    assert complaints(job_map(**changes)) == [line]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"workers": {"replicas": 0}, "sites": [{"name": "a"}], "selection": {"perRound": 1}},
+        {"workers": {"replicas": 2, "maxReplicas": 2}, "selection": {"perRound": 2}},
+        {"program__source": {"image": {"reference": "a"}}},
+        {"server": {"storage": {"existingClaim": "a", "onDelete": "Retain"}}},
+        {"sites": [{"name": "a", "external": {}}], "network": {"external": {"hostname": "a.b"}}},
+        {"network": {"egress": [{"cidr": "10.0.0.0/8"}]}},
+        {"network": {"policy": "Open"}},
+        {"sites": [{"name": "a", "template": {}, "data": {"claimName": "b"}}]},
+    ],
+)
+def test_clusters_edges(job_map: Build, changes: dict[str, Any]) -> None:
+    """Fields of the cluster half that just fit each other are accepted, by the types too."""
+    assert complaints(job_map(**changes)) == []
+    Document(job_map(**changes)).job()
+
+
+def test_wrong_sites(job_map: Build) -> None:
+    """A list of sites with a wrong one is told as that, and the rules about sites wait until it is mended."""
+    with pytest.raises(InvalidJobError) as caught:
+        Document(job_map(sites=[{"name": "A"}, 3, {}], selection={"perRound": 9})).job()
+    assert {problem.path[1] for problem in caught.value.problems} == {"sites"}
 
 
 @pytest.mark.parametrize("wrong", [{"perRound": 9, "minimum": "x"}, {"perRound": "x", "minimum": 9}])

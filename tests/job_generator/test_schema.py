@@ -54,8 +54,16 @@ def test_closed() -> None:
         ".spec.aggregation",
         ".spec.compression[]",
         ".spec.program.config",
+        ".spec.scheduler.template.metadata",
+        ".spec.scheduler.template.spec",
         ".spec.selection.policy",
+        ".spec.server.template.metadata",
+        ".spec.server.template.spec",
+        ".spec.sites[].template.metadata",
+        ".spec.sites[].template.spec",
         ".spec.strategy",
+        ".spec.workers.template.metadata",
+        ".spec.workers.template.spec",
     ]
 
 

@@ -1,0 +1,199 @@
+"""What the API server itself refuses: `rules.py` in CEL (KEP-2876), and the fields that cannot change.
+
+A rule stands on the map that holds all of its fields, since a rule of a single field does not see it come
+or go. Rules are counted by cost before they are accepted: every list, map and text in the schema has an end,
+and numbers are formatted with `%d`, never turned into texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+INVALID: Final = "FieldValueInvalid"
+FORBIDDEN: Final = "FieldValueForbidden"
+REQUIRED: Final = "FieldValueRequired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """One rule: where it stands, what must hold, the sentence when it does not, the field to blame."""
+
+    at: tuple[str, ...] = ()
+    rule: str
+    message: str
+    values: str = ""
+    field: str
+    reason: str = INVALID
+
+    def document(self) -> dict[str, Any]:
+        """The rule as a CRD holds it; with `values` the message is a format for them."""
+        text = f"'{self.message}'.format([{self.values}])" if self.values else None
+        return {
+            "rule": self.rule,
+            "message": self.message.replace("%d", "it") if text else self.message,
+            **({"messageExpression": text} if text else {}),
+            "fieldPath": f".{self.field}",
+            "reason": self.reason,
+        }
+
+
+def of_kinds(owners: dict[str, list[str]], needs: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """The rules of a strategy, rule, policy or stage: which names a field belongs to, and which need it."""
+    own = [
+        Validation(
+            rule=f"!has(self.{field}) || self.name in [{_quoted(names)}] || self.name.contains(':')",
+            message=f"{field} belongs to {', '.join(names)} only",
+            field=field,
+            reason=FORBIDDEN,
+        )
+        for field, names in owners.items()
+    ]
+    needed = [
+        Validation(
+            rule=f"self.name != '{name}' || has(self.{field})",
+            message=f"{name} needs {field}",
+            field=field,
+            reason=REQUIRED,
+        )
+        for name, fields in needs.items()
+        for field in fields
+    ]
+    return [one.document() for one in (*own, *needed)]
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _fixed(*fields: str, at: tuple[str, ...] = ()) -> tuple[Validation, ...]:
+    """Fields that stay as they were when the job was created."""
+    return tuple(
+        Validation(
+            at=at,
+            rule=f"has(self.{field}) == has(oldSelf.{field}) && "
+            f"(!has(self.{field}) || self.{field} == oldSelf.{field})",
+            message=f"{field} cannot be changed; make another job",
+            field=field,
+            reason=FORBIDDEN,
+        )
+        for field in fields
+    )
+
+
+ALL = "self.workers.replicas + size(self.sites)"
+COHORT = f"(has(self.selection.perRound) ? self.selection.perRound : {ALL})"
+
+FIT = (
+    Validation(
+        rule=f"{ALL} >= 1",
+        message="expected at least one worker, here or in spec.sites",
+        field="workers.replicas",
+    ),
+    Validation(
+        rule=f"!has(self.selection.perRound) || self.selection.perRound <= {ALL}",
+        message="%d is more than the workers and sites together, %d; expected at most that",
+        values=f"self.selection.perRound, {ALL}",
+        field="selection.perRound",
+    ),
+    Validation(
+        rule=f"self.selection.extra == 0 || {COHORT} + self.selection.extra <= {ALL}",
+        message="%d more than the cohort of %d are asked, but there are %d workers; expected fewer",
+        values=f"self.selection.extra, {COHORT}, {ALL}",
+        field="selection.extra",
+    ),
+    Validation(
+        rule=f"!has(self.selection.minimum) || self.selection.minimum <= {COHORT}",
+        message="%d is more than the cohort, %d; expected at most that",
+        values=f"self.selection.minimum, {COHORT}",
+        field="selection.minimum",
+    ),
+    Validation(
+        rule="!has(self.selection.stallSeconds) || "
+        "double(self.selection.stallSeconds) <= double(self.selection.deadlineSeconds)",
+        message="stallSeconds is longer than deadlineSeconds; expected at most that",
+        field="selection.stallSeconds",
+    ),
+    Validation(
+        at=("target",),
+        rule="has(self.atLeast) != has(self.atMost)",
+        message="expected one of atLeast and atMost",
+        field="atLeast",
+    ),
+    Validation(
+        at=("program", "source"),
+        rule="[has(self.configMap), has(self.image), has(self.persistentVolumeClaim)].exists_one(given, given)",
+        message="expected one of configMap, image and persistentVolumeClaim",
+        field="configMap",
+    ),
+    Validation(
+        at=("workers",),
+        rule="!has(self.maxReplicas) || self.replicas <= self.maxReplicas",
+        message="%d is less than replicas, %d; expected at least that",
+        values="self.maxReplicas, self.replicas",
+        field="maxReplicas",
+    ),
+    Validation(
+        rule="!has(self.workers.maxReplicas) || has(self.selection.perRound)",
+        message="expected a cohort, as workers.maxReplicas lets the workers change",
+        field="selection.perRound",
+        reason=REQUIRED,
+    ),
+    Validation(
+        at=("server", "storage"),
+        rule="!has(self.existingClaim) || "
+        "!(has(self.size) || has(self.storageClassName) || self.onDelete == 'Delete')",
+        message="a claim that is there already has a size, a class and an end of its own; expected one or the other",
+        field="existingClaim",
+    ),
+    Validation(
+        rule="has(self.network.external) == self.sites.exists(site, has(site.external))",
+        message="expected network.external when a site is external, and only then",
+        field="network.external",
+    ),
+    Validation(
+        at=("network",),
+        rule="self.policy == 'Isolated' || size(self.egress) == 0",
+        message="under the policy Open every address may be dialled; expected Isolated, or no list",
+        field="egress",
+    ),
+    Validation(
+        at=("sites", "[]"),
+        rule="!has(self.external) || !(has(self.data) || has(self.template))",
+        message="an external site has its own data and pods; expected no data and no template",
+        field="external",
+    ),
+)
+
+LASTING = (
+    *_fixed(
+        "managedBy", "seed", "program", "target", "strategy", "aggregation", "selection", "compression", "evaluation",
+        "preRunningDeadlineSeconds", "network",
+    ),
+    *_fixed("checkpoint", "storage", at=("server",)),
+    *_fixed("maxReplicas", "restartsPerWorker", "data", at=("workers",)),
+    *_fixed("data", "external", at=("sites", "[]")),
+    Validation(
+        rule="size(self.sites) == size(oldSelf.sites) && "
+        "self.sites.all(site, oldSelf.sites.exists(old, old.name == site.name))",
+        message="sites cannot come or go; make another job",
+        field="sites",
+        reason=FORBIDDEN,
+    ),
+    Validation(
+        at=("workers",),
+        rule="self.replicas == oldSelf.replicas || has(self.maxReplicas)",
+        message="a job without maxReplicas keeps its replicas; make another one, with maxReplicas",
+        field="replicas",
+        reason=FORBIDDEN,
+    ),
+    Validation(
+        rule="self.rounds <= oldSelf.rounds",
+        message="%d is more than the %d before; rounds can be lowered only, which ends the job sooner",
+        values="self.rounds, oldSelf.rounds",
+        field="rounds",
+        reason=FORBIDDEN,
+    ),
+)  # fmt: skip
+
+VALIDATIONS = (*FIT, *LASTING)

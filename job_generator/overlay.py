@@ -1,0 +1,47 @@
+"""Laying a partial pod template over a generated one.
+
+Maps merge and `null` removes, as in a job's files (RFC 7386); the lists of Kubernetes whose items have a name
+merge by it; every other value replaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+KEYS = {
+    "containers": "name",
+    "initContainers": "name",
+    "ephemeralContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "imagePullSecrets": "name",
+    "volumeMounts": "mountPath",
+}
+"""The lists that merge, and the field by which."""
+
+
+def overlaid(below: Any, over: Any, *, field: str = "") -> Any:  # noqa: ANN401 - any JSON value
+    """`below` with `over` laid on it; neither is changed."""
+    if isinstance(over, Mapping):
+        return _maps(below if isinstance(below, Mapping) else {}, over)
+    if field in KEYS and isinstance(over, Sequence) and isinstance(below, Sequence):
+        return _lists(below, over, key=KEYS[field])
+    return over
+
+
+def _maps(below: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = {name: value for name, value in below.items() if over.get(name, ...) is not None}
+    for name, value in over.items():
+        if value is not None:
+            result[name] = overlaid(below.get(name), value, field=name)
+    return result
+
+
+def _lists(below: Sequence[Any], over: Sequence[Any], *, key: str) -> list[Any]:
+    """The items below in their order, those that are named above changed, and then the new ones."""
+    named = {item[key]: item for item in over if isinstance(item, Mapping) and key in item}
+    there = {item.get(key) for item in below}
+    changed = [overlaid(item, named.get(item.get(key), {})) for item in below]
+    new = [item for item in over if not (isinstance(item, Mapping) and item.get(key) in there)]
+    return [*changed, *(overlaid({}, item) if isinstance(item, Mapping) else item for item in new)]

@@ -1,0 +1,316 @@
+"""The pods of a job's roles: one container called `fl`, that passes Pod Security `restricted`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fl_core.errors import PERMANENT_EXIT_CODES
+from fl_core.plan import Plan
+from job_generator import names
+from job_generator.deployment import Data, Source, Template
+from job_generator.forecast import Model, footprint
+from job_generator.overlay import overlaid
+from job_generator.processes import COMMANDS, Place, Role, arguments
+from job_generator.settings import Settings
+
+Object = dict[str, Any]
+
+CONTAINER = "fl"
+AUDIENCE = "fljob"
+TOKEN_SECONDS = 3600
+PLAN = "/etc/fljob"
+IDENTITY = "/var/run/fljob/identity"
+SECRETS = "/var/run/secrets/fljob"
+STORAGE = "/var/lib/fljob"
+PROGRAM = "/program"
+DATA = "/data"
+
+LOST_NODE_SECONDS = 30
+"""How long a pod stays on a node that does not answer; Kubernetes' own default is five minutes."""
+PROBE_SECONDS = 10
+CPU = {"scheduler": "100m", "server": "250m", "worker": "250m"}
+RESTARTS: Object = {
+    "restartPolicy": "Never",
+    "restartPolicyRules": [
+        {"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [0, *PERMANENT_EXIT_CODES]}}
+    ],
+}
+"""In place, since a new pod of a Job waits ten seconds, then twenty, and so on (KEP-5307, on since 1.35)."""
+UNKNOWN_MODEL = 1 << 30
+"""Memory that is left to a program whose model nobody measured, beyond the request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One kind of pod: its role, its place, what is mounted in it, and the templates laid over it.
+
+    Server and scheduler are started again in place whatever happens; a worker, unless it ended for good.
+    """
+
+    role: Role
+    place: Place
+    image: str
+    labels: dict[str, str]
+    volumes: tuple[Object, ...] = ()
+    mounts: tuple[Object, ...] = ()
+    templates: tuple[Object, ...] = ()
+
+
+# -- the roles
+
+
+def scheduler_pod(settings: Settings, *, labels: dict[str, str], template: Template | None) -> Pod:
+    """The scheduler's."""
+    place = replace(_place(), listen=f"0.0.0.0:{names.PORT}")
+    return Pod(
+        role="scheduler",
+        place=place,
+        image=settings.images.control,
+        labels=labels,
+        templates=_templates(settings, template),
+    )
+
+
+def server_pod(
+    plan: Plan, settings: Settings, *, labels: dict[str, str], template: Template | None, claim: str
+) -> Pod:
+    """The server's, with its claim; each job has a folder of its own in it."""
+    place = replace(
+        _place(),
+        listen=f"0.0.0.0:{names.PORT}",
+        scheduler=names.address(plan.job, "scheduler"),
+        storage=f"{STORAGE}/{plan.job.name}-{plan.job.uid}",
+    )
+    return Pod(
+        role="server",
+        place=place,
+        image=settings.images.control,
+        labels=labels,
+        volumes=({"name": "storage", "persistentVolumeClaim": {"claimName": claim}},),
+        mounts=({"name": "storage", "mountPath": STORAGE},),
+        templates=_templates(settings, template),
+    )
+
+
+def worker_pod(
+    plan: Plan,
+    settings: Settings,
+    *,
+    index: str,
+    labels: dict[str, str],
+    source: Source | None,
+    data: Data | None,
+    template: Template | None,
+) -> Pod:
+    """A worker's, of the pool or of a site; `index` is a number, or what Kubernetes puts one in place of."""
+    image, program, volumes, mounts = _program(source, settings.images.workers[plan.program.framework])
+    if data is not None:
+        volumes.append(_claimed("data", data.claim_name, read_only=data.read_only))
+        mounts.append(_data_mount(data, index))
+    place = replace(
+        _place(),
+        scheduler=names.address(plan.job, "scheduler"),
+        server=names.address(plan.job, "server"),
+        index=index,
+        program=program,
+        data=DATA if data is not None else None,
+    )
+    return Pod(
+        role="worker",
+        place=place,
+        image=image,
+        labels=labels,
+        volumes=tuple(volumes),
+        mounts=tuple(mounts),
+        templates=_templates(settings, template),
+    )
+
+
+def _place() -> Place:
+    """What all have in common."""
+    return Place(plan=f"{PLAN}/plan.json", identity=IDENTITY, metrics=f"0.0.0.0:{names.METRICS_PORT}")
+
+
+def _templates(settings: Settings, template: Template | None) -> tuple[Object, ...]:
+    return (dict(settings.template), template.model_dump(mode="json") if template else {})
+
+
+def _program(source: Source | None, image: str) -> tuple[str, str, list[Object], list[Object]]:
+    """The image, the program's folder, and what is mounted there."""
+    mount: Object = {"name": "program", "mountPath": PROGRAM, "readOnly": True}
+    if source is not None and source.image is not None:
+        return source.image.reference, source.image.path, [], []
+    if source is not None and source.config_map is not None:
+        return image, PROGRAM, [{"name": "program", "configMap": {"name": source.config_map.name}}], [mount]
+    if source is not None and source.persistent_volume_claim is not None:
+        claim = source.persistent_volume_claim
+        inside = {"subPath": claim.sub_path} if claim.sub_path else {}
+        return image, PROGRAM, [_claimed("program", claim.claim_name, read_only=True)], [{**mount, **inside}]
+    return image, PROGRAM, [{"name": "program", "emptyDir": {"sizeLimit": "1Mi"}}], [mount]
+
+
+def _claimed(volume: str, claim: str, *, read_only: bool) -> Object:
+    return {"name": volume, "persistentVolumeClaim": {"claimName": claim, "readOnly": read_only}}
+
+
+def _data_mount(data: Data, index: str) -> Object:
+    """A worker's own part of a shared claim; Kubernetes fills the index in where it knows it alone."""
+    path = (data.sub_path or "").replace("{index}", index)
+    inside = {"subPathExpr" if "$(" in path else "subPath": path} if path else {}
+    return {"name": "data", "mountPath": DATA, "readOnly": data.read_only, **inside}
+
+
+# -- the pod template
+
+
+def pod_template(
+    pod: Pod, plan: Plan, settings: Settings, *, configuration: str, model: Model | None
+) -> Object:
+    """The template of a Job, with the partial templates laid over it.
+
+    What the job's own working rests on stays as it is: the labels that services, policies and the operator
+    look for, the name under which a pod is dialled, and how it is started again.
+    """
+    template: Object = {
+        "metadata": {"labels": pod.labels, "annotations": {names.PLAN_DIGEST: plan.digest}},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": _pod_security(settings),
+            "tolerations": [_tolerated("not-ready"), _tolerated("unreachable")],
+            "terminationGracePeriodSeconds": 30,
+            "containers": [_container(pod, plan, settings, model)],
+            "volumes": [*_volumes(plan, configuration), *pod.volumes],
+        },
+    }
+    for over in pod.templates:
+        template = overlaid(template, over)
+    template["metadata"]["labels"] = {**template["metadata"].get("labels", {}), **pod.labels}
+    template["spec"] |= _fixed(pod, plan)
+    return template
+
+
+def _fixed(pod: Pod, plan: Plan) -> Object:
+    """A pod of one that is dialled has a name in DNS, below the service of its role."""
+    if pod.role == "worker":
+        return {"restartPolicy": "Never"}
+    return {"restartPolicy": "OnFailure", "subdomain": names.child(plan.job, pod.role)}
+
+
+def _container(pod: Pod, plan: Plan, settings: Settings, model: Model | None) -> Object:
+    command = COMMANDS[pod.role]
+    return {
+        "name": CONTAINER,
+        "image": pod.image,
+        **({"imagePullPolicy": settings.pull_policy} if settings.pull_policy else {}),
+        "command": list(command),
+        "args": [*arguments(pod.role, pod.place), *_enrolment(settings)],
+        "env": _environment(),
+        "ports": _ports(pod.role),
+        "resources": _resources(pod.role, plan, model),
+        **_probes(pod.role, plan),
+        **(RESTARTS if pod.role == "worker" else {}),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "plan", "mountPath": PLAN, "readOnly": True},
+            {"name": "identity", "mountPath": IDENTITY},
+            {"name": "secrets", "mountPath": SECRETS, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
+            *pod.mounts,
+        ],
+    }
+
+
+def _enrolment(settings: Settings) -> list[str]:
+    """How a process gets its certificate: it makes a key and shows the pod's token."""
+    return [
+        "--enrol", settings.enrolment, "--token-file", f"{SECRETS}/token", "--ca-file", f"{SECRETS}/ca.pem",
+    ]  # fmt: skip
+
+
+def _environment() -> list[Object]:
+    """Threads as in a local run, and a home that can be written; programs keep their caches there."""
+    one = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONUNBUFFERED")
+    return [{"name": "HOME", "value": "/tmp"}, *({"name": name, "value": "1"} for name in one)]  # noqa: S108 - the same
+
+
+def _ports(role: Role) -> list[Object]:
+    ports = [("metrics", names.METRICS_PORT)]
+    if role != "worker":
+        ports.insert(0, ("grpc", names.PORT))
+    return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports]
+
+
+def _resources(role: Role, plan: Plan, model: Model | None) -> Object:
+    """Requests from the forecast; no limit of CPU, which would only slow a round down."""
+    memory = footprint(plan, role, model=model)
+    limit = 2 * memory + (0 if model else UNKNOWN_MODEL)
+    return {
+        "requests": {"cpu": CPU[role], "memory": _mebibytes(memory)},
+        "limits": {"memory": _mebibytes(limit)},
+    }
+
+
+def _mebibytes(size: int) -> str:
+    return f"{math.ceil(size / (1 << 20))}Mi"
+
+
+def _probes(role: Role, plan: Plan) -> Object:
+    """A start may take as long as the job may take to be ready; a worker that computes without
+    answering is left alone for as long as a round would wait for it.
+    """
+    patience = plan.selection.stall_seconds if role == "worker" else 3 * PROBE_SECONDS
+    return {
+        "startupProbe": _probe("/healthz", plan.ready_seconds),
+        "livenessProbe": _probe("/healthz", max(patience, 3 * PROBE_SECONDS)),
+        "readinessProbe": _probe("/readyz", PROBE_SECONDS),
+    }
+
+
+def _probe(path: str, seconds: float) -> Object:
+    return {
+        "httpGet": {"path": path, "port": "metrics"},
+        "periodSeconds": PROBE_SECONDS,
+        "timeoutSeconds": 5,
+        "failureThreshold": math.ceil(seconds / PROBE_SECONDS),
+    }
+
+
+def _pod_security(settings: Settings) -> Object:
+    who = {"runAsUser": settings.user, "runAsGroup": settings.user, "fsGroup": settings.user}
+    return {
+        "runAsNonRoot": True,
+        **(who if settings.user is not None else {}),
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def _tolerated(state: str) -> Object:
+    return {
+        "key": f"node.kubernetes.io/{state}",
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": LOST_NODE_SECONDS,
+    }
+
+
+def _volumes(plan: Plan, configuration: str) -> list[Object]:
+    token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
+    authority = {"name": names.child(plan.job, "authority"), "items": [{"key": "ca.pem", "path": "ca.pem"}]}
+    return [
+        {"name": "plan", "configMap": {"name": configuration}},
+        {"name": "identity", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        {
+            "name": "secrets",
+            "projected": {"sources": [{"serviceAccountToken": token}, {"configMap": authority}]},
+        },
+        {"name": "tmp", "emptyDir": {"sizeLimit": "2Gi"}},
+    ]

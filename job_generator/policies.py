@@ -1,0 +1,96 @@
+"""NetworkPolicies: each role may speak with whom the job needs it to, and with nobody else.
+
+Storage needs no opening: volumes are mounted by the node, not by the pod.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fl_core.plan import Plan
+from job_generator import names
+from job_generator.deployment import Network
+from job_generator.processes import ROLES, Role
+from job_generator.settings import ENROLMENT_PORT, Settings
+
+Object = dict[str, Any]
+
+CALLERS: dict[Role, tuple[Role, ...]] = {
+    "scheduler": ("server", "worker"),
+    "server": ("worker",),
+    "worker": (),
+}
+"""Who dials a role."""
+
+
+def network_policies(
+    plan: Plan, network: Network, settings: Settings, *, labels: dict[Role, dict[str, str]]
+) -> list[Object]:
+    """One policy for each role; none where the job's network is open."""
+    if network.policy == "Open":
+        return []
+    return [
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": names.child(plan.job, role), "labels": labels[role]},
+            "spec": {
+                "podSelector": names.selector(plan.job, role),
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": _ingress(plan, role, network, settings),
+                "egress": _egress(plan, role, network, settings),
+            },
+        }
+        for role in ROLES
+    ]
+
+
+def _ingress(plan: Plan, role: Role, network: Network, settings: Settings) -> list[Object]:
+    """The job's own processes, the operator that watches the server, Prometheus, and external sites."""
+    allowed = [{"from": [{"namespaceSelector": dict(settings.scrapers)}], "ports": _tcp(names.METRICS_PORT)}]
+    peers: list[Object] = [{"podSelector": names.selector(plan.job, *CALLERS[role])}] if CALLERS[role] else []
+    if role == "server":
+        peers.append(_operator(settings))
+    if role == "server" and network.external is not None:
+        allowed.append({"ports": _tcp(names.PORT)})
+    elif peers:
+        allowed.append({"from": peers, "ports": _tcp(names.PORT)})
+    return allowed
+
+
+def _egress(plan: Plan, role: Role, network: Network, settings: Settings) -> list[Object]:
+    """Names, enrolment, the processes that this one dials, and what the job's author opened."""
+    called = [other for other in ROLES if role in CALLERS[other]]
+    own = (
+        [{"to": [{"podSelector": names.selector(plan.job, *called)}], "ports": _tcp(names.PORT)}]
+        if called
+        else []
+    )
+    return [
+        _names(settings),
+        {"to": [_operator(settings)], "ports": _tcp(ENROLMENT_PORT)},
+        *own,
+        *(
+            {"to": [{"ipBlock": {"cidr": one.cidr}}], **({"ports": _tcp(*one.ports)} if one.ports else {})}
+            for one in network.egress
+        ),
+    ]
+
+
+def _names(settings: Settings) -> Object:
+    """Name servers: any pod of the cluster, and those that are no pods."""
+    blocks = [{"ipBlock": {"cidr": cidr}} for cidr in settings.resolvers]
+    ports = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
+    return {"to": [{"namespaceSelector": {}}, *blocks], "ports": ports}
+
+
+def _operator(settings: Settings) -> Object:
+    namespace = {"kubernetes.io/metadata.name": settings.operator_namespace}
+    return {
+        "namespaceSelector": {"matchLabels": namespace},
+        "podSelector": {"matchLabels": dict(settings.operator_labels)},
+    }
+
+
+def _tcp(*ports: int) -> list[Object]:
+    return [{"port": port, "protocol": "TCP"} for port in ports]
