@@ -1,0 +1,143 @@
+"""An attempt: the children of a job as they were rendered once, kept in an object that nobody can change.
+
+An operator of another version, with other images or another renderer, compares the live children with the
+frozen ones and never with its own rendering, so that its upgrade touches no running job (the pattern of
+ControllerRevision).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from fl_core.plan import Plan
+from fl_operator.cluster.resources import Object
+from job_generator import names
+from job_generator.compiler import compile_job
+from job_generator.manifests import Rendering, children
+from job_generator.settings import Settings
+from job_generator.source import Document
+from job_generator.spec import API_VERSION, KIND
+
+CHILDREN: Final = "children.json"
+PLAN: Final = "plan.json"
+SPEC_DIGEST: Final = "fljob.dev/spec-digest"
+
+MUTABLE: Final = (
+    ("suspend",),
+    ("suspendGraceSeconds",),
+    ("managedBy",),
+    ("preRunningDeadlineSeconds",),
+    ("activeDeadlineSeconds",),
+    ("ttlSecondsAfterFinished",),
+    ("podCleanupPolicy",),
+    ("rounds",),
+    ("workers", "replicas"),
+)
+"""What may change while a job runs; the operator reads it anew each time."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One frozen rendering of a job."""
+
+    number: int
+    plan: Plan
+    children: tuple[Object, ...]
+    spec_digest: str
+
+    @classmethod
+    def render(cls, job: Object, settings: Settings, *, number: int) -> Attempt:
+        """Compile and render a job as the API server holds it; raises InvalidJobError."""
+        typed = Document(bare(job)).job()
+        plan = compile_job(typed)
+        made = children(Rendering(job=typed, plan=plan, settings=settings, attempt=number))
+        return cls(number, plan, tuple(made), spec_digest(job))
+
+    @classmethod
+    def thaw(cls, kept: Object) -> Attempt:
+        """Read what `object` wrote."""
+        annotations, data = kept["metadata"]["annotations"], kept["data"]
+        return cls(
+            number=int(kept["metadata"]["labels"][names.ATTEMPT]),
+            plan=Plan.model_validate_json(data[PLAN]),
+            children=tuple(json.loads(data[CHILDREN])),
+            spec_digest=annotations[SPEC_DIGEST],
+        )
+
+    def object(self, job: Object) -> Object:
+        """The immutable ConfigMap that holds the attempt."""
+        metadata = job["metadata"]
+        owner = {"apiVersion": API_VERSION, "kind": KIND, "name": metadata["name"], "uid": metadata["uid"]}
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": name_of(self.plan, self.number),
+                "namespace": metadata["namespace"],
+                "labels": {**names.of_job(self.plan.job), names.ATTEMPT: str(self.number)},
+                "annotations": {SPEC_DIGEST: self.spec_digest, names.PLAN_DIGEST: self.plan.digest},
+                "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
+            },
+            "immutable": True,
+            "data": {PLAN: self.plan.to_json(), CHILDREN: canonical(list(self.children))},
+        }
+
+    def wanted(self, spec: Mapping[str, Any], *, suspended: bool) -> list[Object]:
+        """The children as they should be now: the frozen ones with what may change laid over them."""
+        return [self._now(child, spec, suspended=suspended) for child in self.children]
+
+    @cached_property
+    def images(self) -> dict[str, str]:
+        """The image of each role."""
+        pods = ((one["metadata"]["labels"][names.ROLE], one) for one in self.children if one["kind"] == "Job")
+        return {role: one["spec"]["template"]["spec"]["containers"][0]["image"] for role, one in pods}
+
+    def _now(self, child: Object, spec: Mapping[str, Any], *, suspended: bool) -> Object:
+        if child["kind"] != "Job":
+            return child
+        now = deepcopy(child)
+        now["spec"]["suspend"] = suspended
+        if child["metadata"]["name"] == names.child(self.plan.job, "worker"):
+            now["spec"]["completions"] = now["spec"]["parallelism"] = spec["workers"]["replicas"]
+        return now
+
+
+def name_of(plan: Plan, number: int) -> str:
+    """What the object is called that holds an attempt."""
+    return names.child(plan.job, "attempt", str(number))
+
+
+def bare(job: Object) -> Object:
+    """A job without what the API server adds to it."""
+    metadata = {name: job["metadata"][name] for name in ("name", "namespace", "uid")}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": job["spec"]}
+
+
+def spec_digest(job: Object) -> str:
+    """The digest of what may not change."""
+    spec = deepcopy(job["spec"])
+    for *path, last in MUTABLE:
+        inner = spec
+        for step in path:
+            inner = inner.get(step, {})
+        inner.pop(last, None)
+    return hashlib.sha256(canonical(spec).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """JSON in one way only; the API server gives 1.0 back as 1."""
+    return json.dumps(_whole(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, Mapping):
+        return {name: _whole(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,470 @@
+"""What to do about one FLJob: from what is seen to actions, the next status, and when to look again.
+
+Pure, and of the present only: it asks neither what happened nor what was done before, but what is there and
+what should be. So it may be called at any time, any number of times, by any operator.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from fl_operator import conditions as c
+from fl_operator.attempt import Attempt, name_of, spec_digest
+from fl_operator.cluster.resources import Object
+from fl_operator.drift import differs
+from fl_operator.findings import Finding, is_ready, of_events, of_pods, said_at_the_end
+from fl_operator.status import Report, told
+from job_generator import names
+from job_generator.problems import InvalidJobError
+from job_generator.settings import Settings
+from job_generator.spec import MANAGER
+
+Place = tuple[str, str]
+"""Kind and name of an object in the job's namespace."""
+
+CLEANUP_SECONDS: Final = 30
+"""How long workers may take to end by themselves when the job is over."""
+
+PRE_RUNNING_SECONDS: Final = 900
+"""The default of `preRunningDeadlineSeconds`; the API server fills it in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """All that is known of a job: its frozen attempt, its children, their pods, what its server says."""
+
+    job: Object
+    attempt: Attempt | None = None
+    children: Mapping[Place, Object] = field(default_factory=dict)
+    taken: frozenset[Place] = frozenset()
+    """Names that somebody else's objects have."""
+    pods: Sequence[Object] = ()
+    events: Sequence[Object] = ()
+    report: Report | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make an object that is not there; one of somebody else's is left alone."""
+
+    object: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Make a child of ours what it should be again."""
+
+    object: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove an object of ours, its dependants first."""
+
+    object: Object
+
+
+@dataclass(frozen=True, slots=True)
+class FinishNow:
+    """Ask the server to end the job with the open round."""
+
+
+Action = Create | Apply | Delete | FinishNow
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An Event about the job."""
+
+    reason: str
+    note: str
+    type: Literal["Normal", "Warning"] = "Normal"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, in order; a status of None is left as it is; `again` is in seconds."""
+
+    actions: tuple[Action, ...] = ()
+    status: Object | None = None
+    notes: tuple[Note, ...] = ()
+    again: float | None = None
+
+
+NOTHING: Final = Decision()
+
+
+def decide(seen: Seen, *, settings: Settings, now: dt.datetime) -> Decision:
+    """Decide about a job."""
+    job = seen.job
+    if job["metadata"].get("deletionTimestamp") or job["spec"].get("managedBy", MANAGER) != MANAGER:
+        return NOTHING
+    before = job.get("status", {})
+    if c.holds(before.get("conditions", ()), c.COMPLETE) or c.holds(before.get("conditions", ()), c.FAILED):
+        return _afterwards(seen, now)
+    return _Visit(seen, settings, now).decision()
+
+
+class _Visit:
+    """One look at a job that is not over."""
+
+    def __init__(self, seen: Seen, settings: Settings, now: dt.datetime) -> None:
+        self.seen, self.settings, self.now = seen, settings, now
+        self.job, self.spec = seen.job, seen.job["spec"]
+        self.before: Object = self.job.get("status", {})
+        self.status: Object = {
+            **self.before,
+            "observedGeneration": self.job["metadata"]["generation"],
+        }
+        self.conditions = c.Conditions(
+            self.before.get("conditions", ()),
+            generation=self.status["observedGeneration"],
+            now=now,
+        )
+        self.actions: list[Action] = []
+        self.notes: list[Note] = []
+        self.wakes: list[dt.datetime] = []
+
+    def decision(self) -> Decision:
+        """Compile, create, watch, end."""
+        attempt = self._attempt()
+        if attempt is not None:
+            self._run(attempt)
+        else:
+            self._not_compiled()
+        self.status["conditions"] = self.conditions.listed
+        self.status["display"] = told(self.status, self.spec)
+        changed = self.status if differs(self.status, self.before) else None
+        again = min(((wake - self.now).total_seconds() for wake in self.wakes), default=None)
+        again = None if again is None else max(again, 0.1)
+        return Decision(tuple(self.actions), changed, tuple(self.notes), again)
+
+    # -- from the spec to the children
+
+    def _attempt(self) -> Attempt | None:
+        """The frozen attempt, or a new one; None where the spec is wrong."""
+        kept = self.seen.attempt
+        if kept is not None:
+            if kept.spec_digest == spec_digest(self.job):
+                self._compiled(kept)
+            else:
+                self.conditions.set(
+                    c.COMPILED,
+                    "False",
+                    "ImmutableFieldChanged",
+                    "a field was changed that cannot change while a job runs; change it back, or make another "
+                    "job. The running attempt goes on as it was",
+                )
+            return kept
+        try:
+            made = Attempt.render(self.job, self.settings, number=1)
+        except InvalidJobError as error:
+            self.conditions.set(c.COMPILED, "False", "InvalidSpec", str(error))
+            self._note_if_new(c.COMPILED, "InvalidSpec", str(error), status="False")
+            return None
+        self._compiled(made)
+        self.actions.append(Create(made.object(self.job)))
+        return made
+
+    def _compiled(self, attempt: Attempt) -> None:
+        self.conditions.set(c.COMPILED, "True", "Compiled", f"plan {attempt.plan.digest[:12]}")
+        self.status |= {
+            "attempt": attempt.number,
+            "planDigest": attempt.plan.digest,
+            "images": attempt.images,
+        }
+
+    def _not_compiled(self) -> None:
+        for kind in (c.SUSPENDED, c.SERVER_READY, c.READY, c.DEGRADED, c.COMPLETE, c.FAILED):
+            self.conditions.set(kind, "False", "NotCompiled")
+        self.conditions.set(c.STALLED, "True", "InvalidSpec", "the spec must be mended first")
+
+    def _run(self, attempt: Attempt) -> None:
+        self.conditions.set(c.COMPLETE, "False", "NotComplete")
+        self.conditions.set(c.FAILED, "False", "NotFailed")
+        self.conditions.set(c.STALLED, "False", "NotStalled")
+        suspended = self._suspended()
+        started = any(kind == "Job" for kind, _ in self.seen.children)
+        if started or not suspended:
+            self._children(attempt, suspended=suspended)
+        if not suspended and not self.status.get("startTime"):
+            self.status["startTime"] = c.time_of(self.now)
+            self.notes.append(Note("Started", f"created the children of attempt {attempt.number}"))
+        self._watch(attempt, suspended=suspended)
+
+    def _children(self, attempt: Attempt, *, suspended: bool) -> None:
+        for wanted in attempt.wanted(self.spec, suspended=suspended):
+            place = (wanted["kind"], wanted["metadata"]["name"])
+            live = self.seen.children.get(place)
+            if place in self.seen.taken:
+                name = f"{place[0]} {place[1]}"
+                self.conditions.set(
+                    c.STALLED,
+                    "True",
+                    "NameTaken",
+                    f"{name} exists and is not this job's; remove or rename it",
+                )
+                self._note_if_new(c.STALLED, "NameTaken", f"{name} is somebody else's")
+            elif live is None:
+                self.actions.append(Create(wanted))
+            elif live["metadata"].get("deletionTimestamp"):
+                continue  # its end is awaited, then it is made again
+            elif differs(wanted, live):
+                self.actions.append(Apply(wanted))
+                self._repaired(wanted, live)
+
+    def _repaired(self, wanted: Object, live: Object) -> None:
+        """An event, unless it was only told to stop or to go on."""
+        if wanted["kind"] == "Job":
+            wanted = {**wanted, "spec": {**wanted["spec"], "suspend": live["spec"].get("suspend", False)}}
+        if differs(wanted, live):
+            name = f"{wanted['kind']} {wanted['metadata']['name']}"
+            self.notes.append(Note("Repaired", f"{name} had been changed", "Warning"))
+
+    # -- suspension
+
+    def _suspended(self) -> bool:
+        """Whether there should be no pods; an open round is given time to end."""
+        if not self.spec.get("suspend"):
+            self.conditions.set(c.SUSPENDED, "False", "NotSuspended")
+            if self.conditions.became(c.SUSPENDED, "False") and self.status.get("startTime"):
+                self.status["startTime"] = c.time_of(self.now)  # suspended time does not count
+            return False
+        running = any(
+            kind == "Job" and not child["spec"].get("suspend", False)
+            for (kind, _), child in self.seen.children.items()
+        )
+        if not running:
+            self.conditions.set(c.SUSPENDED, "True", "Suspended", "resume it with spec.suspend: false")
+            self._note_if_new(c.SUSPENDED, "Suspended", "the job has no pods now", warning=False)
+            return True
+        self.conditions.set(c.SUSPENDED, "Unknown", "Suspending", "the open round may end first")
+        asked = self.conditions.since(c.SUSPENDED)
+        end = asked + dt.timedelta(seconds=self.spec.get("suspendGraceSeconds", 30))
+        report = self.seen.report
+        between = report is None or (report.closed_at is not None and report.closed_at >= asked)
+        if between or self.now >= end:
+            return True
+        self.wakes.append(end)
+        return False
+
+    # -- what the pods say
+
+    def _watch(self, attempt: Attempt, *, suspended: bool) -> None:
+        findings = [*of_pods(self.seen.pods), *of_events(self.seen.events)]
+        workers = self._workers(attempt)
+        self._training(attempt)
+        server = [pod for pod in self._pods("server") if is_ready(pod)]
+        self.conditions.set(
+            c.SERVER_READY,
+            *(("True", "Ready") if server else ("False", "Suspended" if suspended else "NotReady")),
+        )
+        self._readiness(attempt, workers, suspended=suspended)
+        self._degraded(findings, workers)
+        if self._complete():
+            return
+        if failure := self._failure(attempt, findings, workers):
+            self._fail(*failure)
+        elif not suspended:
+            self._deadlines()
+            self._stop_early(attempt)
+
+    def _pods(self, role: str) -> list[Object]:
+        return [pod for pod in self.seen.pods if pod["metadata"].get("labels", {}).get(names.ROLE) == role]
+
+    def _workers(self, attempt: Attempt) -> Object:
+        lost = sum(
+            _count_indexes(child.get("status", {}).get("failedIndexes", ""))
+            for (kind, _), child in self.seen.children.items()
+            if kind == "Job" and child["metadata"].get("labels", {}).get(names.ROLE) == "worker"
+        )
+        workers = {
+            "replicas": self.spec["workers"]["replicas"],
+            "ready": sum(is_ready(pod) for pod in self._pods("worker")),
+            "lost": lost,
+            "selector": f"{names.JOB}={attempt.plan.job.name},{names.ROLE}=worker",
+        }
+        self.status["workers"] = workers
+        return workers
+
+    def _training(self, attempt: Attempt) -> None:
+        report = self.seen.report
+        if report is not None:
+            self.status["training"] = report.training(attempt.plan.rounds)
+        else:
+            self.status.setdefault("training", {"round": 0, "rounds": attempt.plan.rounds})
+
+    def _readiness(self, attempt: Attempt, workers: Object, *, suspended: bool) -> None:
+        minimum, ready = attempt.plan.selection.minimum, workers["ready"]
+        if suspended:
+            self.conditions.set(c.READY, "False", "Suspended")
+        elif ready >= minimum and any(is_ready(pod) for pod in self._pods("server")):
+            self.conditions.set(c.READY, "True", "Quorum", f"{ready} workers are ready, {minimum} are needed")
+            self._note_if_new(c.READY, "Ready", f"{ready} workers are ready", warning=False)
+        else:
+            self.conditions.set(
+                c.READY, "False", "NoQuorum", f"{ready} workers are ready, {minimum} are needed"
+            )
+
+    def _degraded(self, findings: Sequence[Finding], workers: Object) -> None:
+        if findings:
+            told = [str(finding) for finding in findings]
+            more = f"; and {len(told) - MOST_FINDINGS} more" if len(told) > MOST_FINDINGS else ""
+            message = "; ".join(told[:MOST_FINDINGS]) + more
+            self.conditions.set(c.DEGRADED, "True", findings[0].reason, message)
+            self._note_if_new(c.DEGRADED, findings[0].reason, message)
+        elif workers["lost"]:
+            self.conditions.set(
+                c.DEGRADED, "True", "WorkersLost", f"{workers['lost']} workers are lost for good"
+            )
+        else:
+            self.conditions.set(c.DEGRADED, "False", "AllWell")
+
+    # -- the ends
+
+    def _complete(self) -> bool:
+        server = self._job("server")
+        if server is None or not server.get("status", {}).get("succeeded"):
+            return False
+        last_words = next(filter(None, map(said_at_the_end, self._pods("server"))), "")
+        self._end(c.COMPLETE, "RoundsDone" if not last_words else last_words.split()[0], last_words)
+        self.conditions.set(c.READY, "True", "Complete")
+        self.conditions.set(c.DEGRADED, "False", "AllWell")
+        self.notes.append(Note("Complete", last_words or "the final model is written"))
+        return True
+
+    def _job(self, role: str) -> Object | None:
+        wanted = {names.ROLE: role}
+        return next(
+            (
+                child
+                for (kind, _), child in self.seen.children.items()
+                if kind == "Job" and wanted.items() <= child["metadata"].get("labels", {}).items()
+            ),
+            None,
+        )
+
+    def _failure(
+        self, attempt: Attempt, findings: Sequence[Finding], workers: Object
+    ) -> tuple[str, str] | None:
+        """Reason and message where the job cannot go on."""
+        for finding in findings:
+            if finding.permanent and not finding.who.startswith(("worker", "site")):
+                return finding.reason, str(finding)
+        left = attempt.plan.workers - workers["lost"]
+        minimum = attempt.plan.selection.minimum
+        if left < minimum:
+            first = next((one for one in findings if one.permanent), None)
+            why = f"; {first}" if first else ""
+            sentence = (
+                f"{workers['lost']} of {attempt.plan.workers} workers are lost, {minimum} are needed{why}"
+            )
+            return (first.reason if first else "QuorumLost"), sentence
+        return None
+
+    def _fail(self, reason: str, message: str) -> None:
+        self._end(c.FAILED, reason, message)
+        self.conditions.set(c.STALLED, "True", reason, message)
+        self.conditions.set(c.READY, "False", "Failed")
+        self.notes.append(Note(reason, message, "Warning"))
+
+    def _end(self, kind: str, reason: str, message: str) -> None:
+        self.status["completionTime"] = c.time_of(self.now)
+        self.conditions.set(kind, "True", reason, message)
+        self.wakes = [self.now + dt.timedelta(seconds=1)]
+
+    def _deadlines(self) -> None:
+        if "startTime" not in self.status:
+            return
+        start = c.read_time(self.status["startTime"])
+        ready = start + dt.timedelta(seconds=self.spec.get("preRunningDeadlineSeconds", PRE_RUNNING_SECONDS))
+        begun = bool(self.status["training"].get("round")) or self._was_ready()
+        if not begun and self._passed(ready):
+            message = self._blocked() or "the workers that are needed did not come in time"
+            self._fail("PreRunningDeadlineExceeded", f"not ready within {ready - start}: {message}")
+            return
+        if (seconds := self.spec.get("activeDeadlineSeconds")) is not None:
+            end = start + dt.timedelta(seconds=seconds)
+            if self._passed(end):
+                self._fail("DeadlineExceeded", f"not complete within spec.activeDeadlineSeconds ({seconds})")
+
+    def _was_ready(self) -> bool:
+        return c.holds(self.before.get("conditions", ()), c.READY) or c.holds(self.conditions.listed, c.READY)
+
+    def _blocked(self) -> str:
+        degraded = next(one for one in self.conditions.listed if one["type"] == c.DEGRADED)
+        return str(degraded["message"]) if degraded["status"] == "True" else ""
+
+    def _passed(self, moment: dt.datetime) -> bool:
+        if self.now >= moment:
+            return True
+        self.wakes.append(moment)
+        return False
+
+    def _stop_early(self, attempt: Attempt) -> None:
+        """A lower `rounds` ends the job with the round that is open."""
+        if self.spec["rounds"] < attempt.plan.rounds:
+            done = self.status["training"].get("round", 0)
+            if done >= self.spec["rounds"] - 1 and self.seen.report is not None:
+                self.actions.append(FinishNow())
+
+    def _note_if_new(
+        self, kind: str, reason: str, note: str, *, status: c.Truth = "True", warning: bool = True
+    ) -> None:
+        if self.conditions.became(kind, status):
+            self.notes.append(Note(reason, note, "Warning" if warning else "Normal"))
+
+
+MOST_FINDINGS: Final = 5
+
+
+def _afterwards(seen: Seen, now: dt.datetime) -> Decision:
+    """A job that is over: its pods go as the policy says, then itself; nothing is ever created again."""
+    spec, status = seen.job["spec"], seen.job["status"]
+    ended = c.read_time(status["completionTime"])
+    policy, wakes = spec.get("podCleanupPolicy", "Running"), []
+    jobs = [child for (kind, _), child in seen.children.items() if kind == "Job"]
+    jobs = [job for job in jobs if not job["metadata"].get("deletionTimestamp")]
+    actions: list[Action] = []
+    clean = ended + dt.timedelta(seconds=CLEANUP_SECONDS if c.holds(status["conditions"], c.COMPLETE) else 0)
+    if policy != "None" and jobs:
+        if now < clean:
+            wakes.append(clean)
+        elif policy == "All":
+            actions += map(Delete, jobs)
+        else:
+            actions += [Apply(_stopped(job)) for job in jobs if _runs(job)]
+    if (ttl := spec.get("ttlSecondsAfterFinished")) is not None:
+        end = ended + dt.timedelta(seconds=ttl)
+        if now >= end:
+            return Decision((Delete(seen.job),))
+        wakes.append(end)
+    again = min(((wake - now).total_seconds() for wake in wakes), default=None)
+    return Decision(tuple(actions), again=again)
+
+
+def _runs(job: Object) -> bool:
+    status = job.get("status", {})
+    finished = any(
+        one["type"] in {"Complete", "Failed"} and one["status"] == "True"
+        for one in status.get("conditions", ())
+    )
+    return not finished and not job["spec"].get("suspend", False)
+
+
+def _stopped(job: Object) -> Object:
+    """What makes the Job controller delete the pods that still run, and keep the others."""
+    metadata = {name: job["metadata"][name] for name in ("name", "namespace")}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"suspend": True}}
+
+
+def _count_indexes(text: str) -> int:
+    """How many numbers `1,3-5` names."""
+    spans = [span.partition("-") for span in text.split(",") if span]
+    return sum(int(end or start) - int(start) + 1 for start, _, end in spans)
+
+
+__all__ = ["Apply", "Create", "Decision", "Delete", "FinishNow", "Note", "Seen", "decide", "name_of"]

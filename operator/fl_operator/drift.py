@@ -1,0 +1,36 @@
+"""Whether a live object still is what it should be: each field that is wanted, and none that others added.
+
+The API server fills in defaults and may write a value in another way (a quantity, `1.0` as `1`), so that only
+what is wanted is compared, and what has been applied is remembered as the server wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Json = Any
+
+
+def differs(wanted: Json, live: Json) -> bool:
+    """Whether the live value lacks or changes something that is wanted."""
+    if isinstance(wanted, Mapping):
+        return not isinstance(live, Mapping) or any(
+            differs(value, live.get(name)) for name, value in wanted.items()
+        )
+    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        if not isinstance(live, Sequence) or isinstance(live, str) or len(wanted) != len(live):
+            return bool(wanted) or bool(live)
+        return any(differs(one, other) for one, other in zip(wanted, live, strict=True))
+    if wanted in {"", 0, False} and not isinstance(wanted, bool) and live is None:
+        return False
+    return bool(wanted != live) and not (wanted is False and live is None)
+
+
+def projected(wanted: Json, live: Json) -> Json:
+    """What the live value says of the fields that are wanted."""
+    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        return {name: projected(value, live.get(name)) for name, value in wanted.items()}
+    if isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
+        return [projected(one, other) for one, other in zip(wanted, live, strict=True)]
+    return live

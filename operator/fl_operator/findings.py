@@ -1,0 +1,162 @@
+"""What the pods of a job and the events about its children tell: who has which trouble, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fl_core.errors import PERMANENT_EXIT_CODES
+from fl_operator.cluster.resources import Object
+from fl_operator.conditions import REASONS
+from job_generator.names import ROLE, SITE
+from job_generator.pods import CONTAINER
+
+INDEX: Final = "batch.kubernetes.io/job-completion-index"
+KILLED: Final = 137
+
+ADVICE: Final[Mapping[str, str]] = {
+    "ErrImagePull": "check the image's name and the pull secrets",
+    "ImagePullBackOff": "check the image's name and the pull secrets",
+    "InvalidImageName": "mend the image's name",
+    "CreateContainerConfigError": "check the ConfigMaps and Secrets that its template names",
+    "CreateContainerError": "look at `kubectl describe pod`",
+    "RunContainerError": "look at `kubectl describe pod`",
+    "CrashLoopBackOff": "look at its log",
+    "Unschedulable": "add nodes, or lower the requests in its template",
+    "Evicted": "its node ran out of something; raise the requests in its template",
+    "OOMKilled": "raise the memory limit in its template",
+    "FailedMount": "check that the claim, ConfigMap or Secret exists",
+    "FailedAttachVolume": "the volume may still be held by a node that was lost",
+    "ProvisioningFailed": "check spec.server.storage.storageClassName",
+    "FailedCreate": "mend what the message names, or the namespace's quota or policy",
+    "FailedBinding": "check spec.server.storage, or give the cluster a default storage class",
+}
+"""What to do about each kind of trouble."""
+
+WARNINGS: Final = frozenset(
+    {"FailedCreate", "FailedMount", "FailedAttachVolume", "ProvisioningFailed", "FailedBinding"}
+)
+"""Events that show trouble which no pod shows."""
+
+WAITING: Final = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+        "CrashLoopBackOff",
+    }
+)
+"""Reasons for which a container does not start."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One trouble; with an `exit_code` that is permanent, its process will not come back."""
+
+    who: str
+    reason: str
+    detail: str = ""
+    exit_code: int = 0
+
+    @property
+    def permanent(self) -> bool:
+        """Whether only the job's author can mend it."""
+        return self.exit_code in PERMANENT_EXIT_CODES
+
+    def __str__(self) -> str:
+        told = f"{self.who}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+        advice = ADVICE.get(self.reason)
+        return f"{told}; {advice}" if advice else told
+
+
+def who(pod: Object) -> str:
+    """The process that runs in a pod, as users call it."""
+    labels = pod["metadata"].get("labels", {})
+    role = labels.get(ROLE, "pod")
+    if role != "worker":
+        return str(role)
+    return f"site {labels[SITE]}" if SITE in labels else f"worker {labels.get(INDEX, '?')}"
+
+
+def of_pods(pods: Iterable[Object]) -> list[Finding]:
+    """The troubles of pods that should be running."""
+    return sorted({finding for pod in pods for finding in _of_pod(pod)})
+
+
+def of_events(events: Iterable[Object]) -> list[Finding]:
+    """The troubles that show in events about the children only: quota, policies, mounts, claims."""
+    found = set()
+    for event in events:
+        if event.get("type") == "Warning" and event.get("reason") in WARNINGS:
+            about = event.get("regarding") or event.get("involvedObject") or {}
+            name = f"{about.get('kind', 'object')} {about.get('name', '')}"
+            found.add(Finding(name, event["reason"], _short(event.get("note") or event.get("message") or "")))
+    return sorted(found)
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod says that it is ready."""
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def said_at_the_end(pod: Object) -> str:
+    """What the process of a pod that has ended left as its last word."""
+    state = _container(pod).get("state", {}).get("terminated", {})
+    return str(state.get("message") or "")
+
+
+def _of_pod(pod: Object) -> Iterator[Finding]:
+    status = pod.get("status", {})
+    if pod["metadata"].get("deletionTimestamp"):
+        return
+    if status.get("reason") == "Evicted":
+        yield Finding(who(pod), "Evicted", _short(status.get("message", "")))
+        return
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            yield Finding(
+                who(pod), str(condition.get("reason", "Unschedulable")), _short(condition.get("message", ""))
+            )
+    yield from _of_container(pod, _container(pod))
+
+
+def _of_container(pod: Object, container: Mapping[str, Any]) -> Iterator[Finding]:
+    state, last = container.get("state", {}), container.get("lastState", {})
+    ended = state.get("terminated") or last.get("terminated") or {}
+    code = int(ended.get("exitCode") or 0)
+    if ended.get("reason") == "OOMKilled":
+        yield Finding(who(pod), "OOMKilled", _limit(pod), KILLED)
+    elif code in PERMANENT_EXIT_CODES:
+        yield Finding(who(pod), REASONS[code], _short(ended.get("message") or ""), code)
+    waiting = state.get("waiting") or {}
+    if waiting.get("reason") in WAITING and code not in PERMANENT_EXIT_CODES:
+        detail = waiting.get("message") or ""
+        if waiting["reason"] == "CrashLoopBackOff":
+            detail = f"exit code {code}: {ended.get('message') or ended.get('reason') or ''}"
+        yield Finding(who(pod), waiting["reason"], _short(detail), code)
+
+
+def _container(pod: Object) -> Mapping[str, Any]:
+    statuses = pod.get("status", {}).get("containerStatuses", ())
+    return next((one for one in statuses if one["name"] == CONTAINER), {})
+
+
+def _limit(pod: Object) -> str:
+    containers = pod.get("spec", {}).get("containers", ())
+    own = next((one for one in containers if one["name"] == CONTAINER), {})
+    limit = own.get("resources", {}).get("limits", {}).get("memory")
+    return f"limit {limit}" if limit else ""
+
+
+def _short(text: str) -> str:
+    """The first line, in no more characters than a reader wants."""
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= MOST_DETAIL else f"{line[: MOST_DETAIL - 1]}…"
+
+
+MOST_DETAIL: Final = 400

@@ -1,0 +1,84 @@
+"""What the server of a job last said, and how the status shows it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fl_operator.conditions import COMPLETE, FAILED, READY, STALLED, SUSPENDED, holds
+from job_generator.local.observer import Standing
+from job_generator.local.record import ClosedRound
+
+MOST_METRICS = 16
+"""A status holds no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The last thing that a job's server said, and the newest round that it closed."""
+
+    standing: Standing
+    closed: ClosedRound | None = None
+    evaluated: ClosedRound | None = None
+    """The newest round that was measured."""
+    closed_at: dt.datetime | None = None
+    """When this operator heard of `closed`."""
+
+    def training(self, rounds: int) -> dict[str, Any]:
+        """The status of the training; `round` is the last one that is over."""
+        told: dict[str, Any] = {"round": max(self.standing.round - 1, 0), "rounds": rounds}
+        if (closed := self.closed) is not None:
+            told |= {
+                "round": closed.round,
+                "selected": len(closed.cohort),
+                "reported": len(closed.reporters),
+                "dropped": len(closed.dropouts),
+                "lastRoundSeconds": round(closed.total_seconds, 3),
+            }
+        if (measured := self.evaluated) is not None:
+            values = {name: value for name, value in measured.metrics.items() if value is not None}
+            told["metrics"] = dict(sorted(values.items())[:MOST_METRICS])
+        return told
+
+
+def told(status: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of the columns."""
+    conditions, training = status["conditions"], status.get("training") or {}
+    shown = {"state": _state(status), "reason": _reason(conditions)}
+    if training.get("rounds"):
+        shown["round"] = f"{training['round']}/{training['rounds']}"
+    if "selected" in training:
+        shown["cohort"] = f"{training['reported']}/{training['selected']}"
+    if metrics := training.get("metrics"):
+        name = _metric(metrics, spec)
+        shown["metric"] = f"{name}={metrics[name]:.4g}"
+    return shown
+
+
+def _state(status: Mapping[str, Any]) -> str:
+    conditions = status["conditions"]
+    for kind, word in ((COMPLETE, "Complete"), (FAILED, "Failed"), (SUSPENDED, "Suspended")):
+        if holds(conditions, kind):
+            return word
+    if holds(conditions, READY):
+        return "Running"
+    return "Starting" if status.get("startTime") else "Pending"
+
+
+def _reason(conditions: list[dict[str, Any]]) -> str:
+    """Why it is in this state: of the conditions that say trouble the first, else that of being ready."""
+    by_kind = {condition["type"]: condition for condition in conditions}
+    for kind in (COMPLETE, FAILED, STALLED, SUSPENDED):
+        if by_kind[kind]["status"] == "True":
+            return str(by_kind[kind]["reason"])
+    return str(by_kind[READY]["reason"])
+
+
+def _metric(metrics: Mapping[str, float], spec: Mapping[str, Any]) -> str:
+    """The target's, or the first that is not the loss."""
+    target = (spec.get("target") or {}).get("metric")
+    if target in metrics:
+        return str(target)
+    return next((name for name in metrics if name != "loss"), next(iter(metrics)))
