@@ -14,7 +14,7 @@ from job_generator.part import NAME, OBJECT_NAME, Part
 MOST_SITES = 100
 INSIDE = r"[A-Za-z0-9_{][A-Za-z0-9_.{}-]*"
 
-ObjectName = Annotated[str, Field(pattern=OBJECT_NAME, max_length=253)]
+ObjectName = Annotated[str, Field(pattern=OBJECT_NAME, max_length=253, examples=["fast", "lab.1"])]
 SubPath = Annotated[
     str, Field(pattern=f"^{INSIDE}(/{INSIDE})*$", max_length=253, examples=["shards/{index}"])
 ]

@@ -48,7 +48,7 @@ def children(of: Rendering) -> list[Object]:
     configuration = _configuration(of)
     objects = [
         configuration,
-        _authority(of),
+        *_authority(of),
         *_claim(of),
         *network_policies(
             of.plan, of.job.spec.network, of.settings, labels={role: of.labels(role) for role in ROLES}
@@ -56,7 +56,7 @@ def children(of: Rendering) -> list[Object]:
         *_services(of),
         *_jobs(of, configuration["metadata"]["name"]),
     ]
-    return [_owned(of, one) for one in objects]
+    return [owned(of, one) for one in objects]
 
 
 def of_role(objects: list[Object], role: Role) -> list[Object]:
@@ -83,14 +83,13 @@ def _configuration(of: Rendering) -> Object:
     }
 
 
-def _authority(of: Rendering) -> Object:
+def _authority(of: Rendering) -> list[Object]:
     """Whom the pods trust; it may change, as when the authority's certificate is renewed."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": _metadata(of, names.child(of.plan.job, "authority")),
-        "data": {"ca.pem": of.settings.authority},
-    }
+    if not of.settings.authority:
+        return []
+    metadata = _metadata(of, names.child(of.plan.job, "authority"))
+    data = {"ca.pem": of.settings.authority}
+    return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}]
 
 
 def _claim(of: Rendering) -> list[Object]:
@@ -260,7 +259,7 @@ def _metadata(of: Rendering, name: str, *, role: Role | None = None) -> Object:
     return {"name": name, "labels": of.labels(role) if role else names.of_job(of.plan.job)}
 
 
-def _owned(of: Rendering, one: Object) -> Object:
+def owned(of: Rendering, one: Object) -> Object:
     """The object in the job's namespace, and under its ownership."""
     metadata = {**one["metadata"], "namespace": of.plan.job.namespace}
     kept = one["kind"] == "PersistentVolumeClaim" and of.job.spec.server.storage.on_delete == "Retain"

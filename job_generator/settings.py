@@ -39,7 +39,9 @@ class Settings:
     """The labels of the operator's pods, which dial the servers."""
 
     authority: str = ""
-    """The PEM text of the authority that signs the operator's certificate and the jobs'."""
+    """The PEM text of the authority that signs the operator's certificate and the jobs'; without it the children
+    lack the ConfigMap that holds it, as in what is written for review.
+    """
 
     user: int | None = 65_532
     """The user and group that the processes run as; None where the cluster chooses them itself (OpenShift)."""

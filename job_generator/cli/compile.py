@@ -13,8 +13,11 @@ import yaml
 from fl_core.plan import Plan
 from job_generator.cli.files import JobFiles, job_files, write
 from job_generator.compiler import compile_job
+from job_generator.manifests import Rendering, children, of_all, of_role
+from job_generator.processes import ROLES
 from job_generator.program import sealed
 from job_generator.roles import role_jobs
+from job_generator.spec import FLJob
 
 
 @click.command("compile")
@@ -27,7 +30,7 @@ from job_generator.roles import role_jobs
     help="The folder to write; without it, the Plan goes to standard output.",
 )
 def compile_(*, given: JobFiles, folder: Path | None) -> None:
-    """Compile a job: its Plan, and for each role the FL-Job that is started with it.
+    """Compile a job: its Plan, and for each role the FL-Job and the Kubernetes objects that it is started as.
 
     The same job gives the same files, byte for byte, so they can be reviewed and kept in git.
 
@@ -36,11 +39,12 @@ def compile_(*, given: JobFiles, folder: Path | None) -> None:
       fl-submit compile job.yaml -o jobs/
       fl-submit compile job.yaml | jq .selection
     """
-    plan = compile_job(sealed(given.load(), given.program))
+    job = sealed(given.load(), given.program)
+    plan = compile_job(job)
     if folder is None:
         click.echo(plan.to_json())
         return
-    for name, text in written(plan).items():
+    for name, text in (written(plan) | rendered(job, plan)).items():
         target = folder / name
         write(target, text)
         click.echo(f"{target}")
@@ -50,6 +54,20 @@ def written(plan: Plan) -> dict[str, str]:
     """The files of a compiled job, by their names in its folder."""
     jobs = role_jobs(plan)
     return {"plan.json": plan.to_json()} | {f"{role}/fl-job.yaml": _text(one) for role, one in jobs.items()}
+
+
+def rendered(job: FLJob, plan: Plan) -> dict[str, str]:
+    """The Kubernetes objects of a job: those of each role in its folder, and those that all of them need."""
+    objects = children(Rendering(job=job, plan=plan))
+    files = {"kubernetes.yaml": of_all(objects)}
+    files |= {f"{role}/kubernetes.yaml": of_role(objects, role) for role in ROLES}
+    return {name: _documents(some) for name, some in files.items()}
+
+
+def _documents(objects: list[dict[str, Any]]) -> str:
+    plain = json.loads(json.dumps(objects))
+    head = "# As the operator applies them, but for its own settings; written by fl-submit compile\n"
+    return head + yaml.safe_dump_all(plain, sort_keys=False, allow_unicode=True, width=100)
 
 
 def _text(one: dict[str, Any]) -> str:

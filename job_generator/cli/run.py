@@ -78,6 +78,7 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     """Compile the job under a fresh uid, check what it needs, and make its run folder."""
     import yaml
 
+    from job_generator.aside import for_this_machine, notice
     from job_generator.compiler import compile_job
     from job_generator.local.conduct import check
     from job_generator.local.folder import RunFolder, new_folder
@@ -85,6 +86,9 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     from job_generator.program import sealed
 
     job = sealed(checked(given), given.program, uid=str(uuid.uuid4()))
+    if aside := notice(job):
+        click.echo(aside, err=True)
+    job = for_this_machine(job)
     plan = compile_job(job)
     where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
     files = tuple(str(file.absolute()) for file in given.files)

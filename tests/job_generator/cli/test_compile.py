@@ -14,7 +14,9 @@ from fl_core.plan import Plan
 
 Submit = Callable[..., Result]
 JobFile = Callable[..., Path]
-FILES = ["plan.json", "scheduler/fl-job.yaml", "server/fl-job.yaml", "worker/fl-job.yaml"]
+ROLES = ["scheduler", "server", "worker"]
+FILES = ["plan.json", *(f"{role}/fl-job.yaml" for role in ROLES)]
+OBJECTS = ["kubernetes.yaml", *(f"{role}/kubernetes.yaml" for role in ROLES)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -30,17 +32,31 @@ def test_the_same_bytes(submit: Submit, job_file: JobFile, tmp_path: Path) -> No
     for job, folder in ((file, "one"), (elsewhere / "job.yaml", "two"), (file, "one")):
         assert submit("compile", job, "-o", tmp_path / folder).exit_code == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    assert list(contents(tmp_path / "one")) == FILES
+    assert list(contents(tmp_path / "one")) == sorted([*FILES, *OBJECTS])
 
 
 def test_files(submit: Submit, job_file: JobFile, tmp_path: Path) -> None:
     """Each file is named on standard output; the FL-Jobs are YAML and belong to the Plan beside them."""
     result = submit("compile", job_file(), "-o", tmp_path / "jobs")
-    assert result.stdout.splitlines() == [str(tmp_path / "jobs" / name) for name in FILES]
+    assert result.stdout.splitlines() == [str(tmp_path / "jobs" / name) for name in (*FILES, *OBJECTS)]
     plan = Plan.read(tmp_path / "jobs" / "plan.json")
     for name in FILES[1:]:
         job = yaml.safe_load((tmp_path / "jobs" / name).read_text())
         assert (job["planDigest"], job["role"]) == (plan.digest, name.partition("/")[0])
+
+
+def test_objects(submit: Submit, job_file: JobFile, tmp_path: Path) -> None:
+    """The Kubernetes objects of each role are in its folder, and the Plan that they mount in one above."""
+    submit("compile", job_file(), "-o", tmp_path)
+    objects = {name: list(yaml.safe_load_all((tmp_path / name).read_text())) for name in OBJECTS}
+    assert [one["kind"] for one in objects["kubernetes.yaml"]] == ["ConfigMap"]
+    for role in ROLES:
+        own = objects[f"{role}/kubernetes.yaml"]
+        assert {one["metadata"]["labels"]["fljob.dev/role"] for one in own} == {role}
+        assert [one["metadata"]["name"] for one in own if one["kind"] == "Job"] == [f"digits-{role}"]
+    mounted = objects["kubernetes.yaml"][0]["data"]["plan.json"]
+    assert mounted == (tmp_path / "plan.json").read_text()
+    assert "ownerReferences" not in json.dumps(objects)
 
 
 def test_the_program_is_sealed(submit: Submit, job_file: JobFile) -> None:
