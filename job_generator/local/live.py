@@ -83,7 +83,8 @@ class PlainDisplay:
         self._console = console
 
     def __enter__(self) -> Self:
-        self._line(f"{headline(self.picture.plan)}, {self.picture.plan.rounds} rounds")
+        done = f", {self.picture.done} of them done" if self.picture.done else ""
+        self._line(f"{headline(self.picture.plan)}, {self.picture.plan.rounds} rounds{done}")
         return self
 
     def __exit__(

@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from click.testing import Result as Done
 from safetensors.numpy import load_file, save_file
 
 from fl_core.errors import StorageError
 from fl_core.plan import Plan
 from fl_server.checkpoints import Checkpoints, Saved
-from job_generator.cli.list import age, list_runs
-from job_generator.cli.logs import logs
-from job_generator.cli.model import model
-from job_generator.cli.status import status
+from job_generator.cli.__main__ import main
+from job_generator.cli.list import age
 from job_generator.local.folder import RunFolder, RunState
 from job_generator.local.record import ClosedRound, as_json
 from job_generator.local.summary import Result
@@ -46,6 +45,11 @@ def a_run(tmp_path: Path, a_plan: Callable[..., Plan]) -> RunFolder:
     return folder
 
 
+def typed(*words: object) -> Done:
+    """`fl-submit` with these words."""
+    return CliRunner().invoke(main, [str(word) for word in words], prog_name="fl-submit")
+
+
 def test_document(a_run: RunFolder) -> None:
     """A run's document holds its last metrics, its best round, and whether the target was reached."""
     document = Result.read(a_run).document()
@@ -57,10 +61,10 @@ def test_document(a_run: RunFolder) -> None:
 def test_list(a_run: RunFolder) -> None:
     """`list` shows every run with its state, round and metric, as a page and as data."""
     runs = str(a_run.path.parent)
-    page = CliRunner().invoke(list_runs, ["--runs", runs])
+    page = typed("list", "--runs", runs)
     assert "Complete" in page.output
     assert "3/4" in page.output
-    data = CliRunner().invoke(list_runs, ["--runs", runs, "--output", "json"])
+    data = typed("list", "--runs", runs, "--output", "json")
     assert json.loads(data.output)[0]["rounds"] == 3
 
 
@@ -72,7 +76,7 @@ def test_wide_list(a_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
         as_json(ClosedRound(round=3, metrics={"balanced_accuracy_of_all": 0.5})) + "\n"
     )
     monkeypatch.setenv("COLUMNS", "80")
-    page = CliRunner().invoke(list_runs, ["--runs", str(long.parent)]).output
+    page = typed("list", "--runs", str(long.parent)).output
     assert page.split()[:5] == ["RUN", "STATE", "ROUND", "METRIC", "AGE"]
     assert "Complete" in page
     assert "balanced_accura… 0.5000" in page
@@ -81,12 +85,12 @@ def test_wide_list(a_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_empty_list(tmp_path: Path) -> None:
     """Without runs, `list` says how to start one."""
-    assert "fl-submit run" in CliRunner().invoke(list_runs, ["--runs", str(tmp_path)]).output
+    assert "fl-submit run" in typed("list", "--runs", str(tmp_path)).output
 
 
 def test_status(a_run: RunFolder) -> None:
     """`status` shows the rounds, where the model lies and how to predict with it; the lines are Python."""
-    page = CliRunner().invoke(status, [str(a_run.path)])
+    page = typed("status", a_run.path)
     assert page.exit_code == 0
     assert "target accuracy ≥ 0.9 reached" in page.output
     shown = page.output.partition("Load it and predict:\n")[2].partition("\n\n")[0]
@@ -109,9 +113,9 @@ def test_status(a_run: RunFolder) -> None:
 )
 def test_what_to_type_next(a_run: RunFolder, changes: dict[str, object], said: str) -> None:
     """Where a run stands in its rounds, and what to type to go on with one that has not ended well."""
-    typed = {"files": ("/a b/job.yaml", "/more.yaml"), "data": "/d/{index}"}
-    a_run.write(a_run.state().model_copy(update={**typed, **changes}))
-    page = CliRunner().invoke(status, [str(a_run.path)])
+    given = {"files": ("/a b/job.yaml", "/more.yaml"), "data": "/d/{index}"}
+    a_run.write(a_run.state().model_copy(update={**given, **changes}))
+    page = typed("status", a_run.path)
     assert said.format(path=a_run.path) in page.output
 
 
@@ -127,22 +131,22 @@ def test_seconds(a_run: RunFolder) -> None:
 
 def test_logs(a_run: RunFolder) -> None:
     """`logs` prints time, process, round and event."""
-    page = CliRunner().invoke(logs, [str(a_run.path), "--round", "3"])
+    page = typed("logs", a_run.path, "--round", "3")
     assert page.output.split() == ["10:00:00", "server", "[3]", "round", "closed"]
 
 
 def test_logs_of_nobody(a_run: RunFolder) -> None:
     """A process that there is not is refused, with those that there are."""
-    page = CliRunner().invoke(logs, [str(a_run.path), "--role", "worker-9"])
+    page = typed("logs", a_run.path, "--role", "worker-9")
     assert page.exit_code == 2
     assert "there is no such process; there are server" in page.output
 
 
 def test_unwritable_model(a_run: RunFolder, tmp_path: Path) -> None:
     """A model that cannot be written is one sentence."""
-    done = CliRunner().invoke(model, [str(a_run.path), "-o", str(tmp_path / "missing" / "m.npz")])
-    assert isinstance(done.exception, StorageError)
-    assert "m.npz cannot be written: No such file" in str(done.exception)
+    done = typed("model", a_run.path, "-o", str(tmp_path / "missing" / "m.npz"))
+    assert done.exit_code == StorageError.exit_code
+    assert "m.npz cannot be written: No such file" in done.stderr
 
 
 def test_damaged_run(a_run: RunFolder) -> None:
@@ -150,7 +154,7 @@ def test_damaged_run(a_run: RunFolder) -> None:
     damaged = a_run.path.parent / "torn"
     damaged.mkdir()
     (damaged / "run.json").write_text("{")
-    page = CliRunner().invoke(list_runs, ["--runs", str(a_run.path.parent)])
+    page = typed("list", "--runs", str(a_run.path.parent))
     assert page.exit_code == 0
     assert "torn is left out" in page.stderr
     assert "Complete" in page.stdout
@@ -160,7 +164,7 @@ def test_damaged_run(a_run: RunFolder) -> None:
 def test_model(a_run: RunFolder, tmp_path: Path, name: str) -> None:
     """`model` writes the same arrays in the format that the file's ending names."""
     target = tmp_path / name
-    done = CliRunner().invoke(model, [str(a_run.path), "-o", str(target)])
+    done = typed("model", a_run.path, "-o", str(target))
     assert "round 3, 1 arrays, 6 parameters" in done.output
     read = np.load(target) if name.endswith("npz") else load_file(target)
     np.testing.assert_array_equal(read["w"], WEIGHTS["w"])
@@ -174,7 +178,7 @@ def test_model_before_the_end(a_run: RunFolder, tmp_path: Path) -> None:
         Saved(WEIGHTS, {"round": 2, "plan": "plan"})
     )
     for name, read in (("m.npz", np.load), ("m.safetensors", load_file)):
-        done = CliRunner().invoke(model, [str(a_run.path), "-o", str(tmp_path / name)])
+        done = typed("model", a_run.path, "-o", str(tmp_path / name))
         assert "The run is Failed" in done.stderr
         assert "round-0000002.safetensors" in done.stderr
         assert done.stdout == f"{tmp_path / name}: the model of round 2, 1 arrays, 6 parameters\n"
@@ -183,7 +187,7 @@ def test_model_before_the_end(a_run: RunFolder, tmp_path: Path) -> None:
 
 def test_unknown_format(a_run: RunFolder, tmp_path: Path) -> None:
     """A file whose ending says nothing is asked about."""
-    done = CliRunner().invoke(model, [str(a_run.path), "-o", str(tmp_path / "model.bin")])
+    done = typed("model", a_run.path, "-o", str(tmp_path / "model.bin"))
     assert "--format" in done.output
 
 

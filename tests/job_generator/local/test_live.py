@@ -71,6 +71,16 @@ def test_plain_lines(a_plan: Callable[..., Plan]) -> None:
     assert len(lines) == 4
 
 
+def test_plain_lines_of_a_resumed_run(a_plan: Callable[..., Plan]) -> None:
+    """A run that goes on says how far it is, and prints only what is new."""
+    file = StringIO()
+    with PlainDisplay(Picture(a_plan(), (a_round(1), a_round(2))), Console(file=file, width=40)) as display:
+        display.show(Observation(Standing(), (a_round(3),)))
+    head, *lines = file.getvalue().splitlines()
+    assert head.endswith("4 rounds, 2 of them done")
+    assert [line.split("  ")[0] for line in lines] == ["round 3/4"]
+
+
 def test_live_display_ends(a_plan: Callable[..., Plan]) -> None:
     """The live display leaves its last picture on the screen, without the spinner."""
     console = Console(file=StringIO(), width=80, force_terminal=True, no_color=True)
