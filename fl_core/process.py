@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -22,6 +23,10 @@ from fl_core.identity import Credentials, Identity
 from fl_core.plan import Plan
 
 log = structlog.get_logger()
+
+TERMINATION_LOG = Path("/dev/termination-log")
+MOST_LAST_WORDS = 4096
+"""Characters; Kubernetes cuts off what is longer than so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ def process(command: Callable[..., None]) -> click.Command:
             leave(0)
         except FLJobError as error:
             log.error(str(error), kind=type(error).__name__)  # noqa: TRY400 - users need the sentence
+            last_words(str(error))
             leave(error.exit_code)
 
     run.__doc__ = command.__doc__
@@ -121,6 +127,13 @@ def _enrol(url: str | None, token: Path | None, authority: Path | None, *, folde
     before = signal.signal(signal.SIGTERM, lambda *_: leave(TERMINATED_EXIT_CODE))
     Office(url, token, authority).enrol(folder)
     signal.signal(signal.SIGTERM, before)
+
+
+def last_words(text: str) -> None:
+    """Leave what a pod's status shows once its container has ended; elsewhere there is no such file."""
+    with contextlib.suppress(OSError):
+        if TERMINATION_LOG.exists():
+            TERMINATION_LOG.write_text(text[:MOST_LAST_WORDS])
 
 
 def leave(code: int) -> NoReturn:

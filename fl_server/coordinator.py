@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterable
 
@@ -12,6 +13,7 @@ from fl_core import logs
 from fl_core import rounds as r
 from fl_core.errors import FLJobError, JobError, ShortfallError, UpdateError
 from fl_core.plan import Plan
+from fl_core.process import last_words
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.aggregator import Aggregator
@@ -307,6 +309,7 @@ class Coordinator:
         self.board.ending = pb.Ending(complete=True, reason=reason, model=saved.facts["digest"])
         self.board.changed()
         log.info("job complete", reason=reason, model=saved.facts["digest"])
+        last_words(json.dumps({"reason": reason, **saved.facts}))
         await self._summons.dismiss(reason)
 
     def _saved(self) -> Saved:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from fl_operator import conditions as c
 from fl_operator.attempt import Attempt, name_of, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
-from fl_operator.findings import Finding, is_ready, of_events, of_pods, said_at_the_end
-from fl_operator.status import Report, told
+from fl_operator.findings import Finding, is_ready, of_events, of_pods
+from fl_operator.status import LastWords, Report, last_words, told
 from job_generator import names
 from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
@@ -133,8 +133,6 @@ class _Visit:
         attempt = self._attempt()
         if attempt is not None:
             self._run(attempt)
-        else:
-            self._not_compiled()
         self.status["conditions"] = self.conditions.listed
         self.status["display"] = told(self.status, self.spec)
         changed = self.status if differs(self.status, self.before) else None
@@ -162,8 +160,10 @@ class _Visit:
         try:
             made = Attempt.render(self.job, self.settings, number=1)
         except InvalidJobError as error:
-            self.conditions.set(c.COMPILED, "False", "InvalidSpec", str(error))
-            self._note_if_new(c.COMPILED, "InvalidSpec", str(error), status="False")
+            self._refuse("InvalidSpec", str(error))
+            return None
+        if (place := ("ConfigMap", name_of(made.plan, made.number))) in self.seen.taken:
+            self._refuse("NameTaken", _taken(place))
             return None
         self._compiled(made)
         self.actions.append(Create(made.object(self.job)))
@@ -177,10 +177,13 @@ class _Visit:
             "images": attempt.images,
         }
 
-    def _not_compiled(self) -> None:
+    def _refuse(self, reason: str, message: str) -> None:
+        """Nothing is created for a job that cannot be compiled."""
         for kind in (c.SUSPENDED, c.SERVER_READY, c.READY, c.DEGRADED, c.COMPLETE, c.FAILED):
             self.conditions.set(kind, "False", "NotCompiled")
-        self.conditions.set(c.STALLED, "True", "InvalidSpec", "the spec must be mended first")
+        self.conditions.set(c.COMPILED, "False", reason, message)
+        self.conditions.set(c.STALLED, "True", reason, message)
+        self._note_if_new(c.COMPILED, reason, message, status="False")
 
     def _run(self, attempt: Attempt) -> None:
         self.conditions.set(c.COMPLETE, "False", "NotComplete")
@@ -200,14 +203,8 @@ class _Visit:
             place = (wanted["kind"], wanted["metadata"]["name"])
             live = self.seen.children.get(place)
             if place in self.seen.taken:
-                name = f"{place[0]} {place[1]}"
-                self.conditions.set(
-                    c.STALLED,
-                    "True",
-                    "NameTaken",
-                    f"{name} exists and is not this job's; remove or rename it",
-                )
-                self._note_if_new(c.STALLED, "NameTaken", f"{name} is somebody else's")
+                self.conditions.set(c.STALLED, "True", "NameTaken", _taken(place))
+                self._note_if_new(c.STALLED, "NameTaken", _taken(place))
             elif live is None:
                 self.actions.append(Create(wanted))
             elif live["metadata"].get("deletionTimestamp"):
@@ -329,11 +326,12 @@ class _Visit:
         server = self._job("server")
         if server is None or not server.get("status", {}).get("succeeded"):
             return False
-        last_words = next(filter(None, map(said_at_the_end, self._pods("server"))), "")
-        self._end(c.COMPLETE, "RoundsDone" if not last_words else last_words.split()[0], last_words)
+        words = next(filter(None, map(last_words, self._pods("server"))), None) or LastWords()
+        self.status["training"] |= words.training
+        self._end(c.COMPLETE, words.reason, words.sentence)
         self.conditions.set(c.READY, "True", "Complete")
         self.conditions.set(c.DEGRADED, "False", "AllWell")
-        self.notes.append(Note("Complete", last_words or "the final model is written"))
+        self.notes.append(Note("Complete", words.sentence))
         return True
 
     def _job(self, role: str) -> Object | None:
@@ -436,7 +434,7 @@ def _afterwards(seen: Seen, now: dt.datetime) -> Decision:
         elif policy == "All":
             actions += map(Delete, jobs)
         else:
-            actions += [Apply(_stopped(job)) for job in jobs if _runs(job)]
+            actions += _stops(seen, [job for job in jobs if _runs(job)])
     if (ttl := spec.get("ttlSecondsAfterFinished")) is not None:
         end = ended + dt.timedelta(seconds=ttl)
         if now >= end:
@@ -455,16 +453,20 @@ def _runs(job: Object) -> bool:
     return not finished and not job["spec"].get("suspend", False)
 
 
-def _stopped(job: Object) -> Object:
+def _stops(seen: Seen, jobs: Sequence[Object]) -> list[Action]:
     """What makes the Job controller delete the pods that still run, and keep the others."""
-    metadata = {name: job["metadata"][name] for name in ("name", "namespace")}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"suspend": True}}
+    if seen.attempt is None:
+        return [Delete(job) for job in jobs]
+    running = {job["metadata"]["name"] for job in jobs}
+    wanted = seen.attempt.wanted(seen.job["spec"], suspended=True)
+    return [Apply(one) for one in wanted if one["kind"] == "Job" and one["metadata"]["name"] in running]
+
+
+def _taken(place: Place) -> str:
+    return f"{place[0]} {place[1]} exists and is not this job's; remove it, or give the job another name"
 
 
 def _count_indexes(text: str) -> int:
     """How many numbers `1,3-5` names."""
     spans = [span.partition("-") for span in text.split(",") if span]
     return sum(int(end or start) - int(start) + 1 for start, _, end in spans)
-
-
-__all__ = ["Apply", "Create", "Decision", "Delete", "FinishNow", "Note", "Seen", "decide", "name_of"]

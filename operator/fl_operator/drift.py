@@ -6,25 +6,25 @@ what is wanted is compared, and what has been applied is remembered as the serve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 Json = Any
 
 
 def differs(wanted: Json, live: Json) -> bool:
-    """Whether the live value lacks or changes something that is wanted."""
+    """Whether the live value lacks or changes something that is wanted; what is empty may be left out."""
+    if live is None:
+        return bool(wanted)
     if isinstance(wanted, Mapping):
         return not isinstance(live, Mapping) or any(
             differs(value, live.get(name)) for name, value in wanted.items()
         )
-    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
-        if not isinstance(live, Sequence) or isinstance(live, str) or len(wanted) != len(live):
-            return bool(wanted) or bool(live)
+    if isinstance(wanted, list):
+        if not isinstance(live, list) or len(wanted) != len(live):
+            return True
         return any(differs(one, other) for one, other in zip(wanted, live, strict=True))
-    if wanted in {"", 0, False} and not isinstance(wanted, bool) and live is None:
-        return False
-    return bool(wanted != live) and not (wanted is False and live is None)
+    return bool(wanted != live)
 
 
 def projected(wanted: Json, live: Json) -> Json:

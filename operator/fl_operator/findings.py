@@ -104,7 +104,7 @@ def is_ready(pod: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def said_at_the_end(pod: Object) -> str:
+def termination_message(pod: Object) -> str:
     """What the process of a pod that has ended left as its last word."""
     state = _container(pod).get("state", {}).get("terminated", {})
     return str(state.get("message") or "")
@@ -148,7 +148,7 @@ def _container(pod: Object) -> Mapping[str, Any]:
 
 def _limit(pod: Object) -> str:
     containers = pod.get("spec", {}).get("containers", ())
-    own = next((one for one in containers if one["name"] == CONTAINER), {})
+    own: Object = next((one for one in containers if one["name"] == CONTAINER), {})
     limit = own.get("resources", {}).get("limits", {}).get("memory")
     return f"limit {limit}" if limit else ""
 

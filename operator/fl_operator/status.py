@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from fl_operator.cluster.resources import Object
 from fl_operator.conditions import COMPLETE, FAILED, READY, STALLED, SUSPENDED, holds
+from fl_operator.findings import termination_message
 from job_generator.local.observer import Standing
 from job_generator.local.record import ClosedRound
 
@@ -41,6 +44,32 @@ class Report:
             values = {name: value for name, value in measured.metrics.items() if value is not None}
             told["metrics"] = dict(sorted(values.items())[:MOST_METRICS])
         return told
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """What the server wrote down when the job was complete."""
+
+    reason: str = "RoundsDone"
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """For the condition and the event."""
+        done = f" after round {self.training['round']}" if "round" in self.training else ""
+        return f"the final model is written{done}; fetch it with `fl-submit model`"
+
+
+def last_words(pod: Object) -> LastWords | None:
+    """What the server's pod says since it has ended; None where it says nothing of ours."""
+    try:
+        said = json.loads(termination_message(pod))
+        reason, facts = str(said["reason"]), {"round": int(said["round"])}
+        metrics = {str(name): float(value) for name, value in said["metrics"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    shown = {"metrics": dict(sorted(metrics.items())[:MOST_METRICS])} if metrics else {}
+    return LastWords(reason, {**facts, **shown})
 
 
 def told(status: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
