@@ -6,7 +6,7 @@ merge by it; every other value replaces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 KEYS = {
@@ -25,8 +25,8 @@ def overlaid(below: Any, over: Any, *, field: str = "") -> Any:  # noqa: ANN401 
     """`below` with `over` laid on it; neither is changed."""
     if isinstance(over, Mapping):
         return _maps(below if isinstance(below, Mapping) else {}, over)
-    if field in KEYS and isinstance(over, Sequence) and isinstance(below, Sequence):
-        return _lists(below, over, key=KEYS[field])
+    if field in KEYS and isinstance(over, list):
+        return _lists(below if isinstance(below, list) else [], over, key=KEYS[field])
     return over
 
 
@@ -38,10 +38,20 @@ def _maps(below: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _lists(below: Sequence[Any], over: Sequence[Any], *, key: str) -> list[Any]:
+def _lists(below: list[Any], over: list[Any], *, key: str) -> list[Any]:
     """The items below in their order, those that are named above changed, and then the new ones."""
-    named = {item[key]: item for item in over if isinstance(item, Mapping) and key in item}
-    there = {item.get(key) for item in below}
-    changed = [overlaid(item, named.get(item.get(key), {})) for item in below]
-    new = [item for item in over if not (isinstance(item, Mapping) and item.get(key) in there)]
-    return [*changed, *(overlaid({}, item) if isinstance(item, Mapping) else item for item in new)]
+    result = list(below)
+    places = {item[key]: place for place, item in enumerate(below) if _named(item, key)}
+    for item in over:
+        if _named(item, key) and item[key] in places:
+            place = places[item[key]]
+            result[place] = overlaid(result[place], item)
+            continue
+        if _named(item, key):
+            places[item[key]] = len(result)
+        result.append(overlaid({}, item))
+    return result
+
+
+def _named(item: Any, key: str) -> bool:  # noqa: ANN401 - any JSON value
+    return isinstance(item, Mapping) and isinstance(item.get(key), str)
