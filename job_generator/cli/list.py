@@ -68,7 +68,8 @@ def _table(results: list[Result], *, now: dt.datetime) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("RUN", overflow="fold", min_width=NARROWEST_RUN)
+    longest = max(len(str(result.folder.path)) for result in results)
+    table.add_column("RUN", overflow="fold", min_width=min(longest, NARROWEST_RUN))
     for title in ("STATE", "ROUND", "METRIC", "AGE"):
         table.add_column(title, no_wrap=True)
     for result in results:
