@@ -302,9 +302,8 @@ class _Visit:
             self.conditions.set(c.READY, "True", "Quorum", f"{ready} workers are ready, {minimum} are needed")
             self._note_if_new(c.READY, "Ready", f"{ready} workers are ready", warning=False)
         else:
-            self.conditions.set(
-                c.READY, "False", "NoQuorum", f"{ready} workers are ready, {minimum} are needed"
-            )
+            reason = "QuorumLost" if self._was_ready() else "NoQuorum"
+            self.conditions.set(c.READY, "False", reason, f"{ready} workers are ready, {minimum} are needed")
 
     def _degraded(self, findings: Sequence[Finding], workers: Object) -> None:
         if findings:
@@ -379,7 +378,7 @@ class _Visit:
             return
         start = c.read_time(self.status["startTime"])
         ready = start + dt.timedelta(seconds=self.spec.get("preRunningDeadlineSeconds", PRE_RUNNING_SECONDS))
-        begun = bool(self.status["training"].get("round")) or self._was_ready()
+        begun = self._was_ready() or c.holds(self.conditions.listed, c.READY)
         if not begun and self._passed(ready):
             message = self._blocked() or "the workers that are needed did not come in time"
             self._fail("PreRunningDeadlineExceeded", f"not ready within {ready - start}: {message}")
@@ -390,7 +389,9 @@ class _Visit:
                 self._fail("DeadlineExceeded", f"not complete within spec.activeDeadlineSeconds ({seconds})")
 
     def _was_ready(self) -> bool:
-        return c.holds(self.before.get("conditions", ()), c.READY) or c.holds(self.conditions.listed, c.READY)
+        """Whether the job has been ready since it was started."""
+        ready = next((one for one in self.before.get("conditions", ()) if one["type"] == c.READY), None)
+        return ready is not None and (ready["status"] == "True" or ready["reason"] == "QuorumLost")
 
     def _blocked(self) -> str:
         degraded = next(one for one in self.conditions.listed if one["type"] == c.DEGRADED)

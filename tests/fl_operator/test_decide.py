@@ -1,0 +1,648 @@
+"""From what is there to what should be: created once, repaired, suspended, ended, and quiet otherwise."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl_operator.attempt import SPEC_DIGEST, Attempt, canonical
+from fl_operator.cluster.resources import Object
+from fl_operator.conditions import TYPES
+from fl_operator.decide import Apply, Create, Decision, Delete, FinishNow, Note, Place, Seen, decide
+from fl_operator.status import Report
+from job_generator import names
+from job_generator.local.observer import Standing
+from job_generator.local.record import ClosedRound
+from job_generator.settings import Images, Settings
+
+START = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
+SPEC: Object = {
+    "program": {"entrypoint": "digits:task", "source": {"configMap": {"name": "digits"}}},
+    "rounds": 20,
+    "workers": {"replicas": 4},
+}
+
+
+@dataclass
+class World:
+    """A cluster with one job, and an operator that does at once what is decided."""
+
+    spec: Object = field(default_factory=lambda: deepcopy(SPEC))
+    now: dt.datetime = START
+    settings: Settings = field(default_factory=Settings)
+    objects: dict[Place, Object] = field(default_factory=dict)
+    pods: list[Object] = field(default_factory=list)
+    events: list[Object] = field(default_factory=list)
+    taken: frozenset[Place] = frozenset()
+    report: Report | None = None
+    status: Object = field(default_factory=dict)
+    generation: int = 1
+    notes: list[Note] = field(default_factory=list)
+    gone: bool = False
+
+    @property
+    def job(self) -> Object:
+        """The FLJob as the API server holds it."""
+        metadata = {"name": "digits", "namespace": "lab", "uid": "u-1", "generation": self.generation}
+        return {"metadata": metadata, "spec": self.spec, "status": deepcopy(self.status)}
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The frozen attempt, if there is one."""
+        kept = [one for one in self.objects.values() if SPEC_DIGEST in one["metadata"].get("annotations", {})]
+        return Attempt.thaw(kept[0]) if kept else None
+
+    def visit(self) -> Decision:
+        """Decide once, and carry it out."""
+        attempt = self.attempt
+        names_ = {(one["kind"], one["metadata"]["name"]) for one in attempt.children} if attempt else set()
+        seen = Seen(
+            job=self.job,
+            attempt=attempt,
+            children={place: one for place, one in self.objects.items() if place in names_},
+            taken=self.taken,
+            pods=self.pods,
+            events=self.events,
+            report=self.report,
+        )
+        decision = decide(seen, settings=self.settings, now=self.now)
+        for action in decision.actions:
+            self._carry_out(action)
+        self.status = decision.status or self.status
+        self.notes += decision.notes
+        return decision
+
+    def settle(self) -> Decision:
+        """Visit until there is nothing to do."""
+        for _ in range(5):
+            decision = self.visit()
+            if not decision.actions and decision.status is None:
+                return decision
+        raise AssertionError(f"it does not come to rest: {decision}")
+
+    def condition(self, kind: str) -> tuple[str, str, str]:
+        """Status, reason and message of a condition."""
+        one = next(one for one in self.status["conditions"] if one["type"] == kind)
+        return one["status"], one["reason"], one["message"]
+
+    def jobs(self) -> list[Object]:
+        """The children that have pods."""
+        return [one for (kind, _), one in self.objects.items() if kind == "Job"]
+
+    def child(self, role: str) -> Object:
+        """A role's Job."""
+        return next(one for one in self.jobs() if one["metadata"]["labels"][names.ROLE] == role)
+
+    def ready(self, workers: int = 4) -> None:
+        """Let the server and so many workers be ready."""
+        self.pods = [pod("server", ready=True), *(pod("worker", n, ready=True) for n in range(workers))]
+
+    def pass_time(self, **duration: float) -> None:
+        """Move the clock."""
+        self.now += dt.timedelta(**duration)
+
+    def _carry_out(self, action: Create | Apply | Delete | FinishNow) -> None:
+        match action:
+            case Create(made):
+                place = (made["kind"], made["metadata"]["name"])
+                assert place not in self.objects
+                assert place not in self.taken
+                self.objects[place] = as_stored(made)
+            case Apply(made):
+                place = (made["kind"], made["metadata"]["name"])
+                self.objects[place] = merged(self.objects[place], as_stored(made))
+            case Delete(old) if "rounds" in old["spec"]:
+                self.gone = True
+            case Delete(old):
+                del self.objects[old["kind"], old["metadata"]["name"]]
+
+
+def as_stored(made: Object) -> Object:
+    """An object as the API server gives it back: with defaults, and whole numbers as such."""
+    stored: Object = json.loads(canonical(made))
+    stored["metadata"]["uid"] = "u-9"
+    if "spec" in stored:
+        stored["spec"]["defaulted"] = "by the API server"
+    return stored
+
+
+def merged(live: Any, made: Any) -> Any:
+    if isinstance(live, dict) and isinstance(made, dict):
+        return {**live, **{name: merged(live.get(name), value) for name, value in made.items()}}
+    return made
+
+
+def pod(role: str, index: int = 0, *, ready: bool = False, **state: Any) -> Object:
+    """A pod whose container is in this state."""
+    labels = {names.ROLE: role, "batch.kubernetes.io/job-completion-index": str(index)}
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    container = {"name": "fl", "state": state.get("state", {}), "lastState": state.get("last", {})}
+    limits = {"name": "fl", "resources": {"limits": {"memory": "512Mi"}}}
+    return {
+        "metadata": {"name": f"digits-{role}-{index}", "labels": labels},
+        "spec": {"containers": [limits]},
+        "status": {"conditions": conditions, "containerStatuses": [container], **state.get("status", {})},
+    }
+
+
+def ended(code: int, message: str = "", reason: str = "Error") -> Object:
+    return {"terminated": {"exitCode": code, "message": message, "reason": reason}}
+
+
+def report(number: int, *, at: dt.datetime = START) -> Report:
+    closed = ClosedRound(
+        round=number,
+        cohort=("worker-0", "worker-1", "worker-2"),
+        reporters=("worker-0", "worker-2"),
+        dropouts={"worker-1": "deadline"},
+        metrics={"loss": 0.5, "accuracy": 0.9375},
+        seconds={"total": 1.25},
+    )
+    standing = Standing(round=number + 1, rounds=20, phase="Training")
+    return Report(standing=standing, closed=closed, evaluated=closed, closed_at=at)
+
+
+@pytest.fixture
+def world() -> World:
+    """A job that was just made."""
+    return World()
+
+
+@pytest.fixture
+def running() -> World:
+    """A job whose pods are ready."""
+    one = World()
+    one.settle()
+    one.ready()
+    one.settle()
+    return one
+
+
+def test_a_job_gets_its_children_once(world: World) -> None:
+    """The first visit creates everything, says so, and the next ones find nothing to do."""
+    world.visit()
+    assert len(world.jobs()) == 3
+    assert world.attempt is not None
+    assert {(one["kind"], one["metadata"]["name"]) for one in world.attempt.children} < set(world.objects)
+    assert world.condition("Compiled")[0] == "True"
+    assert world.status["display"] == {"state": "Starting", "reason": "NoQuorum", "round": "0/20"}
+    assert [note.reason for note in world.notes] == ["Started"]
+    assert world.settle().again is not None
+    before = deepcopy(world.objects)
+    world.pass_time(minutes=1)
+    assert world.visit().actions == ()
+    assert world.objects == before
+
+
+def test_a_wrong_spec_creates_nothing(world: World) -> None:
+    """The condition names the YAML path and what would be accepted; mending it is enough."""
+    world.spec["selection"] = {"minimum": 9}
+    world.settle()
+    assert world.objects == {}
+    status, reason, message = world.condition("Compiled")
+    assert (status, reason) == ("False", "InvalidSpec")
+    assert "spec.selection.minimum: 9" in message
+    assert [note.reason for note in world.notes] == ["InvalidSpec"]
+    world.spec["selection"] = {"minimum": 2}
+    world.generation += 1
+    world.settle()
+    assert world.condition("Compiled")[0] == "True"
+    assert len(world.jobs()) == 3
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        return [leaf for name, one in value.items() for leaf in leaves(one, (*path, name))]
+    if isinstance(value, list):
+        return [leaf for number, one in enumerate(value) for leaf in leaves(one, (*path, number))]
+    return [path]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_edit_of_a_child_is_repaired(data: st.DataObject) -> None:
+    """Whatever field somebody changes or removes, it is as it was again, and an event says so."""
+    world = World()
+    world.settle()
+    before = deepcopy(world.objects)
+    editable = {p: one for p, one in world.objects.items() if SPEC_DIGEST not in str(one["metadata"])}
+    place = data.draw(st.sampled_from(sorted(editable)))
+    wanted = next(
+        one
+        for one in world.attempt.children
+        if (one["kind"], one["metadata"]["name"]) == place  # type: ignore[union-attr]
+    )
+    fixed = [("kind",), ("apiVersion",), ("metadata", "name"), ("metadata", "namespace")]
+    paths = [path for path in leaves(wanted) if path not in fixed]
+    *way, last = data.draw(st.sampled_from(paths))
+    inner = world.objects[place]
+    for step in way:
+        inner = inner[step]
+    if data.draw(st.booleans()) and isinstance(inner, dict) and inner[last]:
+        del inner[last]
+    else:
+        inner[last] = "edited by hand"
+    decision = world.visit()
+    assert [type(action) for action in decision.actions] == [Apply]
+    assert decision.notes[-1].reason == "Repaired" or last == "suspend"
+    assert world.objects == before
+    world.settle()
+
+
+def test_a_deleted_child_comes_back_when_it_is_gone(running: World) -> None:
+    """One that is on its way out is waited for: two of a name would be two of a job."""
+    server = running.child("server")
+    server["metadata"]["deletionTimestamp"] = "now"
+    assert running.visit().actions == ()
+    del running.objects["Job", server["metadata"]["name"]]
+    decision = running.visit()
+    assert [type(action) for action in decision.actions] == [Create]
+    assert running.child("server")
+
+
+def test_somebody_elses_object_is_never_touched(world: World) -> None:
+    """A name that is taken is told, the rest is made, and nothing of the other's is changed."""
+    world.taken = frozenset({("Service", "digits-server")})
+    world.visit()
+    assert ("Service", "digits-server") not in world.objects
+    status, reason, message = world.condition("Stalled")
+    assert (status, reason) == ("True", "NameTaken")
+    assert message.startswith("Service digits-server exists and is not this job's; remove it")
+
+
+def test_an_upgrade_of_the_operator_touches_no_running_job(running: World) -> None:
+    """Another default image, another renderer: what was frozen stays."""
+    running.settings = Settings(images=Images.of("9.9.9"), operator_namespace="elsewhere")
+    assert running.visit() == Decision(again=running.visit().again)
+    assert "9.9.9" not in json.dumps(running.status)
+
+
+def test_what_cannot_change_does_not(running: World) -> None:
+    """A change that only the operator can see is told, and the running attempt goes on."""
+    running.spec["strategy"] = {"name": "fedprox", "mu": 0.1}
+    running.generation += 1
+    assert running.visit().actions == ()
+    assert running.condition("Compiled")[:2] == ("False", "ImmutableFieldChanged")
+    assert running.status["display"]["state"] == "Running"
+    del running.spec["strategy"]
+    running.generation += 1
+    running.settle()
+    assert running.condition("Compiled")[:2] == ("True", "Compiled")
+
+
+def test_a_managed_job_of_another_controller_is_left_alone(world: World) -> None:
+    """`managedBy` somebody else, or on its way out: nothing is done, nothing is said."""
+    world.spec["managedBy"] = "example.org/other"
+    assert world.visit() == Decision()
+
+
+# -- how it stands
+
+
+def test_the_columns_tell_the_round(running: World) -> None:
+    """State, round, cohort and metric, as the server last said them."""
+    running.report = report(7)
+    running.settle()
+    assert running.status["display"] == {
+        "state": "Running",
+        "reason": "Quorum",
+        "round": "7/20",
+        "cohort": "2/3",
+        "metric": "accuracy=0.9375",
+    }
+    assert running.status["training"]["dropped"] == 1
+    assert running.status["workers"] | {"selector": ""} == {
+        "replicas": 4,
+        "ready": 4,
+        "lost": 0,
+        "selector": "",
+    }
+
+
+TROUBLES = [
+    (
+        pod("worker", 3, last=ended(137, reason="OOMKilled")),
+        "OOMKilled",
+        "worker 3: OOMKilled (limit 512Mi); raise the memory limit in its template",
+    ),
+    (
+        pod("server", state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}),
+        "ImagePullBackOff",
+        "server: ImagePullBackOff (no such image); check the image's name and the pull secrets",
+    ),
+    (
+        pod(
+            "worker",
+            status={
+                "conditions": [
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "reason": "Unschedulable",
+                        "message": "0/3 nodes",
+                    }
+                ]
+            },
+        ),
+        "Unschedulable",
+        "worker 0: Unschedulable (0/3 nodes); add nodes, or lower the requests in its template",
+    ),
+    (
+        pod("worker", 1, status={"reason": "Evicted", "message": "low on memory"}),
+        "Evicted",
+        "worker 1: Evicted (low on memory); its node ran out of something; raise the requests in its template",
+    ),
+    (
+        pod("scheduler", state={"waiting": {"reason": "CrashLoopBackOff"}}, last=ended(1, "Traceback")),
+        "CrashLoopBackOff",
+        "scheduler: CrashLoopBackOff (exit code 1: Traceback); look at its log",
+    ),
+]
+
+
+@pytest.mark.parametrize(("trouble", "reason", "message"), TROUBLES, ids=[one[1] for one in TROUBLES])
+def test_the_trouble_of_a_pod_shows_in_the_job(
+    running: World, trouble: Object, reason: str, message: str
+) -> None:
+    """Who, what, and what to do; once it is over the condition says so."""
+    healthy, running.pods = running.pods, [*running.pods, trouble]
+    running.settle()
+    assert running.condition("Degraded") == ("True", reason, message)
+    assert Note(reason, message, "Warning") in running.notes
+    running.pods = healthy
+    running.settle()
+    assert running.condition("Degraded")[:2] == ("False", "AllWell")
+
+
+def test_what_shows_only_in_events_shows_in_the_job(running: World) -> None:
+    """A quota or a policy refuses pods of a Job that itself looks well."""
+    about = {"kind": "Job", "name": "digits-worker"}
+    note = "pods forbidden: exceeded quota"
+    running.events = [{"type": "Warning", "reason": "FailedCreate", "regarding": about, "note": note}]
+    running.settle()
+    assert running.condition("Degraded") == (
+        "True",
+        "FailedCreate",
+        f"Job digits-worker: FailedCreate ({note}); mend what the message names, or the namespace's quota or policy",
+    )
+
+
+# -- suspension
+
+
+def test_a_job_made_suspended_has_no_pods(world: World) -> None:
+    """Its spec is judged, its attempt frozen; the rest is made when it is resumed."""
+    world.spec["suspend"] = True
+    world.settle()
+    assert world.jobs() == []
+    assert world.status["display"]["state"] == "Suspended"
+    assert "startTime" not in world.status
+    world.spec["suspend"] = False
+    world.settle()
+    assert len(world.jobs()) == 3
+    assert all(one["spec"]["suspend"] is False for one in world.jobs())
+    assert world.condition("Suspended")[0] == "False"
+
+
+def test_an_open_round_may_end_first(running: World) -> None:
+    """Suspended while it runs: the pods go when the round has closed, or the grace is over."""
+    running.report = report(7, at=running.now)
+    running.settle()
+    running.pass_time(seconds=5)
+    running.spec |= {"suspend": True, "suspendGraceSeconds": 60}
+    assert running.settle().again == pytest.approx(60)
+    assert running.condition("Suspended")[:2] == ("Unknown", "Suspending")
+    running.pass_time(seconds=20)
+    running.report = report(8, at=running.now)
+    running.settle()
+    assert all(one["spec"]["suspend"] is True for one in running.jobs())
+    assert running.status["display"]["state"] == "Suspended"
+
+
+def test_a_round_that_does_not_end_is_given_up(running: World) -> None:
+    """After the grace the pods go all the same, and time that is suspended does not count."""
+    running.report = report(7, at=running.now)
+    running.spec |= {"suspend": True, "activeDeadlineSeconds": 1000}
+    running.pass_time(seconds=1)
+    running.settle()
+    running.pass_time(seconds=31)
+    running.settle()
+    assert all(one["spec"]["suspend"] is True for one in running.jobs())
+    running.pass_time(days=2)
+    running.settle()
+    running.spec["suspend"] = False
+    running.settle()
+    assert all(one["spec"]["suspend"] is False for one in running.jobs())
+    assert running.condition("Failed")[0] == "False"
+
+
+# -- the ends
+
+
+def complete(world: World, *, words: str | None = None) -> None:
+    said = {"reason": "TargetReached", "round": 12, "metrics": {"accuracy": 0.975}, "model": "c0ffee"}
+    world.child("server")["status"] = {"succeeded": 1}
+    world.pods = [pod("server", state=ended(0, json.dumps(said) if words is None else words, "Completed"))]
+    world.settle()
+
+
+def test_a_job_completes_with_its_server(running: World) -> None:
+    """The last words of the server's pod are the status, though the operator was not there to hear the rounds."""
+    complete(running)
+    assert running.condition("Complete") == (
+        "True",
+        "TargetReached",
+        "the final model is written after round 12; fetch it with `fl-submit model`",
+    )
+    assert running.condition("Ready")[:2] == ("True", "Complete")
+    assert running.status["display"]["round"] == "12/20"
+    assert running.status["display"]["metric"] == "accuracy=0.975"
+    assert running.status["display"]["state"] == "Complete"
+
+
+@pytest.mark.parametrize(
+    "words", ["", "{}", "[1]", '{"reason": 1, "round": "x", "metrics": {}}', "free text"]
+)
+def test_last_words_of_another_kind_do_not_matter(running: World, words: str) -> None:
+    """The job is complete whatever the pod says."""
+    complete(running, words=words)
+    assert running.condition("Complete")[:2] == ("True", "RoundsDone")
+
+
+@pytest.mark.parametrize(("policy", "stopped", "deleted"), [("Running", 3, 0), ("All", 0, 3), ("None", 0, 0)])
+def test_pods_go_as_the_policy_says(running: World, policy: str, stopped: int, deleted: int) -> None:
+    """A moment after the end: those that run, all of them, or none; the storage stays in any case."""
+    running.spec["podCleanupPolicy"] = policy
+    complete(running)
+    assert not any(one["spec"]["suspend"] for one in running.jobs())
+    running.pass_time(seconds=31)
+    running.settle()
+    assert sum(one["spec"]["suspend"] for one in running.jobs()) == stopped
+    assert 3 - len(running.jobs()) == deleted
+    assert [kind for kind, _ in running.objects if kind == "PersistentVolumeClaim"]
+
+
+def test_a_job_is_deleted_after_its_time(running: World) -> None:
+    """`ttlSecondsAfterFinished` counts from the end."""
+    running.spec["ttlSecondsAfterFinished"] = 100
+    complete(running)
+    running.pass_time(seconds=99)
+    running.settle()
+    assert not running.gone
+    running.pass_time(seconds=1)
+    running.visit()
+    assert running.gone
+
+
+def test_a_job_that_is_over_creates_nothing(running: World) -> None:
+    """Whatever is deleted afterwards stays deleted."""
+    complete(running)
+    for place in list(running.objects):
+        del running.objects[place]
+    running.pass_time(days=1)
+    assert running.visit().actions == ()
+
+
+def test_an_error_of_the_server_fails_the_job(running: World) -> None:
+    """A permanent exit code ends the job with the process's own sentence; its pods are stopped."""
+    sentence = "round 3, attempt 3: 1 updates of 4 asked, fewer than selection.minimum (3)"
+    running.pods[0] = pod("server", last=ended(68, sentence))
+    running.settle()
+    assert running.condition("Failed") == ("True", "TooFewWorkers", f"server: TooFewWorkers ({sentence})")
+    assert running.status["display"]["state"] == "Failed"
+    running.pass_time(seconds=1)
+    running.settle()
+    assert all(one["spec"]["suspend"] for one in running.jobs())
+
+
+def test_some_workers_may_be_lost(running: World) -> None:
+    """With a quorum left the job goes on, though the Job of the workers has failed; without, it fails."""
+    program = pod("worker", 1, state=ended(66, "KeyError: 'x'"))
+    workers = running.child("worker")
+    workers["status"] = {"failedIndexes": "1", "conditions": [{"type": "Failed", "status": "True"}]}
+    running.pods[2] = program
+    running.settle()
+    assert running.status["display"]["state"] == "Running"
+    assert running.status["workers"]["lost"] == 1
+    workers["status"] = {"failedIndexes": "1-3"}
+    running.settle()
+    assert running.condition("Failed") == (
+        "True",
+        "ProgramError",
+        "3 of 4 workers are lost, 3 are needed; worker 1: ProgramError (KeyError: 'x')",
+    )
+
+
+def test_a_job_that_is_not_ready_in_time_fails(world: World) -> None:
+    """And it says what is in the way."""
+    world.spec["preRunningDeadlineSeconds"] = 60
+    world.settle()
+    world.pods = [pod("server", state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})]
+    world.pass_time(seconds=59)
+    assert world.settle().again == pytest.approx(1)
+    world.pass_time(seconds=1)
+    world.settle()
+    status, reason, message = world.condition("Failed")
+    assert (status, reason) == ("True", "PreRunningDeadlineExceeded")
+    assert message.startswith("not ready within 0:01:00: server: ErrImagePull (not found)")
+
+
+def test_a_job_that_was_ready_once_has_no_such_deadline(running: World) -> None:
+    """A quorum that is lost later is the server's to judge."""
+    running.pods = []
+    running.pass_time(days=1)
+    running.settle()
+    assert running.condition("Failed")[0] == "False"
+
+
+def test_a_job_that_takes_too_long_fails(running: World) -> None:
+    """`activeDeadlineSeconds` counts from the start."""
+    running.spec["activeDeadlineSeconds"] = 3600
+    running.pass_time(seconds=3599)
+    running.settle()
+    assert running.condition("Failed")[0] == "False"
+    running.pass_time(seconds=1)
+    running.settle()
+    assert running.condition("Failed")[:2] == ("True", "DeadlineExceeded")
+
+
+def test_fewer_rounds_end_the_job_early(running: World) -> None:
+    """A lower `rounds` asks the server to end with the round that is open, and not before its time."""
+    running.report = report(5)
+    running.spec["rounds"] = 8
+    running.settle()
+    running.report = report(7)
+    assert FinishNow() in running.visit().actions
+
+
+# -- always
+
+
+Step = Callable[[World, st.DataObject], None]
+
+
+def lose_a_child(world: World, draw: st.DataObject) -> None:
+    places = sorted(place for place in world.objects if place[0] != "ConfigMap")
+    if places:
+        del world.objects[draw.draw(st.sampled_from(places))]
+
+
+def toggle(world: World, _: st.DataObject) -> None:
+    world.spec["suspend"] = not world.spec.get("suspend", False)
+    world.generation += 1
+
+
+def change_pods(world: World, draw: st.DataObject) -> None:
+    if world.jobs():
+        world.ready(draw.draw(st.integers(0, 4)))
+        code = draw.draw(st.sampled_from([0, 0, 0, 1, 66, 137]))
+        world.pods += [pod("worker", 3, last=ended(code))] if code else []
+
+
+def lose_workers(world: World, draw: st.DataObject) -> None:
+    for one in world.jobs():
+        if one["metadata"]["labels"][names.ROLE] == "worker":
+            one["status"] = {"failedIndexes": draw.draw(st.sampled_from(["", "0", "0,2", "0-3"]))}
+
+
+def wait(world: World, draw: st.DataObject) -> None:
+    world.pass_time(seconds=draw.draw(st.sampled_from([1, 40, 1000])))
+
+
+def close_a_round(world: World, draw: st.DataObject) -> None:
+    world.report = report(draw.draw(st.integers(1, 20)), at=world.now)
+
+
+STEPS = [lose_a_child, toggle, change_pods, lose_workers, wait, close_a_round]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(STEPS), max_size=12), st.data())
+def test_it_comes_to_rest_whatever_happens(steps: list[Step], data: st.DataObject) -> None:
+    """After any history: at rest, one state that holds, nothing created once it is over, no pods while suspended."""
+    world = World()
+    world.settle()
+    for step in steps:
+        over = world.status["display"]["state"] in {"Complete", "Failed"}
+        before = set(world.objects)
+        step(world, data)
+        before &= set(world.objects)
+        world.settle()
+        if over:
+            assert set(world.objects) <= before
+        state = world.status["display"]["state"]
+        if state == "Suspended":
+            assert all(one["spec"]["suspend"] for one in world.jobs())
+        if state in {"Starting", "Running"} and world.condition("Suspended")[0] == "False":
+            assert [one["spec"]["suspend"] for one in world.jobs()] == [False] * 3
+        true = {one["type"] for one in world.status["conditions"] if one["status"] == "True"}
+        assert len(true & {"Complete", "Failed"}) <= 1
+        assert {one["type"] for one in world.status["conditions"]} == set(TYPES)
