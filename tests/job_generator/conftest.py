@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
 from job_generator.source import Document
 from job_generator.spec import FLJob
@@ -114,6 +115,82 @@ def changed(document: dict[str, Any], **values: Any) -> dict[str, Any]:
         else:
             place[last] = value
     return copy
+
+
+WORDS = st.from_regex(r"[a-z]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
+CLAIMS = st.fixed_dictionaries(
+    {"claimName": WORDS},
+    optional={"subPath": st.sampled_from(["all", "part/{index}"]), "readOnly": st.booleans()},
+)
+TEMPLATES = st.fixed_dictionaries(
+    {},
+    optional={
+        "metadata": st.fixed_dictionaries({"labels": st.dictionaries(WORDS, WORDS, max_size=2)}),
+        "spec": st.fixed_dictionaries(
+            {},
+            optional={
+                "nodeSelector": st.dictionaries(WORDS, WORDS, max_size=2),
+                "priorityClassName": WORDS,
+                "containers": st.just([{"name": "fl", "env": [{"name": "X", "value": "1"}]}]),
+            },
+        ),
+    },
+)
+SOURCES = st.one_of(
+    st.fixed_dictionaries({"configMap": st.fixed_dictionaries({"name": WORDS})}),
+    st.fixed_dictionaries({"image": st.fixed_dictionaries({"reference": WORDS})}),
+    st.fixed_dictionaries(
+        {"persistentVolumeClaim": CLAIMS.map(lambda claim: {"claimName": claim["claimName"]})}
+    ),
+)
+STORAGES = st.one_of(
+    st.fixed_dictionaries(
+        {}, optional={"size": st.just("5Gi"), "onDelete": st.sampled_from(["Retain", "Delete"])}
+    ),
+    st.fixed_dictionaries({"existingClaim": WORDS}),
+)
+
+
+@st.composite
+def cluster_jobs(draw: st.DrawFn) -> dict[str, Any]:
+    """A good job for a cluster, as a map: any pool, sites, volumes, templates and network."""
+    inside = st.fixed_dictionaries({"name": WORDS}, optional={"data": CLAIMS, "template": TEMPLATES})
+    outside = st.fixed_dictionaries({"name": WORDS, "external": st.just({})})
+    sites = draw(st.lists(inside | outside, max_size=4, unique_by=lambda site: site["name"]))
+    replicas = draw(st.integers(0 if sites else 1, 50))
+    workers: dict[str, Any] = {"replicas": replicas}
+    selection: dict[str, Any] = {}
+    if draw(st.booleans()):
+        workers["maxReplicas"] = replicas + draw(st.integers(1, 50))
+        selection["perRound"] = draw(st.integers(1, replicas + len(sites)))
+    for name, values in {"data": CLAIMS, "template": TEMPLATES}.items():
+        if draw(st.booleans()):
+            workers[name] = draw(values)
+    network: dict[str, Any] = {"policy": draw(st.sampled_from(["Isolated", "Open"]))}
+    if any("external" in site for site in sites):
+        network["external"] = {"hostname": "fl.example.org"}
+    return {
+        "apiVersion": "fljob.dev/v1alpha1",
+        "kind": "FLJob",
+        "metadata": {"name": draw(WORDS), "namespace": draw(WORDS), "uid": str(draw(st.uuids()))},
+        "spec": {
+            "program": {"entrypoint": "program:task", "framework": "numpy", "source": draw(SOURCES)},
+            "rounds": draw(st.integers(1, 100)),
+            "suspend": draw(st.booleans()),
+            "selection": selection,
+            "server": {"storage": draw(STORAGES), "template": draw(TEMPLATES)},
+            "scheduler": {"template": draw(TEMPLATES)},
+            "workers": workers,
+            "sites": sites,
+            "network": network,
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def job_maps() -> st.SearchStrategy[dict[str, Any]]:
+    """Any good job for a cluster, as a map."""
+    return cluster_jobs()
 
 
 @pytest.fixture(scope="session")
