@@ -1,4 +1,4 @@
-"""`fl-operator`: what the control plane can do so far."""
+"""`fl-operator`: the control plane."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import click
 
 from fl_core.commands import Commands
 
+RUN = {"run": ("fl_operator.command:run", "Look after the FLJobs of a cluster.")}
 
-@click.group(cls=Commands)
+
+@click.group(cls=Commands, later=RUN)
 def main() -> None:
-    """FLJobs on Kubernetes. The controller that runs them is not written yet; this prints their definition."""
+    """FLJobs on Kubernetes: their definition, and the controller that runs them."""
 
 
 @main.command()

@@ -120,7 +120,7 @@ class Aggregator:
         self._series.move_to_end(note)
         for table in (self._series, self._buckets):
             while len(table) > MOST_NOTES:
-                table.popitem(last=False)  # type: ignore[attr-defined]
+                table.popitem(last=False)
         return Writing(note, series.name, 1)
 
 

@@ -11,7 +11,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +19,13 @@ import structlog
 
 from fl_core.errors import UnavailableError
 from fl_operator.cluster.connection import Connection
-from fl_operator.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
+from fl_operator.cluster.errors import (
+    AlreadyExistsError,
+    ClusterError,
+    ConflictError,
+    NotFoundError,
+    UnreachableError,
+)
 from fl_operator.cluster.resources import LEASES, Key, Object
 
 log = structlog.get_logger()
@@ -109,9 +114,11 @@ class Lease:
 
     async def _acquire(self) -> None:
         while True:
-            with suppress(ClusterError):
+            try:
                 if await self._attempt():
                     return
+            except ClusterError as error:
+                log.warning("lease not taken", lease=str(self.key), reason=str(error))
             await self._pause()
 
     async def _renew(self) -> None:
@@ -136,24 +143,29 @@ class Lease:
             async with asyncio.timeout(self.timing.request):
                 return await self._write(held=held)
         except TimeoutError as error:
-            raise ClusterError(f"the API server did not answer in {self.timing.request:.0f} s") from error
+            raise UnreachableError(f"the API server did not answer in {self.timing.request:.0f} s") from error
 
     async def _write(self, *, held: bool) -> bool:
-        try:
-            lease = await self.connection.read(LEASES, self.key)
-        except NotFoundError:
-            lease = self._blank()
-        if held and lease["spec"].get("holderIdentity", self.identity) != self.identity:
-            return False
-        spec = self._claim.make(lease["spec"], clock=self.clock(), wall=now())
-        if spec is None:
-            return False
-        lease["spec"] = spec
-        with suppress(ConflictError, AlreadyExistsError):
+        while True:
+            lease = await self._read()
+            if held and lease["spec"] and lease["spec"].get("holderIdentity") != self.identity:
+                return False
+            spec = self._claim.make(lease["spec"], clock=self.clock(), wall=now())
+            if spec is None:
+                return False
             known = "resourceVersion" in lease["metadata"]
-            await (self.connection.replace(lease) if known else self.connection.create(lease))
+            try:
+                await (self.connection.replace if known else self.connection.create)({**lease, "spec": spec})
+            except (ConflictError, AlreadyExistsError):
+                continue  # somebody was faster: see who
             return True
-        return await self._write(held=held)
+
+    async def _read(self) -> Object:
+        try:
+            return await self.connection.read(LEASES, self.key)
+        except NotFoundError:
+            metadata = {"name": self.key.name, "namespace": self.key.namespace}
+            return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": {}}
 
     async def _release(self) -> None:
         try:
@@ -161,14 +173,10 @@ class Lease:
                 lease = await self.connection.read(LEASES, self.key)
                 if lease["spec"].get("holderIdentity") != self.identity:
                     return
-                lease["spec"].update(holderIdentity="", leaseDurationSeconds=1, renewTime=now())
+                lease["spec"].update(holderIdentity=None, leaseDurationSeconds=1, renewTime=now())
                 await self.connection.replace(lease)
         except (ClusterError, TimeoutError) as error:
             log.warning("lease not released", lease=str(self.key), reason=str(error))
 
     async def _pause(self) -> None:
         await asyncio.sleep(self.timing.retry * self.random.uniform(1.0, 1.2))
-
-    def _blank(self) -> Object:
-        metadata = {"name": self.key.name, "namespace": self.key.namespace}
-        return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": {}}
