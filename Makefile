@@ -14,7 +14,7 @@ GIT := git -c safe.directory='$(CURDIR)'
 PYTEST := $(BIN)/python -m pytest
 PROTO := fl_core/wire/fl.proto
 GENERATED := fl_core/wire/fl_pb2.py fl_core/wire/fl_pb2.pyi fl_core/wire/fl_pb2_grpc.py \
-	docs/reference/fljob.md docs/reference/fljob.schema.json manifests/crd.yaml
+	docs/reference/fljob.md docs/reference/fljob.schema.json manifests/crd.yaml manifests/samples/first.yaml
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # As workers run: threads of a framework would share two cores and add up in another order.

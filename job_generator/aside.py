@@ -37,9 +37,11 @@ def left_aside(job: FLJob) -> tuple[str, ...]:
 
 
 def for_this_machine(job: FLJob) -> FLJob:
-    """The job as a local run takes it: as many workers as there are, and no more later."""
+    """The job as a local run takes it: its program lies here, and there are as many workers as there will be."""
     workers = job.spec.workers.model_copy(update={"max_replicas": None})
-    return job.model_copy(update={"spec": job.spec.model_copy(update={"workers": workers})})
+    program = job.spec.program.model_copy(update={"source": None})
+    spec = job.spec.model_copy(update={"workers": workers, "program": program})
+    return job.model_copy(update={"spec": spec})
 
 
 def notice(job: FLJob) -> str | None:

@@ -1,4 +1,4 @@
-"""Writes what is generated from the types: `python -m job_generator.generate` (see `make generate`)."""
+"""Writes what is generated from the types and templates: `python -m job_generator.generate` (see `make generate`)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import yaml
 
 from job_generator.crd import crd
 from job_generator.reference import reference
+from job_generator.samples import first_sample
 from job_generator.schema import job_schema
 from job_generator.spec import API_VERSION
 
 ROOT = Path(__file__).parents[1]
 MARK = "# Generated from job_generator/spec.py by `make generate`.\n"
+SAMPLE_MARK = "# Generated from job_generator/templates/numpy by `make generate`.\n"
 
 
 def files() -> dict[str, str]:
@@ -25,6 +27,7 @@ def files() -> dict[str, str]:
     }
     return {
         "manifests/crd.yaml": MARK + yaml.safe_dump(crd(), sort_keys=False, width=110),
+        "manifests/samples/first.yaml": SAMPLE_MARK + first_sample(),
         "docs/reference/fljob.schema.json": json.dumps(schema, indent=2) + "\n",
         "docs/reference/fljob.md": reference(),
     }

@@ -29,9 +29,17 @@ def program_digest(folder: Path, module: str) -> str | None:
 
 
 def sealed(job: FLJob, folder: Path, *, uid: str | None = None) -> FLJob:
-    """Bind the job to the program that lies in `folder`; refuses another digest than the job's own."""
+    """Bind the job to the program that lies in `folder`; refuses another digest than the job's own.
+
+    A program that only the cluster has (`spec.program.source`) keeps the digest that its author gave.
+    """
     program = job.spec.program
-    digest = program_digest(folder, program.entrypoint.partition(":")[0])
+    try:
+        digest = program_digest(folder, program.entrypoint.partition(":")[0])
+    except ProgramError:
+        if program.source is None:
+            raise
+        return job.identified(uid=uid or job.metadata.uid, program=program.sha256)
     if program.sha256 not in {None, digest}:
         raise SpecError(
             f"spec.program.sha256: {program.sha256} is not the digest of the program in {folder}, "
@@ -46,7 +54,7 @@ def inspect(job: FLJob, folder: Path) -> Iterator[Problem]:
     try:
         files = bundle(folder, module)
     except ProgramError as error:
-        if not _installed(module):
+        if not _installed(module) and job.spec.program.source is None:
             yield Problem(ENTRYPOINT, str(error).removeprefix("spec.program.entrypoint: "))
         return
     trees = {}

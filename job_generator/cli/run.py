@@ -85,10 +85,10 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     from job_generator.local.session import Run
     from job_generator.program import sealed
 
-    job = sealed(checked(given), given.program, uid=str(uuid.uuid4()))
-    if aside := notice(job):
+    whole = checked(given)
+    if aside := notice(whole):
         click.echo(aside, err=True)
-    job = for_this_machine(job)
+    job = sealed(for_this_machine(whole), given.program, uid=str(uuid.uuid4()))
     plan = compile_job(job)
     where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
     files = tuple(str(file.absolute()) for file in given.files)

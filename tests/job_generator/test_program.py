@@ -180,3 +180,14 @@ def test_seal_without_a_program(tmp_path: Path, a_job: Build) -> None:
     """A job cannot be bound to a program that is not there."""
     with pytest.raises(ProgramError, match=r"there is no program\.py and no folder program/"):
         sealed(a_job(), tmp_path)
+
+
+def test_only_the_cluster_has_it(tmp_path: Path, a_job: Build) -> None:
+    """A program that only the cluster has is not missed here, and keeps the digest that its author gave."""
+    source = {"image": {"reference": "mine:1"}}
+    job = a_job(program__source=source, program__sha256="a" * 64)
+    assert list(inspect(job, tmp_path)) == []
+    assert sealed(job, tmp_path).spec.program.sha256 == "a" * 64
+    (tmp_path / "program.py").write_text("def task(config, site): ...\n", encoding="utf-8")
+    with pytest.raises(SpecError, match="is not the digest of the program"):
+        sealed(job, tmp_path)

@@ -89,3 +89,15 @@ def test_an_occupied_folder(submit: Submit, job_file: JobFile) -> None:
     result = submit("run", file, "--folder", file.parent)
     assert result.exit_code == 74
     assert "not empty" in result.stderr
+
+
+def test_left_aside(submit: Submit, job_file: JobFile, nothing_left: Callable[[], bool]) -> None:
+    """What only a cluster can do is named once; a program that only a cluster has cannot run here."""
+    source = {"image": {"reference": "mine:1"}}
+    result = submit(
+        "run", job_file(program__source=source, program__entrypoint="elsewhere:task", suspend=True)
+    )
+    assert (result.exit_code, result.stdout) == (66, "")
+    assert "left aside here: spec.suspend, spec.program.source.\n" in result.stderr
+    assert "there is no elsewhere.py" in result.stderr
+    assert nothing_left()
