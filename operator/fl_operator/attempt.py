@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from fl_core.plan import Plan
+from fl_core.plan import Job, Plan
 from fl_operator.cluster.resources import Object
 from job_generator import names
 from job_generator.compiler import compile_job
@@ -78,7 +78,7 @@ class Attempt:
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
-                "name": name_of(self.plan, self.number),
+                "name": name_for(self.plan.job, self.number),
                 "namespace": metadata["namespace"],
                 "labels": {**names.of_job(self.plan.job), names.ATTEMPT: str(self.number)},
                 "annotations": {SPEC_DIGEST: self.spec_digest, names.PLAN_DIGEST: self.plan.digest},
@@ -108,9 +108,9 @@ class Attempt:
         return now
 
 
-def name_of(plan: Plan, number: int) -> str:
+def name_for(job: Job, number: int) -> str:
     """What the object is called that holds an attempt."""
-    return names.child(plan.job, "attempt", str(number))
+    return names.child(job, "attempt", str(number))
 
 
 def bare(job: Object) -> Object:

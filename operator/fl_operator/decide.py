@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from fl_operator import conditions as c
-from fl_operator.attempt import Attempt, name_of, spec_digest
+from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
 from fl_operator.findings import Finding, is_ready, of_events, of_pods
@@ -41,6 +41,8 @@ class Seen:
     children: Mapping[Place, Object] = field(default_factory=dict)
     taken: frozenset[Place] = frozenset()
     """Names that somebody else's objects have."""
+    refused: Mapping[Place, str] = field(default_factory=dict)
+    """What the API server said of children that it did not take."""
     pods: Sequence[Object] = ()
     events: Sequence[Object] = ()
     report: Report | None = None
@@ -162,7 +164,7 @@ class _Visit:
         except InvalidJobError as error:
             self._refuse("InvalidSpec", str(error))
             return None
-        if (place := ("ConfigMap", name_of(made.plan, made.number))) in self.seen.taken:
+        if (place := ("ConfigMap", name_for(made.plan.job, made.number))) in self.seen.taken:
             self._refuse("NameTaken", _taken(place))
             return None
         self._compiled(made)
@@ -207,11 +209,19 @@ class _Visit:
                 self._note_if_new(c.STALLED, "NameTaken", _taken(place))
             elif live is None:
                 self.actions.append(Create(wanted))
+                self._refusal(place)
             elif live["metadata"].get("deletionTimestamp"):
                 continue  # its end is awaited, then it is made again
             elif differs(wanted, live):
                 self.actions.append(Apply(wanted))
+                self._refusal(place)
                 self._repaired(wanted, live)
+
+    def _refusal(self, place: Place) -> None:
+        """What the API server did not take last time; it is tried again all the same."""
+        if (said := self.seen.refused.get(place)) is not None:
+            self.conditions.set(c.STALLED, "True", "ChildRefused", said)
+            self._note_if_new(c.STALLED, "ChildRefused", said)
 
     def _repaired(self, wanted: Object, live: Object) -> None:
         """An event, unless it was only told to stop or to go on."""

@@ -34,3 +34,10 @@ def projected(wanted: Json, live: Json) -> Json:
     if isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
         return [projected(one, other) for one, other in zip(wanted, live, strict=True)]
     return live
+
+
+def merged(live: Json, over: Json) -> Json:
+    """The live value with another one laid over it, map by map."""
+    if isinstance(live, Mapping) and isinstance(over, Mapping):
+        return {**live, **{name: merged(live.get(name), value) for name, value in over.items()}}
+    return over

@@ -1,0 +1,113 @@
+"""What the operator is made of: the objects it follows, and its own logic on top of the engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import yaml
+
+from fl_core.errors import SpecError
+from fl_operator.authority import authority_of
+from fl_operator.cluster.informer import Selection, trimmed
+from fl_operator.cluster.resources import (
+    CLAIMS,
+    CONFIG_MAPS,
+    FLJOBS,
+    JOBS,
+    NETWORK_POLICIES,
+    PODS,
+    SERVICES,
+    Object,
+    Resource,
+)
+from fl_operator.enrolment import Endpoint, Register, Tokens
+from fl_operator.loop import controller, itself, labelled
+from fl_operator.progress import Address, Progress, in_cluster
+from fl_operator.reconcile import Reconciler
+from fl_operator.run import Engine, Parts, Watch
+from fl_operator.settings import Settings
+from job_generator import names
+from job_generator import settings as rendering
+
+OURS: Final = "app.kubernetes.io/managed-by=fljob-operator"
+JWKS: Final = ("/openid/v1/jwks", "application/jwk-set+json")
+POD_SPEC: Final = ("containers", "nodeName")
+"""What is kept of a pod's spec."""
+
+
+def _without_spec(thing: Object) -> Object:
+    """A pod as far as anybody reads it; its spec is most of its size."""
+    slim = trimmed(thing)
+    slim["spec"] = {name: value for name, value in thing.get("spec", {}).items() if name in POD_SPEC}
+    return slim
+
+
+def _owned(resource: Resource) -> Watch:
+    return Watch(Selection(resource, labels=OURS), controller(FLJOBS))
+
+
+WATCHES: Final = (
+    Watch(Selection(FLJOBS), itself),
+    Watch(Selection(PODS, labels=OURS, project=_without_spec), labelled(names.JOB)),
+    Watch(Selection(CLAIMS, labels=OURS), labelled(names.JOB)),
+    *map(_owned, (JOBS, SERVICES, CONFIG_MAPS, NETWORK_POLICIES)),
+)
+"""The first are the jobs themselves; children point to the job that owns them, pods and kept claims by label."""
+
+
+async def assemble(engine: Engine, *, address: Address = in_cluster) -> Parts:
+    """The operator's logic for this process."""
+    settings, connection = engine.settings, engine.connection
+    authority = await authority_of(connection, settings.namespace)
+    progress = Progress(authority, engine.look_at, address)
+    reconciler = Reconciler(
+        connection=connection,
+        mirror=engine.mirror,
+        recorder=engine.recorder,
+        metrics=engine.metrics,
+        progress=progress,
+        settings=rendered_with(settings, authority=authority.dump()[1].decode()),
+    )
+
+    async def keys() -> Any:  # noqa: ANN401 - a JSON document
+        return await connection.document(JWKS[0], accept=JWKS[1])
+
+    endpoint = Endpoint(
+        authority=authority,
+        tokens=Tokens(keys),
+        register=Register(engine.mirror.find, reconciler.attempt_of),
+        host=f"{settings.service}.{settings.namespace}.svc",
+    )
+    host, _, port = settings.enrolment.rpartition(":")
+
+    async def enrol() -> None:
+        await endpoint.serve(host, int(port))
+
+    return Parts(reconcile=reconciler.reconcile, leading=(progress.run,), always=(enrol,))
+
+
+def rendered_with(settings: Settings, *, authority: str) -> rendering.Settings:
+    """What a job's children are rendered with."""
+    given = rendering.Settings(
+        pull_policy=settings.pull_policy,
+        operator_namespace=settings.namespace,
+        operator_service=settings.service,
+        authority=authority,
+        user=settings.user,
+        template=_template(settings),
+    )
+    images = rendering.Images(
+        control=settings.control_image or given.images.control,
+        workers={**given.images.workers, **settings.worker_images},
+    )
+    return replace(given, images=images)
+
+
+def _template(settings: Settings) -> dict[str, Any]:
+    if settings.template is None:
+        return {}
+    read = yaml.safe_load(settings.template.read_text(encoding="utf-8"))
+    if not isinstance(read, dict | None):
+        raise SpecError(f"--template {settings.template}: a pod template is a map, not {type(read).__name__}")
+    return read or {}

@@ -1,0 +1,311 @@
+"""One job made right: observe it in the copies, decide, act on the cluster, report in one status write."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from fl_core.errors import UnavailableError
+from fl_core.plan import Job
+from fl_operator.attempt import Attempt, name_for
+from fl_operator.cluster.connection import Connection
+from fl_operator.cluster.errors import (
+    AlreadyExistsError,
+    ForbiddenError,
+    InvalidError,
+    NamespaceTerminatingError,
+    NotFoundError,
+)
+from fl_operator.cluster.events import Note as Event
+from fl_operator.cluster.events import Recorder
+from fl_operator.cluster.mirror import Mirror
+from fl_operator.cluster.resources import (
+    CLAIMS,
+    CONFIG_MAPS,
+    EVENTS,
+    FLJOBS,
+    JOBS,
+    PODS,
+    Key,
+    Object,
+    key_of,
+    owner_of,
+    resource_of,
+    uid_of,
+)
+from fl_operator.conditions import COMPLETE, FAILED, READY, holds
+from fl_operator.decide import Action, Apply, Create, Decision, Delete, FinishNow, Place, Seen, decide
+from fl_operator.drift import differs, merged, projected
+from fl_operator.loop import Requeue
+from fl_operator.metrics import OperatorMetrics
+from fl_operator.progress import Progress
+from job_generator import names
+from job_generator.settings import Settings
+
+log = structlog.get_logger()
+
+STATUS_SECONDS: Final = 5.0
+"""News of the training are written at most so often for one job."""
+EVENTS_SECONDS: Final = 15.0
+"""Events about the children of a job that is not ready are read at most so often."""
+REFUSED_SECONDS: Final = 15.0
+"""A child that the API server refuses is tried again after so long: a quota may have been raised."""
+SERVER_SECONDS: Final = 5.0
+"""A server that could not be asked to finish is asked again after so long."""
+
+Now = Callable[[], dt.datetime]
+
+
+def present() -> dt.datetime:
+    """The time of day."""
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass(slots=True)
+class Memory:
+    """What one process remembers of a job; losing it costs a few reads."""
+
+    taken: set[Place] = field(default_factory=set)
+    refused: dict[Place, str] = field(default_factory=dict)
+    accepted: dict[Place, tuple[Object, Any]] = field(default_factory=dict)
+    """What was applied, and how the API server wrote it where that is something else."""
+    events: list[Object] = field(default_factory=list)
+    events_read: float = float("-inf")
+    written: float = float("-inf")
+    """When the status was written last."""
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Makes one job after another right; keys may come in any order and any number of times."""
+
+    connection: Connection
+    mirror: Mirror
+    recorder: Recorder
+    metrics: OperatorMetrics
+    progress: Progress
+    settings: Settings
+    now: Now = present
+    clock: Callable[[], float] = time.monotonic
+    _thawed: dict[str, Attempt] = field(default_factory=dict)
+    _memories: dict[str, Memory] = field(default_factory=dict)
+    _uids: dict[Key, str] = field(default_factory=dict)
+
+    async def reconcile(self, key: Key) -> Requeue | None:
+        """Look at one job and do what is due."""
+        job = self.mirror.find(FLJOBS, key)
+        known = self._uids.get(key)
+        if known is not None and (job is None or uid_of(job) != known):
+            await self._forget(key, known)
+        if job is None:
+            return None
+        self._uids[key] = uid_of(job)
+        memory = self._memories.setdefault(uid_of(job), Memory())
+        seen = await self._seen(job, memory)
+        await self._follow(key, seen)
+        decision = decide(seen, settings=self.settings, now=self.now())
+        waits = [decision.again] if decision.again is not None else []
+        waits += [wait for action in decision.actions if (wait := await self._act(job, action, memory))]
+        if (wait := await self._report(job, decision, memory)) is not None:
+            waits.append(wait)
+        return Requeue(min(waits)) if waits else None
+
+    # -- observe
+
+    async def _seen(self, job: Object, memory: Memory) -> Seen:
+        attempt = self.attempt_of(job)
+        places = [(child["kind"], child["metadata"]["name"]) for child in attempt.children] if attempt else []
+        children, taken = {}, set(memory.taken)
+        for place, child in zip(places, attempt.children if attempt else (), strict=True):
+            live = self.mirror.find(resource_of(child), key_of(child))
+            if live is None:
+                continue
+            memory.taken.discard(place)
+            if _is_ours(live, job):
+                children[place] = _as_accepted(live, memory.accepted.get(place))
+                taken.discard(place)
+            else:
+                taken.add(place)
+        owners = [uid_of(child) for (kind, _), child in children.items() if kind == JOBS.kind]
+        pods = [pod for uid in owners for pod in self.mirror.owned(PODS, uid)]
+        return Seen(
+            job=job,
+            attempt=attempt,
+            children=children,
+            taken=frozenset(taken),
+            refused=dict(memory.refused),
+            pods=pods,
+            events=await self._events(job, children, memory),
+            report=self.progress.report(uid_of(job)),
+        )
+
+    def attempt_of(self, job: Object) -> Attempt | None:
+        """The frozen attempt of a job, read once."""
+        number = (job.get("status") or {}).get("attempt") or 1
+        identity = Job(name=job["metadata"]["name"], namespace=job["metadata"]["namespace"], uid=uid_of(job))
+        kept = self.mirror.find(CONFIG_MAPS, Key(identity.namespace, name_for(identity, number)))
+        if kept is None or not _is_ours(kept, job):
+            return None
+        if uid_of(kept) not in self._thawed:
+            self._thawed[uid_of(kept)] = Attempt.thaw(kept)
+        return self._thawed[uid_of(kept)]
+
+    async def _events(self, job: Object, children: dict[Place, Object], memory: Memory) -> list[Object]:
+        """Warnings about the children; asked for only while the job is not ready, because nobody watches them."""
+        conditions = (job.get("status") or {}).get("conditions", ())
+        if not children or any(holds(conditions, kind) for kind in (READY, COMPLETE, FAILED)):
+            memory.events = []
+            return []
+        if self.clock() - memory.events_read > EVENTS_SECONDS:
+            memory.events_read = self.clock()
+            path = f"{EVENTS.path(job['metadata']['namespace'])}?fieldSelector=type%3DWarning&limit=500"
+            found = await self.connection.document(path)
+            own = {uid_of(child) for child in children.values()}
+            own |= {uid_of(pod) for uid in own for pod in self.mirror.owned(PODS, uid)}
+            memory.events = [one for one in found["items"] if one.get("regarding", {}).get("uid") in own]
+        return memory.events
+
+    async def _follow(self, key: Key, seen: Seen) -> None:
+        """Listen to the server of a job that runs, and to no other."""
+        conditions = (seen.job.get("status") or {}).get("conditions", ())
+        over = any(holds(conditions, kind) for kind in (COMPLETE, FAILED))
+        runs = any(kind == JOBS.kind for kind, _ in seen.children) and not seen.job["spec"].get("suspend")
+        if seen.attempt is not None and runs and not over:
+            self.progress.follow(key, seen.attempt.plan)
+        elif over:
+            await self.progress.forget(uid_of(seen.job))
+
+    async def _forget(self, key: Key, uid: str) -> None:
+        """A job is gone; so is what was remembered of it."""
+        self._memories.pop(uid, None)
+        self._uids.pop(key, None)
+        living = {uid_of(one) for one in map(self._config_map, self.mirror.keys(CONFIG_MAPS)) if one}
+        self._thawed = {kept: attempt for kept, attempt in self._thawed.items() if kept in living}
+        await self.progress.forget(uid)
+
+    def _config_map(self, key: Key) -> Object | None:
+        return self.mirror.find(CONFIG_MAPS, key)
+
+    # -- act
+
+    async def _act(self, job: Object, action: Action, memory: Memory) -> float | None:
+        """Carry one action out; seconds after which to look again, if there are any."""
+        match action:
+            case Create(wanted) | Apply(wanted):
+                return await self._make(job, wanted, memory, new=isinstance(action, Create))
+            case Delete(thing):
+                try:
+                    await self.connection.delete(resource_of(thing), key_of(thing), uid=uid_of(thing))
+                except NotFoundError:
+                    return None
+            case FinishNow():
+                try:
+                    await self.progress.finish(uid_of(job))
+                except UnavailableError as error:
+                    log.info("the server was not asked to finish", reason=str(error))
+                return SERVER_SECONDS
+        return None
+
+    async def _make(self, job: Object, wanted: Object, memory: Memory, *, new: bool) -> float | None:
+        place = (wanted["kind"], wanted["metadata"]["name"])
+        try:
+            made = await (self.connection.create(wanted) if new else self.connection.apply(wanted))
+        except AlreadyExistsError:
+            return await self._met(job, wanted, memory)
+        except NamespaceTerminatingError:
+            await self._let_go(job)
+            return None
+        except (ForbiddenError, InvalidError) as error:
+            memory.refused[place] = str(error)
+            return REFUSED_SECONDS
+        memory.refused.pop(place, None)
+        memory.accepted.pop(place, None)
+        if differs(wanted, made):
+            memory.accepted[place] = (wanted, projected(wanted, made))
+        self.mirror.learn(made)
+        return None
+
+    async def _met(self, job: Object, wanted: Object, memory: Memory) -> float | None:
+        """Something of this name is there: our own, which the copy does not show yet, or somebody else's."""
+        resource, place = resource_of(wanted), (wanted["kind"], wanted["metadata"]["name"])
+        try:
+            live = await self.connection.read(resource, key_of(wanted))
+        except NotFoundError:
+            return 0.1
+        if _is_ours(live, job):
+            self.mirror.learn(live)
+            return 0.1
+        memory.taken.add(place)
+        return REFUSED_SECONDS
+
+    async def _let_go(self, job: Object) -> None:
+        """A namespace that is deleted waits for ever for a Job that counts its failures by index."""
+        for one in self.mirror.owned(JOBS, uid_of(job)):
+            if not one["metadata"].get("deletionTimestamp"):
+                log.info("Job removed with its namespace", name=one["metadata"]["name"])
+                await self.connection.delete(JOBS, key_of(one), uid=uid_of(one), propagation="Background")
+
+    # -- report
+
+    async def _report(self, job: Object, decision: Decision, memory: Memory) -> float | None:
+        """Write the status if it changed, and the events; seconds to wait where it is too soon."""
+        for note in decision.notes:
+            warning = note.type == "Warning"
+            self.recorder.record(Event.on(job, note.reason, note.note, warning=warning))
+        status = decision.status
+        if status is None:
+            return None
+        wait = memory.written + STATUS_SECONDS - self.clock()
+        if wait > 0 and not _matters(status, job.get("status") or {}):
+            return wait
+        metadata = {name: job["metadata"][name] for name in ("namespace", "name", "resourceVersion")}
+        written = await self.connection.write_status(
+            {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": metadata, "status": status}
+        )
+        memory.written = self.clock()
+        self.mirror.learn(written)
+        self._count(job, status)
+        return None
+
+    def _count(self, job: Object, status: Object) -> None:
+        before, now = (job.get("status") or {}).get("conditions", ()), status["conditions"]
+        for kind, result in ((COMPLETE, "complete"), (FAILED, "failed")):
+            if holds(now, kind) and not holds(before, kind):
+                reason = next(one["reason"] for one in now if one["type"] == kind)
+                self.metrics.finished.labels(result, reason).inc()
+        if holds(now, READY) and not holds(before, READY) and not before_ready(before):
+            made = dt.datetime.fromisoformat(job["metadata"]["creationTimestamp"])
+            self.metrics.ready.observe((self.now() - made).total_seconds())
+
+
+def before_ready(conditions: Any) -> bool:  # noqa: ANN401 - a list of conditions
+    """Whether a job has been ready earlier."""
+    return any(one["type"] == READY and one["reason"] == "QuorumLost" for one in conditions)
+
+
+def _matters(status: Object, before: Object) -> bool:
+    """Whether more than the news of the training changed."""
+    news = {"training", "display"}
+    return differs({name: value for name, value in status.items() if name not in news}, before)
+
+
+def _is_ours(thing: Object, job: Object) -> bool:
+    """Whether an object belongs to this very job; a claim that is kept has no owner, but the uid in its name."""
+    if (owner := owner_of(thing)) is not None:
+        return bool(owner["uid"] == uid_of(job))
+    labels = thing["metadata"].get("labels") or {}
+    kept = thing["kind"] == CLAIMS.kind and thing["metadata"]["name"].endswith(uid_of(job))
+    return bool(kept and labels.get(names.JOB) == job["metadata"]["name"])
+
+
+def _as_accepted(live: Object, accepted: tuple[Object, Any] | None) -> Object:
+    """The live object with what was applied in the place of how the API server writes it."""
+    if accepted is None or projected(accepted[0], live) != accepted[1]:
+        return live
+    laid: Object = merged(live, accepted[0])
+    return laid
