@@ -113,10 +113,9 @@ class Supervisor:
         """Start everything; returns the server's address once it listens."""
         commands = self._commands
         self._scheduler = await self._listen("scheduler", commands.scheduler(listen=ANY_PORT))
-        self._server = await self._listen(
-            "server", commands.server(listen=ANY_PORT, scheduler=self._scheduler)
-        )
         self._keep("scheduler", commands.scheduler(listen=self._scheduler))
+        server = commands.server(listen=ANY_PORT, scheduler=self._scheduler)
+        self._server = await self._listen("server", server)
         self._keep("server", commands.server(listen=self._server, scheduler=self._scheduler))
         for index in range(self._staffing.workers):
             command = commands.worker(index, scheduler=self._scheduler, server=self._server)
@@ -144,21 +143,18 @@ class Supervisor:
             self._stop.set_result(Outcome(exit_code, "", "stopped before the end"))
 
     async def _listen(self, name: str, command: Command) -> str:
-        others = list(self._children.values())
         child = await self._spawn(name, command)
         announced = asyncio.create_task(child.announced())
-        deaths = [asyncio.create_task(other.wait()) for other in others]
-        waited = self._staffing.ready_seconds
-        ends: list[asyncio.Future[Any]] = [self._stop, announced, *deaths]
+        keepers, waited = self._keepers.values(), self._staffing.ready_seconds
+        ends: list[asyncio.Future[Any]] = [self._stop, announced, *keepers]
         await asyncio.wait(ends, timeout=waited, return_when=asyncio.FIRST_COMPLETED)
         if announced.done():
             return announced.result().address
-        for task in (announced, *deaths):
-            task.cancel()
+        announced.cancel()
         if self._stop.done():
             raise DiedError(self._stop.result())
-        dead = next((other.outcome() for other in others if other.over), None)
-        raise DiedError(dead or Outcome(75, name, f"it did not listen within {waited:.0f} seconds"))
+        lost = next((keeper.result() for keeper in keepers if keeper.done()), None)
+        raise DiedError(lost or Outcome(75, name, f"it did not listen within {waited:.0f} seconds"))
 
     async def _spawn(self, name: str, command: Command) -> Child:
         log = self._logs / f"{name}.log"
@@ -206,8 +202,8 @@ class Supervisor:
 
     async def _workers_end(self) -> Outcome:
         staffing = self._staffing
-        workers = [self._end_of(f"worker-{index}") for index in range(staffing.workers)]
-        for end in asyncio.as_completed(workers):
+        keepers = [self._keepers[f"worker-{index}"] for index in range(staffing.workers)]
+        for end in asyncio.as_completed(keepers):
             outcome = await end
             if outcome.exit_code == 0:
                 continue
