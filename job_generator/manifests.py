@@ -56,7 +56,7 @@ def children(of: Rendering) -> list[Object]:
         *_services(of),
         *_jobs(of, configuration["metadata"]["name"]),
     ]
-    return [owned(of, one) for one in objects]
+    return [_owned(of, one) for one in objects]
 
 
 def of_role(objects: list[Object], role: Role) -> list[Object]:
@@ -259,7 +259,7 @@ def _metadata(of: Rendering, name: str, *, role: Role | None = None) -> Object:
     return {"name": name, "labels": of.labels(role) if role else names.of_job(of.plan.job)}
 
 
-def owned(of: Rendering, one: Object) -> Object:
+def _owned(of: Rendering, one: Object) -> Object:
     """The object in the job's namespace, and under its ownership."""
     metadata = {**one["metadata"], "namespace": of.plan.job.namespace}
     kept = one["kind"] == "PersistentVolumeClaim" and of.job.spec.server.storage.on_delete == "Retain"

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from fl_core.plan import Plan
 from job_generator.compiler import compile_job
-from job_generator.forecast import PROCESS_BYTES, Machine, Model, forecast
+from job_generator.forecast import PROCESS_BYTES, Machine, Model, footprint, forecast
+from job_generator.processes import ROLES
 from job_generator.spec import FLJob, Program
 
 Build = Callable[..., FLJob]
@@ -90,3 +91,14 @@ def test_a_small_machine(a_job: Build) -> None:
     assert found[0].startswith("warning: all 9 workers need about 900 MiB here and 100 MiB are free; lower")
     assert found[1] == "note: 9 workers share 4 cores, 2.2 to each"
     assert warnings(plan) == []
+
+
+def test_footprints(a_job: Build) -> None:
+    """The memory of a job is that of its processes: what one of each role is given on a cluster."""
+    plan = compile_job(a_job())
+    for model in (None, MODEL):
+        sizes = {role: footprint(plan, role, model=model) for role in ROLES}
+        whole = plan.workers * sizes["worker"] + sizes["server"] + sizes["scheduler"]
+        assert forecast(plan, model=model).memory == whole
+    assert footprint(plan, "server", model=MODEL) > footprint(plan, "server")
+    assert footprint(plan, "scheduler", model=MODEL) == footprint(plan, "scheduler")
