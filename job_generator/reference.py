@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from job_generator.schema import Schema, expectation, job_schema
+from job_generator.schema import Schema, expectation, job_schema, status_schema
 
 HEAD = """# The FLJob API
 
@@ -14,7 +14,13 @@ The same types are the [JSON schema](fljob.schema.json) for editors and the cust
 `manifests/crd.yaml`.
 
 Several files given with `-f` merge in order: maps merge, everything else replaces, `null` removes a field.
+
+On a cluster these may change after the job was created: `suspend`, `suspendGraceSeconds`, `rounds` (to fewer),
+`activeDeadlineSeconds`, `ttlSecondsAfterFinished`, `podCleanupPolicy`, `workers.replicas` (up to `maxReplicas`), and
+the templates, for the next attempt. Everything else is for good.
 """
+
+STATUS = "What the operator reports; nobody else writes it."
 
 
 def reference() -> str:
@@ -23,6 +29,7 @@ def reference() -> str:
     sections = [HEAD, *_section("", {**job, "properties": _heads(job)}, level=2)]
     sections += _section("metadata", job["properties"]["metadata"], level=2)
     sections += _section("spec", job["properties"]["spec"], level=2)
+    sections += _section("status", {"description": STATUS, **status_schema()}, level=2)
     return "\n".join(sections)
 
 

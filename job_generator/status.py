@@ -29,7 +29,13 @@ class Condition(Part):
     """When the status last changed."""
 
     reason: Annotated[
-        str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+        str,
+        Field(
+            min_length=1,
+            max_length=1024,
+            pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+            examples=["Quorum"],
+        ),
     ]
     """Why, in one word."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from job_generator.reference import reference
-from job_generator.schema import job_schema
+from job_generator.schema import job_schema, status_schema
 
 PAGE = reference()
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| `")]
@@ -22,7 +22,7 @@ def test_every_field() -> None:
             yield from fields(kind)
 
     job = job_schema()["properties"]
-    wanted = ["apiVersion", "kind", *fields(job["metadata"]), *fields(job["spec"])]
+    wanted = ["apiVersion", "kind", *fields(job["metadata"]), *fields(job["spec"]), *fields(status_schema())]
     assert len(wanted) > 50
     found = [re.findall(r"`(\w+)`", row)[0] for row in ROWS]
     assert sorted(found) == sorted(wanted)
@@ -51,7 +51,9 @@ def test_sections() -> None:
 
 def test_defaults() -> None:
     """A row says the value that a field has without being set, or that it must be."""
-    rows = {re.findall(r"`(\w+)`", row)[0]: row for row in ROWS}
+    rows = {
+        re.findall(r"`(\w+)`", row)[0]: row for row in reversed(ROWS)
+    }  # the status, which comes last, has none
     for name, default in {
         "joinSeconds": "`60`",
         "action": "`Retry`",
