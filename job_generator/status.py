@@ -102,7 +102,7 @@ class Display(Part):
     cohort: Word | None = None
     """How many workers reported of those that were asked: 8/10."""
 
-    metric: Word | None = None
+    metric: Annotated[str, Field(max_length=253)] | None = None
     """The target's metric, or the program's first: accuracy=0.97."""
 
     epsilon: Word | None = None

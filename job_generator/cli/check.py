@@ -58,7 +58,7 @@ def checked(given: JobFiles) -> FLJob:
 def summary(job: FLJob) -> str:
     """One line: rounds, workers, cohort, quorum, strategy."""
     spec = job.spec
-    workers = f"{spec.workers.replicas} worker{'s' if spec.workers.replicas > 1 else ''}"
+    workers = f"{job.members} worker{'s' if job.members > 1 else ''}"
     return (
         f"{spec.rounds} round{'s' if spec.rounds > 1 else ''} of {spec.strategy.name} with {workers}, "
         f"{job.per_round} in each round and at least {job.minimum}"
