@@ -11,8 +11,8 @@ from typing import Final
 from fl_core.plan import Job
 from job_generator.processes import Role
 
-LONGEST = 52
-"""Of 63 characters: a Job adds its index and five random letters to the names of its pods."""
+LONGEST = 51
+"""Of 63 characters: a Job adds an index of up to five digits and five random letters to the names of its pods."""
 PORT: Final = 7443
 """Where server and scheduler listen."""
 METRICS_PORT: Final = 9090

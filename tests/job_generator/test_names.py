@@ -42,6 +42,13 @@ def test_distinct(job: Job, one: str, other: str) -> None:
     assert {first, second} & {names.child(job, role) for role in ("scheduler", "server", "worker")} == set()
 
 
+def test_the_longest() -> None:
+    """The longest job with the longest site still fits, and no role's name is cut."""
+    job = Job(name="d" * LONGEST_NAME, namespace="lab", uid="u1")
+    assert len(f"{names.child(job, 'site', 's' * 40)}-99999-abcde") == 63
+    assert names.child(job, "scheduler") == "d" * LONGEST_NAME + "-scheduler"
+
+
 def test_readable() -> None:
     """What fits is the job's name and the child's own, and a cut name shows what it was."""
     job = Job(name="digits", namespace="lab", uid="u1")
