@@ -54,7 +54,7 @@ def test_readable() -> None:
     job = Job(name="digits", namespace="lab", uid="u1")
     assert names.child(job, "site", "hospital-a") == "digits-site-hospital-a"
     long = names.child(job.model_copy(update={"name": "d" * 40}), "site", "hospital-a")
-    assert long.startswith("d" * 40 + "-si")
+    assert long.startswith("d" * 40 + "-s")
     assert names.claim(job) == "digits-storage-u1"
 
 
