@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,30 +24,31 @@ from fl_core.weights import Array, digest
 class StoredModel:
     """A model's arrays by name, what the server wrote down of it, and the file that it was read from.
 
-    `alone` tells whether the file holds nothing else; a checkpoint may hold what its makers remember, too.
+    `metadata` is the file's own where it holds nothing else; a checkpoint may hold what its makers remember,
+    too. A job that goes on soon removes a checkpoint, so nothing is read twice.
     """
 
     path: Path
     arrays: dict[str, Array]
     facts: dict[str, Any]
-    alone: bool = True
+    metadata: dict[str, str]
 
     @classmethod
     def read(cls, path: Path) -> StoredModel:
         """Read a safetensors file; raises StorageError for one that is damaged, or not there."""
         try:
             with safe_open(path, framework="np") as file:
-                there = list(file.keys())
-                sealed = json.loads((file.metadata() or {}).get("fljob", "{}"))
-                names = sealed.get("arrays", there)
-                arrays = {name: file.get_tensor(name) for name in names}
+                there, metadata = list(file.keys()), file.metadata() or {}
+                sealed = json.loads(metadata.get("fljob", "{}"))
+                arrays = {name: file.get_tensor(name) for name in sealed.get("arrays", there)}
                 facts = dict(sealed.get("facts", {}))
         except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
             raise StorageError(f"{path} is no safetensors file that can be read: {error}") from error
-        stored = cls(path, arrays, facts, alone=len(names) == len(there))
         if facts.get("digest", "") not in {"", digest(arrays)}:
             raise StorageError(f"{path} is damaged: its arrays do not have the digest it was written with")
-        return stored
+        if len(arrays) < len(there):
+            metadata = {"fljob": canonical({"arrays": list(arrays), "facts": facts})}
+        return cls(path, arrays, facts, metadata)
 
     @property
     def round(self) -> int:
@@ -99,11 +99,7 @@ def write_npz(model: StoredModel, target: Path) -> None:
 def write_safetensors(model: StoredModel, target: Path) -> None:
     """Write the arrays and what is known of them, whole or not at all."""
     with whole(target) as temporary:
-        if model.alone:
-            shutil.copyfile(model.path, temporary)
-        else:
-            known = {"arrays": list(model.arrays), "facts": model.facts}
-            temporary.write_bytes(save(model.arrays, {"fljob": canonical(known)}))
+        temporary.write_bytes(save(model.arrays, model.metadata))
 
 
 @contextmanager

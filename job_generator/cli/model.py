@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -61,7 +62,10 @@ def model(folder: Path, *, best: bool, kind: str | None, target: Path) -> None:
         case "safetensors":
             write_safetensors(stored, target)
         case _:
-            _export(run, state, source=stored.path, target=target)
+            with TemporaryDirectory(prefix="fljob-") as scratch:
+                source = Path(scratch) / "model.safetensors"
+                write_safetensors(stored, source)
+                _export(run, state, source=source, target=target)
     arrays = f"{len(stored.arrays)} arrays, {stored.parameters:,} parameters"
     click.echo(f"{target}: the model of round {stored.round}, {arrays}")
 
@@ -89,5 +93,5 @@ def _export(run: RunFolder, state: RunState, *, source: Path, target: Path) -> N
     ]
     command += ["--data", str(data_path(state.data, 0))] if state.data else []
     command += ["--model", str(source), "--format", "paddle", "-o", str(target)]
-    if code := subprocess.run(command, check=False).returncode:
+    if code := subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
         raise StorageError(f"{target} was not written: the export ended with exit code {code}")
