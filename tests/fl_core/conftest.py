@@ -1,52 +1,22 @@
-"""Builders: a selection, a plan, certificates in folders."""
+"""Builders: a plan, certificates in folders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fl_core.extensions import Extension
 from fl_core.identity import Authority, Identity
-from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
+from fl_core.plan import Plan
 
 JOB = "job-1"
 
 
 @pytest.fixture(scope="session")
-def plan() -> Callable[..., Plan]:
-    """Build a plan of three workers, with some of its fields changed."""
-
-    def built(**changes: Any) -> Plan:
-        whole: dict[str, Any] = {
-            "job": Job(name="test", namespace="default", uid=JOB),
-            "seed": 7,
-            "rounds": 3,
-            "target": None,
-            "program": Program(entrypoint="toy:task", framework="numpy"),
-            "strategy": Extension(name="fedavg"),
-            "aggregation": Extension(name="mean"),
-            "compression": (),
-            "selection": Selection(
-                policy=Extension(name="uniform"),
-                per_round=2,
-                extra=1,
-                minimum=2,
-                join_seconds=10,
-                stall_seconds=10,
-                deadline_seconds=60,
-                on_shortfall=Shortfall(action="Retry", attempts=3),
-            ),
-            "evaluation_every": 1,
-            "checkpoint": Checkpoint(every_rounds=1, keep=3),
-            "workers": 3,
-            "ready_seconds": 60,
-        }
-        return Plan(**{**whole, **changes})
-
-    return built
+def plan(plan_of: Callable[..., Plan]) -> Callable[..., Plan]:
+    """Build a plan that asks three workers and closes with two; the fields that matter by name."""
+    return lambda **changes: plan_of(**{"per_round": 2, "extra": 1, **changes})
 
 
 @pytest.fixture(scope="session")

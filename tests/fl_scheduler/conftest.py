@@ -13,9 +13,8 @@ import grpc
 import numpy as np
 import pytest
 
-from fl_core.extensions import Extension
 from fl_core.identity import Authority, Credentials, Identity
-from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
+from fl_core.plan import Plan, Program
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
@@ -26,37 +25,6 @@ from fl_scheduler.service import SchedulerService
 JOB = "job-1"
 PROGRAM = "c0ffee"
 MANIFEST = Manifest.of({"w": np.zeros(3, "f4")}).to_json()
-
-
-def plan_of(**changes: Any) -> Plan:
-    """Three workers, of whom two suffice; selection's and the plan's fields by name."""
-    selection = Selection(
-        policy=Extension(name="uniform"),
-        per_round=3,
-        extra=0,
-        minimum=2,
-        join_seconds=0.2,
-        stall_seconds=30,
-        deadline_seconds=30,
-        on_shortfall=Shortfall(action="Fail", attempts=1),
-    )
-    known = {name: changes.pop(name) for name in list(changes) if name in Selection.model_fields}
-    plan = Plan(
-        job=Job(name="test", namespace="default", uid=JOB),
-        seed=1,
-        rounds=2,
-        target=None,
-        program=Program(entrypoint="toy:task", framework="numpy", sha256=PROGRAM),
-        strategy=Extension(name="fedavg"),
-        aggregation=Extension(name="mean"),
-        compression=(),
-        selection=selection.model_copy(update=known),
-        evaluation_every=1,
-        checkpoint=Checkpoint(every_rounds=1, keep=2),
-        workers=3,
-        ready_seconds=30,
-    )
-    return plan.model_copy(update=changes)
 
 
 @dataclass
@@ -143,6 +111,8 @@ async def _next(call: Any) -> Any:
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Callable[..., Office]:
+def office(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., Office]:
     """Build a scheduler; the plan's and selection's fields by name."""
-    return lambda **changes: Office(tmp_path, plan_of(**changes))
+    program = Program(entrypoint="toy:task", framework="numpy", sha256=PROGRAM)
+    usual = {"program": program, "join_seconds": 0.2}
+    return lambda **changes: Office(tmp_path, plan_of(**{**usual, **changes}))

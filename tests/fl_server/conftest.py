@@ -14,10 +14,9 @@ import grpc
 import numpy as np
 import pytest
 
-from fl_core.extensions import Extension
 from fl_core.identity import Authority, Identity
 from fl_core.metrics import mean_of
-from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
+from fl_core.plan import Plan
 from fl_core.weights import Manifest, Weights, digest, pack
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
@@ -32,37 +31,6 @@ from fl_server.summons import Summons
 JOB = "job-1"
 WORKERS = ("worker-0", "worker-1", "worker-2")
 ZERO = {"w": np.zeros(3, "f4")}
-
-
-def plan_of(**changes: Any) -> Plan:
-    """Two rounds of three workers, of whom two suffice; selection's and the plan's fields by name."""
-    selection = Selection(
-        policy=Extension(name="uniform"),
-        per_round=3,
-        extra=0,
-        minimum=2,
-        join_seconds=30,
-        stall_seconds=30,
-        deadline_seconds=30,
-        on_shortfall=Shortfall(action="Fail", attempts=1),
-    )
-    known = {name: changes.pop(name) for name in list(changes) if name in Selection.model_fields}
-    plan = Plan(
-        job=Job(name="test", namespace="default", uid=JOB),
-        seed=1,
-        rounds=2,
-        target=None,
-        program=Program(entrypoint="toy:task", framework="numpy"),
-        strategy=Extension(name="fedavg"),
-        aggregation=Extension(name="mean"),
-        compression=(),
-        selection=selection.model_copy(update=known),
-        evaluation_every=1,
-        checkpoint=Checkpoint(every_rounds=1, keep=2),
-        workers=3,
-        ready_seconds=30,
-    )
-    return plan.model_copy(update=changes)
 
 
 class Scripted(fl_pb2_grpc.SchedulerServicer):
@@ -214,6 +182,6 @@ class Client:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Callable[..., World]:
+def world(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., World]:
     """Build a job's world; the plan's and selection's fields by name."""
     return lambda **changes: World(tmp_path, plan_of(**changes))

@@ -13,7 +13,7 @@ import pytest
 
 from fl_core.bundle import bundle, bundle_digest
 from fl_core.extensions import Extension
-from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
+from fl_core.plan import Plan, Program
 from fl_worker.task import Site
 from fl_worker.work import Learner
 
@@ -39,7 +39,7 @@ class Written:
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Written]:
+def write(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., Written]:
     """Write a program's text and compile a plan for it: `write(text, framework=..., strategy=...)`."""
 
     def written(text: str, *, framework: str = "numpy", strategy: str = "fedavg", **options: Any) -> Written:
@@ -53,35 +53,9 @@ def write(tmp_path: Path) -> Callable[..., Written]:
             sha256=bundle_digest(bundle(folder, module)),
             config=options.pop("config", {}),
         )
-        made = Written(plan_of(program, Extension(name=strategy, options=options)), folder)
+        extension = Extension(name=strategy, options=options)
+        made = Written(plan_of(program=program, strategy=extension, seed=7, workers=4), folder)
         made.file.write_text(made.plan.to_json())
         return made
 
     return written
-
-
-def plan_of(program: Program, strategy: Extension) -> Plan:
-    return Plan(
-        job=Job(name="test", namespace="default", uid="0"),
-        seed=7,
-        rounds=3,
-        target=None,
-        program=program,
-        strategy=strategy,
-        aggregation=Extension(name="mean"),
-        compression=(),
-        selection=Selection(
-            policy=Extension(name="uniform"),
-            per_round=4,
-            extra=0,
-            minimum=2,
-            join_seconds=10,
-            stall_seconds=10,
-            deadline_seconds=60,
-            on_shortfall=Shortfall(action="Retry", attempts=3),
-        ),
-        evaluation_every=1,
-        checkpoint=Checkpoint(every_rounds=1, keep=3),
-        workers=4,
-        ready_seconds=60,
-    )

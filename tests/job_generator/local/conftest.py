@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from fl_core.extensions import Extension
-from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall, Target
+from fl_core.plan import Job, Plan, Program, Target
 from job_generator.local.child import Command
 from job_generator.local.supervisor import Graces, Reports, Staffing, Supervisor
 
@@ -91,33 +90,15 @@ def fake_commands() -> type[FakeCommands]:
 
 
 @pytest.fixture
-def a_plan() -> Callable[..., Plan]:
-    def build(**changes: Any) -> Plan:
-        selection = Selection(
-            policy=Extension(name="uniform"),
-            per_round=2,
-            extra=0,
-            minimum=1,
-            join_seconds=5,
-            stall_seconds=5,
-            deadline_seconds=5,
-            on_shortfall=Shortfall(action="Retry", attempts=1),
-        )
-        fields: dict[str, Any] = {
-            "job": Job(name="digits", namespace="default", uid="4f0d"),
-            "seed": 1,
-            "rounds": 4,
-            "target": Target(metric="accuracy", at_least=0.9),
-            "program": Program(entrypoint="program:task", framework="numpy"),
-            "strategy": Extension(name="fedavg"),
-            "aggregation": Extension(name="mean"),
-            "compression": (),
-            "selection": selection,
-            "evaluation_every": 1,
-            "checkpoint": Checkpoint(every_rounds=1, keep=3),
-            "workers": 2,
-            "ready_seconds": 30,
-        }
-        return Plan(**{**fields, **changes})
-
-    return build
+def a_plan(plan_of: Callable[..., Plan]) -> Callable[..., Plan]:
+    """Build a plan of two workers, of whom one suffices."""
+    usual: dict[str, Any] = {
+        "job": Job(name="digits", namespace="default", uid="4f0d"),
+        "program": Program(entrypoint="program:task", framework="numpy"),
+        "target": Target(metric="accuracy", at_least=0.9),
+        "per_round": 2,
+        "minimum": 1,
+        "workers": 2,
+        "rounds": 4,
+    }
+    return lambda **changes: plan_of(**{**usual, **changes})

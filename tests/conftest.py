@@ -1,0 +1,47 @@
+"""What tests of several packages need: a Plan, field by field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fl_core.extensions import Extension
+from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
+
+
+def plan_of(**changes: Any) -> Plan:
+    """Two rounds of three workers, of whom two suffice; selection's and the plan's fields by name."""
+    selection = Selection(
+        policy=Extension(name="uniform"),
+        per_round=3,
+        extra=0,
+        minimum=2,
+        join_seconds=30,
+        stall_seconds=30,
+        deadline_seconds=30,
+        on_shortfall=Shortfall(action="Fail", attempts=1),
+    )
+    known = {name: changes.pop(name) for name in list(changes) if name in Selection.model_fields}
+    fields = {
+        "job": Job(name="test", namespace="default", uid="job-1"),
+        "seed": 1,
+        "rounds": 2,
+        "target": None,
+        "program": Program(entrypoint="toy:task", framework="numpy"),
+        "strategy": Extension(name="fedavg"),
+        "aggregation": Extension(name="mean"),
+        "compression": (),
+        "selection": selection.model_copy(update=known),
+        "evaluation_every": 1,
+        "checkpoint": Checkpoint(every_rounds=1, keep=2),
+        "workers": 3,
+        "ready_seconds": 30,
+    }
+    return Plan(**{**fields, **changes})
+
+
+@pytest.fixture(name="plan_of", scope="session")
+def _plan_of() -> Any:
+    """Build a Plan; the fields that matter by name."""
+    return plan_of
