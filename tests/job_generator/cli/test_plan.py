@@ -69,6 +69,14 @@ def test_wrong_words(submit: Submit, job_file: JobFile, words: list[str], code: 
     assert submit("plan", job_file(), *words).exit_code == code
 
 
+def test_shared_data(submit: Submit, job_file: JobFile) -> None:
+    """Data that all workers share is told of, on standard error."""
+    file = job_file()
+    result = submit("plan", file, "--no-measure", "--data", file.parent)
+    assert result.exit_code == 0
+    assert result.stderr == f"--data {file.parent} has no {{index}}: all 4 workers get this same path.\n"
+
+
 def test_findings(submit: Submit, job_file: JobFile) -> None:
     """What a careful person would want to know stands below the page."""
     result = submit("plan", job_file(selection={"minimum": 4}), "--no-measure")
