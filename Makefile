@@ -30,11 +30,11 @@ demo: $(VENV)/.demo ## Train the digits example: real data, 10 workers, Paddle
 	@printf '\nSo that your shell finds fl-submit:  source %s/bin/activate\n' $(VENV)
 
 test: lint typecheck verify ## Everything: lint, types, import contracts, generated files, all tests
-	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples"
+	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples and not cluster"
 	$(PYTEST) -m "rounds or examples"
 
 quick: $(VENV)/.dev ## The tests that take seconds
-	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples"
+	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples and not cluster"
 
 lint: $(VENV)/.dev ## Style, format and import contracts
 	$(BIN)/ruff check .

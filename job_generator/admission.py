@@ -2,7 +2,8 @@
 
 A rule stands on the map that holds all of its fields, since a rule of a single field does not see it come
 or go. Rules are counted by cost before they are accepted: every list, map and text in the schema has an end,
-and numbers are formatted with `%d`, never turned into texts.
+and numbers are formatted with `%d`, never turned into texts. A map whose default is empty is checked as it is, before
+the defaults inside it are filled in.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ FIT = (
     ),
     Validation(
         at=("network",),
-        rule="self.policy == 'Isolated' || size(self.egress) == 0",
+        rule="!has(self.egress) || size(self.egress) == 0 || self.policy == 'Isolated'",
         message="under the policy Open every address may be dialled; expected Isolated, or no list",
         field="egress",
     ),

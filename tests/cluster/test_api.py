@@ -1,0 +1,493 @@
+"""The FLJob as a real API server takes it: the definition, its rules, and the children of jobs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from job_generator.admission import VALIDATIONS
+from job_generator.compiler import compile_job
+from job_generator.manifests import Rendering, children
+from job_generator.rules import broken
+from job_generator.settings import Settings
+from job_generator.source import Document
+
+pytestmark = pytest.mark.cluster
+
+Map = dict[str, Any]
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def job(name: str = "digits", **changes: Any) -> Map:
+    """A small job as a map, with changes to its spec; `selection__perRound=3` goes deeper, None removes."""
+    spec: Map = {
+        "program": {"entrypoint": "program:task", "framework": "numpy"},
+        "rounds": 20,
+        "workers": {"replicas": 4},
+    }
+    for path, value in changes.items():
+        *way, last = path.split("__")
+        place = spec
+        for step in way:
+            place = place.setdefault(step, {})
+        place[last] = value
+        if value is None:
+            del place[last]
+    return {"apiVersion": "fljob.dev/v1alpha1", "kind": "FLJob", "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def kubectl(cluster: Any) -> Kubectl:
+    """Kubectl with these words; `stdin` takes one object or a list of them."""
+
+    def call(*words: str, stdin: Any = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+        text = None
+        if stdin is not None:
+            several = (
+                {"apiVersion": "v1", "kind": "List", "items": stdin} if isinstance(stdin, list) else stdin
+            )
+            text = json.dumps(several)
+        done: subprocess.CompletedProcess[str] = cluster.kubectl(*words, stdin=text, check=False)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return call
+
+
+@pytest.fixture(scope="module", autouse=True)
+def definition(kubectl: Kubectl) -> None:
+    """The definition, as plain `kubectl apply` takes it."""
+    kubectl("apply", "-k", str(MANIFESTS))
+    kubectl("wait", "--for=condition=Established", "crd/fljobs.fljob.dev", "--timeout=30s")
+
+
+@pytest.fixture
+def create(kubectl: Kubectl, namespace: str) -> Callable[..., str]:
+    """What the API server says of a new job: nothing when it takes it."""
+
+    def ask(document: Map, *, dry: bool = True) -> str:
+        words = ("create", "-n", namespace, "-f", "-", *(("--dry-run=server",) if dry else ()))
+        return kubectl(*words, stdin=document, check=False).stderr
+
+    return ask
+
+
+@pytest.fixture
+def change(kubectl: Kubectl, namespace: str) -> Callable[..., str]:
+    """What the API server says of a change to a job that is there: nothing when it takes it."""
+
+    def ask(spec: Map, *, name: str = "digits", dry: bool = True) -> str:
+        words = ("patch", "fljob", name, "-n", namespace, "--type=merge", "-p", json.dumps({"spec": spec}))
+        return kubectl(*words, *(("--dry-run=server",) if dry else ()), check=False).stderr
+
+    return ask
+
+
+# -- the definition
+
+
+def test_explain(kubectl: Kubectl) -> None:
+    """`kubectl explain` tells every part of a job and of its status."""
+    assert "How many there are, sites not counted" in kubectl("explain", "fljob.spec.workers.replicas").stdout
+    assert "How many have enrolled" in kubectl("explain", "fljob.status.workers").stdout
+
+
+def test_no_complaints(kubectl: Kubectl) -> None:
+    """The API server finds nothing wrong with the definition, and knows it by its short name and category."""
+    found = json.loads(kubectl("get", "crd", "fljobs.fljob.dev", "-o", "json").stdout)
+    conditions = {one["type"]: one["status"] for one in found["status"]["conditions"]}
+    assert (conditions["NamesAccepted"], conditions.get("NonStructuralSchema")) == ("True", None)
+    for word in ("flj", "fljob", "fljobs"):
+        kubectl("get", word)
+
+
+# -- the rules of a new job
+
+EXTERNAL = {"name": "a", "external": {}}
+OUTSIDE = {"external": {"hostname": "fl.example.org"}}
+REFUSED: dict[str, tuple[Map, str, str]] = {
+    "workers.replicas": (
+        {"workers": {"replicas": 0}},
+        "spec.workers.replicas",
+        "expected at least one worker",
+    ),
+    "selection.perRound": (
+        {"selection": {"perRound": 5}},
+        "spec.selection.perRound",
+        "5 is more than the workers and sites together, 4; expected at most that",
+    ),
+    "selection.extra": (
+        {"selection": {"perRound": 3, "extra": 2}},
+        "spec.selection.extra",
+        "2 more than the cohort of 3 are asked, but there are 4 workers; expected fewer",
+    ),
+    "selection.minimum": (
+        {"selection": {"minimum": 5}},
+        "spec.selection.minimum",
+        "5 is more than the cohort, 4; expected at most that",
+    ),
+    "selection.stallSeconds": (
+        {"selection": {"stallSeconds": 60.5, "deadlineSeconds": 60}},
+        "spec.selection.stallSeconds",
+        "stallSeconds is longer than deadlineSeconds; expected at most that",
+    ),
+    "target.atLeast": (
+        {"target": {"metric": "a", "atLeast": 1, "atMost": 1}},
+        "spec.target.atLeast",
+        "expected one of atLeast and atMost",
+    ),
+    "program.source.configMap": (
+        {"program__source": {}},
+        "spec.program.source.configMap",
+        "expected one of configMap, image and persistentVolumeClaim",
+    ),
+    "workers.maxReplicas": (
+        {"workers": {"replicas": 4, "maxReplicas": 3}, "selection": {"perRound": 1}},
+        "spec.workers.maxReplicas",
+        "3 is less than replicas, 4; expected at least that",
+    ),
+    "selection.perRound required": (
+        {"workers": {"replicas": 4, "maxReplicas": 5}},
+        "spec.selection.perRound",
+        "expected a cohort, as workers.maxReplicas lets the workers change",
+    ),
+    "server.storage.existingClaim": (
+        {"server": {"storage": {"existingClaim": "a", "size": "1Gi"}}},
+        "spec.server.storage.existingClaim",
+        "a claim that is there already has a size, a class and an end of its own",
+    ),
+    "network.external": (
+        {"sites": [EXTERNAL]},
+        "spec.network.external",
+        "expected network.external when a site is external, and only then",
+    ),
+    "network.external without a site": (
+        {"network": OUTSIDE},
+        "spec.network.external",
+        "expected network.external when a site is external, and only then",
+    ),
+    "network.egress": (
+        {"network": {"policy": "Open", "egress": [{"cidr": "10.0.0.0/8"}]}},
+        "spec.network.egress",
+        "under the policy Open every address may be dialled; expected Isolated, or no list",
+    ),
+    "sites.[].external": (
+        {"sites": [{**EXTERNAL, "data": {"claimName": "a"}}], "network": OUTSIDE},
+        "spec.sites[0].external",
+        "an external site has its own data and pods; expected no data and no template",
+    ),
+    "strategy.mu": (
+        {"strategy": {"name": "fedavg", "mu": 1}},
+        "spec.strategy.mu",
+        "mu belongs to fedprox only",
+    ),
+    "strategy.mu missing": ({"strategy": {"name": "fedprox"}}, "spec.strategy.mu", "fedprox needs mu"),
+    "sites twice": ({"sites": [{"name": "a"}, {"name": "a"}]}, "spec.sites[1]", "Duplicate value"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(create: Callable[..., str], case: str) -> None:
+    """What does not fit is refused with the field and the sentence; `fl-submit check` refuses it too."""
+    changes, path, sentence = REFUSED[case]
+    told = create(job(**changes))
+    assert path in told
+    assert sentence in told
+    if not case.startswith("strategy"):
+        assert list(broken(job(**changes))) != []
+
+
+def test_every_rule_has_a_case() -> None:
+    """Each rule about a new job is among the cases, and each about a change among those further down."""
+    fit = {".".join((*one.at, one.field)) for one in VALIDATIONS if "oldSelf" not in one.rule}
+    lasting = {".".join((*one.at, one.field)) for one in VALIDATIONS if "oldSelf" in one.rule}
+    assert fit - set(REFUSED) == set()
+    assert lasting - set(LASTING) == set()
+
+
+@given(data=st.data())
+@FEW
+def test_one_verdict(create: Callable[..., str], data: st.DataObject) -> None:
+    """The API server refuses exactly the selections that the generator refuses, at the edges too."""
+    workers = {"replicas": data.draw(st.integers(0, 4))}
+    selection = {
+        name: data.draw(st.integers(0 if name == "extra" else 1, 4))
+        for name in ("perRound", "extra", "minimum")
+        if data.draw(st.booleans())
+    }
+    if data.draw(st.booleans()):
+        workers["maxReplicas"] = data.draw(st.integers(1, 5))
+    sites = [{"name": name} for name in "ab"[: data.draw(st.integers(0, 2))]]
+    document = job(workers=workers, selection=selection, sites=sites)
+    assert (create(document) == "") == (list(broken(document)) == [])
+
+
+def test_unknown_fields(create: Callable[..., str]) -> None:
+    """Kubectl names a field that does not exist, wherever the schema is closed."""
+    assert 'unknown field "spec.rnds"' in create(job(rnds=1))
+    assert 'unknown field "spec.sites[0].external.a"' in create(
+        job(sites=[{"name": "x", "external": {"a": 1}}])
+    )
+
+
+def test_samples(kubectl: Kubectl, namespace: str) -> None:
+    """Every sample is taken as it stands."""
+    for path in sorted((MANIFESTS / "samples").glob("*.yaml")):
+        done = kubectl("create", "-n", namespace, "--dry-run=server", "-f", str(path))
+        assert "fljob.fljob.dev/" in done.stdout
+        assert done.stderr == ""
+
+
+# -- what lasts
+
+RICH = {
+    "target": {"metric": "a", "atLeast": 1},
+    "strategy": {"name": "fedprox", "mu": 0.5},
+    "selection": {"perRound": 2},
+    "workers": {"replicas": 4, "maxReplicas": 8, "data": {"claimName": "a"}},
+    "sites": [{"name": "a", "data": {"claimName": "a"}}, {"name": "b", "external": {}}],
+    "network": OUTSIDE,
+    "server": {"storage": {"size": "1Gi"}},
+}
+FIXED = "cannot be changed; make another job"
+LASTING: dict[str, tuple[Map, str]] = {
+    "managedBy": ({"managedBy": "example.org/other"}, FIXED),
+    "seed": ({"seed": 3}, FIXED),
+    "program": ({"program": {"entrypoint": "program:other"}}, FIXED),
+    "target": ({"target": None}, FIXED),
+    "strategy": ({"strategy": {"mu": 0.75}}, FIXED),
+    "aggregation": ({"aggregation": {"name": "house.rules:Median"}}, FIXED),
+    "selection": ({"selection": {"minimum": 1}}, FIXED),
+    "compression": ({"compression": [{"name": "float16"}]}, FIXED),
+    "evaluation": ({"evaluation": {"everyRounds": 2}}, FIXED),
+    "preRunningDeadlineSeconds": ({"preRunningDeadlineSeconds": 5}, FIXED),
+    "network": ({"network": {"external": {"port": 9443}}}, FIXED),
+    "server.checkpoint": ({"server": {"checkpoint": {"keep": 9}}}, FIXED),
+    "server.storage": ({"server": {"storage": {"size": "2Gi"}}}, FIXED),
+    "workers.maxReplicas": ({"workers": {"maxReplicas": 9}}, FIXED),
+    "workers.restartsPerWorker": ({"workers": {"restartsPerWorker": 3}}, FIXED),
+    "workers.data": ({"workers": {"data": None}}, FIXED),
+    "sites.[].data": (
+        {"sites": [{"name": "a", "data": {"claimName": "b"}}, {"name": "b", "external": {}}]},
+        FIXED,
+    ),
+    "sites.[].external": ({"sites": [{"name": "a", "external": {}}, {"name": "b", "external": {}}]}, FIXED),
+    "sites": ({"sites": [{"name": "c"}, {"name": "b", "external": {}}]}, "sites cannot come or go"),
+    "workers.replicas": ({"workers": {"replicas": 3}}, "a job without maxReplicas keeps its replicas"),
+    "rounds": ({"rounds": 21}, "21 is more than the 20 before; rounds can be lowered only"),
+}
+
+
+@pytest.mark.parametrize("case", LASTING)
+def test_lasting(create: Callable[..., str], change: Callable[..., str], case: str) -> None:
+    """What cannot change is refused with the field and the sentence."""
+    spec, sentence = LASTING[case]
+    without_room = {name: RICH[name] for name in RICH if name not in {"workers", "selection"}}
+    assert create(job(**(without_room if case == "workers.replicas" else RICH)), dry=False) == ""
+    told = change(spec)
+    assert sentence in told
+    assert f"spec.{case.replace('.[]', '[0]')}" in told
+
+
+def test_what_appears_or_goes(create: Callable[..., str], change: Callable[..., str]) -> None:
+    """A field that was not there cannot come, and one that was cannot go: both are changes."""
+    assert create(job(), dry=False) == ""
+    for spec in ({"target": {"metric": "a", "atLeast": 1}}, {"workers": {"maxReplicas": 4}}):
+        assert FIXED in change(spec)
+    assert create(job("other", **RICH), dry=False) == ""
+    assert FIXED in change({"selection": {"perRound": None}}, name="other")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"suspend": True},
+        {"suspendGraceSeconds": 5},
+        {"rounds": 19},
+        {"activeDeadlineSeconds": 60},
+        {"ttlSecondsAfterFinished": 0},
+        {"podCleanupPolicy": "All"},
+        {"workers": {"replicas": 8}},
+        {"workers": {"template": {"spec": {"nodeName": "a"}}}},
+        {"sites": [{"name": "b", "external": {}}, {"name": "a", "data": {"claimName": "a"}}]},
+    ],
+    ids=lambda spec: next(iter(spec)),
+)
+def test_mutable(create: Callable[..., str], change: Callable[..., str], spec: Map) -> None:
+    """What may change is taken; sites may stand in another order."""
+    assert create(job(**RICH), dry=False) == ""
+    assert change(spec) == ""
+
+
+def test_scale(kubectl: Kubectl, namespace: str, create: Callable[..., str]) -> None:
+    """`kubectl scale` works between the cohort and maxReplicas, and is told why beyond."""
+    assert create(job(selection={"perRound": 3}, workers={"replicas": 4, "maxReplicas": 6}), dry=False) == ""
+
+    def scale(count: int) -> str:
+        return kubectl("scale", "fljob", "digits", "-n", namespace, f"--replicas={count}", check=False).stderr
+
+    assert scale(6) == ""
+    assert "6 is less than replicas, 7; expected at least that" in scale(7)
+    assert "3 is more than the workers and sites together, 2" in scale(2)
+    found = kubectl("get", "fljob", "digits", "-n", namespace, "-o", "jsonpath={.spec.workers.replicas}")
+    assert found.stdout == "6"
+
+
+# -- what is shown
+
+
+def test_columns(kubectl: Kubectl, namespace: str, create: Callable[..., str]) -> None:
+    """`kubectl get` shows the texts of the status; a field selector finds jobs by their state."""
+    assert create(job(), dry=False) == ""
+    display = {
+        "state": "Running",
+        "reason": "Training",
+        "round": "7/20",
+        "cohort": "3/4",
+        "metric": "accuracy=0.97",
+    }
+    patch = json.dumps({"status": {"display": display, "workers": {"replicas": 4, "selector": "a=b"}}})
+    kubectl("patch", "fljob", "digits", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
+    head, row = kubectl("get", "flj", "-n", namespace, "-o", "wide").stdout.splitlines()
+    assert head.split() == [
+        "NAME",
+        "STATE",
+        "ROUND",
+        "COHORT",
+        "METRIC",
+        "EPSILON",
+        "STRATEGY",
+        "REASON",
+        "AGE",
+    ]
+    assert row.split()[:5] == ["digits", "Running", "7/20", "3/4", "accuracy=0.97"]
+    for selector, count in (("status.display.state=Running", 1), ("spec.suspend=true", 0)):
+        found = kubectl("get", "flj", "-n", namespace, "--field-selector", selector, "-o", "name").stdout
+        assert len(found.split()) == count
+
+
+def test_conditions(kubectl: Kubectl, namespace: str, create: Callable[..., str]) -> None:
+    """Conditions are known by their type: two writers of different ones do not overwrite each other."""
+    assert create(job(), dry=False) == ""
+    for manager, kind in (("one", "Ready"), ("two", "Degraded")):
+        condition = {
+            "type": kind, "status": "True", "reason": "Because", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }  # fmt: skip
+        document = {**job(), "status": {"conditions": [condition]}}
+        del document["spec"]
+        words = (
+            "apply",
+            "--server-side",
+            "--subresource=status",
+            "--field-manager",
+            manager,
+            "-n",
+            namespace,
+        )
+        kubectl(*words, "-f", "-", stdin=document)
+    found = kubectl(
+        "get", "flj", "digits", "-n", namespace, "-o", "jsonpath={.status.conditions[*].type}"
+    ).stdout
+    assert sorted(found.split()) == ["Degraded", "Ready"]
+
+
+def test_what_is_stored(kubectl: Kubectl, namespace: str, create: Callable[..., str]) -> None:
+    """The Plan of a job as the API server gives it back is that of the job as it was written."""
+    written = job(
+        program__config={"rate": 1.0, "layers": [16, None, {"width": 8}]}, selection={"deadlineSeconds": 60.0}
+    )
+    assert create(written, dry=False) == ""
+    found = json.loads(kubectl("get", "flj", "digits", "-n", namespace, "-o", "json").stdout)
+    metadata = {name: found["metadata"][name] for name in ("name", "namespace", "uid")}
+    stored = Document({**written, "metadata": metadata, "spec": found["spec"]}).job()
+    given_ = Document({**written, "metadata": metadata}).job()
+    assert compile_job(stored).to_json() == compile_job(given_).to_json()
+
+
+# -- the children
+
+FULL = {
+    **RICH,
+    "program__source": {"configMap": {"name": "program"}},
+    "workers__template": {"spec": {"containers": [{"name": "fl", "env": [{"name": "A", "value": "b"}]}]}},
+    "network__egress": [{"cidr": "10.1.0.0/16", "ports": [443]}],
+}
+
+
+def rendered(document: Map, namespace: str) -> list[Map]:
+    metadata = {**document["metadata"], "namespace": namespace, "uid": "4f0d9e2a-0000-4000-8000-000000000000"}
+    typed = Document({**document, "metadata": metadata}).job()
+    return children(Rendering(job=typed, plan=compile_job(typed), settings=Settings(authority="a")))
+
+
+@pytest.fixture
+def restricted(kubectl: Kubectl, namespace: str) -> str:
+    """A namespace that enforces Pod Security `restricted`, and warns about Jobs whose pods would be refused."""
+    kubectl(
+        "label",
+        "ns",
+        namespace,
+        *(f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn")),
+    )
+    return namespace
+
+
+@pytest.mark.parametrize("changes", [{}, FULL], ids=["smallest", "full"])
+def test_children(kubectl: Kubectl, restricted: str, changes: Map) -> None:
+    """Every child is taken by server-side apply without a warning, and a second apply changes nothing.
+
+    Of a new claim the API server itself counts the next write, whatever it says.
+    """
+    objects = rendered(job(**changes), restricted)
+    words = ("apply", "--server-side", "--field-manager=fljob-operator", "--force-conflicts", "-f", "-")
+    assert kubectl(*words, "--dry-run=server", stdin=objects).stderr == ""
+    assert kubectl(*words, stdin=objects).stderr == ""
+
+    def versions() -> list[str]:
+        words = ("get", "jobs,services,configmaps,networkpolicies", "-n", restricted, "-o", "json")
+        items = json.loads(kubectl(*words).stdout)["items"]
+        return sorted(
+            f"{one['kind']}/{one['metadata']['name']}/{one['metadata']['resourceVersion']}" for one in items
+        )
+
+    before = versions()
+    kubectl(*words, stdin=objects)
+    assert versions() == before
+    assert len(before) >= len(objects) - 1
+
+
+@pytest.mark.parametrize("changes", [{}, FULL], ids=["smallest", "full"])
+def test_pod_security(kubectl: Kubectl, restricted: str, changes: Map) -> None:
+    """A namespace that enforces Pod Security `restricted` takes every pod; without its context it would not."""
+    kubectl(
+        "create", "serviceaccount", "default", "-n", restricted, check=False
+    )  # where no controller makes it
+    templates = [
+        one["spec"]["template"] for one in rendered(job(**changes), restricted) if one["kind"] == "Job"
+    ]
+    assert len(templates) == (4 if changes else 3)
+    for number, template in enumerate(templates):
+        pod = {"apiVersion": "v1", "kind": "Pod", **template}
+        pod["metadata"] = {**template["metadata"], "name": f"pod-{number}", "namespace": restricted}
+        done = kubectl("create", "--dry-run=server", "-f", "-", stdin=pod, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        pod["spec"] = {**pod["spec"], "securityContext": {}}
+        done = kubectl("create", "--dry-run=server", "-f", "-", stdin=pod, check=False)
+        assert 'violates PodSecurity "restricted' in done.stderr
+
+
+def test_kustomize(kubectl: Kubectl) -> None:
+    """`kubectl kustomize manifests` is the definition and nothing else."""
+    kinds = [one["kind"] for one in yaml.safe_load_all(kubectl("kustomize", str(MANIFESTS)).stdout)]
+    assert kinds == ["CustomResourceDefinition"]
