@@ -91,12 +91,15 @@ class Operator:
             burst=self.settings.request_burst,
             metrics=metrics.client,
         )
+        error = None
         try:
             await self._run(connection, metrics)
         except BaseExceptionGroup as group:
-            raise _first(group) from group
+            error = _first(group)
         finally:
             await connection.close()
+        if error:
+            raise error
 
     async def _run(self, connection: Connection, metrics: OperatorMetrics) -> None:
         engine, queue = self._engine(connection, metrics)

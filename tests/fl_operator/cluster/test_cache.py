@@ -1,0 +1,48 @@
+"""Objects by place and by owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_operator.cluster.cache import Cache
+from fl_operator.cluster.resources import Key
+
+
+def thing(name: str, *owners: str) -> dict[str, Any]:
+    return {"metadata": {"namespace": "n", "name": name, "ownerReferences": [{"uid": uid} for uid in owners]}}
+
+
+def test_found_and_forgotten() -> None:
+    """What was put is found at its place, by its owners, and nowhere once it is removed."""
+    cache = Cache()
+    assert cache.put(thing("a", "x", "y")) is None
+    assert cache.find(Key("n", "a")) == thing("a", "x", "y")
+    assert cache.owned("y") == [thing("a", "x", "y")]
+    assert cache.remove(Key("n", "a")) == thing("a", "x", "y")
+    assert (cache.find(Key("n", "a")), cache.owned("x"), len(cache)) == (None, [], 0)
+    assert cache.remove(Key("n", "a")) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sets(st.sampled_from("xyz")), st.booleans())))
+def test_the_index_is_what_a_search_finds(steps: list[tuple[str, set[str], bool]]) -> None:
+    """After any changes, the objects by owner are those that a look at every object finds, in order."""
+    cache, known = Cache(), {}
+    for name, owners, stays in steps:
+        if stays:
+            known[name] = thing(name, *owners)
+            cache.put(known[name])
+        else:
+            known.pop(name, None)
+            cache.remove(Key("n", name))
+    for uid in "xyz":
+        searched = [known[name] for name in sorted(known) if uid in owners_of(known[name])]
+        assert cache.owned(uid) == searched
+    assert sorted(key.name for key in cache) == sorted(known)
+    assert set(cache._owned) == {uid for one in known.values() for uid in owners_of(one)}
+
+
+def owners_of(thing: dict[str, Any]) -> set[str]:
+    return {owner["uid"] for owner in thing["metadata"]["ownerReferences"]}

@@ -1,0 +1,46 @@
+"""The metrics have the names that dashboards and alerts ask for."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from fl_operator.metrics import OperatorMetrics
+
+NAMES = """
+fljob_build_info fljob_reconcile_total fljob_reconcile_duration_seconds fljob_watch_restarts_total fljob_leader
+fljob_jobs fljob_jobs_finished_total fljob_job_ready_duration_seconds
+workqueue_depth workqueue_adds_total workqueue_retries_total workqueue_queue_duration_seconds
+workqueue_work_duration_seconds workqueue_unfinished_work_seconds workqueue_longest_running_processor_seconds
+rest_client_requests_total rest_client_request_duration_seconds rest_client_rate_limiter_duration_seconds
+rest_client_request_retries_total
+"""
+
+
+def test_names() -> None:
+    """Every promised metric is there from the beginning, and nothing else."""
+    registry = CollectorRegistry()
+    OperatorMetrics(registry)
+    text = generate_latest(registry).decode()
+    typed = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert {name for name in typed if not name.endswith("_created")} == set(NAMES.split())
+
+
+def test_no_label_is_a_jobs_name() -> None:
+    """Labels are few: no job, worker or client is one."""
+    registry = CollectorRegistry()
+    OperatorMetrics(registry)
+    labels = {label for one in registry._collector_to_names for label in getattr(one, "_labelnames", ())}
+    assert labels == {
+        "code",
+        "method",
+        "verb",
+        "host",
+        "name",
+        "result",
+        "resource",
+        "reason",
+        "namespace",
+        "state",
+        "version",
+        "python_version",
+    }
