@@ -82,6 +82,17 @@ def _fixed(*fields: str, at: tuple[str, ...] = ()) -> tuple[Validation, ...]:
     )
 
 
+def _held(role: str) -> Validation:
+    """A template, which makes the pods anew and therefore changes only while there are none."""
+    now, before = f"self.{role}.template", f"oldSelf.{role}.template"
+    return Validation(
+        rule=f"self.suspend || (has({now}) == has({before}) && (!has({now}) || {now} == {before}))",
+        message="a template can be changed only while the job is suspended",
+        field=f"{role}.template",
+        reason=FORBIDDEN,
+    )
+
+
 ALL = "self.workers.replicas + size(self.sites)"
 COHORT = f"(has(self.selection.perRound) ? self.selection.perRound : {ALL})"
 
@@ -178,6 +189,15 @@ LASTING = (
         rule="size(self.sites) == size(oldSelf.sites) && "
         "self.sites.all(site, oldSelf.sites.exists(old, old.name == site.name))",
         message="sites cannot come or go; make another job",
+        field="sites",
+        reason=FORBIDDEN,
+    ),
+    *map(_held, ("server", "scheduler", "workers")),
+    Validation(
+        rule="self.suspend || self.sites.all(site, oldSelf.sites.all(old, old.name != site.name || "
+        "(has(site.template) == has(old.template) && "
+        "(!has(site.template) || site.template == old.template))))",
+        message="the template of a site can be changed only while the job is suspended",
         field="sites",
         reason=FORBIDDEN,
     ),
