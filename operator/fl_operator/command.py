@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import click
 
 from fl_core import logs
+from fl_operator.assembly import WATCHES, assemble
 from fl_operator.run import Operator, run_until_stopped
 from fl_operator.settings import PREFIX, Settings, with_settings
-
-LOGIC = "fl_operator.reconcile"
-"""Has `WATCHES`, the objects to follow, and `assemble`, which gives what to do about them."""
 
 
 @click.command(context_settings={"auto_envvar_prefix": PREFIX, "help_option_names": ["-h", "--help"]})
@@ -27,5 +23,4 @@ def run(*, settings: Settings, log_format: logs.Format, log_level: str) -> None:
       fl-operator run --kubeconfig ~/.kube/config --namespace fljob-system --no-leader-election
     """
     logs.configure(style=log_format, level=log_level)
-    logic = import_module(LOGIC)
-    run_until_stopped(Operator(settings, logic.WATCHES, logic.assemble))
+    run_until_stopped(Operator(settings, WATCHES, assemble))
