@@ -316,7 +316,8 @@ def test_lasting(create: Callable[..., str], change: Callable[..., str], case: s
     assert create(job(**(without_room if case == "workers.replicas" else RICH)), dry=False) == ""
     told = change(spec)
     assert sentence in told
-    assert f"spec.{case.partition(' ')[0].replace('.[]', '[0]')}" in told
+    field = case.partition(" ")[0].replace(".[]", "[0]")
+    assert f"spec.{field}" in told
 
 
 def test_what_appears_or_goes(create: Callable[..., str], change: Callable[..., str]) -> None:
