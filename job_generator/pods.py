@@ -63,7 +63,7 @@ class Pod:
 
 def scheduler_pod(settings: Settings, *, labels: dict[str, str], template: Template | None) -> Pod:
     """The scheduler's."""
-    place = replace(_place(), listen=f"0.0.0.0:{names.PORT}")
+    place = replace(_place(settings), listen=f"0.0.0.0:{names.PORT}")
     return Pod(
         role="scheduler",
         place=place,
@@ -78,7 +78,7 @@ def server_pod(
 ) -> Pod:
     """The server's, with its claim; each job has a folder of its own in it."""
     place = replace(
-        _place(),
+        _place(settings),
         listen=f"0.0.0.0:{names.PORT}",
         scheduler=names.address(plan.job, "scheduler"),
         storage=f"{STORAGE}/{plan.job.name}-{plan.job.uid}",
@@ -110,7 +110,7 @@ def worker_pod(
         volumes.append(_claimed("data", data.claim_name, read_only=data.read_only))
         mounts.append(_data_mount(data, index))
     place = replace(
-        _place(),
+        _place(settings),
         scheduler=names.address(plan.job, "scheduler"),
         server=names.address(plan.job, "server"),
         index=index,
@@ -128,9 +128,16 @@ def worker_pod(
     )
 
 
-def _place() -> Place:
-    """What all have in common."""
-    return Place(plan=f"{PLAN}/plan.json", identity=IDENTITY, metrics=f"0.0.0.0:{names.METRICS_PORT}")
+def _place(settings: Settings) -> Place:
+    """What all have in common; for its certificate a process makes a key and shows the pod's token."""
+    return Place(
+        plan=f"{PLAN}/plan.json",
+        identity=IDENTITY,
+        metrics=f"0.0.0.0:{names.METRICS_PORT}",
+        enrol=settings.enrolment,
+        token_file=f"{SECRETS}/token",
+        ca_file=f"{SECRETS}/ca.pem",
+    )
 
 
 def _templates(settings: Settings, template: Template | None) -> tuple[Object, ...]:
@@ -178,6 +185,8 @@ def pod_template(
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            # So that ours is not the first process, which hears SIGTERM only where it listens for it.
+            "shareProcessNamespace": True,
             "securityContext": _pod_security(settings),
             "tolerations": [_tolerated("not-ready"), _tolerated("unreachable")],
             "terminationGracePeriodSeconds": 30,
@@ -206,7 +215,7 @@ def _container(pod: Pod, plan: Plan, settings: Settings, model: Model | None) ->
         "image": pod.image,
         **({"imagePullPolicy": settings.pull_policy} if settings.pull_policy else {}),
         "command": list(command),
-        "args": [*arguments(pod.role, pod.place), *_enrolment(settings)],
+        "args": arguments(pod.role, pod.place),
         "env": _environment(),
         "ports": _ports(pod.role),
         "resources": _resources(pod.role, plan, model),
@@ -226,13 +235,6 @@ def _container(pod: Pod, plan: Plan, settings: Settings, model: Model | None) ->
             *pod.mounts,
         ],
     }
-
-
-def _enrolment(settings: Settings) -> list[str]:
-    """How a process gets its certificate: it makes a key and shows the pod's token."""
-    return [
-        "--enrol", settings.enrolment, "--token-file", f"{SECRETS}/token", "--ca-file", f"{SECRETS}/ca.pem",
-    ]  # fmt: skip
 
 
 def _environment() -> list[Object]:

@@ -38,15 +38,17 @@ class Place:
     program: str | None = None
     data: str | None = None
     log_level: str | None = None
+    enrol: str | None = None
+    token_file: str | None = None
+    ca_file: str | None = None
 
 
+ALL = ("plan", "identity", "metrics", "log_level", "enrol", "token_file", "ca_file")
 TAKEN: dict[Role, tuple[str, ...]] = {
-    "scheduler": ("plan", "identity", "metrics", "listen", "log_level"),
-    "server": ("plan", "identity", "metrics", "listen", "scheduler", "storage", "log_level"),
-    "worker": (
-        "plan", "identity", "metrics", "index", "scheduler", "server", "program", "data", "log_level",
-    ),
-}  # fmt: skip
+    "scheduler": (*ALL, "listen"),
+    "server": (*ALL, "listen", "scheduler", "storage"),
+    "worker": (*ALL, "index", "scheduler", "server", "program", "data"),
+}
 """The options of each role."""
 
 

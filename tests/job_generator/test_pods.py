@@ -73,6 +73,11 @@ def test_the_jobs_own(data: st.DataObject, job_maps: st.SearchStrategy[Map]) -> 
         assert template["spec"].get("subdomain") != "x" or not control
 
 
+def test_an_end_is_heard(job_map: Build) -> None:
+    """No process is the first of its pod, for which the kernel would hold SIGTERM back where nobody listens."""
+    assert [template["spec"]["shareProcessNamespace"] for template in pods(job_map()).values()] == [True] * 3
+
+
 def test_templates(whole_map: Build) -> None:
     """Each role has its own template laid over it, above that of the operator's settings."""
     given_to_all = {
@@ -233,7 +238,7 @@ def test_any_user(job_map: Build) -> None:
 
 @pytest.mark.parametrize("name", ["server", "scheduler", "worker"])
 def test_command(job_map: Build, name: str) -> None:
-    """The process itself knows every option of the line, but for those of enrolment that come with a cluster."""
+    """The process itself knows every option of the line."""
     one = container(pods(job_map())[f"digits-{name}"])
     module = {"fl-server": "fl_server", "fl-scheduler": "fl_scheduler", "fl-worker": "fl_worker"}[
         one["command"][0]
