@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,10 @@ import numpy.typing as npt
 from fl_core.errors import MismatchError, ProgramError
 
 Vector = npt.NDArray[np.float64]
-Better = Literal["higher", "lower"]
 
 
 class Metric(Protocol):
     """One kind of metric; its fields are its options, and all of them are plain JSON values."""
-
-    better: ClassVar[Better]
 
     @property
     def length(self) -> int:
@@ -42,8 +39,6 @@ class Metric(Protocol):
 class Accuracy:
     """Share of right answers; predictions are scores [n, classes] or class numbers [n]."""
 
-    better: ClassVar[Better] = "higher"
-
     @property
     def length(self) -> int:
         """Right answers, and all of them."""
@@ -61,8 +56,6 @@ class Accuracy:
 @dataclass(frozen=True, slots=True)
 class Mean:
     """Mean of a quantity per example, such as a loss; `predictions` are the values themselves."""
-
-    better: ClassVar[Better] = "lower"
 
     @property
     def length(self) -> int:
@@ -86,7 +79,6 @@ class AUC:
     """
 
     bins: int = 1024
-    better: ClassVar[Better] = "higher"
 
     @property
     def length(self) -> int:
@@ -118,7 +110,6 @@ class RecallAtK:
     """Share of examples whose label is among the k highest scores; predictions are scores [n, classes]."""
 
     k: int = 20
-    better: ClassVar[Better] = "higher"
 
     @property
     def length(self) -> int:
@@ -142,7 +133,6 @@ class MacroF1:
     """Mean F1 score over the classes, from a confusion matrix; predictions as for `Accuracy`."""
 
     classes: int
-    better: ClassVar[Better] = "higher"
 
     @property
     def length(self) -> int:

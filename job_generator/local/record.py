@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -78,8 +77,3 @@ def latest(rounds: Iterable[ClosedRound]) -> list[ClosedRound]:
 def last_evaluated(rounds: list[ClosedRound]) -> ClosedRound | None:
     """Find the newest round that was evaluated."""
     return next((closed for closed in reversed(rounds) if closed.metrics), None)
-
-
-def as_json(closed: ClosedRound) -> str:
-    """One line of the record."""
-    return json.dumps(closed.model_dump(mode="json"), separators=(",", ":"))

@@ -19,7 +19,7 @@ from fl_server.checkpoints import Checkpoints, Saved
 from job_generator.cli.__main__ import main
 from job_generator.cli.list import age
 from job_generator.local.folder import RunFolder, RunState
-from job_generator.local.record import ClosedRound, as_json
+from job_generator.local.record import ClosedRound
 from job_generator.local.summary import Result
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
@@ -36,7 +36,7 @@ def a_run(tmp_path: Path, a_plan: Callable[..., Plan]) -> RunFolder:
     folder.write(state.model_copy(update={"ended": NOW + dt.timedelta(seconds=9)}))
     scores = [0.5, 0.95, 0.92]
     rounds = [ClosedRound(round=n, model=f"m{n}", metrics={"accuracy": s}) for n, s in enumerate(scores, 1)]
-    folder.record.write_text("".join(f"{as_json(closed)}\n" for closed in rounds))
+    folder.record.write_text("".join(f"{closed.model_dump_json()}\n" for closed in rounds))
     folder.last_model.parent.mkdir()
     save_file(WEIGHTS, folder.last_model, metadata={"fljob": json.dumps({"facts": {"round": 3}})})
     (folder.logs / "server.log").write_text(
@@ -73,7 +73,7 @@ def test_wide_list(a_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     long = a_run.path.with_name("r" * 60)
     a_run.path.rename(long)
     (long / "storage" / "metrics.jsonl").write_text(
-        as_json(ClosedRound(round=3, metrics={"balanced_accuracy_of_all": 0.5})) + "\n"
+        ClosedRound(round=3, metrics={"balanced_accuracy_of_all": 0.5}).model_dump_json() + "\n"
     )
     monkeypatch.setenv("COLUMNS", "80")
     page = typed("list", "--runs", str(long.parent)).output

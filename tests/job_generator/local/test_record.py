@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from fl_core.errors import StorageError
-from job_generator.local.record import ClosedRound, as_json, last_evaluated, latest, read_record
+from job_generator.local.record import ClosedRound, last_evaluated, latest, read_record
 
 
 def test_round_trip() -> None:
     """A round is the same after it was written and read."""
     closed = ClosedRound(round=3, cohort=("worker-0",), metrics={"loss": 0.2}, bytes={"up": 7})
-    assert ClosedRound.from_json(as_json(closed)) == closed
+    assert ClosedRound.from_json(closed.model_dump_json()) == closed
 
 
 def test_replayed_round() -> None:
