@@ -1,0 +1,119 @@
+"""Programs of a cluster, found or built once from Go modules, all with pinned versions.
+
+They are looked for in `KUBEBUILDER_ASSETS`, then in the cache (`FLJOB_CACHE`, by default `~/.cache/fljob`), then built.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import HarnessError, Missing
+
+KUBERNETES_VERSION = "1.37.0"
+MODULE = Path(__file__).parents[1] / "binaries"
+KUBERNETES = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "kubelet",
+    "kubectl",
+)
+TOOLS = {
+    "kwok": "sigs.k8s.io/kwok/cmd/kwok@v0.8.0",
+    "coredns": "github.com/coredns/coredns@v1.15.0",
+    "helm": "helm.sh/helm/v4/cmd/helm@v4.3.1",
+    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
+}
+ALL = (*KUBERNETES, *TOOLS)
+GO_NEEDED = "Go 1.26 or newer is needed to build the programs of a cluster: install it from go.dev/dl or your system's packages."
+
+
+def cache() -> Path:
+    """The folder that holds what was built and made: binaries, images."""
+    return Path(os.environ.get("FLJOB_CACHE", "~/.cache/fljob")).expanduser()
+
+
+def binary(name: str) -> Path:
+    """The program of this name, one of `ALL`; built when it is not there. Raises Missing without Go."""
+    return found(name) or _built(name)
+
+
+def found(name: str) -> Path | None:
+    """The program of this name when it need not be built."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    folders = ([Path(assets)] if assets else []) + [_folder(name)]
+    return next((folder / name for folder in folders if (folder / name).exists()), None)
+
+
+def buildable() -> bool:
+    """Whether this machine has Go."""
+    return shutil.which("go") is not None
+
+
+def _folder(name: str) -> Path:
+    """Where the cache keeps this program: another version is another folder."""
+    if name in TOOLS:
+        return cache() / f"{name}-{TOOLS[name].rpartition('@v')[2]}"
+    digest = hashlib.sha256()
+    for part in ("go.mod", "go.sum", "main.go"):
+        digest.update((MODULE / part).read_bytes())
+    return cache() / f"kubernetes-{KUBERNETES_VERSION}-{digest.hexdigest()[:16]}"
+
+
+def _built(name: str) -> Path:
+    """Build the program into the cache; a second process waits for the first and finds it built."""
+    if not buildable():
+        raise Missing(GO_NEEDED)
+    folder = _folder(name)
+    with _lock(folder):
+        if not (folder / name).exists():
+            with tempfile.TemporaryDirectory(dir=cache(), prefix="building-") as scratch:
+                fresh = Path(scratch) / "bin"
+                fresh.mkdir()
+                _build_tool(name, fresh) if name in TOOLS else _build_kubernetes(fresh)
+                fresh.rename(folder)
+    return folder / name
+
+
+def _build_tool(name: str, folder: Path) -> None:
+    _go(["install", "-trimpath", "-ldflags", "-s -w", TOOLS[name]], folder, GOBIN=str(folder))
+
+
+def _build_kubernetes(folder: Path) -> None:
+    """One program of about 160 MB, and a link for each of its names."""
+    version = "k8s.io/component-base/version.git"
+    major, minor, _ = KUBERNETES_VERSION.split(".")
+    stamps = {"Version": f"v{KUBERNETES_VERSION}", "Major": major, "Minor": minor}
+    flags = " ".join(["-s -w", *(f"-X {version}{key}={value}" for key, value in stamps.items())])
+    _go(["build", "-trimpath", "-ldflags", flags, "-o", str(folder / "kubernetes"), "."], MODULE)
+    for name in KUBERNETES:
+        (folder / name).symlink_to("kubernetes")
+
+
+def _go(words: list[str], folder: Path, **variables: str) -> None:
+    go = shutil.which("go")
+    if go is None:
+        raise Missing(GO_NEEDED)
+    environment = {**os.environ, "CGO_ENABLED": "0", **variables}
+    done = subprocess.run([go, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise HarnessError(f"go {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One builder at a time for one folder of the cache."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
