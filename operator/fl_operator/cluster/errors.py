@@ -95,6 +95,9 @@ _BY_CODE: Mapping[int, type[ClusterError]] = {
     429: TooManyRequestsError,
 }
 
+_UNKNOWN_FIELD = "failed to create typed patch object"
+"""Server-side apply of a field that the kind does not have is answered with 500 (seen on 1.37)."""
+
 
 def refusal(
     what: str, *, code: int, status: Mapping[str, Any], retry_after: float | None = None
@@ -107,6 +110,8 @@ def refusal(
     )
     if reason == "AlreadyExists":
         kind = AlreadyExistsError
+    elif kind is ServerFailureError and _UNKNOWN_FIELD in text:
+        kind = InvalidError
     elif kind is ForbiddenError and "NamespaceTerminating" in _causes(status):
         kind = NamespaceTerminatingError
     return kind(f"{what}: the API server answered {reason}: {text}", code=code, retry_after=retry_after)

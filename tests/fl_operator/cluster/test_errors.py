@@ -52,6 +52,12 @@ def test_a_namespace_that_goes() -> None:
     assert type(refusal("", code=403, status={"details": {"causes": None}})) is errors.ForbiddenError
 
 
+def test_a_field_that_is_none() -> None:
+    """Server-side apply of an unknown field is refused for good, although the API server calls it its own failure."""
+    message = "failed to create typed patch object (n/a; batch/v1, Kind=Job): .spec.nodeSelektor: field not declared"
+    assert type(refusal("PATCH /x", code=500, status={"message": message})) is errors.InvalidError
+
+
 def test_an_answer_without_a_word() -> None:
     """An answer that is no Status gives a sentence all the same."""
     assert str(refusal("GET /x", code=502, status={})) == (
