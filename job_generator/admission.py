@@ -170,6 +170,12 @@ FIT = (
         field="egress",
     ),
     Validation(
+        at=("network", "egress", "[]"),
+        rule="isCIDR(self.cidr) && cidr(self.cidr) == cidr(self.cidr).masked()",
+        message="expected a block of addresses such as 10.0.0.0/8",
+        field="cidr",
+    ),
+    Validation(
         at=("sites", "[]"),
         rule="!has(self.external) || !(has(self.data) || has(self.template))",
         message="an external site has its own data and pods; expected no data and no template",

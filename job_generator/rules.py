@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 
 from job_generator.problems import Problem
@@ -54,13 +55,14 @@ def broken(document: Any, *, wrong: Collection[Path] = ()) -> Iterator[Problem]:
         complaint = rule.complaint(*(_value(document, path) for path in rule.paths))
         if complaint:
             yield Problem(rule.paths[0], complaint)
-    if not any(_spoilt(SITES, other) for other in wrong):
-        yield from _broken_sites(_value(document, SITES) or ())
+    for path, broken_items in ((SITES, _broken_sites), (EGRESS, _broken_blocks)):
+        if not any(_spoilt(path, other) for other in wrong):
+            yield from broken_items(_value(document, path) or ())
 
 
 def _spoilt(path: Path, wrong: Path) -> bool:
-    """Tell whether a field cannot be judged: it is wrong, stands in what is wrong, or holds a wrong site."""
-    return path[: len(wrong)] == wrong or wrong[: len(SITES)] == path == SITES
+    """Tell whether a field cannot be judged: it is wrong, stands in what is wrong, or is a list with a wrong item."""
+    return path[: len(wrong)] == wrong or (path in {SITES, EGRESS} and wrong[: len(path)] == path)
 
 
 def _value(document: Any, path: Path) -> Any:  # noqa: ANN401 - any JSON value
@@ -196,9 +198,22 @@ def _broken_sites(sites: Sequence[Map]) -> Iterator[Problem]:
             )
 
 
+def _broken_blocks(egress: Sequence[Map]) -> Iterator[Problem]:
+    """The blocks of addresses that are none, or name an address within one."""
+    for number, one in enumerate(egress):
+        cidr = one["cidr"]
+        try:
+            ip_network(cidr)
+        except ValueError:
+            yield Problem(
+                (*EGRESS, number, "cidr"), f"{cidr} is no block of addresses; expected one such as 10.0.0.0/8"
+            )
+
+
 REPLICAS = "spec.workers.replicas"
 MOST = "spec.workers.maxReplicas"
 SITES: Path = ("spec", "sites")
+EGRESS: Path = ("spec", "network", "egress")
 PER_ROUND = "spec.selection.perRound"
 
 RULES = (

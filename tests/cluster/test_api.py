@@ -181,6 +181,11 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
         "spec.network.egress",
         "under the policy Open every address may be dialled; expected Isolated, or no list",
     ),
+    "network.egress.[].cidr": (
+        {"network": {"egress": [{"cidr": "10.0.0.1/8"}]}},
+        "spec.network.egress[0].cidr",
+        "expected a block of addresses such as 10.0.0.0/8",
+    ),
     "sites.[].external": (
         {"sites": [{**EXTERNAL, "data": {"claimName": "a"}}], "network": OUTSIDE},
         "spec.sites[0].external",

@@ -192,6 +192,10 @@ def test_silence(job_map: Build, rule: Any) -> None:
             ),
         ),
         (
+            {"network": {"egress": [{"cidr": "10.0.0.0/8"}, {"cidr": "10.0.0.1/8"}]}},
+            "spec.network.egress[1].cidr: 10.0.0.1/8 is no block of addresses; expected one such as 10.0.0.0/8",
+        ),
+        (
             {"sites": [{"name": "a"}, {"name": "b"}, {"name": "a"}]},
             "spec.sites[2].name: a is the name of another site; expected one of its own",
         ),
