@@ -80,7 +80,7 @@ def test_a_newer_transfer_ends_an_older_one(world: Callable[..., Any]) -> None:
                 half = client.stub.Push()
                 head = client.head(training.context, update, model=training.model)
                 await half.write(pb.Frame(transfer=head))
-                while "worker-1" not in (pushing := served.service._pushing):  # noqa: ASYNC110 - it is not told
+                while "worker-1" not in (pushing := served.service._pushing):
                     await asyncio.sleep(0.01)
                 await again.push(training.context, update, model=training.model)
                 assert await half.details() == "worker-1 has begun another transfer"

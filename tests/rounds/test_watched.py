@@ -10,6 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fl_core.wire.channels import open_channel
+from fl_operator.cluster.resources import Key
+from fl_operator.progress import Progress
 from job_generator.local.observer import Ending, Observer
 
 pytestmark = pytest.mark.rounds
@@ -55,6 +57,38 @@ def test_every_line_of_a_round_can_be_found(job: Callable[..., Any]) -> None:
         assert {1, 2, 3, 4} <= {line["round"] for line in lines}, name
         assert all(line["job"] == "toy" and line["attempt"] == 1 for line in lines), name
         assert all(line["process"] == name for line in lines)
+
+
+def test_the_operator_hears_of_each_round(job: Callable[..., Any]) -> None:
+    """Its stream tells the newest round, asks the server to finish, and survives a server that is not there yet."""
+    run = job(spec={"rounds": 500}, gate=3)
+    addresses, news, key = ["127.0.0.1:1"], [], Key("lab", "toy")
+
+    async def follow() -> None:
+        progress = Progress(run.authority, news.append, lambda _: addresses[-1])
+        progress.follow(key, run.plan)
+        await asyncio.sleep(0)
+        await progress.forget(run.plan.job.uid)
+        run.begin()
+        addresses.append(run.announced["server"]["address"])
+        progress.follow(key, run.plan)
+        while (report := progress.report(run.plan.job.uid)) is None or report.standing.round < 3:
+            await asyncio.sleep(0.01)
+        told = report.training(run.plan.rounds)
+        assert told["round"] == 2
+        assert told["rounds"] == 500
+        assert told["reported"] == told["selected"] == 3
+        assert told["metrics"]["loss"] == run.rounds()[1]["metrics"]["loss"]
+        assert set(news) == {key}
+        run.wait_held()
+        await progress.finish(run.plan.job.uid)
+        run.release()
+        while run.processes["server"].poll() is None:
+            await asyncio.sleep(0.01)
+        await progress.forget(run.plan.job.uid)
+
+    asyncio.run(follow())
+    assert len(run.rounds()) == 3
 
 
 def test_finish_ends_the_job_with_the_open_round(job: Callable[..., Any]) -> None:
