@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fl_core.errors import PERMANENT_EXIT_CODES
 from fl_core.plan import Plan
 from job_generator import names
+from job_generator.containers import HOME, running
 from job_generator.deployment import Data, Source, Template
-from job_generator.forecast import Model, footprint
+from job_generator.forecast import Model
 from job_generator.overlay import overlaid
-from job_generator.processes import COMMANDS, Place, Role, arguments
+from job_generator.processes import Place, Role
 from job_generator.settings import Settings
 
 Object = dict[str, Any]
@@ -29,17 +28,6 @@ DATA = "/data"
 
 LOST_NODE_SECONDS = 30
 """How long a pod stays on a node that does not answer; Kubernetes' own default is five minutes."""
-PROBE_SECONDS = 10
-CPU = {"scheduler": "100m", "server": "250m", "worker": "250m"}
-RESTARTS: Object = {
-    "restartPolicy": "Never",
-    "restartPolicyRules": [
-        {"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [0, *PERMANENT_EXIT_CODES]}}
-    ],
-}
-"""In place, since a new pod of a Job waits ten seconds, then twenty, and so on (KEP-5307, on since 1.35)."""
-UNKNOWN_MODEL = 1 << 30
-"""Memory that is left to a program whose model nobody measured, beyond the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,79 +197,20 @@ def _fixed(pod: Pod, plan: Plan) -> Object:
 
 
 def _container(pod: Pod, plan: Plan, settings: Settings, model: Model | None) -> Object:
-    command = COMMANDS[pod.role]
+    mounts = [
+        {"name": "plan", "mountPath": PLAN, "readOnly": True},
+        {"name": "identity", "mountPath": IDENTITY},
+        {"name": "secrets", "mountPath": SECRETS, "readOnly": True},
+        {"name": "tmp", "mountPath": HOME},
+        *pod.mounts,
+    ]
+    pulled = {"imagePullPolicy": settings.pull_policy} if settings.pull_policy else {}
     return {
         "name": CONTAINER,
         "image": pod.image,
-        **({"imagePullPolicy": settings.pull_policy} if settings.pull_policy else {}),
-        "command": list(command),
-        "args": arguments(pod.role, pod.place),
-        "env": _environment(),
-        "ports": _ports(pod.role),
-        "resources": _resources(pod.role, plan, model),
-        **_probes(pod.role, plan),
-        **(RESTARTS if pod.role == "worker" else {}),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": "plan", "mountPath": PLAN, "readOnly": True},
-            {"name": "identity", "mountPath": IDENTITY},
-            {"name": "secrets", "mountPath": SECRETS, "readOnly": True},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
-            *pod.mounts,
-        ],
-    }
-
-
-def _environment() -> list[Object]:
-    """Threads as in a local run, and a home that can be written; programs keep their caches there."""
-    one = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONUNBUFFERED")
-    return [{"name": "HOME", "value": "/tmp"}, *({"name": name, "value": "1"} for name in one)]  # noqa: S108 - the same
-
-
-def _ports(role: Role) -> list[Object]:
-    ports = [("metrics", names.METRICS_PORT)]
-    if role != "worker":
-        ports.insert(0, ("grpc", names.PORT))
-    return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports]
-
-
-def _resources(role: Role, plan: Plan, model: Model | None) -> Object:
-    """Requests from the forecast; no limit of CPU, which would only slow a round down."""
-    memory = footprint(plan, role, model=model)
-    limit = 2 * memory + (0 if model else UNKNOWN_MODEL)
-    return {
-        "requests": {"cpu": CPU[role], "memory": _mebibytes(memory)},
-        "limits": {"memory": _mebibytes(limit)},
-    }
-
-
-def _mebibytes(size: int) -> str:
-    return f"{math.ceil(size / (1 << 20))}Mi"
-
-
-def _probes(role: Role, plan: Plan) -> Object:
-    """A start may take as long as the job may take to be ready; a worker that computes without
-    answering is left alone for as long as a round would wait for it.
-    """
-    patience = plan.selection.stall_seconds if role == "worker" else 3 * PROBE_SECONDS
-    return {
-        "startupProbe": _probe("/healthz", plan.ready_seconds),
-        "livenessProbe": _probe("/healthz", max(patience, 3 * PROBE_SECONDS)),
-        "readinessProbe": _probe("/readyz", PROBE_SECONDS),
-    }
-
-
-def _probe(path: str, seconds: float) -> Object:
-    return {
-        "httpGet": {"path": path, "port": "metrics"},
-        "periodSeconds": PROBE_SECONDS,
-        "timeoutSeconds": 5,
-        "failureThreshold": math.ceil(seconds / PROBE_SECONDS),
+        **pulled,
+        **running(pod.role, pod.place, plan, model=model),
+        "volumeMounts": mounts,
     }
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job_generator.compiler import compile_job
-from job_generator.forecast import Model
 from job_generator.manifests import Rendering, children
 from job_generator.settings import Images, Settings
 from job_generator.source import Document
@@ -186,68 +183,8 @@ def test_program(job_map: Build, source: Map | None, image: str, folder: str, vo
         assert "program" not in str(found[f"digits-{role}"]["spec"]["volumes"])
 
 
-def test_resources(job_map: Build) -> None:
-    """Memory is the forecast's; a model that was measured makes the request larger and the limit known."""
-    model = Model(arrays=1, parameters=25_000_000, nbytes=100 << 20, update_nbytes=100 << 20)
-    unknown, known = pods(job_map()), pods(job_map(), model=model)
-    assert container(unknown["digits-worker"])["resources"] == {
-        "requests": {"cpu": "250m", "memory": "80Mi"},
-        "limits": {"memory": "1184Mi"},
-    }
-    assert container(known["digits-worker"])["resources"]["requests"]["memory"] == "680Mi"
-    assert container(known["digits-server"])["resources"]["limits"] == {"memory": "1380Mi"}
-    assert container(known["digits-scheduler"])["resources"] == {
-        "requests": {"cpu": "100m", "memory": "90Mi"},
-        "limits": {"memory": "180Mi"},
-    }
-
-
-def test_patience(job_map: Build) -> None:
-    """A start may take as long as the job may take to be ready, a worker's computing as long as a round waits."""
-    found = pods(job_map(preRunningDeadlineSeconds=1200, selection={"stallSeconds": 300}))
-
-    def seconds(role: str, probe: str) -> int:
-        settings = container(found[f"digits-{role}"])[probe]
-        return int(settings["periodSeconds"] * settings["failureThreshold"])
-
-    assert {seconds(role, "startupProbe") for role in ("server", "scheduler", "worker")} == {1200}
-    assert seconds("worker", "livenessProbe") == 300
-    assert seconds("server", "livenessProbe") == 30
-    short = pods(job_map(selection={"stallSeconds": 0.5}))["digits-worker"]
-    assert container(short)["livenessProbe"]["failureThreshold"] == 3
-
-
-def test_probes(job_map: Build) -> None:
-    """Probes ask where the process serves its metrics."""
-    for template in pods(job_map()).values():
-        assert option(template, "--metrics") == "0.0.0.0:9090"
-        for probe, path in (
-            ("startupProbe", "/healthz"),
-            ("livenessProbe", "/healthz"),
-            ("readinessProbe", "/readyz"),
-        ):
-            assert container(template)[probe]["httpGet"] == {"path": path, "port": "metrics"}
-
-
 def test_any_user(job_map: Build) -> None:
     """Where the cluster chooses users itself, none is named."""
     context = pods(job_map(), settings=Settings(user=None))["digits-server"]["spec"]["securityContext"]
     assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(context)
     assert context["runAsNonRoot"] is True
-
-
-@pytest.mark.parametrize("name", ["server", "scheduler", "worker"])
-def test_command(job_map: Build, name: str) -> None:
-    """The process itself knows every option of the line."""
-    one = container(pods(job_map())[f"digits-{name}"])
-    module = {"fl-server": "fl_server", "fl-scheduler": "fl_scheduler", "fl-worker": "fl_worker"}[
-        one["command"][0]
-    ]
-    help_line = [sys.executable, "-m", module, *one["command"][1:], "--help"]
-    text = subprocess.run(help_line, capture_output=True, text=True, check=True, timeout=60).stdout
-    options = {part for part in one["args"] if part.startswith("--")} - {
-        "--enrol",
-        "--token-file",
-        "--ca-file",
-    }
-    assert [option for option in sorted(options) if f"{option} " not in text] == []

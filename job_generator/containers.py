@@ -1,0 +1,94 @@
+"""How a process runs in its container: command line, environment, probes, resources, and how it is started again."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fl_core.errors import PERMANENT_EXIT_CODES
+from fl_core.plan import Plan
+from job_generator import names
+from job_generator.forecast import Model, footprint
+from job_generator.processes import COMMANDS, Place, Role, arguments
+
+Object = dict[str, Any]
+
+HOME = "/tmp"  # noqa: S108 - a volume of the pod's own
+PROBE_SECONDS = 10
+CPU = {"scheduler": "100m", "server": "250m", "worker": "250m"}
+RESTARTS: Object = {
+    "restartPolicy": "Never",
+    "restartPolicyRules": [
+        {"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [0, *PERMANENT_EXIT_CODES]}}
+    ],
+}
+"""In place, since a new pod of a Job waits ten seconds, then twenty, and so on (KEP-5307, on since 1.35)."""
+UNKNOWN_MODEL = 1 << 30
+"""Memory that is left to a program whose model nobody measured, beyond the request."""
+
+
+def running(role: Role, place: Place, plan: Plan, *, model: Model | None) -> Object:
+    """The container's fields, but for its image and what is mounted in it; it meets Pod Security `restricted`."""
+    return {
+        "command": list(COMMANDS[role]),
+        "args": arguments(role, place),
+        "env": _environment(),
+        "ports": _ports(role),
+        "resources": _resources(role, plan, model),
+        **_probes(role, plan),
+        **(RESTARTS if role == "worker" else {}),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _environment() -> list[Object]:
+    """Threads as in a local run, and a home that can be written; programs keep their caches there."""
+    one = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONUNBUFFERED")
+    return [{"name": "HOME", "value": HOME}, *({"name": name, "value": "1"} for name in one)]
+
+
+def _ports(role: Role) -> list[Object]:
+    ports = [("metrics", names.METRICS_PORT)]
+    if role != "worker":
+        ports.insert(0, ("grpc", names.PORT))
+    return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports]
+
+
+def _resources(role: Role, plan: Plan, model: Model | None) -> Object:
+    """Requests from the forecast; no limit of CPU, which would only slow a round down."""
+    memory = footprint(plan, role, model=model)
+    limit = 2 * memory + (0 if model else UNKNOWN_MODEL)
+    return {
+        "requests": {"cpu": CPU[role], "memory": _mebibytes(memory)},
+        "limits": {"memory": _mebibytes(limit)},
+    }
+
+
+def _mebibytes(size: int) -> str:
+    return f"{math.ceil(size / (1 << 20))}Mi"
+
+
+def _probes(role: Role, plan: Plan) -> Object:
+    """A start may take as long as the job may take to be ready; a worker that computes without
+    answering is left alone for as long as a round would wait for it.
+    """
+    patience = plan.selection.stall_seconds if role == "worker" else 3 * PROBE_SECONDS
+    return {
+        "startupProbe": _probe("/healthz", plan.ready_seconds),
+        "livenessProbe": _probe("/healthz", max(patience, 3 * PROBE_SECONDS)),
+        "readinessProbe": _probe("/readyz", PROBE_SECONDS),
+    }
+
+
+def _probe(path: str, seconds: float) -> Object:
+    return {
+        "httpGet": {"path": path, "port": "metrics"},
+        "periodSeconds": PROBE_SECONDS,
+        "timeoutSeconds": 5,
+        "failureThreshold": math.ceil(seconds / PROBE_SECONDS),
+    }
