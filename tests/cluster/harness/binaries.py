@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.errors import HarnessError, Missing
+from harness.errors import HarnessError, MissingError
 
 KUBERNETES_VERSION = "1.37.0"
 MODULE = Path(__file__).parents[1] / "binaries"
@@ -35,7 +35,7 @@ TOOLS = {
     "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
 }
 ALL = (*KUBERNETES, *TOOLS)
-GO_NEEDED = "Go 1.26 or newer is needed to build the programs of a cluster: install it from go.dev/dl or your system's packages."
+GO_NEEDED = "Go 1.26 or newer is needed to build a cluster's programs: install it from go.dev/dl."
 
 
 def cache() -> Path:
@@ -44,7 +44,7 @@ def cache() -> Path:
 
 
 def binary(name: str) -> Path:
-    """The program of this name, one of `ALL`; built when it is not there. Raises Missing without Go."""
+    """The program of this name, one of `ALL`; built when it is not there. Raises MissingError without Go."""
     return found(name) or _built(name)
 
 
@@ -73,7 +73,7 @@ def _folder(name: str) -> Path:
 def _built(name: str) -> Path:
     """Build the program into the cache; a second process waits for the first and finds it built."""
     if not buildable():
-        raise Missing(GO_NEEDED)
+        raise MissingError(GO_NEEDED)
     folder = _folder(name)
     with _lock(folder):
         if not (folder / name).exists():
@@ -103,9 +103,11 @@ def _build_kubernetes(folder: Path) -> None:
 def _go(words: list[str], folder: Path, **variables: str) -> None:
     go = shutil.which("go")
     if go is None:
-        raise Missing(GO_NEEDED)
+        raise MissingError(GO_NEEDED)
     environment = {**os.environ, "CGO_ENABLED": "0", **variables}
-    done = subprocess.run([go, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [go, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise HarnessError(f"go {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
 

@@ -1,8 +1,8 @@
 """What keeps a cluster from coming up, each in one sentence that says what to do.
 
 HarnessError
-├── Missing       this machine lacks something: a test is skipped
-└── NotReady      a component did not come up: its log says why
+├── MissingError       this machine lacks something: a test is skipped
+└── NotReadyError      a component did not come up: its log says why
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ class HarnessError(Exception):
     """A cluster cannot be had."""
 
 
-class Missing(HarnessError):
+class MissingError(HarnessError):
     """This machine cannot run what was asked; the message says what to install."""
 
 
-class NotReady(HarnessError):
+class NotReadyError(HarnessError):
     """A component did not come up; the message ends with the end of its log."""

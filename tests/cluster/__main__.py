@@ -1,0 +1,99 @@
+"""`python tests/cluster <command>`: clusters of this machine's own, for people and for tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from harness.binaries import ALL, binary
+from harness.errors import HarnessError, MissingError
+from harness.folder import inside
+from harness.levels import LEVELS, PROGRAMS, require, start
+from harness.namespaces import first, run
+
+MAIN = str(Path(__file__))
+ROOT = Path(__file__).parents[2]
+REQUIRED = "FLJOB_CLUSTER_REQUIRED"
+WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+level_option = click.option(
+    "--level", type=click.Choice([str(level) for level in LEVELS]), default="4", show_default=True
+)
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    """Say what may be typed."""
+
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice(ALL))
+def build(names: tuple[str, ...]) -> None:
+    """Print the path of each of these programs, built if need be; of all when none is named."""
+    for name in names or ALL:
+        click.echo(binary(name))
+
+
+@main.command()
+@level_option
+def up(level: str) -> None:
+    """Run a cluster to play with until Ctrl-C."""
+    _prepare(int(level))
+    sys.exit(run([sys.executable, MAIN, "serve", "--level", level]))
+
+
+@main.command(context_settings=WORDS)
+@level_option
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def test(level: str, words: tuple[str, ...]) -> None:
+    """Run the tests of clusters with a cluster of this level; the words go to pytest."""
+    try:
+        _prepare(int(level))
+    except MissingError as error:
+        click.echo(f"skipped: {error}", err=True)
+        sys.exit(1 if os.environ.get(REQUIRED) == "1" else 0)
+    os.chdir(ROOT)
+    os.environ["FLJOB_CLUSTER_LEVEL"] = level
+    sys.exit(run([sys.executable, "-m", "pytest", "-m", "cluster", *(words or ("tests",))]))
+
+
+@main.command(hidden=True)
+@level_option
+def serve(level: str) -> None:
+    """Inside the namespaces: start the cluster, say how to reach it, wait."""
+    folder = inside()
+    if folder is None:
+        raise click.ClickException("serve runs in the namespaces of `up` only")
+    cluster = start(int(level), folder)
+    click.echo(
+        f"\nLevel {level} is ready. In another terminal, as root:\n"
+        f"  nsenter --net=/proc/{(folder / 'pid').read_text()}/ns/net\n"
+        f"  export KUBECONFIG={cluster.kubeconfig}\n"
+        f"  export PATH={binary('kubectl').parent}:$PATH\n"
+        f"Logs: {cluster.logs}\nCtrl-C ends it and leaves nothing."
+    )
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+@main.command("first", hidden=True, context_settings=WORDS)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def first_process(words: tuple[str, ...]) -> None:
+    """Inside the namespaces: be their first process."""
+    sys.exit(first(words))
+
+
+def _prepare(level: int) -> None:
+    require(level)
+    for name in PROGRAMS[level]:
+        binary(name)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HarnessError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)

@@ -1,0 +1,56 @@
+"""The folder of one running cluster, and what else is its own: its names in the kernel, its cgroups."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = "fljob-cluster-"
+CGROUPS = Path("/sys/fs/cgroup")
+VARIABLE = "FLJOB_CLUSTER_FOLDER"  # set inside the namespaces of a cluster
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """A folder that is gone afterwards; what a killed predecessor left goes first."""
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f"{PREFIX}*"):
+        if _unused(left):
+            remove(left)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            remove(folder)
+
+
+def inside() -> Path | None:
+    """The folder of the cluster in whose namespaces this process runs."""
+    name = os.environ.get(VARIABLE)
+    return Path(name) if name else None
+
+
+def remove(folder: Path) -> None:
+    """Remove the folder and the cgroups that bear its name."""
+    for cgroup in sorted(CGROUPS.glob(f"**/{folder.name}/**/"), reverse=True):
+        cgroup.rmdir()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unused(folder: Path) -> bool:
+    """Whether the process that made the folder is gone."""
+    try:
+        with (folder / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        return folder.is_dir()
+    return True
