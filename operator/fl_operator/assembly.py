@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import yaml
@@ -10,6 +12,7 @@ import yaml
 from fl_core.errors import SpecError
 from fl_operator.authority import authority_of
 from fl_operator.cluster.informer import Selection, trimmed
+from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import (
     CLAIMS,
     CONFIG_MAPS,
@@ -70,6 +73,8 @@ async def assemble(engine: Engine, *, address: Address = in_cluster) -> Parts:
         settings=rendered_with(settings, authority=authority.dump()[1].decode()),
     )
 
+    engine.metrics.jobs.states = partial(_states, engine.mirror)
+
     async def keys() -> Any:  # noqa: ANN401 - a JSON document
         return await connection.document(JWKS[0], accept=JWKS[1])
 
@@ -85,6 +90,14 @@ async def assemble(engine: Engine, *, address: Address = in_cluster) -> Parts:
         await endpoint.serve(host, int(port))
 
     return Parts(reconcile=reconciler.reconcile, leading=(progress.run,), always=(enrol,))
+
+
+def _states(mirror: Mirror) -> Iterator[tuple[str, str]]:
+    """Namespace and state of each FLJob."""
+    for key in mirror.keys(FLJOBS):
+        job = mirror.find(FLJOBS, key) or {}
+        display = (job.get("status") or {}).get("display") or {}
+        yield key.namespace, str(display.get("state", "Pending"))
 
 
 def rendered_with(settings: Settings, *, authority: str) -> rendering.Settings:

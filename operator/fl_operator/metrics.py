@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _QUEUE_SECONDS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -79,6 +82,24 @@ class QueueMetrics:
         self._longest.set_function(lambda: max(running(), default=0.0))
 
 
+class JobStates(Collector):
+    """How many FLJobs there are in each state, counted whenever metrics are read; nothing is left of one that goes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.states: Callable[[], Iterable[tuple[str, str]]] = tuple
+        """Namespace and state of each FLJob."""
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Count."""
+        family = GaugeMetricFamily(
+            "fljob_jobs", "FLJobs, by namespace and state.", labels=("namespace", "state")
+        )
+        for labels, number in sorted(Tally(self.states()).items()):
+            family.add_metric(labels, number)
+        yield family
+
+
 class OperatorMetrics:
     """What the operator does, and what it is."""
 
@@ -102,9 +123,7 @@ class OperatorMetrics:
             registry=registry,
         )
         self.leader = Gauge("fljob_leader", "1 while this replica holds the Lease.", registry=registry)
-        self.jobs = Gauge(
-            "fljob_jobs", "FLJobs, by namespace and state.", ("namespace", "state"), registry=registry
-        )
+        self.jobs = JobStates(registry)
         self.finished = Counter(
             "fljob_jobs_finished_total",
             "FLJobs that ended, by result and reason.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from fl_operator.metrics import OperatorMetrics
+from fl_operator.metrics import JobStates, OperatorMetrics
 
 NAMES = """
 fljob_build_info fljob_reconcile_total fljob_reconcile_duration_seconds fljob_watch_restarts_total fljob_leader
@@ -39,8 +39,20 @@ def test_no_label_is_a_jobs_name() -> None:
         "result",
         "resource",
         "reason",
-        "namespace",
-        "state",
         "version",
         "python_version",
     }
+
+
+def test_each_state_of_each_namespace_is_counted() -> None:
+    """What has gone since the last time is not counted, and leaves no line."""
+    registry = CollectorRegistry()
+    states = JobStates(registry)
+    assert b"fljob_jobs{" not in generate_latest(registry)
+    jobs = [("lab", "Running"), ("lab", "Running"), ("ward", "Failed")]
+    states.states = lambda: jobs
+    page = generate_latest(registry).decode()
+    assert 'fljob_jobs{namespace="lab",state="Running"} 2.0' in page
+    assert 'fljob_jobs{namespace="ward",state="Failed"} 1.0' in page
+    jobs.pop()
+    assert "ward" not in generate_latest(registry).decode()
