@@ -20,10 +20,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # As workers run: threads of a framework would share two cores and add up in another order.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test quick lint typecheck verify generate docs bench clean
+.PHONY: help demo test quick cluster test-cluster lint typecheck verify generate docs bench clean
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.demo ## Train the digits example: real data, 10 workers, Paddle
 	@$(BIN)/fl-submit run examples/digits/job.yaml
@@ -35,6 +35,16 @@ test: lint typecheck verify ## Everything: lint, types, import contracts, genera
 
 quick: $(VENV)/.dev ## The tests that take seconds
 	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples and not cluster"
+
+# Clusters are of level 2 (the API server), 3 (and controllers, scheduler, fake nodes) or 4 (and a node that runs pods).
+LEVEL := 4
+ARGS :=
+
+cluster: $(VENV)/.dev ## A Kubernetes of this machine's own to play with, until Ctrl-C; LEVEL=2, 3 or 4
+	@$(BIN)/python tests/cluster up --level $(LEVEL)
+
+test-cluster: $(VENV)/.dev ## The tests that need a Kubernetes; LEVEL=2, 3 or 4, ARGS='words for pytest'
+	@$(BIN)/python tests/cluster test --level $(LEVEL) $(ARGS)
 
 lint: $(VENV)/.dev ## Style, format and import contracts
 	$(BIN)/ruff check .

@@ -57,7 +57,7 @@ def test(level: str, words: tuple[str, ...]) -> None:
         sys.exit(1 if os.environ.get(REQUIRED) == "1" else 0)
     os.chdir(ROOT)
     os.environ["FLJOB_CLUSTER_LEVEL"] = level
-    sys.exit(run([sys.executable, "-m", "pytest", "-m", "cluster", *(words or ("tests",))]))
+    sys.exit(run([sys.executable, "-m", "pytest", "-m", "cluster", *words]))
 
 
 @main.command(hidden=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.cluster import Cluster
+from harness.waiting import until
 
 pytestmark = pytest.mark.cluster
 
@@ -17,7 +18,7 @@ def test_the_api_server_knows_an_fljob(cluster: Cluster) -> None:
     """The project's definition is applied, and `kubectl explain` answers from it."""
     cluster.kubectl("apply", "-f", str(CRD))
     cluster.kubectl("wait", "--for=condition=Established", "crd/fljobs.fljob.dev", "--timeout=30s")
-    assert "program" in cluster.kubectl("explain", "fljob.spec").stdout
+    assert until(lambda: "program" in cluster.kubectl("explain", "fljob.spec", check=False).stdout)
 
 
 def test_an_error_says_what_kubectl_said(cluster: Cluster) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import MissingError, NotReadyError
+from harness.waiting import PATIENCE, until
 
-PATIENCE = 120.0  # seconds; two cores that others use too
-PROBE_EVERY = 0.1  # seconds between two looks at a daemon that does not say when it is ready
 LINES_SHOWN = 15
 
 
@@ -28,14 +26,10 @@ class Daemon:
 
     def ready(self, probe: Callable[[], bool], *, within: float = PATIENCE) -> None:
         """Return when `probe` first says yes; raise NotReadyError with the log's end after `within` seconds."""
-        deadline = time.monotonic() + within
-        while not probe():
-            status = self._process.poll()
-            if status is not None:
-                raise NotReadyError(f"{self.name} ended with {status}; {self._told()}")
-            if time.monotonic() > deadline:
-                raise NotReadyError(f"{self.name} is not ready after {within:.0f} s; {self._told()}")
-            time.sleep(PROBE_EVERY)
+        if not until(lambda: probe() or self._process.poll() is not None, within=within):
+            raise NotReadyError(f"{self.name} is not ready after {within:.0f} s; {self._told()}")
+        if self._process.poll() is not None:
+            raise NotReadyError(f"{self.name} ended with {self._process.returncode}; {self._told()}")
 
     def stop(self) -> None:
         """Kill the program: nothing of it is kept, so it need not end in order."""
