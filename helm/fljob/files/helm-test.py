@@ -1,4 +1,4 @@
-"""What `helm test` runs: make a job of two workers, see it to its end, and remove it. Only the standard library."""
+"""What `helm test` runs: make a job of two workers, see it to its end, and remove it. Only the standard library."""  # noqa: INP001 - a script
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_FOUND = 404
 
 def ask(method: str, path: str, body: Any = None) -> Any:  # noqa: ANN401 - a JSON document
     """The API server's answer; None where there is no such object. Raises HTTPError for every other refusal."""
-    request = urllib.request.Request(  # noqa: S310 - https only
+    request = urllib.request.Request(
         f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}{path}",
         data=None if body is None else json.dumps(body).encode(),
         headers={
@@ -61,41 +61,42 @@ def remove(place: str, deadline: float) -> None:
         time.sleep(PAUSE_SECONDS)
 
 
+def say(text: str) -> None:
+    """A line for `helm test --logs`."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def follow(place: str, deadline: float) -> Any:  # noqa: ANN401 - an FLJob
+    """The job as it ended, or as it was when time was up; each change is told."""
+    told = ""
+    while True:
+        job = ask("GET", place)
+        if job is None:
+            raise SystemExit("the job is gone: somebody removed it")
+        if (now := line(job)) != told:
+            say(told := now)
+        if ended(job) is not None or time.monotonic() > deadline:
+            return job
+        time.sleep(PAUSE_SECONDS)
+
+
 def main() -> int:
     """0 when the job completed in time."""
     job = json.loads(JOB.read_text())
-    metadata = job["metadata"]
-    kind = f"/apis/{job['apiVersion']}/namespaces/{metadata['namespace']}/fljobs"
-    place = f"{kind}/{metadata['name']}"
+    name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+    kind = f"/apis/{job['apiVersion']}/namespaces/{namespace}/fljobs"
     deadline = time.monotonic() + float(os.environ["TIMEOUT_SECONDS"])
-    remove(place, deadline)
+    remove(f"{kind}/{name}", deadline)
     ask("POST", kind, job)
-    told = ""
-    while time.monotonic() < deadline:
-        live = ask("GET", place)
-        if live is None:
-            print("the job is gone: somebody removed it")
-            return 1
-        if (now := line(live)) != told:
-            print(told := now, flush=True)
-        if (good := ended(live)) is not None:
-            break
-        time.sleep(PAUSE_SECONDS)
-    else:
-        good = False
-        print(f"not complete after {os.environ['TIMEOUT_SECONDS']} s")
-    if not good:
-        print(
-            json.dumps(
-                live.get("status", {}).get("conditions", "no operator has looked at the job"), indent=2
-            )
-        )
-        print(
-            f"the job is left to be looked at: kubectl describe fljob {metadata['name']} -n {metadata['namespace']}"
-        )
-        return 1
-    remove(place, time.monotonic() + REQUEST_SECONDS)
-    return 0
+    last = follow(f"{kind}/{name}", deadline)
+    if ended(last):
+        remove(f"{kind}/{name}", time.monotonic() + REQUEST_SECONDS)
+        return 0
+    conditions = last.get("status", {}).get("conditions", "no operator has looked at the job")
+    say(f"not complete within {os.environ['TIMEOUT_SECONDS']} s:\n{json.dumps(conditions, indent=2)}")
+    say(f"the job is left to be looked at: kubectl describe fljob {name} -n {namespace}")
+    return 1
 
 
 if __name__ == "__main__":
