@@ -142,6 +142,7 @@ def test_a_job_gets_its_children_and_then_there_is_quiet(lab: Lab) -> None:
     assert versions() == before
 
 
+@pytest.mark.level(3)
 def test_a_child_that_is_edited_or_deleted_comes_back(lab: Lab) -> None:
     """By hand or by accident: it is repaired, and an event says so."""
     lab.operator("--no-leader-election")
@@ -170,6 +171,7 @@ def test_somebody_elses_object_is_left_alone(lab: Lab) -> None:
     assert lab.get("service", "digits-server")["spec"]["selector"] == {"app": "other"}
 
 
+@pytest.mark.level(3)
 def test_a_job_is_suspended_and_resumed(lab: Lab) -> None:
     """Suspended: no pods. Resumed: pods again. Made suspended: none at all."""
     lab.operator("--no-leader-election")
@@ -184,6 +186,7 @@ def test_a_job_is_suspended_and_resumed(lab: Lab) -> None:
     eventually(lambda: not [one for one in lab.get("pods") if "deletionTimestamp" not in one["metadata"]])
 
 
+@pytest.mark.level(3)
 def test_a_deleted_job_takes_all_with_it_but_the_storage(lab: Lab) -> None:
     """What the job owns goes; the claim that is to be kept stays."""
     lab.operator("--no-leader-election")
