@@ -14,7 +14,9 @@ GIT := git -c safe.directory='$(CURDIR)'
 PYTEST := $(BIN)/python -m pytest
 PROTO := fl_core/wire/fl.proto
 GENERATED := fl_core/wire/fl_pb2.py fl_core/wire/fl_pb2.pyi fl_core/wire/fl_pb2_grpc.py \
-	docs/reference/fljob.md docs/reference/fljob.schema.json manifests/crd.yaml manifests/samples/first.yaml
+	docs/reference/fljob.md docs/reference/fljob.schema.json manifests/crd.yaml manifests/samples/first.yaml \
+	manifests/operator.yaml helm/fljob/files/crd.yaml helm/fljob/files/program.txt helm/fljob/README.md \
+	docs/reference/values.md docs/reference/alerts.md
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # As workers run: threads of a framework would share two cores and add up in another order.
@@ -57,6 +59,7 @@ typecheck: $(VENV)/.dev ## mypy --strict
 generate: $(VENV)/.dev ## Write what is generated: the gRPC modules, the CRD, the JSON schema, the API reference
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
 	$(BIN)/python -m job_generator.generate
+	$(BIN)/python helm/generate.py
 
 verify: generate ## Generate again and fail if git does not hold the same
 	@changed="$$($(GIT) diff --name-only -- $(GENERATED); $(GIT) ls-files --others -- $(GENERATED))"; \
@@ -69,11 +72,45 @@ verify: generate ## Generate again and fail if git does not hold the same
 docs: $(VENV)/.dev ## Build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+chart: $(VENV)/.dev ## Check the Helm chart with each of its value files and package it into dist/
+	@command -v helm >/dev/null || { echo 'helm is needed: helm.sh/docs/intro/install says how to get it.' >&2; exit 1; }
+	for file in helm/fljob/ci/*.yaml; do helm lint --strict --quiet helm/fljob --values "$$file"; done
+	helm package helm/fljob --destination dist
+
+images: $(IMAGES:%=image-%) ## Build the images with docker, podman or buildah, each with a bill of materials in dist/sbom/
+
+# Wheels are collected first, so that the build itself needs no package index and takes nothing that is not listed.
+image-%: $(VENV)/.release
+	@test -n '$(CONTAINER)' || { echo 'docker, podman or buildah is needed to build images.' >&2; exit 1; }
+	rm -rf dist/wheels/$* && mkdir -p dist/wheels/$* dist/sbom
+	$(BIN)/pip wheel --quiet --constraint constraints.txt --wheel-dir dist/wheels/$* '.$(EXTRA_$*)'
+	$(BIN)/python images/lock.py dist/wheels/$*
+	$(BIN)/cyclonedx-py requirements dist/wheels/$*/requirements.txt --output-reproducible --output-file dist/sbom/$(NAME_$*).cdx.json
+	$(CONTAINER) build $(BUILD_FLAGS) --file $(FILE_$*) --tag $(REGISTRY)$(NAME_$*):$(VERSION) \
+		--build-arg BASE=$(BASE) --build-arg FRAMEWORK=$* --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION="$$($(GIT) rev-parse HEAD)" dist/wheels/$*
+
 bench: $(VENV)/.dev ## Print the benchmark's ratios, measured now on this machine
 	$(BIN)/python -m bench
 
 clean: ## Remove what was built, the environment included; runs stay
 	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The images: their names are those that the operator expects, see job_generator/settings.py.
+
+IMAGES := control paddle sklearn numpy
+CONTAINER ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))))
+BUILD_FLAGS ?=
+REGISTRY ?=
+VERSION = $(shell $(BIN)/python -c 'import importlib.metadata as m; print(m.version("fljob"))')
+# Wheels are made for one Python: that of .venv, and so must the image's be.
+BASE ?= python:$(shell $(BIN)/python -c 'import platform; print(".".join(platform.python_version_tuple()[:2]))')-slim
+NAME_control := fljob
+FILE_control := operator/Dockerfile
+EXTRA_control := [operator]
+$(foreach name,paddle sklearn numpy,$(eval NAME_$(name) := fljob-worker-$(name)))
+$(foreach name,paddle sklearn numpy,$(eval FILE_$(name) := images/worker.Dockerfile))
+$(foreach name,paddle sklearn,$(eval EXTRA_$(name) := [$(name)]))
 
 # The environment: found, made and filled once, and again when the requirements change.
 
@@ -102,3 +139,7 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo 'Installing what tests and tools need into $(VENV): it may take two minutes, once ...'
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,paddle,sklearn]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.release: $(VENV)/.dev
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[release]'
+	@touch $@
