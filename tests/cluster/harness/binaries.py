@@ -19,6 +19,7 @@ from harness.errors import HarnessError, MissingError
 
 KUBERNETES_VERSION = "1.37.0"
 MODULE = Path(__file__).parents[1] / "binaries"
+PAUSE = "pause"  # what holds the namespaces of a pod
 KUBERNETES = (
     "etcd",
     "kube-apiserver",
@@ -34,7 +35,7 @@ TOOLS = {
     "helm": "helm.sh/helm/v4/cmd/helm@v4.3.1",
     "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
 }
-ALL = (*KUBERNETES, *TOOLS)
+ALL = (*KUBERNETES, PAUSE, *TOOLS)
 GO_NEEDED = "Go 1.26 or newer is needed to build a cluster's programs: install it from go.dev/dl."
 
 
@@ -65,7 +66,7 @@ def _folder(name: str) -> Path:
     if name in TOOLS:
         return cache() / f"{name}-{TOOLS[name].rpartition('@v')[2]}"
     digest = hashlib.sha256()
-    for part in ("go.mod", "go.sum", "main.go"):
+    for part in ("go.mod", "go.sum", "main.go", "pause/main.go"):
         digest.update((MODULE / part).read_bytes())
     return cache() / f"kubernetes-{KUBERNETES_VERSION}-{digest.hexdigest()[:16]}"
 
@@ -98,6 +99,7 @@ def _build_kubernetes(folder: Path) -> None:
     _go(["build", "-trimpath", "-ldflags", flags, "-o", str(folder / "kubernetes"), "."], MODULE)
     for name in KUBERNETES:
         (folder / name).symlink_to("kubernetes")
+    _go(["build", "-trimpath", "-ldflags", "-s -w", "-o", str(folder / PAUSE), f"./{PAUSE}"], MODULE)
 
 
 def _go(words: list[str], folder: Path, **variables: str) -> None:

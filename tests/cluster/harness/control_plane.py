@@ -18,6 +18,9 @@ PEERS = "http://127.0.0.1:2380"
 STAGES = Path(__file__).parent / "stages"
 FAKE_NODES = ("fake-1", "fake-2", "fake-3")
 FAKE = {"kwok.x-k8s.io/node": "fake"}
+TAINTS = [{"key": key, "value": value, "effect": "NoSchedule"} for key, value in FAKE.items()]
+# What a pod's spec says to live on a fake node and on no other.
+ON_FAKE_NODES: dict[str, object] = {"nodeSelector": FAKE, "tolerations": TAINTS}
 API_NAMES = (
     "localhost",
     "kubernetes",
@@ -41,7 +44,7 @@ def start_api(folder: Path, *, level: int) -> Cluster:
     administrator = authority.sign("admin", groups=("system:masters",))
     _start_store(folder, logs)
     api = Daemon("kube-apiserver", _api_command(authority, secrets), logs)
-    api.ready(lambda: _answers(f"{SERVER}/readyz", authority, administrator))
+    api.ready(lambda: answers(f"{SERVER}/readyz", authority, administrator))
     return Cluster(level, folder, authority, kubeconfig(authority, administrator, "admin"))
 
 
@@ -56,7 +59,7 @@ def _start_store(folder: Path, logs: Path) -> None:
         f"--initial-cluster=default={PEERS}",
         "--unsafe-no-fsync",  # nothing of it outlives the cluster
     ]
-    Daemon("etcd", command, logs).ready(lambda: _answers(f"{STORE}/health"))
+    Daemon("etcd", command, logs).ready(lambda: answers(f"{STORE}/health"))
 
 
 def _api_command(authority: Authority, secrets: Path) -> list[str | Path]:
@@ -122,10 +125,9 @@ def _start_fake_nodes(cluster: Cluster) -> None:
         "--node-lease-duration-seconds=40",
     ]
     kwok = Daemon("kwok", command, cluster.logs)
-    taints = [{"key": key, "value": value, "effect": "NoSchedule"} for key, value in FAKE.items()]
     for name in FAKE_NODES:
         metadata = {"name": name, "annotations": FAKE, "labels": {**FAKE, "kubernetes.io/hostname": name}}
-        spec = {"taints": taints} if cluster.level > 3 else {}
+        spec = {"taints": TAINTS} if cluster.level > 3 else {}
         cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec})
     kwok.ready(lambda: all(node_ready(cluster, name) for name in FAKE_NODES))
 
@@ -140,7 +142,7 @@ def _exists(cluster: Cluster, *words: str) -> bool:
     return cluster.kubectl("get", *words, check=False).returncode == 0
 
 
-def _answers(url: str, authority: Authority | None = None, pair: Pair | None = None) -> bool:
+def answers(url: str, authority: Authority | None = None, pair: Pair | None = None) -> bool:
     """Whether a GET of this address answers 200."""
     context = None
     if authority and pair:

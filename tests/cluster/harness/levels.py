@@ -9,23 +9,37 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from harness.binaries import GO_NEEDED, KUBERNETES, buildable, found
+from harness.binaries import GO_NEEDED, KUBERNETES, PAUSE, buildable, found
 from harness.cluster import Cluster
 from harness.control_plane import start_api, start_controllers
 from harness.errors import HarnessError, MissingError, NotReadyError
+from harness.node import start_node
+from harness.processes import system
+from harness.runtime import PLUGINS, PLUGINS_PACKAGE, start_runtime
 
 LEVELS = (2, 3, 4)
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl")
 PROGRAMS = {
-    2: ("etcd", "kube-apiserver", "kubectl"),
-    3: (*KUBERNETES, "kwok"),
-    4: (*KUBERNETES, "kwok", "coredns"),
+    2: CONTROL_PLANE,
+    3: (*CONTROL_PLANE, "kube-controller-manager", "kube-scheduler", "kwok"),
+    4: (*KUBERNETES, PAUSE, "kwok", "coredns"),
 }
+# What a node needs of the operating system: a program and the Debian package that brings it.
+NODE_PROGRAMS = {"containerd": "containerd", "runc": "runc", "iptables": "iptables"}
 
 
 def require(level: int) -> None:
     """Raise MissingError, in one sentence, if this machine cannot run a cluster of this level."""
     if not buildable() and not all(found(name) for name in PROGRAMS[level]):
         raise MissingError(GO_NEEDED)
+    system("ip", package="iproute2")
+    if level == 4:
+        for name, package in NODE_PROGRAMS.items():
+            system(name, package=package)
+        if not PLUGINS.is_dir():
+            raise MissingError(
+                f"{PLUGINS} is needed: install it (Debian: apt-get install {PLUGINS_PACKAGE})."
+            )
 
 
 def start(level: int, folder: Path) -> Cluster:
@@ -37,6 +51,9 @@ def start(level: int, folder: Path) -> Cluster:
         cluster = start_api(folder, level=level)
         if level >= 3:
             start_controllers(cluster)
+        if level >= 4:
+            start_runtime(cluster)
+            start_node(cluster)
     except NotReadyError as error:
         kept = Path(tempfile.mkdtemp(prefix="fljob-logs-"))
         shutil.copytree(folder / "logs", kept, dirs_exist_ok=True)
