@@ -22,7 +22,7 @@ def learner(plan: Plan, *, program: Path, index: int, data: Path | None) -> Lear
         raise ProgramError(
             f"--index {index}: the job has the workers 0 to {plan.workers - 1}; choose one of them"
         )
-    site = Site(name=f"worker-{index}", index=index, count=plan.workers, data=data, seed=plan.seed)
+    site = Site(name=plan.called(index), index=index, count=plan.workers, data=data, seed=plan.seed)
     return Learner.load(plan, folder=program, site=site)
 
 

@@ -179,5 +179,5 @@ def main(
     if settings.identity.index != index:
         raise MismatchError(f"--index {index}, but the certificate is that of {settings.identity.name}")
     plan = settings.plan
-    site = Site(settings.identity.name, index, plan.workers, data=data, seed=plan.seed)
+    site = Site(plan.called(index), index, plan.workers, data=data, seed=plan.seed)
     train(settings, scheduler=scheduler, server=server, program=program, site=site)

@@ -528,6 +528,33 @@ def test_pod_security(kubectl: Kubectl, restricted: str, changes: Map) -> None:
         assert 'violates PodSecurity "restricted' in done.stderr
 
 
+@pytest.mark.level(3)
+def test_pods_are_made(kubectl: Kubectl, restricted: str) -> None:
+    """The Jobs' pods are made, none is refused, and those that are dialled have the names that the others dial."""
+    objects = rendered(job(program__source={"configMap": {"name": "program"}}), restricted)
+    kubectl("apply", "--server-side", "-f", "-", stdin=objects)
+    selector = ("-n", restricted, "-l", "fljob.dev/job=digits")
+    end = time.monotonic() + 60
+    while len(pods := json.loads(kubectl("get", "pods", *selector, "-o", "json").stdout)["items"]) < 6:
+        assert time.monotonic() < end, kubectl("get", "events", "-n", restricted).stdout
+        time.sleep(0.2)
+    called = {f"{pod['spec']['hostname']}.{pod['spec'].get('subdomain', '')}" for pod in pods}
+    assert called == {
+        "digits-server-0.digits-server",
+        "digits-scheduler-0.digits-scheduler",
+        *(f"digits-worker-{number}." for number in range(4)),
+    }
+    indexes = [
+        variable["valueFrom"]["fieldRef"]["fieldPath"]
+        for pod in pods
+        for variable in pod["spec"]["containers"][0]["env"]
+        if variable["name"] == "JOB_COMPLETION_INDEX"
+    ]
+    assert set(indexes) == {"metadata.labels['batch.kubernetes.io/job-completion-index']"}
+    assert len(indexes) == 6
+    assert "FailedCreate" not in kubectl("get", "events", "-n", restricted).stdout
+
+
 def test_kustomize(kubectl: Kubectl) -> None:
     """`kubectl apply -k manifests` brings the definition, as it is generated."""
     brought = list(yaml.safe_load_all(kubectl("kustomize", str(MANIFESTS)).stdout))

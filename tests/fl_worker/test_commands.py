@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from fl_core.errors import MismatchError, ProgramError, SpecError, StorageError
+from fl_core.plan import Site as PlanSite
 from fl_core.plan import Target
 from fl_core.weights import Manifest, digest
 
@@ -157,3 +158,14 @@ def test_what_cannot_be_exported_leaves_no_file(
     result = worker("export", job, "--model", model, "--format", form, "-o", target)
     assert result.returncode == code, result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.safetensors", job.folder.name]
+
+
+@pytest.mark.parametrize(("index", "name"), [(2, "worker-2"), (3, "lab-b")])
+def test_a_site_is_called_by_its_name(write: Write, index: int, name: str) -> None:
+    """A program sees the name that the job gives to its site; the other workers have numbers."""
+    job = write(PLAIN)
+    sites = (PlanSite(name="lab-b", index=3, external=False),)
+    job.file.write_text(job.plan.model_copy(update={"sites": sites}).to_json())
+    result = worker("init", job, "--index", str(index))
+    assert result.returncode == 0, result.stderr
+    assert f"hello from {name}\n" in result.stdout + result.stderr
