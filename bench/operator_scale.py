@@ -1,0 +1,241 @@
+"""How the operator does with many jobs, on whatever cluster a kubeconfig names: `make cluster LEVEL=3` gives one.
+
+    python -m bench.operator_scale --kubeconfig ... --jobs 1000
+
+Creates the jobs, starts an operator, and measures from outside: seconds until all children exist, seconds of a
+reconcile, memory, writes while nothing happens, and seconds of a start beside jobs that exist already. The namespace
+is removed afterwards.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from fl_operator.cluster.connection import Connection
+from fl_operator.cluster.errors import AlreadyExistsError, NotFoundError
+from fl_operator.cluster.resources import FLJOBS, JOBS, NAMESPACES, Key
+from fl_operator.metrics import ClientMetrics
+
+NAMESPACE = "fljob-bench"
+AT_ONCE = 16
+JOBS_EACH = 3
+LOOK_SECONDS = 2.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Operator:
+    """An operator's process, seen from outside."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def address(self) -> str:
+        """Where its metrics are, once it has said so."""
+        for line in self.log.read_text().splitlines():
+            if line.startswith("{") and (said := json.loads(line)).get("event") == "started":
+                return str(said["metrics"])
+        return ""
+
+    def samples(self) -> dict[str, float]:
+        """All samples of its metrics, by name and labels."""
+        page = self.read("/metrics")
+        return {
+            f"{sample.name}{sorted(sample.labels.items())}": sample.value
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+        }
+
+    def is_ready(self) -> bool:
+        """Whether its copies are whole."""
+        try:
+            return bool(self.address) and self.read("/readyz").startswith("200")
+        except OSError:
+            return False
+
+    def read(self, path: str) -> str:
+        """A page of its web server."""
+        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=5) as page:
+            return str(page.read().decode())
+
+    def peak_mebibytes(self) -> float:
+        """The most memory it ever held."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+
+
+def cpu_seconds(word: str) -> float:
+    """Processor time of all processes whose command line begins with a program of this name."""
+    total = 0.0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().split(b"\0")[0].decode()
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if command.rpartition("/")[2] == word:
+            total += (int(fields[11]) + int(fields[12])) / TICKS
+    return total
+
+
+@contextmanager
+def operator(kubeconfig: str) -> Iterator[Operator]:
+    """Run an operator for the benchmark's namespace."""
+    command = [
+        sys.executable,
+        "-m",
+        "fl_operator",
+        "run",
+        "--kubeconfig",
+        kubeconfig,
+        "--namespace",
+        NAMESPACE,
+    ]
+    options = ["--watch-namespace", NAMESPACE, "--metrics", "127.0.0.1:0", "--enrolment", "127.0.0.1:0"]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("wb") as file:
+            process = subprocess.Popen([*command, *options], stdout=file, stderr=file)
+        try:
+            yield Operator(process, log)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+async def until(what: Callable[[], Any]) -> float:
+    """Seconds until it is true."""
+    began = time.perf_counter()
+    while not await asyncio.to_thread(what):
+        await asyncio.sleep(0.05)
+    return time.perf_counter() - began
+
+
+@asynccontextmanager
+async def connected(kubeconfig: str) -> AsyncIterator[Connection]:
+    """A connection without a limit of its own."""
+    metrics = ClientMetrics(CollectorRegistry())
+    connection = await Connection.open(Path(kubeconfig), rate=0, burst=1, metrics=metrics)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def create(connection: Connection, jobs: int) -> None:
+    """Create the namespace and the jobs."""
+    try:
+        await connection.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    except AlreadyExistsError:
+        raise click.ClickException(f"namespace {NAMESPACE} exists already; remove it first") from None
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> None:
+        spec = {
+            "program": {"entrypoint": "program:task", "framework": "numpy"},
+            "rounds": 2,
+            "workers": {"replicas": 1},
+        }
+        metadata = {"name": f"job-{number}", "namespace": NAMESPACE}
+        async with places:
+            await connection.create(
+                {"apiVersion": FLJOBS.api_version, "kind": FLJOBS.kind, "metadata": metadata, "spec": spec}
+            )
+
+    await asyncio.gather(*map(one, range(jobs)))
+
+
+async def count(connection: Connection) -> int:
+    """How many Jobs there are."""
+    return len([one async for one in connection.objects(JOBS, namespace=NAMESPACE)])
+
+
+async def measure(kubeconfig: str, *, jobs: int, quiet: float) -> dict[str, float]:
+    """All figures."""
+    async with connected(kubeconfig) as connection:
+        await create(connection, jobs)
+        try:
+            return await _measure(connection, kubeconfig, jobs=jobs, quiet=quiet)
+        finally:
+            try:
+                found = await connection.read(NAMESPACES, Key("", NAMESPACE))
+                await connection.delete(NAMESPACES, Key("", NAMESPACE), uid=found["metadata"]["uid"])
+            except NotFoundError:
+                pass
+
+
+async def _measure(connection: Connection, kubeconfig: str, *, jobs: int, quiet: float) -> dict[str, float]:
+    with operator(kubeconfig) as first:
+        server = cpu_seconds("kube-apiserver")
+        began = time.perf_counter()
+        while await count(connection) < JOBS_EACH * jobs:
+            await asyncio.sleep(LOOK_SECONDS)
+        created = time.perf_counter() - began
+        spent = cpu_seconds("kube-apiserver") - server
+        await asyncio.sleep(5)
+        figures = {
+            "jobs": jobs,
+            "seconds until all children exist": created,
+            "processor seconds of the API server meanwhile": spent,
+            **_reconciles(first.samples()),
+        }
+        before = _writes(first.samples())
+        await asyncio.sleep(quiet)
+        figures["writes but the Lease's in quiet seconds"] = _writes(first.samples()) - before
+        figures["quiet seconds"] = quiet
+        figures["peak MiB"] = first.peak_mebibytes()
+    with operator(kubeconfig) as second:
+        figures["seconds of a start beside them, to ready"] = await until(second.is_ready)
+    return figures
+
+
+def _reconciles(samples: dict[str, float]) -> dict[str, float]:
+    name = "fljob_reconcile_duration_seconds"
+    total = samples[f"{name}_count[]"]
+    bounds = sorted(
+        (float(key.split("'")[3]), value)
+        for key, value in samples.items()
+        if key.startswith(f"{name}_bucket") and "Inf" not in key
+    )
+    p99 = next((bound for bound, value in bounds if value >= 0.99 * total), float("inf"))
+    return {"reconciles": total, "p99 of a reconcile, at most seconds": p99}
+
+
+def _writes(samples: dict[str, float]) -> float:
+    """Requests that change something; a Lease is renewed every two seconds, by requests that are told apart by PUT."""
+    name = "rest_client_requests_total"
+    return sum(
+        value
+        for key, value in samples.items()
+        if key.startswith(name) and any(f"'{verb}'" in key for verb in ("POST", "PATCH", "DELETE"))
+    )
+
+
+@click.command(help=__doc__)
+@click.option("--kubeconfig", required=True, envvar="KUBECONFIG")
+@click.option("--jobs", default=1000, show_default=True)
+@click.option("--quiet", default=60.0, show_default=True, help="Seconds in which nothing should be written.")
+def main(kubeconfig: str, jobs: int, quiet: float) -> None:
+    """Print one figure a line."""
+    for name, value in asyncio.run(measure(kubeconfig, jobs=jobs, quiet=quiet)).items():
+        click.echo(f"{name:50} {value:10.3f}")
+
+
+if __name__ == "__main__":
+    main()
