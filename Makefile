@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # As workers run: threads of a framework would share two cores and add up in another order.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test quick cluster test-cluster lint typecheck verify generate docs bench clean
+.PHONY: help demo test quick cluster test-cluster lint typecheck verify generate docs chart images bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
