@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -85,7 +84,7 @@ class Attempt:
                 "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
             },
             "immutable": True,
-            "data": {PLAN: self.plan.to_json(), CHILDREN: canonical(list(self.children))},
+            "data": {PLAN: self.plan.to_json(), CHILDREN: _json(list(self.children))},
         }
 
     def wanted(self, spec: Mapping[str, Any], *, suspended: bool) -> list[Object]:
@@ -101,11 +100,11 @@ class Attempt:
     def _now(self, child: Object, spec: Mapping[str, Any], *, suspended: bool) -> Object:
         if child["kind"] != "Job":
             return child
-        now = deepcopy(child)
-        now["spec"]["suspend"] = suspended
+        now = {"suspend": suspended}
         if child["metadata"]["name"] == names.child(self.plan.job, "worker"):
-            now["spec"]["completions"] = now["spec"]["parallelism"] = spec["workers"]["replicas"]
-        return now
+            replicas = spec["workers"]["replicas"]
+            now |= {"completions": replicas, "parallelism": replicas}
+        return {**child, "spec": {**child["spec"], **now}}
 
 
 def name_for(job: Job, number: int) -> str:
@@ -121,18 +120,29 @@ def bare(job: Object) -> Object:
 
 def spec_digest(job: Object) -> str:
     """The digest of what may not change."""
-    spec = deepcopy(job["spec"])
-    for *path, last in MUTABLE:
-        inner = spec
-        for step in path:
-            inner = inner.get(step, {})
-        inner.pop(last, None)
+    spec = job["spec"]
+    for path in MUTABLE:
+        spec = _without(spec, path)
     return hashlib.sha256(canonical(spec).encode()).hexdigest()
+
+
+def _without(value: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    """The map without what lies at the path."""
+    step, *rest = path
+    if step not in value:
+        return value
+    if not rest:
+        return {name: one for name, one in value.items() if name != step}
+    return {**value, step: _without(value[step], rest)}
 
 
 def canonical(value: Any) -> str:  # noqa: ANN401 - any JSON value
     """JSON in one way only; the API server gives 1.0 back as 1."""
-    return json.dumps(_whole(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _json(_whole(value))
+
+
+def _json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value
