@@ -202,7 +202,7 @@ class World:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something is so."""
-        while not condition():  # noqa: ASYNC110 - whatever it is
+        while not condition():
             await asyncio.sleep(0.001)
 
     async def same(self) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import ClientConnectionResetError, ClientSession, ClientTimeout, TCPConnector, web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -122,7 +122,10 @@ class FaultProxy:
             return _refusal(*ANSWERS[fault])
         if fault is Fault.DELAY:
             await asyncio.sleep(self.faults.pause(DELAY_SECONDS))
-        return await (self._watch(request) if watch else self._pass(request, fault))
+        try:
+            return await (self._watch(request) if watch else self._pass(request, fault))
+        except ClientConnectionResetError:  # who asked has gone
+            return _cut(request)
 
     async def _hang(self, request: web.Request) -> web.StreamResponse:
         await self._broken.wait()
@@ -166,7 +169,7 @@ class FaultProxy:
                 if upset is Upset.STALL or not self._open.is_set():
                     return await self._hang(request)
                 if upset is Upset.CUT:
-                    await response.write(line[: len(line) // 2])
+                    await response.write(line[: line.index(b"\n") // 2])
                     return _cut(request)
                 if upset is Upset.GONE:
                     await response.write(json.dumps(GONE_EVENT).encode() + b"\n")
@@ -179,7 +182,10 @@ class FaultProxy:
         return response
 
     async def _lines(self, above: Any) -> AsyncIterator[tuple[bytes, Upset]]:
-        """The lines of a watch, with what happens to each; a late one comes after the next, or after a while."""
+        """The lines of a watch, with what happens to each; a late one comes after the next, or after a while.
+
+        Both in one piece: that the next one comes and the late one never does is what no server can do to us.
+        """
         late = b""
         reading = asyncio.ensure_future(above.content.readline())
         try:
@@ -188,19 +194,16 @@ class FaultProxy:
                 if not reading.done():
                     yield late, Upset.NONE
                     late = b""
-                    continue
-                line = reading.result()
-                if not line:
+                elif line := reading.result():
+                    reading = asyncio.ensure_future(above.content.readline())
+                    upset = self.faults.on_event()
+                    if upset is Upset.LATE and not late:
+                        late = line
+                    else:
+                        yield line + late, upset
+                        late = b""
+                else:
                     return
-                reading = asyncio.ensure_future(above.content.readline())
-                upset = self.faults.on_event()
-                if upset is Upset.LATE and not late:
-                    late = line
-                    continue
-                yield line, upset
-                if late:
-                    yield late, Upset.NONE
-                    late = b""
         finally:
             reading.cancel()
 

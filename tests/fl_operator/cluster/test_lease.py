@@ -38,7 +38,7 @@ def holder(memory: Any) -> str | None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - whatever it is
+    while not condition():
         await asyncio.sleep(0.005)
 
 

@@ -157,7 +157,7 @@ def test_retry_after(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         first = asyncio.create_task(world.transport.send(GET))
-        while world.transport._held_until < 0:  # noqa: ASYNC110 - a number has no event
+        while world.transport._held_until < 0:
             await asyncio.sleep(0.001)
         await world.transport.send(GET)
         await first
