@@ -76,7 +76,7 @@ def _built(name: str) -> Path:
     if not buildable():
         raise MissingError(GO_NEEDED)
     folder = _folder(name)
-    with _lock(folder):
+    with locked(folder):
         if not (folder / name).exists():
             with tempfile.TemporaryDirectory(dir=cache(), prefix="building-") as scratch:
                 fresh = Path(scratch) / "bin"
@@ -115,7 +115,7 @@ def _go(words: list[str], folder: Path, **variables: str) -> None:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One builder at a time for one folder of the cache."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as file:

@@ -36,7 +36,7 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl as the administrator; with `check`, a failure is an error with kubectl's own words."""
         done = subprocess.run(
-            [binary("kubectl"), "--kubeconfig", self.kubeconfig, *words],
+            self.kubectl_command(*words),
             input=stdin,
             capture_output=True,
             text=True,
@@ -45,6 +45,10 @@ class Cluster:
         if check and done.returncode:
             raise RuntimeError(f"kubectl {' '.join(words)} ended with {done.returncode}: {done.stderr}")
         return done
+
+    def kubectl_command(self, *words: str) -> list[str]:
+        """The command that `kubectl` runs, for one that is to be run in another way."""
+        return [str(binary("kubectl")), "--kubeconfig", str(self.kubeconfig), *words]
 
     def apply(self, *objects: Mapping[str, Any]) -> None:
         """Apply these objects."""

@@ -16,6 +16,7 @@ from harness.errors import HarnessError, MissingError, NotReadyError
 from harness.node import start_node
 from harness.processes import system
 from harness.runtime import PLUGINS, PLUGINS_PACKAGE, start_runtime
+from harness.volumes import start_volumes
 
 LEVELS = (2, 3, 4)
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl")
@@ -54,6 +55,7 @@ def start(level: int, folder: Path) -> Cluster:
         if level >= 4:
             start_runtime(cluster)
             start_node(cluster)
+            start_volumes(cluster)
     except NotReadyError as error:
         kept = Path(tempfile.mkdtemp(prefix="fljob-logs-"))
         shutil.copytree(folder / "logs", kept, dirs_exist_ok=True)
