@@ -49,7 +49,7 @@ def promtool() -> str:
 
 @pytest.fixture(scope="session")
 def render(helm: str) -> Render:
-    """The objects that the chart makes of value files and single values; with `tests=True` those of `helm test`, too."""
+    """The objects that the chart makes of value files and single values; `tests=True`: those of `helm test`, too."""
 
     def template(*values: Path, tests: bool = False, release: str = "fljob", **sets: Any) -> list[Map]:
         words = [helm, "template", release, str(CHART), "--namespace", "ops"]
