@@ -110,7 +110,9 @@ FILE_control := operator/Dockerfile
 EXTRA_control := [operator]
 $(foreach name,paddle sklearn numpy,$(eval NAME_$(name) := fljob-worker-$(name)))
 $(foreach name,paddle sklearn numpy,$(eval FILE_$(name) := images/worker.Dockerfile))
-$(foreach name,paddle sklearn,$(eval EXTRA_$(name) := [$(name)]))
+EXTRA_sklearn := [sklearn]
+# Programs take data from scikit-learn, whatever they train with.
+EXTRA_paddle := [paddle,sklearn]
 
 # The environment: found, made and filled once, and again when the requirements change.
 
