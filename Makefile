@@ -88,7 +88,7 @@ image-%: $(VENV)/.release
 	$(BIN)/cyclonedx-py requirements dist/wheels/$*/requirements.txt --output-reproducible --output-file dist/sbom/$(NAME_$*).cdx.json
 	$(CONTAINER) build $(BUILD_FLAGS) --file $(FILE_$*) --tag $(REGISTRY)$(NAME_$*):$(VERSION) \
 		--build-arg BASE=$(BASE) --build-arg FRAMEWORK=$* --build-arg VERSION=$(VERSION) \
-		--build-arg REVISION="$$($(GIT) rev-parse HEAD)" dist/wheels/$*
+		--build-arg PACKAGES='$(PACKAGES_$*)' --build-arg REVISION="$$($(GIT) rev-parse HEAD)" dist/wheels/$*
 
 bench: $(VENV)/.dev ## Print the benchmark's ratios, measured now on this machine
 	$(BIN)/python -m bench
@@ -113,6 +113,7 @@ $(foreach name,paddle sklearn numpy,$(eval FILE_$(name) := images/worker.Dockerf
 EXTRA_sklearn := [sklearn]
 # Programs take data from scikit-learn, whatever they train with.
 EXTRA_paddle := [paddle,sklearn]
+PACKAGES_paddle := libgomp1
 
 # The environment: found, made and filled once, and again when the requirements change.
 
