@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # As workers run: threads of a framework would share two cores and add up in another order.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test quick cluster test-cluster lint typecheck verify generate docs chart images bench clean
+.PHONY: help demo test quick cluster test-cluster lint typecheck verify generate docs chart images cluster-images bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -80,15 +80,24 @@ chart: $(VENV)/.dev ## Check the Helm chart with each of its value files and pac
 images: $(IMAGES:%=image-%) ## Build the images with docker, podman or buildah, each with a bill of materials in dist/sbom/
 
 # Wheels are collected first, so that the build itself needs no package index and takes nothing that is not listed.
-image-%: $(VENV)/.release
-	@test -n '$(CONTAINER)' || { echo 'docker, podman or buildah is needed to build images.' >&2; exit 1; }
+wheels-%: $(VENV)/.release
 	rm -rf dist/wheels/$* && mkdir -p dist/wheels/$* dist/sbom
 	$(BIN)/pip wheel --quiet --constraint constraints.txt --wheel-dir dist/wheels/$* '.$(EXTRA_$*)'
 	$(BIN)/python images/lock.py dist/wheels/$*
 	$(BIN)/cyclonedx-py requirements dist/wheels/$*/requirements.txt --output-reproducible --output-file dist/sbom/$(NAME_$*).cdx.json
+
+image-%: wheels-%
+	@test -n '$(CONTAINER)' || { echo 'docker, podman or buildah is needed to build images.' >&2; exit 1; }
 	$(CONTAINER) build $(BUILD_FLAGS) --file $(FILE_$*) --tag $(REGISTRY)$(NAME_$*):$(VERSION) \
 		--build-arg BASE=$(BASE) --build-arg FRAMEWORK=$* --build-arg VERSION=$(VERSION) \
 		--build-arg PACKAGES='$(PACKAGES_$*)' --build-arg REVISION="$$($(GIT) rev-parse HEAD)" dist/wheels/$*
+
+# The same images for `make test-cluster`, on a base that is made from Debian, and as files: there is no registry.
+cluster-images: dist/images/control.tar dist/images/numpy.tar dist/images/paddle.tar ## The images that tests with real pods use
+
+dist/images/%.tar: wheels-%
+	$(BIN)/python tests/cluster image $(FILE_$*) dist/wheels/$* $@ --tag $(NAME_$*):$(VERSION) \
+		--argument FRAMEWORK=$* --argument VERSION=$(VERSION) --argument PACKAGES='$(PACKAGES_$*)'
 
 bench: $(VENV)/.dev ## Print the benchmark's ratios, measured now on this machine
 	$(BIN)/python -m bench

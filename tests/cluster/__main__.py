@@ -12,6 +12,7 @@ import click
 from harness.binaries import ALL, binary
 from harness.errors import HarnessError, MissingError
 from harness.folder import inside
+from harness.images import build as build_image
 from harness.levels import LEVELS, PROGRAMS, require, start
 from harness.namespaces import first, run
 
@@ -58,6 +59,19 @@ def test(level: str, words: tuple[str, ...]) -> None:
     os.chdir(ROOT)
     os.environ["FLJOB_CLUSTER_LEVEL"] = level
     sys.exit(run([sys.executable, "-m", "pytest", "-m", "cluster", *words]))
+
+
+@main.command()
+@click.argument("dockerfile", type=click.Path(path_type=Path, exists=True))
+@click.argument("context", type=click.Path(path_type=Path, exists=True))
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.option("--tag", required=True, help="The image's name and tag.")
+@click.option("--argument", "arguments", multiple=True, metavar="NAME=VALUE", help="A build argument.")
+def image(dockerfile: Path, context: Path, archive: Path, *, tag: str, arguments: tuple[str, ...]) -> None:
+    """Build an image on the local base into an archive that clusters of level 4 can load."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    given = dict(argument.split("=", 1) for argument in arguments)
+    click.echo(build_image(dockerfile, context, archive, tag=tag, arguments=given))
 
 
 @main.command(hidden=True)
