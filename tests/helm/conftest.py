@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "fljob"
+PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+GO_PATH = f"{os.environ.get('PATH', '')}:/usr/local/go/bin"
 
 sys.path.insert(0, str(ROOT / "tests" / "cluster"))
 
@@ -66,3 +69,14 @@ def render(helm: str) -> Render:
         return [one for one in yaml.safe_load_all(done.stdout) if one]
 
     return template
+
+
+@pytest.fixture(scope="session")
+def definitions() -> Path:
+    """The definitions of the Prometheus operator, from its Go module."""
+    go = program("go", shutil.which("go", path=GO_PATH), advice="install it from go.dev/dl")
+    words = [go, "mod", "download", "-json", PROMETHEUS_OPERATOR]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    folder = json.loads(done.stdout or "{}").get("Dir")
+    path = program(PROMETHEUS_OPERATOR, folder, advice=f"`go mod download {PROMETHEUS_OPERATOR}` fetches it")
+    return Path(path) / "example" / "prometheus-operator-crd"
