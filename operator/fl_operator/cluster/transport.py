@@ -31,6 +31,9 @@ CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
 """An admission webhook may take as long."""
 
+_PLAIN = {"Accept-Encoding": "identity"}
+"""The API server compresses watches, too, where it may: much work for small lines, and late ones."""
+
 LONGEST_RETRY_AFTER = 60.0
 MOST_RETRIES = 5
 """How often a request is sent again because the server asked for it; its caller hears of the next refusal."""
@@ -100,7 +103,8 @@ class Transport:
         from aiohttp import ClientTimeout  # noqa: PLC0415 - takes a second
 
         with _translated(request):
-            answer = await self._answer(request, ClientTimeout(total=None, sock_connect=CONNECT_SECONDS))
+            timeout = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+            answer = await self._answer(request, timeout, **_PLAIN)
             async with answer:
                 self._count(request, answer.status)
                 await _accept(request, answer)
@@ -136,12 +140,13 @@ class Transport:
         finally:
             self._metrics.duration.labels(request.method, self._label).observe(self._clock() - start)
 
-    async def _answer(self, request: Request, timeout: Any) -> Any:  # noqa: ANN401, ASYNC109 - aiohttp's
+    async def _answer(self, request: Request, timeout: Any, **more: str) -> Any:  # noqa: ANN401, ASYNC109 - aiohttp's
         headers = {
             "Accept": request.accept,
             "Content-Type": request.content_type,
             "User-Agent": "fljob-operator",
             **await self._authorization(),
+            **more,
         }
         query = f"?{urlencode(request.query)}" if request.query else ""
         url = f"{self._host}{request.path}{query}"

@@ -227,6 +227,7 @@ def test_lines(run: Run) -> None:
         assert [await anext(lines), await anext(lines)] == [{"a": 1}, {"a": 2}]
         with pytest.raises(UnreachableError, match="no whole answer"):
             await anext(lines)
+        assert world.asked[0][0].headers["Accept-Encoding"] == "identity"
         assert world.metric("requests_total", code="200", method="GET") == 1
 
     run(play)
