@@ -80,6 +80,8 @@ chart: $(VENV)/.dev ## Check the Helm chart with each of its value files and pac
 images: $(IMAGES:%=image-%) ## Build the images with docker, podman or buildah, each with a bill of materials in dist/sbom/
 
 # Wheels are collected first, so that the build itself needs no package index and takes nothing that is not listed.
+wheels: $(IMAGES:%=wheels-%) ## Collect in dist/wheels/ what goes into the images, with digests and bills of materials
+
 wheels-%: $(VENV)/.release
 	rm -rf dist/wheels/$* && mkdir -p dist/wheels/$* dist/sbom
 	$(BIN)/pip wheel --quiet --constraint constraints.txt --wheel-dir dist/wheels/$* '.$(EXTRA_$*)'
