@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from harness.binaries import ALL, binary
 from harness.errors import HarnessError, MissingError
 from harness.folder import inside
 from harness.images import build as build_image
-from harness.levels import LEVELS, PROGRAMS, require, start
+from harness.levels import LEVELS, prepare, start
 from harness.namespaces import first, run
 
 MAIN = str(Path(__file__))
@@ -42,7 +43,7 @@ def build(names: tuple[str, ...]) -> None:
 @level_option
 def up(level: str) -> None:
     """Run a cluster to play with until Ctrl-C."""
-    _prepare(int(level))
+    prepare(int(level))
     sys.exit(run([sys.executable, MAIN, "serve", "--level", level]))
 
 
@@ -52,7 +53,7 @@ def up(level: str) -> None:
 def test(level: str, words: tuple[str, ...]) -> None:
     """Run the tests of clusters with a cluster of this level; the words go to pytest."""
     try:
-        _prepare(int(level))
+        prepare(int(level))
     except MissingError as error:
         click.echo(f"skipped: {error}", err=True)
         sys.exit(1 if os.environ.get(REQUIRED) == "1" else 0)
@@ -82,14 +83,15 @@ def serve(level: str) -> None:
     if folder is None:
         raise click.ClickException("serve runs in the namespaces of `up` only")
     cluster = start(int(level), folder)
-    click.echo(
-        f"\nLevel {level} is ready. In another terminal, as root:\n"
-        f"  nsenter --net=/proc/{(folder / 'pid').read_text()}/ns/net\n"
-        f"  export KUBECONFIG={cluster.kubeconfig}\n"
-        f"  export PATH={binary('kubectl').parent}:$PATH\n"
-        f"Logs: {cluster.logs}\nCtrl-C ends it and leaves nothing."
-    )
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    with suppress(KeyboardInterrupt):
+        click.echo(
+            f"\nLevel {level} is ready. In another terminal, as root:\n"
+            f"  nsenter --net=/proc/{(folder / 'pid').read_text()}/ns/net\n"
+            f"  export KUBECONFIG={cluster.kubeconfig}\n"
+            f"  export PATH={binary('kubectl').parent}:$PATH\n"
+            f"Logs: {cluster.logs}\nCtrl-C ends it and leaves nothing."
+        )
+        signal.pause()
 
 
 @main.command("first", hidden=True, context_settings=WORDS)
@@ -97,12 +99,6 @@ def serve(level: str) -> None:
 def first_process(words: tuple[str, ...]) -> None:
     """Inside the namespaces: be their first process."""
     sys.exit(first(words))
-
-
-def _prepare(level: int) -> None:
-    require(level)
-    for name in PROGRAMS[level]:
-        binary(name)
 
 
 if __name__ == "__main__":

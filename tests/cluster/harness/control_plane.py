@@ -49,7 +49,7 @@ def start_api(folder: Path, *, level: int) -> Cluster:
 
 
 def _start_store(folder: Path, logs: Path) -> None:
-    command = [
+    command: list[str | Path] = [
         binary("etcd"),
         f"--data-dir={folder / 'etcd'}",
         f"--listen-client-urls={STORE}",
@@ -116,7 +116,7 @@ def start_controllers(cluster: Cluster) -> None:
 
 def _start_fake_nodes(cluster: Cluster) -> None:
     """Nodes whose pods live as `stages/` says; beside a real node they take only pods that tolerate them."""
-    command = [
+    command: list[str | Path] = [
         binary("kwok"),
         f"--kubeconfig={cluster.kubeconfig}",
         *(f"--config={stage}" for stage in sorted(STAGES.glob("*.yaml"))),

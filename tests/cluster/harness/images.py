@@ -62,7 +62,6 @@ def build(
         _buildah(store, "build", *words, *flags, str(context))
         archive.unlink(missing_ok=True)
         _buildah(store, "push", "--quiet", tag, f"docker-archive:{archive}:{tag}")
-        _buildah(store, "rmi", "--all", "--force")
     return archive
 
 
@@ -80,9 +79,10 @@ def _make_base(scratch: Path, archive: Path) -> None:
 
 
 def _buildah(store: Path, *words: str) -> str:
-    """Run buildah with its store below this folder, which so takes everything with it when it goes."""
+    """Run buildah with its store below this folder and its mounts in a namespace: both go with their owner."""
+    private = [system("unshare", package="util-linux"), "--mount"]
     places = ["--root", str(store / "store"), "--runroot", str(store / "run"), "--storage-driver=overlay"]
-    return _run([system("buildah", package="buildah"), *places, *words])
+    return _run([*private, system("buildah", package="buildah"), *places, *words])
 
 
 def _run(command: list[str]) -> str:
@@ -93,3 +93,7 @@ def _run(command: list[str]) -> str:
         told = (done.stdout + done.stderr)[-4000:]
         raise HarnessError(f"{' '.join(command)} ended with {done.returncode}:\n{told}")
     return done.stdout
+
+
+if __name__ == "__main__":
+    base()

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
-from harness.binaries import GO_NEEDED, KUBERNETES, PAUSE, buildable, found
+from harness.binaries import GO_NEEDED, KUBERNETES, PAUSE, binary, buildable, found
 from harness.cluster import Cluster
 from harness.control_plane import start_api, start_controllers
 from harness.errors import HarnessError, MissingError, NotReadyError
+from harness.images import base
 from harness.node import start_node
 from harness.processes import system
 from harness.runtime import PLUGINS, PLUGINS_PACKAGE, start_runtime
@@ -26,11 +28,15 @@ PROGRAMS = {
     4: (*KUBERNETES, PAUSE, "kwok", "coredns"),
 }
 # What a node needs of the operating system: a program and the Debian package that brings it.
-NODE_PROGRAMS = {"containerd": "containerd", "runc": "runc", "iptables": "iptables"}
+NODE_PROGRAMS = {name: name for name in ("containerd", "runc", "iptables", "buildah", "debootstrap")}
 
 
 def require(level: int) -> None:
     """Raise MissingError, in one sentence, if this machine cannot run a cluster of this level."""
+    if os.geteuid() != 0:
+        raise MissingError(
+            "A cluster needs root, for namespaces of its own: run it as root or in a privileged container."
+        )
     if not buildable() and not all(found(name) for name in PROGRAMS[level]):
         raise MissingError(GO_NEEDED)
     system("ip", package="iproute2")
@@ -41,6 +47,15 @@ def require(level: int) -> None:
             raise MissingError(
                 f"{PLUGINS} is needed: install it (Debian: apt-get install {PLUGINS_PACKAGE})."
             )
+
+
+def prepare(level: int) -> None:
+    """Make all that a cluster of this level and its tests need; raises MissingError."""
+    require(level)
+    for name in PROGRAMS[level]:
+        binary(name)
+    if level == 4:
+        base()
 
 
 def start(level: int, folder: Path) -> Cluster:

@@ -88,7 +88,7 @@ def _kubelet_configuration(folder: Path, authority: Authority) -> dict[str, obje
 
 
 def _start_services(cluster: Cluster) -> None:
-    command = [
+    command: list[str | Path] = [
         binary("kube-proxy"),
         f"--kubeconfig={cluster.user('system:kube-proxy')}",
         "--proxy-mode=iptables",
@@ -116,5 +116,6 @@ def _start_names(cluster: Cluster) -> None:
         f"  }}\n"
         f"}}\n"
     )
-    dns = Daemon("coredns", [binary("coredns"), "-conf", corefile], cluster.logs)
+    command: list[str | Path] = [binary("coredns"), "-conf", corefile]
+    dns = Daemon("coredns", command, cluster.logs)
     dns.ready(lambda: answers(f"http://{DNS_READY}/ready"))

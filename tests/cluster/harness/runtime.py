@@ -55,7 +55,7 @@ def start_runtime(cluster: Cluster) -> None:
     configuration.write_text(
         CONFIGURATION.format(root=root, socket=SOCKET, pause=PAUSE_IMAGE, plugins=PLUGINS, networks=networks)
     )
-    command = [system("containerd", package="containerd"), "--config", configuration]
+    command: list[str | Path] = [system("containerd", package="containerd"), "--config", configuration]
     Daemon("containerd", command, cluster.logs).ready(lambda: _ctr("version").returncode == 0)
     pause = cluster.folder / "pause.tar"
     write_image(pause, binary(PAUSE), tag=PAUSE_IMAGE)
@@ -70,7 +70,14 @@ def load(archive: Path) -> None:
 
 
 def _ctr(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [system("ctr", package="containerd"), "--address", SOCKET, "--namespace", "k8s.io", *words]
+    command: list[str | Path] = [
+        system("ctr", package="containerd"),
+        "--address",
+        SOCKET,
+        "--namespace",
+        "k8s.io",
+        *words,
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
