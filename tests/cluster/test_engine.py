@@ -6,142 +6,49 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from prometheus_client import CollectorRegistry, Counter
 
 from fl_operator.cluster import transport
 from fl_operator.cluster.connection import Connection
-from fl_operator.cluster.errors import (
-    AlreadyExistsError,
-    ClusterError,
-    ConflictError,
-    ForbiddenError,
-    InvalidError,
-    NamespaceTerminatingError,
-    NotFoundError,
-    TransientError,
-    UnauthorizedError,
-)
+from fl_operator.cluster.errors import NotFoundError
 from fl_operator.cluster.events import Note, Recorder
 from fl_operator.cluster.informer import Informer, Selection
 from fl_operator.cluster.lease import Lease, LeaseLostError, Timing
-from fl_operator.cluster.resources import (
-    CONFIG_MAPS,
-    EVENTS,
-    FLJOBS,
-    LEASES,
-    NAMESPACES,
-    SECRETS,
-    Key,
-    key_of,
-    uid_of,
-)
-from fl_operator.cluster.transport import APPLY, Request
-from fl_operator.metrics import ClientMetrics
+from fl_operator.cluster.resources import CONFIG_MAPS, EVENTS, LEASES, Key, uid_of
 from fl_operator.pace import FullJitter
 from fl_operator.run import Operator
 from fl_operator.settings import Settings
 from tests.cluster import toy_operator as toy
-from tests.cluster.proxy.faults import ROUGH, Fault, Faults, Order
+from tests.cluster.proxy.faults import WRITES, Faults
 from tests.cluster.proxy.server import FaultProxy
+from tests.cluster.toy_operator import parent as config_map
+from tests.cluster.way import Way, children, connected, persist, play, until, way_to
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
 SEEDS = os.environ.get("FLJOB_FAULT_SEEDS", "1 2 3").split()
-
 
 LIST_SECONDS = 4.0
 """A real API server may take two seconds to say that its list is whole."""
-
-
-class Way:
-    """How the engine gets to the API server in one test: straight, or through faults."""
-
-    def __init__(self, kubeconfig: Path, proxy: FaultProxy | None) -> None:
-        self.kubeconfig, self.proxy = kubeconfig, proxy
-
-    def calm(self) -> None:
-        """From now on nothing goes wrong any more."""
-        if self.proxy:
-            print(dict(self.proxy.faults.happened))  # noqa: T201 - shown when a test fails
-            self.proxy.calm()
-
 
 Road = Callable[..., contextlib.AbstractAsyncContextManager[Way]]
 
 
 @pytest.fixture(params=["straight", *(f"faults {seed}" for seed in SEEDS)])
 def road(request: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Road:
-    """Each test takes the straight way and some through faults."""
+    """Each test takes the straight way and some through faults, with a share of spoilt requests."""
     monkeypatch.setattr(transport, "REQUEST_SECONDS", 2.0)
-
-    @asynccontextmanager
-    async def way(share: float = 0.2) -> AsyncIterator[Way]:
-        if request.param == "straight":
-            yield Way(cluster.kubeconfig, None)
-            return
-        faults = Faults(int(request.param.split()[1]), requests=share, events=ROUGH)
-        async with FaultProxy(cluster.kubeconfig, faults) as proxy:
-            yield Way(proxy.kubeconfig, proxy)
-
-    return way
-
-
-@asynccontextmanager
-async def connected(kubeconfig: Path) -> AsyncIterator[Connection]:
-    metrics = ClientMetrics(CollectorRegistry())
-    connection = await Connection.open(kubeconfig, rate=0, burst=1, metrics=metrics)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-def play(scene: Awaitable[None], seconds: float = 90) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(seconds):
-            await scene
-
-    asyncio.run(limited())
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
-
-
-async def persist(call: Callable[[], Awaitable[Any]], *, but: type[ClusterError] = ClusterError) -> Any:
-    """Ask until it is answered, as a level-triggered loop does; `but` is what answers, too."""
-    while True:
-        try:
-            return await call()
-        except (TransientError, ConflictError) as error:
-            if isinstance(error, but) and but is not ClusterError:
-                return error
-            await asyncio.sleep(0.01)
+    seed = None if request.param == "straight" else int(request.param.split()[1])
+    return lambda share=0.2: way_to(cluster.kubeconfig, seed=seed, share=share)
 
 
 def restarts() -> Counter:
     return Counter("restarts_total", "Restarts.", ("resource", "reason"), registry=CollectorRegistry())
-
-
-def config_map(namespace: str, name: str, **data: str) -> dict[str, Any]:
-    return toy.parent(namespace, name, **data)
-
-
-# -- the verbs
 
 
 def test_writing_and_reading(road: Road, namespace: str) -> None:
@@ -159,156 +66,6 @@ def test_writing_and_reading(road: Road, namespace: str) -> None:
             assert (managed["manager"], managed["operation"]) == ("fljob-operator", "Apply")
 
     play(scene())
-
-
-def test_lost_answers(cluster: Any, namespace: str) -> None:
-    """A creation whose answer was lost has happened, and a second one says so."""
-
-    async def scene() -> None:
-        orders = [Order("POST", "/configmaps", Fault.CUT_AFTER)]
-        async with (
-            FaultProxy(cluster.kubeconfig, Faults(orders=orders)) as proxy,
-            connected(proxy.kubeconfig) as connection,
-        ):
-            with pytest.raises(TransientError):
-                await connection.create(config_map(namespace, "a"))
-            with pytest.raises(AlreadyExistsError):
-                await connection.create(config_map(namespace, "a"))
-
-    play(scene())
-
-
-def test_deleting(cluster: Any, namespace: str) -> None:
-    """A deletion goes to the very object that was meant, and takes dependants first."""
-
-    async def scene() -> None:
-        async with connected(cluster.kubeconfig) as connection:
-            made = await connection.create(config_map(namespace, "a"))
-            with pytest.raises(ConflictError):
-                await connection.delete(CONFIG_MAPS, key_of(made), uid="another")
-            await connection.delete(CONFIG_MAPS, key_of(made), uid=uid_of(made))
-            # Without controllers nobody ends it: it waits for its dependants to go first.
-            going = await connection.read(CONFIG_MAPS, key_of(made))
-            assert going["metadata"]["deletionTimestamp"]
-            assert going["metadata"]["finalizers"] == ["foregroundDeletion"]
-
-    play(scene())
-
-
-def test_refusals(cluster: Any, namespace: str) -> None:
-    """Each kind of refusal of a real API server is its own error."""
-
-    async def scene() -> None:
-        async with connected(cluster.kubeconfig) as connection:
-            with pytest.raises(
-                NotFoundError, match=r'GET .*: the API server answered NotFound: configmaps "no"'
-            ):
-                await connection.read(CONFIG_MAPS, Key(namespace, "no"))
-            with pytest.raises(InvalidError, match="metadata.name"):
-                await connection.create(config_map(namespace, "No_Name"))
-            with pytest.raises(InvalidError, match="unknown field|field not declared"):
-                await connection.apply({**config_map(namespace, "a"), "dada": {}})
-            made = await connection.create(config_map(namespace, "a"))
-            await connection.replace({**made, "data": {"x": "1"}})
-            with pytest.raises(ConflictError):
-                await connection.replace({**made, "data": {"x": "2"}})
-
-    play(scene())
-
-
-def test_no_rights(cluster: Any, namespace: str, tmp_path: Path) -> None:
-    """A service account without rights is told so, and a token that is none is not known."""
-
-    async def scene() -> None:
-        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}}
-        root = f"/api/v1/namespaces/{namespace}/serviceaccounts"
-        async with connected(cluster.kubeconfig) as connection:
-            await connection.wire.send(Request("POST", root, body=account))
-            asked = Request("POST", f"{root}/nobody/token", body={"spec": {}})
-            token = (await connection.wire.send(asked))["status"]["token"]
-        async with connected(with_token(cluster.kubeconfig, token, tmp_path)) as connection:
-            with pytest.raises(ForbiddenError, match="nobody.* cannot get resource"):
-                await connection.read(SECRETS, Key(namespace, "a"))
-        async with connected(with_token(cluster.kubeconfig, "none", tmp_path)) as connection:
-            with pytest.raises(UnauthorizedError):
-                await connection.read(SECRETS, Key(namespace, "a"))
-
-    play(scene())
-
-
-def with_token(kubeconfig: Path, token: str, folder: Path) -> Path:
-    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
-    for user in config["users"]:
-        user["user"] = {"token": token}
-    for row in config["clusters"]:
-        authority = row["cluster"].get("certificate-authority")
-        if authority:
-            row["cluster"]["certificate-authority"] = str(kubeconfig.parent / authority)
-    path = folder / "kubeconfig"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path
-
-
-def test_a_namespace_that_goes(cluster: Any, namespace: str) -> None:
-    """What cannot be created because its namespace is being deleted can be told from missing rights."""
-
-    async def scene() -> None:
-        async with connected(cluster.kubeconfig) as connection:
-            await connection.create(config_map(namespace, "stays"))
-            known = await connection.read(NAMESPACES, Key("", namespace))
-            await connection.delete(
-                NAMESPACES, Key("", namespace), uid=uid_of(known), propagation="Background"
-            )
-            with pytest.raises(NamespaceTerminatingError):
-                await forever_more(connection, namespace)
-
-    play(scene())
-
-
-async def forever_more(connection: Connection, namespace: str) -> None:
-    """Create one object after the other: the API server needs a moment to see that the namespace goes."""
-    for number in count():
-        await connection.create(config_map(namespace, f"new-{number}"))
-        await asyncio.sleep(0.1)
-
-
-def test_status(cluster: Any, namespace: str) -> None:
-    """A status is written whole and alone, and only over the version that was looked at."""
-
-    async def scene() -> None:
-        async with connected(cluster.kubeconfig) as connection:
-            await define(connection)
-            text = (ROOT / "examples" / "digits" / "job.yaml").read_text(encoding="utf-8")
-            job = yaml.safe_load(text)
-            job["metadata"]["namespace"] = namespace
-            made = await connection.create(job)
-            slim = {name: made[name] for name in ("apiVersion", "kind")}
-            names = ("namespace", "name", "resourceVersion")
-            slim["metadata"] = {name: made["metadata"][name] for name in names}
-            first = await connection.write_status({**slim, "status": {"attempt": 1, "observedGeneration": 1}})
-            assert (first["status"], first["spec"]) == ({"attempt": 1, "observedGeneration": 1}, made["spec"])
-            with pytest.raises(ConflictError):
-                await connection.write_status({**slim, "status": {"attempt": 2}})
-            slim["metadata"]["resourceVersion"] = first["metadata"]["resourceVersion"]
-            second = await connection.write_status({**slim, "status": {"attempt": 2}})
-            assert second["status"] == {"attempt": 2}
-            listed = [one async for one in connection.objects(FLJOBS, namespace=namespace)]
-            assert [key_of(one) for one in listed] == [key_of(made)]
-
-    play(scene())
-
-
-async def define(connection: Connection) -> None:
-    """Install the definition of FLJobs, and wait until the API server serves them."""
-    crd = yaml.safe_load((ROOT / "manifests" / "crd.yaml").read_text(encoding="utf-8"))
-    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
-    query = {"fieldManager": "tests", "force": "true"}
-    await connection.wire.send(Request("PATCH", path, query=query, body=crd, content_type=APPLY))
-    while True:
-        with contextlib.suppress(NotFoundError, TransientError):
-            await connection.document(FLJOBS.path())
-            return
-        await asyncio.sleep(0.05)
 
 
 # -- copies
@@ -527,11 +284,7 @@ def test_every_parent_gets_its_child(road: Road, cluster: Any, namespace: str) -
             await asyncio.sleep(4.0)
             assert await versions(direct, namespace) == before
             if way.proxy:
-                late = [
-                    path
-                    for method, path in way.proxy.log[began:]
-                    if method in {"POST", "PUT", "PATCH", "DELETE"}
-                ]
+                late = [path for method, path in way.proxy.log[began:] if method in WRITES]
                 assert late
                 assert {path.rpartition("/leases/")[1] for path in late} == {"/leases/"}
             operator.stop.set()
@@ -547,113 +300,6 @@ def toy_operator(kubeconfig: Path, namespace: str) -> Operator:
     return Operator(settings, toy.WATCHES, toy.assemble)
 
 
-async def children(connection: Connection, namespace: str) -> dict[str, str]:
-    found = connection.objects(CONFIG_MAPS, namespace=namespace, labels="toy")
-    return {
-        one["metadata"]["ownerReferences"][0]["name"]: one["data"]["x"]
-        async for one in found
-        if "ownerReferences" in one["metadata"]
-    }
-
-
 async def versions(connection: Connection, namespace: str) -> dict[str, str]:
     found = connection.objects(CONFIG_MAPS, namespace=namespace, labels="toy")
     return {one["metadata"]["name"]: one["metadata"]["resourceVersion"] async for one in found}
-
-
-# -- the process
-
-
-@pytest.fixture
-def process(cluster: Any, namespace: str) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """Start the toy operator as a process of its own."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start() -> subprocess.Popen[str]:
-        flags = [f"--namespace={namespace}", f"--watch-namespace={namespace}", "--metrics=127.0.0.1:0"]
-        command = [
-            sys.executable,
-            "-m",
-            "tests.cluster.toy_operator",
-            "run",
-            f"--kubeconfig={cluster.kubeconfig}",
-        ]
-        path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"}
-        started.append(subprocess.Popen([*command, *flags], cwd=ROOT, env={**os.environ, **path}, text=True))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.kill()
-        one.wait()
-
-
-async def holder(connection: Connection, namespace: str) -> str | None:
-    with contextlib.suppress(NotFoundError):
-        lease = await connection.read(LEASES, Key(namespace, "fljob-operator"))
-        return lease["spec"].get("holderIdentity")  # type: ignore[no-any-return]
-    return None
-
-
-async def held(connection: Connection, namespace: str, *, not_by: str | None = None) -> str:
-    """Wait until somebody (else) leads, and say who."""
-    while (found := await holder(connection, namespace)) in (None, not_by):
-        await asyncio.sleep(0.1)
-    return str(found)
-
-
-def test_ending_in_order(cluster: Any, namespace: str, process: Callable[[], subprocess.Popen[str]]) -> None:
-    """SIGTERM ends the process with 0 and frees the Lease, and the next replica leads within seconds."""
-
-    async def scene() -> None:
-        async with connected(cluster.kubeconfig) as direct:
-            first = process()
-            one = await held(direct, namespace)
-            process()
-            await asyncio.sleep(2)
-            first.send_signal(signal.SIGTERM)
-            began = time.monotonic()
-            await held(direct, namespace, not_by=one)
-            assert time.monotonic() - began < 6
-            assert await asyncio.to_thread(first.wait, 10) == 0
-
-    play(scene())
-
-
-def test_a_crash_is_waited_out(
-    cluster: Any, namespace: str, process: Callable[[], subprocess.Popen[str]]
-) -> None:
-    """A leader that is killed is followed when its Lease has run out, and its work goes on."""
-
-    async def scene() -> None:
-        async with connected(cluster.kubeconfig) as direct:
-            first = process()
-            one = await held(direct, namespace)
-            process()
-            await asyncio.sleep(2)
-            first.kill()
-            await direct.apply(config_map(namespace, "a", x="1"))
-            began = time.monotonic()
-            await held(direct, namespace, not_by=one)
-            assert 10 < time.monotonic() - began < 25
-            while await children(direct, namespace) != {"a": "1"}:
-                await asyncio.sleep(0.1)
-
-    play(scene())
-
-
-def test_a_stolen_lease_ends_the_process(
-    cluster: Any, namespace: str, process: Callable[[], subprocess.Popen[str]]
-) -> None:
-    """A process whose Lease was stolen ends within seconds, with the code that says: try again."""
-
-    async def scene() -> None:
-        async with connected(cluster.kubeconfig) as direct:
-            first = process()
-            await held(direct, namespace)
-            key = Key(namespace, "fljob-operator")
-            await persist(lambda: direct.merge(LEASES, key, {"spec": {"holderIdentity": "thief"}}))
-            assert await asyncio.to_thread(first.wait, 8) == 75
-            assert await holder(direct, namespace) == "thief"
-
-    play(scene())
