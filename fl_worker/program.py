@@ -79,12 +79,14 @@ def backend_class(framework: str) -> Any:  # noqa: ANN401 - a class that makes a
 def import_function(program: Program, folder: Path) -> Callable[..., Any]:
     """Import the entrypoint's module and find its function."""
     home = str(folder.resolve())
-    if program.sha256 is not None and home not in sys.path:
+    own = program.sha256 is not None or _lies_in(folder, program)
+    if own and home not in sys.path:
         sys.path.insert(0, home)
         invalidate_caches()
     with user_code(f"`{program.module}` was imported", folder):
         module = import_module(program.module)
-    _check_origin(module, program, folder)
+    if own:
+        _check_origin(module, program, folder)
     function = getattr(module, program.function, None)
     if not callable(function):
         raise ProgramError(
@@ -94,11 +96,19 @@ def import_function(program: Program, folder: Path) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]  # only its result is looked at
 
 
+def _lies_in(folder: Path, program: Program) -> bool:
+    """Whether the program's files are in the folder, although nobody named their digest; else it is installed."""
+    try:
+        return bool(bundle(folder, program.module))
+    except ProgramError:
+        return False
+
+
 def _check_origin(module: ModuleType, program: Program, folder: Path) -> None:
     """Refuse an installed module that hides the program's file of the same name."""
     origin = module.__file__
     inside = origin is not None and Path(origin).resolve().is_relative_to(folder.resolve())
-    if program.sha256 is not None and not inside:
+    if not inside:
         raise ProgramError(
             f"spec.program.entrypoint: the name {program.module!r} already belongs "
             f"to {origin or 'Python itself'}; "

@@ -169,3 +169,11 @@ def test_a_round_replays_and_differs_from_others(write: Write) -> None:
     ]
     assert updates[0] == updates[1]
     assert len(set(updates)) == 3
+
+
+def test_a_program_without_a_digest_is_found_in_its_folder(write: Write) -> None:
+    """As in a ConfigMap that somebody else made: the files are there, and only nobody said which they must be."""
+    job = write(GOOD)
+    unnamed = job.plan.program.model_copy(update={"sha256": None})
+    found = replace(job, plan=job.plan.model_copy(update={"program": unnamed})).learner()
+    assert set(found.initial()) == {"w"}
