@@ -17,8 +17,11 @@ from typing import Any
 
 import yaml
 
+from fl_core.bundle import bundle, bundle_digest
+
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm" / "fljob"
+PROGRAM = ROOT / "job_generator" / "templates" / "numpy"
 OPERATOR = "manifests/operator.yaml"
 NAMESPACE = "fljob-system"
 KEY = re.compile(r"^(?P<indent> *)(?P<name>\w+):")
@@ -121,9 +124,8 @@ def files() -> dict[str, str]:
     rules = (CHART / "files" / "alerts.yaml").read_text(encoding="utf-8")
     made = {
         "helm/fljob/files/crd.yaml": (ROOT / "manifests" / "crd.yaml").read_text(encoding="utf-8"),
-        "helm/fljob/files/program.txt": (ROOT / "job_generator/templates/numpy/program.py").read_text(
-            encoding="utf-8"
-        ),
+        "helm/fljob/files/program.txt": (PROGRAM / "program.py").read_text(encoding="utf-8"),
+        "helm/fljob/files/program.sha256": bundle_digest(bundle(PROGRAM, "program")) + "\n",
         "helm/fljob/README.md": README.format(values=table(rows)),
         "docs/reference/values.md": VALUES.format(values=table(rows)),
         "docs/reference/alerts.md": ALERTS.format(alerts=alerts(rules)),

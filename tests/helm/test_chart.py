@@ -13,10 +13,13 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from fl_core.bundle import bundle, bundle_digest
 from fl_operator import settings
 from fl_operator.authority import NAME as AUTHORITY
 from fl_operator.command import run
+from job_generator.compiler import compile_job
 from job_generator.settings import ENROLLED_BY, ENROLMENT_PORT, Images
+from job_generator.spec import FLJob
 
 if TYPE_CHECKING:
     from conftest import Map, Render
@@ -274,15 +277,16 @@ def test_dashboards_arrive_whole(render: Render) -> None:
     assert {one["metadata"]["labels"]["grafana_dashboard"] for one in maps} == {"1"}
 
 
-def test_what_helm_test_runs_is_a_good_job(render: Render) -> None:
+def test_what_helm_test_runs_is_a_good_job(render: Render, tmp_path: Path) -> None:
     """`helm test` makes a job that `fl-submit check` would accept, in a namespace that the operator watches."""
-    from job_generator.compiler import compile_job  # noqa: PLC0415
-    from job_generator.spec import FLJob  # noqa: PLC0415
-
     objects = render(CHART / "ci" / "namespaced.yaml", tests=True)
-    job = json.loads(only(objects, "ConfigMap")["data"]["job.json"])
+    job = json.loads(only(objects, "ConfigMap", "fljob-test-script")["data"]["job.json"])
     assert compile_job(FLJob.model_validate(job)).workers == 2
     assert job["metadata"]["namespace"] == "team-a"
+    held = only(objects, "ConfigMap", job["spec"]["program"]["source"]["configMap"]["name"])["data"]
+    for name, text in held.items():
+        (tmp_path / name).write_text(text)
+    assert bundle_digest(bundle(tmp_path, "program")) == job["spec"]["program"]["sha256"]
     pod = only(objects, "Pod")
     assert pod["metadata"]["namespace"] == "team-a"
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
