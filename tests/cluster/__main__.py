@@ -14,12 +14,11 @@ from harness.binaries import ALL, binary
 from harness.errors import HarnessError, MissingError
 from harness.folder import inside
 from harness.images import build as build_image
-from harness.levels import LEVELS, prepare, start
+from harness.levels import LEVELS, prepare, required, start
 from harness.namespaces import first, run
 
 MAIN = str(Path(__file__))
 ROOT = Path(__file__).parents[2]
-REQUIRED = "FLJOB_CLUSTER_REQUIRED"
 WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 level_option = click.option(
     "--level", type=click.Choice([str(level) for level in LEVELS]), default="4", show_default=True
@@ -56,7 +55,7 @@ def test(level: str, words: tuple[str, ...]) -> None:
         prepare(int(level))
     except MissingError as error:
         click.echo(f"skipped: {error}", err=True)
-        sys.exit(1 if os.environ.get(REQUIRED) == "1" else 0)
+        sys.exit(1 if required() else 0)
     os.chdir(ROOT)
     os.environ["FLJOB_CLUSTER_LEVEL"] = level
     sys.exit(run([sys.executable, "-m", "pytest", "-m", "cluster", *words]))

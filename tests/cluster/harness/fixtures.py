@@ -11,7 +11,7 @@ import pytest
 
 from harness.cluster import Cluster
 from harness.folder import inside
-from harness.levels import start
+from harness.levels import required, start
 
 _RUNNING = pytest.StashKey[Cluster]()
 LONGEST = 40  # letters of a namespace's name that tell which test it is of
@@ -22,7 +22,9 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     """The cluster of this session, of the level that `make test-cluster LEVEL=...` says."""
     folder = inside()
     if folder is None:
-        pytest.skip("this test needs a cluster: run it with `make test-cluster`")
+        (pytest.fail if required() else pytest.skip)(
+            "a cluster is needed: run this test with `make test-cluster`"
+        )
     stash = request.config.stash
     if _RUNNING not in stash:  # several conftest.py may each have this fixture
         stash[_RUNNING] = start(int(os.environ["FLJOB_CLUSTER_LEVEL"]), folder)

@@ -7,8 +7,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from harness.binaries import cache, locked
 
 PREFIX = "fljob-cluster-"
 CGROUPS = Path("/sys/fs/cgroup")
@@ -18,17 +20,19 @@ VARIABLE = "FLJOB_CLUSTER_FOLDER"  # set inside the namespaces of a cluster
 @contextmanager
 def temporary() -> Iterator[Path]:
     """A folder that is gone afterwards; what a killed predecessor left goes first."""
-    place = Path(tempfile.gettempdir())
-    for left in place.glob(f"{PREFIX}*"):
-        if _unused(left):
-            remove(left)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-    with (folder / "lock").open("w") as lock:
+    with locked(cache() / "clusters"):  # between its making and its own lock a folder looks unused
+        place = Path(tempfile.gettempdir())
+        for left in place.glob(f"{PREFIX}*"):
+            if _unused(left):
+                remove(left)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        lock = (folder / "lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
+    try:
+        with lock:
             yield folder
-        finally:
-            remove(folder)
+    finally:
+        remove(folder)
 
 
 def inside() -> Path | None:
@@ -40,7 +44,8 @@ def inside() -> Path | None:
 def remove(folder: Path) -> None:
     """Remove the folder and the cgroups that bear its name."""
     for cgroup in sorted(CGROUPS.glob(f"**/{folder.name}/**/"), reverse=True):
-        cgroup.rmdir()
+        with suppress(OSError):  # a killed process may take a moment: the next cluster removes it
+            cgroup.rmdir()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -52,5 +57,5 @@ def _unused(folder: Path) -> bool:
     except BlockingIOError:
         return False
     except FileNotFoundError:
-        return folder.is_dir()
+        return True
     return True

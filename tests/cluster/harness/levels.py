@@ -31,6 +31,11 @@ PROGRAMS = {
 NODE_PROGRAMS = {name: name for name in ("containerd", "runc", "iptables", "buildah", "debootstrap")}
 
 
+def required() -> bool:
+    """Whether tests fail, and are not skipped, where this machine lacks something."""
+    return os.environ.get("FLJOB_CLUSTER_REQUIRED") == "1"
+
+
 def require(level: int) -> None:
     """Raise MissingError, in one sentence, if this machine cannot run a cluster of this level."""
     if os.geteuid() != 0:
