@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,11 @@ from fl_operator.cluster.errors import (
     UnauthorizedError,
 )
 from fl_operator.cluster.resources import CONFIG_MAPS, FLJOBS, NAMESPACES, SECRETS, Key, key_of, uid_of
-from fl_operator.cluster.transport import APPLY, Request
+from fl_operator.cluster.transport import Request
 from tests.cluster.proxy.faults import Fault, Faults, Order
 from tests.cluster.proxy.server import FaultProxy
 from tests.cluster.toy_operator import parent as config_map
-from tests.cluster.way import ROOT, connected, play
+from tests.cluster.way import ROOT, connected, define, play
 
 pytestmark = pytest.mark.cluster
 
@@ -167,16 +166,3 @@ def test_status(cluster: Any, namespace: str) -> None:
             assert [key_of(one) for one in listed] == [key_of(made)]
 
     play(scene())
-
-
-async def define(connection: Connection) -> None:
-    """Install the definition of FLJobs, and wait until the API server serves them."""
-    crd = yaml.safe_load((ROOT / "manifests" / "crd.yaml").read_text(encoding="utf-8"))
-    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
-    query = {"fieldManager": "tests", "force": "true"}
-    await connection.wire.send(Request("PATCH", path, query=query, body=crd, content_type=APPLY))
-    while True:
-        with contextlib.suppress(NotFoundError, TransientError):
-            await connection.document(FLJOBS.path())
-            return
-        await asyncio.sleep(0.05)

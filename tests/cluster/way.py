@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from prometheus_client import CollectorRegistry
 
 from fl_operator.cluster.connection import Connection
-from fl_operator.cluster.errors import ConflictError, TransientError
-from fl_operator.cluster.resources import CONFIG_MAPS
+from fl_operator.cluster.errors import ConflictError, NotFoundError, TransientError
+from fl_operator.cluster.resources import CONFIG_MAPS, FLJOBS
+from fl_operator.cluster.transport import APPLY, Request
 from fl_operator.metrics import ClientMetrics
 from tests.cluster.proxy.faults import ROUGH, Faults
 from tests.cluster.proxy.server import FaultProxy
@@ -87,3 +90,16 @@ async def children(connection: Connection, namespace: str) -> dict[str, str]:
         async for one in found
         if "ownerReferences" in one["metadata"]
     }
+
+
+async def define(connection: Connection) -> None:
+    """Install the definition of FLJobs, and wait until the API server serves them."""
+    crd = yaml.safe_load((ROOT / "manifests" / "crd.yaml").read_text(encoding="utf-8"))
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+    query = {"fieldManager": "tests", "force": "true"}
+    await connection.wire.send(Request("PATCH", path, query=query, body=crd, content_type=APPLY))
+    while True:
+        with contextlib.suppress(NotFoundError, TransientError):
+            await connection.document(FLJOBS.path())
+            return
+        await asyncio.sleep(0.05)
