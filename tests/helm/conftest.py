@@ -19,7 +19,7 @@ CHART = ROOT / "helm" / "fljob"
 PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 GO_PATH = f"{os.environ.get('PATH', '')}:/usr/local/go/bin"
 
-sys.path.insert(0, str(ROOT / "tests" / "cluster"))
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "cluster")]
 
 from harness.binaries import found  # noqa: E402 - after the path
 from harness.fixtures import _level, cluster, namespace  # noqa: E402, F401 - for pytest

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from panels import DASHBOARDS, filled, panels, variables
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -21,7 +22,6 @@ from fl_worker.telemetry import Telemetry
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "fljob"
 ALERTS = CHART / "files" / "alerts.yaml"
-DASHBOARDS = sorted((CHART / "dashboards").glob("*.json"))
 NAME = re.compile(r"\b((?:fl|fljob|workqueue|rest_client)_[a-z0-9_]+)\b(?:\{([^}]*)\})?")
 GROUPED = re.compile(r"\b(?:by|without) \(([^)]*)\)")
 MATCHER = re.compile(r"(\w+) *(?:=~|!~|!=|=)")
@@ -53,17 +53,7 @@ def alerts() -> Iterator[tuple[str, str]]:
         yield from ((rule["alert"], rule["expr"]) for rule in group["rules"])
 
 
-def panels() -> Iterator[tuple[str, str]]:
-    for file in DASHBOARDS:
-        board = json.loads(file.read_text())
-        for panel in board["panels"]:
-            yield from ((f"{file.stem}: {panel['title']}", one["expr"]) for one in panel.get("targets", ()))
-        for variable in board["templating"]["list"]:
-            if variable["type"] == "query":
-                yield f"{file.stem}: {variable['name']}", variable["definition"]
-
-
-ASKED = [*alerts(), *panels()]
+ASKED = [*alerts(), *panels(), *variables()]
 
 
 @pytest.mark.parametrize(("where", "expression"), ASKED, ids=[where for where, _ in ASKED])
@@ -106,12 +96,10 @@ def test_alerts_fire_when_they_should(promtool: str) -> None:
 
 def test_panels_are_good_expressions(promtool: str, tmp_path: Path) -> None:
     """Prometheus parses each panel's expression, with Grafana's variables filled in."""
-    fill = {"$__rate_interval": "5m", "$namespace": ".*", "$fljob": ".*"}
-    rules = []
-    for number, (where, expression) in enumerate(panels()):
-        if not expression.startswith("label_values"):
-            filled = re.sub("|".join(map(re.escape, fill)), lambda found: fill[found[0]], expression)
-            rules.append({"record": f"panel:{number}", "expr": filled, "labels": {"where": where}})
+    rules = [
+        {"record": f"panel:{number}", "expr": filled(query), "labels": {"where": where}}
+        for number, (where, query) in enumerate(panels())
+    ]
     file = tmp_path / "panels.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
     done = subprocess.run(
