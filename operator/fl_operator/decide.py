@@ -147,29 +147,40 @@ class _Visit:
     def _attempt(self) -> Attempt | None:
         """The frozen attempt, or a new one; None where the spec is wrong."""
         kept = self.seen.attempt
-        if kept is not None:
-            if kept.spec_digest == spec_digest(self.job):
-                self._compiled(kept)
-            else:
-                self.conditions.set(
-                    c.COMPILED,
-                    "False",
-                    "ImmutableFieldChanged",
-                    "a field was changed that cannot change while a job runs; change it back, or make another "
-                    "job. The running attempt goes on as it was",
-                )
-            return kept
+        if kept is not None and (kept.spec_digest == spec_digest(self.job) or not self._is_still()):
+            return self._kept(kept)
         try:
-            made = Attempt.render(self.job, self.settings, number=1)
+            made = Attempt.render(self.job, self.settings, number=kept.number + 1 if kept else 1)
         except InvalidJobError as error:
             self._refuse("InvalidSpec", str(error))
             return None
+        if kept is not None and made.plan.digest != kept.plan.digest:
+            return self._kept(kept)
         if (place := ("ConfigMap", name_for(made.plan.job, made.number))) in self.seen.taken:
             self._refuse("NameTaken", _taken(place))
             return None
         self._compiled(made)
         self.actions.append(Create(made.object(self.job)))
         return made
+
+    def _kept(self, kept: Attempt) -> Attempt:
+        """The attempt that there is goes on, whatever the spec says now."""
+        if kept.spec_digest == spec_digest(self.job):
+            self._compiled(kept)
+        else:
+            self.conditions.set(
+                c.COMPILED,
+                "False",
+                "ImmutableFieldChanged",
+                "a field was changed that cannot change while a job runs; change it back, or make another job. "
+                "Pod templates can change while the job is suspended. The attempt goes on as it was",
+            )
+        return kept
+
+    def _is_still(self) -> bool:
+        """Whether the job is suspended and has no pods: what they are made from may change then."""
+        jobs = [child for (kind, _), child in self.seen.children.items() if kind == "Job"]
+        return bool(self.spec.get("suspend")) and all(child["spec"].get("suspend") for child in jobs)
 
     def _compiled(self, attempt: Attempt) -> None:
         self.conditions.set(c.COMPILED, "True", "Compiled", f"plan {attempt.plan.digest[:12]}")
@@ -212,6 +223,8 @@ class _Visit:
                 self._refusal(place)
             elif live["metadata"].get("deletionTimestamp"):
                 continue  # its end is awaited, then it is made again
+            elif _is_of_another_attempt(wanted, live):
+                self.actions.append(Delete(live))  # what its pods are made from cannot be changed
             elif differs(wanted, live):
                 self.actions.append(Apply(wanted))
                 self._refusal(place)
@@ -453,6 +466,11 @@ def _afterwards(seen: Seen, now: dt.datetime) -> Decision:
         wakes.append(end)
     again = min(((wake - now).total_seconds() for wake in wakes), default=None)
     return Decision(tuple(actions), again=again)
+
+
+def _is_of_another_attempt(wanted: Object, live: Object) -> bool:
+    attempts = [one["metadata"].get("labels", {}).get(names.ATTEMPT) for one in (wanted, live)]
+    return wanted["kind"] == "Job" and attempts[1] is not None and attempts[0] != attempts[1]
 
 
 def _runs(job: Object) -> bool:

@@ -57,8 +57,8 @@ class World:
     @property
     def attempt(self) -> Attempt | None:
         """The frozen attempt, if there is one."""
-        kept = [one for one in self.objects.values() if SPEC_DIGEST in one["metadata"].get("annotations", {})]
-        return Attempt.thaw(kept[0]) if kept else None
+        kept = self.objects.get(("ConfigMap", f"digits-attempt-{self.status.get('attempt', 1)}"))
+        return Attempt.thaw(kept) if kept else None
 
     def visit(self) -> Decision:
         """Decide once, and carry it out."""
@@ -296,6 +296,34 @@ def test_what_cannot_change_does_not(running: World) -> None:
     running.generation += 1
     running.settle()
     assert running.condition("Compiled")[:2] == ("True", "Compiled")
+
+
+def test_templates_may_change_while_it_is_suspended(running: World) -> None:
+    """What pods are made from is a new attempt, with the same Plan; the Jobs are made anew when it is resumed."""
+    over = {"spec": {"containers": [{"name": "fl", "resources": {"limits": {"memory": "4Gi"}}}]}}
+    running.spec["workers"]["template"] = over
+    running.settle()
+    assert running.condition("Compiled")[:2] == ("False", "ImmutableFieldChanged")
+    running.spec |= {"suspend": True, "suspendGraceSeconds": 0}
+    plan = running.status["planDigest"]
+    for _ in range(8):
+        running.visit()
+    assert running.condition("Compiled")[:2] == ("True", "Compiled")
+    assert (running.status["attempt"], running.status["planDigest"]) == (2, plan)
+    running.spec["suspend"] = False
+    running.settle()
+    container = running.child("worker")["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"] == {"memory": "4Gi"}
+    assert len(running.jobs()) == 3
+
+
+def test_the_plan_cannot_change_even_then(running: World) -> None:
+    """Another strategy would be another job, also while it is suspended."""
+    running.spec |= {"suspend": True, "suspendGraceSeconds": 0, "strategy": {"name": "fedprox", "mu": 0.1}}
+    for _ in range(6):
+        running.visit()
+    assert running.condition("Compiled")[:2] == ("False", "ImmutableFieldChanged")
+    assert running.status["attempt"] == 1
 
 
 def test_a_managed_job_of_another_controller_is_left_alone(world: World) -> None:
