@@ -1,4 +1,4 @@
-"""`fl-submit list`: the runs on this machine."""
+"""`fl-submit list`: the runs on this machine, or the jobs on a cluster."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fl_core.errors import FLJobError
+from job_generator.cluster.options import Where, cluster_options
 from job_generator.local.documents import document_option, write_document
 
 if TYPE_CHECKING:
@@ -28,14 +29,75 @@ NARROWEST_RUN = 16
     type=click.Path(path_type=Path, file_okay=False),
     help="The folder that holds the run folders; ./fl-runs without it.",
 )
+@click.option(
+    "--cluster", is_flag=True, help="The jobs of the context's namespace instead; also by the options above."
+)
+@click.option("-A", "--all-namespaces", is_flag=True, help="The jobs of all namespaces.")
+@cluster_options
 @document_option
-def list_runs(runs: Path | None, output: str | None) -> None:
-    """List the runs on this machine, newest first.
+def list_runs(
+    *, runs: Path | None, cluster: bool, all_namespaces: bool, where: Where, output: str | None
+) -> None:
+    """List the runs on this machine, newest first, or the jobs on a cluster.
 
     \b
-    Example:
+    Examples:
       fl-submit list --output json
+      fl-submit list -n research
     """
+    if cluster or all_namespaces or where.given:
+        _list_jobs(where, output, everywhere=all_namespaces)
+    else:
+        _list_runs(runs, output)
+
+
+def _list_jobs(where: Where, output: str | None, *, everywhere: bool) -> None:
+    from rich.console import Console
+
+    from job_generator.cluster.connection import Request
+    from job_generator.cluster.jobs import display, fljobs
+
+    there = where.connect()
+    found = there.send(Request("GET", fljobs(None if everywhere else there.namespace)))["items"]
+    if output:
+        write_document(
+            [
+                {"metadata": one["metadata"], "spec": one["spec"], "status": one.get("status", {})}
+                for one in found
+            ],
+            output,
+        )
+        return
+    if not found:
+        click.echo(
+            f"There are no FLJobs in namespace {there.namespace}; start one with: fl-submit submit job.yaml"
+        )
+        return
+    now = dt.datetime.now(dt.UTC)
+    titles = (["NAMESPACE"] if everywhere else []) + ["JOB", "STATE", "ROUND", "METRIC", "AGE"]
+    rows = [
+        [
+            *([one["metadata"]["namespace"]] if everywhere else []),
+            one["metadata"]["name"],
+            *(display(one).get(key, "-") for key in ("state", "round", "metric")),
+            age(now - dt.datetime.fromisoformat(one["metadata"]["creationTimestamp"])),
+        ]
+        for one in found
+    ]
+    Console(highlight=False).print(_plain(titles, rows))
+
+
+def _plain(titles: list[str], rows: list[list[str]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(*titles, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _list_runs(runs: Path | None, output: str | None) -> None:
     from rich.console import Console
 
     from job_generator.local.folder import RUNS

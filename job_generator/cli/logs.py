@@ -1,4 +1,4 @@
-"""`fl-submit logs`: what the processes of a run wrote, merged by time."""
+"""`fl-submit logs`: what the processes of a run or a job wrote, merged by time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -17,18 +19,51 @@ LONG = ("exception", "traceback")
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("what", metavar="JOB|FOLDER")
+@cluster_options
 @click.option("--role", help="Only this process: server, scheduler, worker-3, or worker for all of them.")
+@click.option("--index", type=int, help="With --role worker, only this one.")
 @click.option("--round", "number", type=int, help="Only lines of this round.")
-@click.option("-f", "--follow", is_flag=True, help="Go on while the run does.")
-def logs(folder: Path, role: str | None, number: int | None, *, follow: bool) -> None:
-    """Show the logs of a run, merged by time.
+@click.option("-f", "--follow", is_flag=True, help="Go on while the run or the job does.")
+def logs(
+    what: str, *, where: Where, role: str | None, index: int | None, number: int | None, follow: bool
+) -> None:
+    """Show the logs of a run, by its folder, or of a job on a cluster, by its name, merged by time.
 
     \b
     Examples:
       fl-submit logs fl-runs/digits-20260101-120000 --role worker-3
       fl-submit logs fl-runs/digits-20260101-120000 --round 7 -f
+      fl-submit logs digits --role worker --index 3 -f
     """
+    if index is not None:
+        if role != "worker":
+            raise click.UsageError("--index goes with --role worker")
+        role = f"worker-{index}"
+    if is_run(what):
+        _of_run(existing_folder(what), role, number, follow=follow)
+    else:
+        _of_job(where, what, role, number, follow=follow)
+
+
+def _of_job(where: Where, name: str, role: str | None, number: int | None, *, follow: bool) -> None:
+    from rich.console import Console
+
+    from job_generator.cluster.jobs import exit_code, read
+    from job_generator.cluster.pod_logs import PodLogs
+    from job_generator.local.logs import Filter
+
+    cluster = where.connect()
+    read(cluster, name)
+    wanted = Filter(role=role, round=number)
+    found = PodLogs(cluster, name, wanted.process)
+    console = Console(highlight=False, soft_wrap=True)
+    entries = found.follow(lambda: exit_code(read(cluster, name)) is None) if follow else found.entries()
+    for entry in filter(wanted.entry, entries):
+        console.print(line(entry))
+
+
+def _of_run(folder: Path, role: str | None, number: int | None, *, follow: bool) -> None:
     from rich.console import Console
 
     from job_generator.local.folder import RunFolder

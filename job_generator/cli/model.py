@@ -1,25 +1,29 @@
-"""`fl-submit model`: a run's model, as a file for what comes next."""
+"""`fl-submit model`: the model of a run or a job, as a file for what comes next."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
-from fl_core.errors import StorageError
+from fl_core.errors import SpecError, StorageError
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
 
 if TYPE_CHECKING:
-    from job_generator.local.folder import RunFolder, RunState
+    from fl_core.models import StoredModel
+    from job_generator.cluster.connection import Connection, Object
 
 SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "paddle": ".pdparams"}
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("what", metavar="JOB|FOLDER")
+@cluster_options
 @click.option("--best", is_flag=True, help="The model that scored best instead of the last one.")
 @click.option(
     "--format",
@@ -35,39 +39,101 @@ SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "paddle": ".pdparams"}
     required=True,
     help="The file.",
 )
-def model(folder: Path, *, best: bool, kind: str | None, target: Path) -> None:
-    """Write a run's model to a file.
+def model(what: str, *, where: Where, best: bool, kind: str | None, target: Path) -> None:
+    """Write the model of a run, by its folder, or of a job on a cluster, by its name, to a file.
 
-    Of a run that has not ended well, or goes on, that is the newest whole checkpoint.
+    Of one that has not ended well, or goes on, that is the newest whole checkpoint. From a cluster it comes
+    through a pod that reads the job's storage, and that is removed afterwards.
 
     \b
     Examples:
       fl-submit model fl-runs/digits-20260101-120000 -o digits.npz
       fl-submit model fl-runs/digits-20260101-120000 --best --format paddle -o digits.pdparams
+      fl-submit model digits -n research -o digits.npz
     """
-    from fl_core.models import best_model, newest_model, write_npz, write_safetensors
+    kind = kind or _kind(target)
+    if is_run(what):
+        _of_run(existing_folder(what), target, kind=kind, best=best)
+    else:
+        _of_job(where.connect(), what, target, kind=kind, best=best)
+
+
+def _of_run(folder: Path, target: Path, *, kind: str, best: bool) -> None:
     from job_generator.local.folder import RunFolder
 
     run = RunFolder(folder)
     state = run.state()
-    stored = best_model(run.storage) if best else newest_model(run.storage)
-    if stored.path not in {run.best_model, run.last_model}:
-        here = f"the newest whole checkpoint, {stored.path}"
-        click.echo(
-            f"The run is {state.state} and has no final model of its last rounds; this is {here}", err=True
+    source = Source(run.plan, Path(state.program), state.data)
+    _write(_stored(run.storage, best=best, state=state.state), target, kind=kind, source=source)
+
+
+def _of_job(cluster: Connection, name: str, target: Path, *, kind: str, best: bool) -> None:
+    from job_generator.cluster.jobs import display, read
+    from job_generator.cluster.reader import fetch
+
+    job = read(cluster, name)
+    with TemporaryDirectory(prefix="fljob-") as scratch:
+        storage = Path(scratch) / "storage"
+        source = _unpacked(cluster, job, Path(scratch)) if kind == "paddle" else None
+        fetch(cluster, job, storage, best=best, say=lambda told: click.echo(told, err=True))
+        stored = _stored(storage, best=best, state=display(job)["state"])
+        _write(stored, target, kind=kind, source=source)
+
+
+def _unpacked(cluster: Connection, job: Object, scratch: Path) -> Source:
+    """The Plan, and the program out of its ConfigMap."""
+    from job_generator.cluster.connection import Request
+    from job_generator.cluster.jobs import core
+    from job_generator.cluster.progress import plan_of
+
+    packed = (job["spec"]["program"].get("source") or {}).get("configMap")
+    if packed is None:
+        raise SpecError(
+            "--format paddle needs the program, which is in no ConfigMap; write .npz or .safetensors"
         )
-    match kind or _kind(target):
-        case "npz":
-            write_npz(stored, target)
-        case "safetensors":
-            write_safetensors(stored, target)
-        case _:
-            with TemporaryDirectory(prefix="fljob-") as scratch:
-                source = Path(scratch) / "model.safetensors"
-                write_safetensors(stored, source)
-                _export(run, state, source=source, target=target)
+    files = cluster.send(Request("GET", core(cluster.namespace, "configmaps", packed["name"])))["data"]
+    program = scratch / "program"
+    program.mkdir()
+    for name, text in files.items():
+        (program / name).write_text(text, encoding="utf-8")
+    (scratch / "plan.json").write_text(plan_of(job).to_json(), encoding="utf-8")
+    return Source(scratch / "plan.json", program)
+
+
+def _stored(storage: Path, *, best: bool, state: str) -> StoredModel:
+    """The model that is wanted; says so where it is a checkpoint."""
+    from fl_core.models import best_model, newest_model
+
+    stored = best_model(storage) if best else newest_model(storage)
+    if stored.path.parent.name != "models":
+        here = f"the newest whole checkpoint, {stored.path}"
+        click.echo(f"The run is {state} and has no final model of its last rounds; this is {here}", err=True)
+    return stored
+
+
+def _write(stored: StoredModel, target: Path, *, kind: str, source: Source | None) -> None:
+    from fl_core.models import write_npz, write_safetensors
+
+    if kind == "npz":
+        write_npz(stored, target)
+    elif kind == "safetensors" or source is None:
+        write_safetensors(stored, target)
+    else:
+        with TemporaryDirectory(prefix="fljob-") as scratch:
+            plain = Path(scratch) / "model.safetensors"
+            write_safetensors(stored, plain)
+            _export(source, plain, target)
     arrays = f"{len(stored.arrays)} arrays, {stored.parameters:,} parameters"
     click.echo(f"{target}: the model of round {stored.round}, {arrays}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a framework's own format needs: the Plan's file, the program's folder, and its data."""
+
+    plan: Path
+    program: Path
+    data: str | None = None
 
 
 def _kind(target: Path) -> str:
@@ -77,21 +143,13 @@ def _kind(target: Path) -> str:
     raise click.UsageError(f"{target} does not end in {', '.join(SUFFIXES.values())}; say which --format")
 
 
-def _export(run: RunFolder, state: RunState, *, source: Path, target: Path) -> None:
+def _export(source: Source, plain: Path, target: Path) -> None:
     """Let a worker process write Paddle's own format: only workers load frameworks and programs."""
     from job_generator.local.preflight import data_path
 
-    command = [
-        sys.executable,
-        "-m",
-        "fl_worker",
-        "export",
-        "--plan",
-        str(run.plan),
-        "--program",
-        state.program,
-    ]
-    command += ["--data", str(data_path(state.data, 0))] if state.data else []
-    command += ["--model", str(source), "--format", "paddle", "-o", str(target)]
+    command = [sys.executable, "-m", "fl_worker", "export"]
+    command += ["--plan", str(source.plan), "--program", str(source.program)]
+    command += ["--data", str(data_path(source.data, 0))] if source.data else []
+    command += ["--model", str(plain), "--format", "paddle", "-o", str(target)]
     if code := subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
         raise StorageError(f"{target} was not written: the export ended with exit code {code}")

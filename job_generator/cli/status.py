@@ -1,4 +1,4 @@
-"""`fl-submit status`: where one run stands, from its folder alone."""
+"""`fl-submit status`: where one run stands, from its folder alone, or one job, from its cluster."""
 
 from __future__ import annotations
 
@@ -6,21 +6,47 @@ from pathlib import Path
 
 import click
 
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
 from job_generator.local.documents import document_option, write_document
 
 COLOURS = {"Complete": "green", "Running": "cyan", "Failed": "red"}
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("what", metavar="JOB|FOLDER")
+@cluster_options
 @document_option
-def status(folder: Path, output: str | None) -> None:
-    """Show where a run stands, also while it goes on.
+def status(what: str, *, where: Where, output: str | None) -> None:
+    """Show where a run stands, by its folder, or a job on a cluster, by its name.
 
     \b
-    Example:
+    Examples:
       fl-submit status fl-runs/digits-20260101-120000
+      fl-submit status digits -n research
     """
+    if is_run(what):
+        _of_run(existing_folder(what), output)
+    else:
+        _of_job(where, what, output)
+
+
+def _of_job(where: Where, name: str, output: str | None) -> None:
+    from job_generator.cluster.jobs import conditions, display, read
+
+    job = read(where.connect(), name)
+    if output:
+        write_document({"name": name, **job.get("status", {})}, output)
+        return
+    shown = display(job)
+    columns = [shown.get(one, "-") for one in ("round", "cohort", "metric")]
+    click.echo(f"{shown['state']}  {name}: round {columns[0]}, cohort {columns[1]}, {columns[2]}")
+    for one in conditions(job).values():
+        click.echo(
+            f"  {one['type']:<12} {one['status']:<8} {one['reason']}  {one.get('message', '')}".rstrip()
+        )
+
+
+def _of_run(folder: Path, output: str | None) -> None:
     from rich.console import Console
     from rich.text import Text
 

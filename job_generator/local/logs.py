@@ -62,27 +62,31 @@ class LogFile:
                     return
                 self._offset += len(line)
                 self._number += 1
-                yield self._entry(line.decode(errors="replace").rstrip("\n"))
+                text = line.decode(errors="replace").rstrip("\n")
+                entry = entry_of(text, process=self.process, number=self._number, time=self._time)
+                self._time = entry.time
+                yield entry
 
-    def _entry(self, line: str) -> Entry:
-        try:
-            fields = json.loads(line)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict):
-            return Entry(self._time, self.process, self._number, event=line)
-        self._time = str(fields.get("timestamp") or self._time)
-        number = fields.get("round")
-        return Entry(
-            self._time,
-            self.process,
-            self._number,
-            level=str(fields.get("level", "")),
-            event=str(fields.get("event", "")),
-            round=number if isinstance(number, int) else None,
-            worker=str(fields.get("worker", "")),
-            rest={name: value for name, value in fields.items() if name not in COMMON},
-        )
+
+def entry_of(line: str, *, process: str, number: int, time: str) -> Entry:
+    """Read a line; `time` is that of a line which does not say its own."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        return Entry(time, process, number, event=line)
+    closed = fields.get("round")
+    return Entry(
+        str(fields.get("timestamp") or time),
+        process,
+        number,
+        level=str(fields.get("level", "")),
+        event=str(fields.get("event", "")),
+        round=closed if isinstance(closed, int) else None,
+        worker=str(fields.get("worker", "")),
+        rest={name: value for name, value in fields.items() if name not in COMMON},
+    )
 
 
 class Logs:

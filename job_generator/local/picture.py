@@ -122,5 +122,7 @@ def turnout(closed: ClosedRound) -> str:
 
 
 def traffic(closed: ClosedRound) -> str:
-    """Write what went down to the workers and came up from them."""
+    """Write what went down to the workers and came up from them, where that is known."""
+    if not closed.bytes:
+        return "-"
     return f"↓{volume(closed.bytes.get('down', 0))} ↑{volume(closed.bytes.get('up', 0))}"

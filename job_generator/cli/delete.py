@@ -1,0 +1,26 @@
+"""`fl-submit delete`: a job on a cluster, and what belongs to it."""
+
+from __future__ import annotations
+
+import click
+
+from job_generator.cluster.options import Where, cluster_options
+
+
+@click.command()
+@click.argument("job")
+@cluster_options
+@click.option("--keep-storage", is_flag=True, help="Keep models and checkpoints, whatever the job says.")
+def delete(job: str, *, where: Where, keep_storage: bool) -> None:
+    """Delete a job on a cluster with its pods and its program.
+
+    Its storage is kept unless the job says spec.server.storage.onDelete: Delete.
+
+    \b
+    Examples:
+      fl-submit delete digits
+      fl-submit delete digits --keep-storage
+    """
+    from job_generator.cluster import steering
+
+    click.echo(steering.delete(where.connect(), job, keep_storage=keep_storage))

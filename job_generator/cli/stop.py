@@ -1,0 +1,24 @@
+"""`fl-submit stop`: a job on a cluster ends early, with a model."""
+
+from __future__ import annotations
+
+import click
+
+from job_generator.cluster.options import Where, cluster_options
+
+
+@click.command()
+@click.argument("job")
+@cluster_options
+def stop(job: str, *, where: Where) -> None:
+    """Stop a job on a cluster with the round that is open, so that a final model is written.
+
+    It lowers spec.rounds. To go on later, suspend the job instead.
+
+    \b
+    Example:
+      fl-submit stop digits
+    """
+    from job_generator.cluster import steering
+
+    click.echo(steering.stop(where.connect(), job))

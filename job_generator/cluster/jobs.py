@@ -1,0 +1,141 @@
+"""FLJobs as the API server keeps them: where they are, what their status says, and what belongs to them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fl_core.errors import JobError, ProgramError, ShortfallError, SpecError
+from fl_core.errors import MismatchError as Mismatch
+from fl_core.plan import Job
+from job_generator import names
+from job_generator.cluster.connection import (
+    APPLY,
+    MANAGER,
+    MERGE,
+    AbsentError,
+    Cluster,
+    Object,
+    Request,
+)
+from job_generator.spec import API_VERSION
+
+EXIT_CODES: Final = {
+    "InvalidSpec": SpecError.exit_code,
+    "ImmutableFieldChanged": SpecError.exit_code,
+    "ProgramError": ProgramError.exit_code,
+    "Mismatch": Mismatch.exit_code,
+    "TooFewWorkers": ShortfallError.exit_code,
+    "QuorumLost": ShortfallError.exit_code,
+}
+"""What a failed job's reason means as an exit code; any other is that of a JobError."""
+
+
+def fljobs(namespace: str | None, name: str = "") -> str:
+    """The path of FLJobs; of all namespaces without one."""
+    place = f"/namespaces/{namespace}" if namespace else ""
+    return f"/apis/{API_VERSION}{place}/fljobs{f'/{name}' if name else ''}"
+
+
+def core(namespace: str, plural: str, name: str = "") -> str:
+    """The path of an object of the core API."""
+    return f"/api/v1/namespaces/{namespace}/{plural}{f'/{name}' if name else ''}"
+
+
+def read(cluster: Cluster, name: str) -> Object:
+    """The FLJob of this name; one sentence where there is none."""
+    try:
+        return cluster.send(Request("GET", fljobs(cluster.namespace, name)))
+    except AbsentError as error:
+        if "not found" not in str(error):
+            raise
+        raise AbsentError(
+            f"there is no FLJob {name} in namespace {cluster.namespace}; "
+            f"`fl-submit list -n {cluster.namespace}` shows those that are, and a run's folder is given with a slash"
+        ) from error
+
+
+def apply(cluster: Cluster, path: str, body: Object, *, dry_run: bool = False) -> Object:
+    """Apply an object on the server's side; unknown fields are refused, and the file wins over other hands."""
+    query = {"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict"}
+    query |= {"dryRun": "All"} if dry_run else {}
+    return cluster.send(Request("PATCH", path, query, body, APPLY))
+
+
+def change(cluster: Cluster, path: str, body: Object) -> Object:
+    """Change some fields of an object."""
+    return cluster.send(Request("PATCH", path, {"fieldManager": MANAGER}, body, MERGE))
+
+
+def remove(cluster: Cluster, path: str, *, policy: str = "Foreground") -> None:
+    """Delete an object, its dependants first."""
+    cluster.send(Request("DELETE", path, {"propagationPolicy": policy}))
+
+
+def events(cluster: Cluster, job: Object) -> list[Object]:
+    """What was noted about a job, oldest first."""
+    about = f"involvedObject.uid={job['metadata']['uid']}"
+    found = cluster.send(
+        Request("GET", core(job["metadata"]["namespace"], "events"), {"fieldSelector": about})
+    )
+    return sorted(found["items"], key=moment)
+
+
+def moment(event: Object) -> str:
+    """When an event was last seen."""
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
+def pods(cluster: Cluster, name: str) -> list[Object]:
+    """The pods of a job."""
+    query = {"labelSelector": f"{names.JOB}={name}"}
+    found: list[Object] = cluster.send(Request("GET", core(cluster.namespace, "pods"), query))["items"]
+    return found
+
+
+# -- what a status says
+
+
+def identity(job: Object) -> Job:
+    """The job as the names of its children know it."""
+    metadata = job["metadata"]
+    return Job(name=metadata["name"], uid=metadata["uid"], namespace=metadata["namespace"])
+
+
+def conditions(job: Object) -> dict[str, Object]:
+    """The conditions by their type."""
+    return {one["type"]: one for one in job.get("status", {}).get("conditions", ())}
+
+
+def holds(job: Object, kind: str) -> bool:
+    """Whether a condition is True."""
+    return conditions(job).get(kind, {}).get("status") == "True"
+
+
+def display(job: Object) -> dict[str, str]:
+    """The texts of the columns; a job that no operator has looked at is New."""
+    return {"state": "New", **(job.get("status", {}).get("display") or {})}
+
+
+def training(job: Object) -> Object:
+    """How far the training is."""
+    told = job.get("status", {}).get("training") or {}
+    return {"round": 0, "rounds": job["spec"]["rounds"], **told}
+
+
+def exit_code(job: Object) -> int | None:
+    """What a process that waits for this job ends with; None while the job goes on."""
+    if holds(job, "Complete"):
+        return 0
+    failed = conditions(job).get("Failed", {})
+    compiled = conditions(job).get("Compiled", {})
+    for one, bad in ((failed, "True"), (compiled, "False")):
+        if one.get("status") == bad and one.get("reason") != "ImmutableFieldChanged":
+            return EXIT_CODES.get(str(one["reason"]), JobError.exit_code)
+    return None
+
+
+def claim(job: Object) -> str:
+    """The name of the claim that holds the job's storage."""
+    storage = job["spec"].get("server", {}).get("storage", {})
+    return str(storage.get("existingClaim") or names.claim(identity(job)))

@@ -1,0 +1,96 @@
+"""The logs of a job's pods through the API server, merged by time."""
+
+from __future__ import annotations
+
+import heapq
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from fl_core.errors import FLJobError, JobError
+from job_generator.cluster.connection import Cluster, Object, Request
+from job_generator.cluster.jobs import core, pods
+from job_generator.local.logs import Entry, entry_of
+from job_generator.names import ROLE, SITE
+from job_generator.pods import CONTAINER
+
+INDEX: Final = "batch.kubernetes.io/job-completion-index"
+MOST_STREAMS: Final = 100
+"""Pods that are followed at once: each keeps a connection and a thread."""
+LOOK_SECONDS: Final = 2.0
+
+
+def process(pod: Object) -> str:
+    """What a pod's process is called: server, scheduler, worker-3, or the name of its site."""
+    labels = pod["metadata"].get("labels", {})
+    role = str(labels.get(ROLE, "pod"))
+    if SITE in labels:
+        return f"worker-{labels[SITE]}"
+    return f"worker-{labels.get(INDEX, '?')}" if role == "worker" else role
+
+
+@dataclass(slots=True)
+class PodLogs:
+    """The logs of the pods that are wanted."""
+
+    cluster: Cluster
+    job: str
+    wanted: Callable[[str], bool]
+    _read: set[str] = field(default_factory=set)
+    _lines: queue.Queue[Entry] = field(default_factory=queue.Queue)
+
+    def entries(self) -> Iterator[Entry]:
+        """All that was written so far, merged by time."""
+        found = [pod for pod in self._pods() if _begun(pod)]
+        return heapq.merge(*(list(self._entries(pod, follow=False)) for pod in found))
+
+    def follow(self, alive: Callable[[], bool]) -> Iterator[Entry]:
+        """What is written, as it comes, also by pods that start later, until the job is over."""
+        while True:
+            last_time = not alive()
+            self._begin()
+            try:
+                while True:
+                    yield self._lines.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                if last_time:
+                    return
+
+    def _pods(self) -> list[Object]:
+        return [pod for pod in pods(self.cluster, self.job) if self.wanted(process(pod))]
+
+    def _begin(self) -> None:
+        """Start a reader for each pod that has none."""
+        new = [pod for pod in self._pods() if _begun(pod) and pod["metadata"]["uid"] not in self._read]
+        if len(self._read) + len(new) > MOST_STREAMS:
+            raise JobError(
+                f"there are more than {MOST_STREAMS} pods to follow; choose some with --role server, "
+                "or --role worker --index 3"
+            )
+        for pod in new:
+            self._read.add(pod["metadata"]["uid"])
+            threading.Thread(target=self._stream, args=(pod,), daemon=True).start()
+
+    def _stream(self, pod: Object) -> None:
+        """Put a pod's lines where they are waited for; a pod that goes ends its stream."""
+        try:
+            for entry in self._entries(pod, follow=True):
+                self._lines.put(entry)
+        except FLJobError as error:
+            self._lines.put(Entry("", process(pod), 0, level="warning", event=str(error)))
+
+    def _entries(self, pod: Object, *, follow: bool) -> Iterator[Entry]:
+        metadata, name = pod["metadata"], process(pod)
+        path = f"{core(metadata['namespace'], 'pods', metadata['name'])}/log"
+        query = {"container": CONTAINER, "timestamps": "true", **({"follow": "true"} if follow else {})}
+        for number, line in enumerate(self.cluster.lines(Request("GET", path, query))):
+            time, _, text = line.partition(" ")
+            yield entry_of(text, process=name, number=number, time=time)
+
+
+def _begun(pod: Object) -> bool:
+    """Whether the container has started, so that there is a log."""
+    states = (one.get("state", {}) for one in pod.get("status", {}).get("containerStatuses", ()))
+    return any("running" in state or "terminated" in state for state in states)

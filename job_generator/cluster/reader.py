@@ -1,0 +1,207 @@
+"""A job's stored model on this machine: a pod that mounts the claim read-only, and the API server's port-forward.
+
+It runs under the user's own rights, executes nothing in other pods, and is removed however this ends.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from fl_core.errors import StorageError, UnavailableError
+from job_generator.cluster.connection import AbsentError, Connection, Object, RefusedError, Request
+from job_generator.cluster.jobs import claim, core, holds, remove
+
+PORT: Final = 8080
+MOUNT: Final = "/var/lib/fljob"
+START_SECONDS: Final = 120.0
+LIFE_SECONDS: Final = 3600
+"""The pod ends by itself after this time, should nobody be left to remove it."""
+LAST: Final = "models/last.safetensors"
+BEST: Final = "models/best.safetensors"
+CHECKPOINT: Final = re.compile(r'href="(round-\d+\.safetensors)"')
+NEVER: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"}
+)
+
+
+def fetch(cluster: Connection, job: Object, folder: Path, *, best: bool, say: Callable[[str], None]) -> None:
+    """Copy what the server keeps of the model into a folder that looks like a run's storage."""
+    with _pod(cluster, job, say) as name:
+        store = _Store(cluster, name, folder)
+        if best:
+            store.copy(BEST)
+            return
+        final = store.copy(LAST)
+        if not final or not holds(job, "Complete"):
+            listed = store.listing("checkpoints/")
+            for checkpoint in sorted(CHECKPOINT.findall(listed))[-1:]:
+                store.copy(f"checkpoints/{checkpoint}")
+
+
+def reader(job: Object, name: str) -> Object:
+    """The pod; it passes Pod Security `restricted`, and serves its own loopback alone."""
+    metadata, images = job["metadata"], job.get("status", {}).get("images") or {}
+    if "server" not in images:
+        raise RefusedError(f"{metadata['name']} never had a server, so it has no model")
+    folder = f"{MOUNT}/{metadata['name']}-{metadata['uid']}"
+    serve = ["python", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, str(PORT)]
+    user = 65_532
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": {"app.kubernetes.io/name": "fljob", "app.kubernetes.io/component": "reader"},
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": LIFE_SECONDS,
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": user,
+                "runAsGroup": user,
+                "fsGroup": user,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "reader",
+                    "image": images["server"],
+                    "command": serve,
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                        "readOnlyRootFilesystem": True,
+                    },
+                    "resources": {
+                        "requests": {"cpu": "50m", "memory": "64Mi"},
+                        "limits": {"memory": "256Mi"},
+                    },
+                    "volumeMounts": [{"name": "storage", "mountPath": MOUNT, "readOnly": True}],
+                }
+            ],
+            # On the claim itself `readOnly` would ask for a mode of access that it may not have.
+            "volumes": [{"name": "storage", "persistentVolumeClaim": {"claimName": claim(job)}}],
+        },
+    }
+
+
+@contextmanager
+def _pod(cluster: Connection, job: Object, say: Callable[[str], None]) -> Iterator[str]:
+    """The name of a reader that runs; it is gone when this is left, also by Ctrl-C."""
+    name = f"{job['metadata']['name']}-reader-{secrets.token_hex(3)}"
+    path = core(cluster.namespace, "pods", name)
+    try:
+        cluster.send(Request("POST", core(cluster.namespace, "pods"), body=reader(job, name)))
+        say(f"pod/{name} reads the storage of {job['metadata']['name']} ...")
+        _await(cluster, path, name)
+        yield name
+    finally:
+        with suppress(AbsentError):
+            remove(cluster, path, policy="Background")
+
+
+def _await(cluster: Connection, path: str, name: str) -> None:
+    end = time.monotonic() + START_SECONDS
+    why = "it was not started"
+    while time.monotonic() < end:
+        status = cluster.send(Request("GET", path)).get("status", {})
+        if status.get("phase") == "Running":
+            return
+        for one in status.get("containerStatuses", ()):
+            waiting = one.get("state", {}).get("waiting") or {}
+            why = f"{waiting.get('reason')} {waiting.get('message', '')}".strip()
+            if waiting.get("reason") in NEVER:
+                raise RefusedError(f"pod {name} does not start: {why}")
+        for one in status.get("conditions", ()):
+            if one["type"] == "PodScheduled" and one["status"] == "False":
+                why = str(one.get("message", "no node takes it"))
+        if status.get("phase") == "Failed":
+            raise RefusedError(f"pod {name} has ended at once: {status.get('message', why)}")
+        time.sleep(0.5)
+    raise UnavailableError(f"pod {name} does not run after {START_SECONDS:.0f} s: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """The job's storage, through the reader."""
+
+    cluster: Connection
+    pod: str
+    folder: Path
+
+    def copy(self, name: str) -> bool:
+        """Copy one file to its place; False where it is not there."""
+        target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._open(name) as answer:
+            if answer is None:
+                return False
+            with target.open("wb") as file:
+                shutil.copyfileobj(answer, file)
+        size = answer.headers.get("Content-Length")
+        if size is not None and target.stat().st_size != int(size):
+            raise StorageError(f"{name} broke off after {target.stat().st_size} of {size} bytes; try again")
+        return True
+
+    def listing(self, folder: str) -> str:
+        """What lies in a folder, as the reader's page shows it; empty where there is none."""
+        with self._open(folder) as answer:
+            return answer.read().decode() if answer is not None else ""
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", PORT)
+        connection.sock = _forwarded(self.cluster, self.pod)
+        try:
+            connection.request("GET", f"/{quote(name)}", headers={"Connection": "close"})
+            answer = connection.getresponse()
+            if answer.status == HTTPStatus.NOT_FOUND:
+                yield None
+            elif answer.status == HTTPStatus.OK:
+                yield answer
+            else:
+                raise StorageError(f"{name} cannot be read: {answer.status} {answer.reason}")
+        except (http.client.HTTPException, OSError) as error:
+            raise UnavailableError(f"reading {name} broke off: {type(error).__name__}: {error}") from error
+        finally:
+            connection.close()
+
+
+def _forwarded(cluster: Connection, pod: str) -> Any:  # noqa: ANN401 - a socket
+    """A connection to the reader; its server may take a moment to listen."""
+    from kubernetes import client
+    from kubernetes.stream import portforward
+
+    api = client.CoreV1Api(client.ApiClient(cluster.configuration))
+    end = time.monotonic() + 15
+    while True:
+        try:
+            forward = portforward(
+                api.connect_get_namespaced_pod_portforward, pod, cluster.namespace, ports=str(PORT)
+            )
+            time.sleep(0.3)
+            if forward.error(PORT) is None:
+                return forward.socket(PORT)
+            why = str(forward.error(PORT))
+        except client.ApiException as error:
+            why = f"{error.status} {error.reason}"
+        if time.monotonic() > end:
+            raise UnavailableError(f"no connection to pod {pod} through the API server: {why}")
+        time.sleep(0.5)

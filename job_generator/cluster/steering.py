@@ -1,0 +1,77 @@
+"""What a user may change in a job that is there: stop it, hold it, let it go on, delete it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from fl_core.errors import JobError
+from job_generator.cluster.connection import AbsentError, Cluster, Object
+from job_generator.cluster.jobs import change, claim, core, display, exit_code, fljobs, read, remove, training
+
+KEEPER: Final = "fljob.dev/keep-storage"
+"""A finalizer that holds a job back until its claim is its no more."""
+
+
+def suspend(cluster: Cluster, name: str, *, hold: bool) -> str:
+    """Hold a job, or let it go on; says what happens now."""
+    job = _going(cluster, name)
+    if job["spec"].get("suspend", False) == hold:
+        return f"{name} is {'suspended' if hold else 'not suspended'} already"
+    change(cluster, fljobs(cluster.namespace, name), {"spec": {"suspend": hold}})
+    if not hold:
+        return f"{name} goes on"
+    grace = job["spec"].get("suspendGraceSeconds", 30)
+    return f"{name} will have no pods; an open round has {grace} s to end, else it is begun again later"
+
+
+def stop(cluster: Cluster, name: str) -> str:
+    """End a job with the round that is open, so that a final model is written; says what happens now."""
+    job = _going(cluster, name)
+    last = training(job)["round"] + 1
+    if job["spec"]["rounds"] <= last:
+        return f"{name} ends with round {job['spec']['rounds']} already"
+    change(cluster, fljobs(cluster.namespace, name), {"spec": {"rounds": last}})
+    return f"{name} ends with round {last} and writes its model"
+
+
+def delete(cluster: Cluster, name: str, *, keep_storage: bool) -> str:
+    """Delete a job and what belongs to it; says what becomes of its storage."""
+    job = read(cluster, name)
+    storage, kept = claim(job), _retained(job) or keep_storage
+    if keep_storage and not _retained(job):
+        _delete_but_storage(cluster, job)
+    else:
+        remove(cluster, fljobs(cluster.namespace, name))
+    told = f"fljob/{name} is deleted"
+    if not kept:
+        return f"{told}, and with it persistentvolumeclaim/{storage}"
+    again = f"kubectl delete persistentvolumeclaim {storage} -n {cluster.namespace}"
+    return (
+        f"{told}; its storage is kept as persistentvolumeclaim/{storage}; when you need it no more: {again}"
+    )
+
+
+def _going(cluster: Cluster, name: str) -> Object:
+    job = read(cluster, name)
+    if exit_code(job) is not None and display(job)["state"] in {"Complete", "Failed"}:
+        raise JobError(f"{name} is {display(job)['state']}; a job that is over does not change")
+    return job
+
+
+def _retained(job: Object) -> bool:
+    storage = job["spec"].get("server", {}).get("storage", {})
+    return "existingClaim" in storage or storage.get("onDelete", "Retain") == "Retain"
+
+
+def _delete_but_storage(cluster: Cluster, job: Object) -> None:
+    """While the job is held back the operator leaves it alone, and nothing of it is collected yet."""
+    metadata = job["metadata"]
+    path = fljobs(cluster.namespace, metadata["name"])
+    others = [one for one in metadata.get("finalizers", ()) if one != KEEPER]
+    change(cluster, path, {"metadata": {"finalizers": [*others, KEEPER]}})
+    remove(cluster, path, policy="Background")
+    place = core(cluster.namespace, "persistentvolumeclaims", claim(job))
+    with suppress(AbsentError):  # it never had pods, so there is nothing to keep
+        change(cluster, place, {"metadata": {"ownerReferences": None}})
+    change(cluster, path, {"metadata": {"finalizers": others}})

@@ -1,0 +1,141 @@
+"""A job and its program on their way to a cluster: what is applied, in which order, and who owns what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fl_core.bundle import bundle
+from fl_core.errors import JobError, ProgramError, SpecError
+from job_generator.cluster.connection import AbsentError, Cluster, Object, Request
+from job_generator.cluster.jobs import apply, core, display, exit_code, fljobs
+from job_generator.deployment import ConfigMapSource, Source
+from job_generator.problems import dotted
+from job_generator.program import ENTRYPOINT, sealed
+from job_generator.spec import API_VERSION, KIND, FLJob
+
+MOST_PROGRAM: Final = 1 << 20
+"""Bytes of a ConfigMap's data that the API server takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The FLJob as it is applied, and its program's ConfigMap where the program lies on this machine."""
+
+    job: Object
+    program: Object | None = None
+
+    @property
+    def created(self) -> list[str]:
+        """The objects, as kubectl names them."""
+        packed = [f"configmap/{self.program['metadata']['name']}"] if self.program else []
+        return [*packed, f"fljob/{self.job['metadata']['name']}"]
+
+
+def prepare(job: FLJob, folder: Path, *, namespace: str) -> Submission:
+    """Bind the job to its program and pack that, unless the job names another source."""
+    bound = sealed(job, folder)
+    program = bound.spec.program
+    if program.source is not None or program.sha256 is None:
+        return Submission(_document(bound, namespace))
+    packed = _packed(bound, folder, namespace)
+    source = Source(config_map=ConfigMapSource(name=packed["metadata"]["name"]))
+    whole = program.model_copy(update={"source": source})
+    placed = bound.model_copy(update={"spec": bound.spec.model_copy(update={"program": whole})})
+    return Submission(_document(placed, namespace), packed)
+
+
+def submit(cluster: Cluster, what: Submission, *, dry_run: bool = False) -> Object:
+    """Apply the program, then the job, then make the job the program's owner; the job as it is stored."""
+    name = what.job["metadata"]["name"]
+    _check_open(cluster, name)
+    if what.program is not None:
+        path = core(cluster.namespace, "configmaps", what.program["metadata"]["name"])
+        apply(cluster, path, what.program, dry_run=dry_run)
+    stored = apply(cluster, fljobs(cluster.namespace, name), what.job, dry_run=dry_run)
+    if what.program is not None and not dry_run:
+        owned = {**what.program["metadata"], "ownerReferences": [_owner(stored)]}
+        apply(cluster, path, {**what.program, "metadata": owned})
+    return stored
+
+
+def _check_open(cluster: Cluster, name: str) -> None:
+    """Refuse a name under which a job has ended or is going: nothing would ever be done."""
+    try:
+        there = cluster.send(Request("GET", fljobs(cluster.namespace, name)))
+    except AbsentError:
+        return
+    if there["metadata"].get("deletionTimestamp"):
+        raise JobError(f"FLJob {name} is being deleted; submit again when it is gone")
+    if exit_code(there) is not None and display(there)["state"] in {"Complete", "Failed"}:
+        raise JobError(
+            f"FLJob {name} is {display(there)['state']} and does not start again; give the job another "
+            f"name, or delete that one first: fl-submit delete {name}"
+        )
+
+
+def _packed(job: FLJob, folder: Path, namespace: str) -> Object:
+    """The program as a ConfigMap that nobody can change; its digest is in the name."""
+    files = bundle(folder, job.spec.program.entrypoint.partition(":")[0])
+    if inner := [name for name in files if "/" in name]:
+        raise SpecError(
+            f"{dotted(ENTRYPOINT)}: {inner[0]} lies in a folder, and the keys of a ConfigMap are plain file names; "
+            "put the modules beside the job file, or name an image or a claim in spec.program.source"
+        )
+    size = sum(path.stat().st_size for path in files.values())
+    if size > MOST_PROGRAM:
+        raise SpecError(
+            f"the program has {size:,} bytes in {len(files)} files, more than the {MOST_PROGRAM:,} that a "
+            "ConfigMap holds; name an image or a claim in spec.program.source"
+        )
+    name = job.metadata.name
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": f"{name}-program-{(job.spec.program.sha256 or '')[:10]}",
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/name": "fljob", "app.kubernetes.io/instance": name},
+        },
+        "immutable": True,
+        "data": {file: _text(path) for file, path in files.items()},
+    }
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ProgramError(f"{path} is no UTF-8 text, so a ConfigMap cannot hold it: {error}") from error
+
+
+def _document(job: FLJob, namespace: str) -> Object:
+    """What its author wrote, without defaults: those are the API server's to fill in."""
+    whole = job.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    metadata = {key: value for key, value in whole["metadata"].items() if key != "uid"}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {**metadata, "namespace": namespace},
+        "spec": whole["spec"],
+    }
+
+
+def namespace_of(job: FLJob, *, asked: str | None, usual: str) -> str:
+    """The job's own namespace when its author named one, else the one that was asked for, else the context's."""
+    if "namespace" not in job.metadata.model_fields_set:
+        return asked or usual
+    own = job.metadata.namespace
+    if asked not in {None, own}:
+        raise SpecError(f"metadata.namespace is {own}, and --namespace is {asked}; leave one of them out")
+    return own
+
+
+def _owner(job: Object) -> Object:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": job["metadata"]["name"],
+        "uid": job["metadata"]["uid"],
+    }
