@@ -19,6 +19,7 @@ from harness.namespaces import first, run
 
 MAIN = str(Path(__file__))
 ROOT = Path(__file__).parents[2]
+INTERRUPTED = 2  # pytest's exit status after Ctrl-C
 WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 level_option = click.option(
     "--level", type=click.Choice([str(level) for level in LEVELS]), default="4", show_default=True
@@ -50,7 +51,10 @@ def up(level: str) -> None:
 @level_option
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def test(level: str, words: tuple[str, ...]) -> None:
-    """Run the tests of clusters with a cluster of this level; the words go to pytest."""
+    """Run the tests that need a cluster, each file of them on a fresh one of this level.
+
+    Words go to pytest, which then runs once, on one cluster.
+    """
     try:
         prepare(int(level))
     except MissingError as error:
@@ -58,7 +62,12 @@ def test(level: str, words: tuple[str, ...]) -> None:
         sys.exit(1 if required() else 0)
     os.chdir(ROOT)
     os.environ["FLJOB_CLUSTER_LEVEL"] = level
-    sys.exit(run([sys.executable, "-m", "pytest", "-m", "cluster", *words]))
+    statuses = []
+    for given in [words] if words else [(name,) for name in _files()]:
+        statuses.append(run([sys.executable, "-m", "pytest", "-m", "cluster", *given]))
+        if statuses[-1] == INTERRUPTED:
+            break
+    sys.exit(max(statuses))
 
 
 @main.command()
@@ -98,6 +107,14 @@ def serve(level: str) -> None:
 def first_process(words: tuple[str, ...]) -> None:
     """Inside the namespaces: be their first process."""
     sys.exit(first(words))
+
+
+def _files() -> list[str]:
+    """The files of tests that need a cluster."""
+    paths = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [
+        str(path.relative_to(ROOT)) for path in paths if "mark.cluster" in path.read_text(encoding="utf-8")
+    ]
 
 
 if __name__ == "__main__":

@@ -206,8 +206,9 @@ def test_a_claim_gets_a_volume(cluster: Cluster, namespace: str) -> None:
     assert ended(cluster, namespace, "writes") == ("Succeeded", "")
     create(cluster, namespace, reads)
     assert ended(cluster, namespace, "reads") == ("Succeeded", "kept\n")
-    volumes = cluster.folder / "volumes"
-    assert len(list(volumes.iterdir())) == 1
+    words = ("get", "persistentvolumeclaim", "data", "-n", namespace, "-o", "jsonpath={.spec.volumeName}")
+    folder = cluster.folder / "volumes" / cluster.kubectl(*words).stdout
+    assert (folder / "x").read_text() == "kept"
     cluster.kubectl("delete", "pod", "writes", "reads", "-n", namespace)
     cluster.kubectl("delete", "persistentvolumeclaim", "data", "-n", namespace)
-    assert until(lambda: not list(volumes.iterdir()))
+    assert until(lambda: not folder.exists())
