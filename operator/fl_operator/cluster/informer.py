@@ -195,8 +195,6 @@ class Informer:
 
     def _remove(self, key: Key, version: int) -> None:
         """Forget an object, unless it is known to have been written after this version."""
-        if self._listed is not None:
-            self._listed.discard(key)
         known = self.cache.find(key)
         if known and version_of(known) <= version:
             self.cache.remove(key)

@@ -178,6 +178,26 @@ def test_own_writes_are_known_at_once(scene: Scene) -> None:
     scene(play)
 
 
+def test_an_old_deletion_does_not_hide_what_came_after(scene: Scene) -> None:
+    """An object that we created anew stays, when the watch tells only then that its predecessor went."""
+
+    async def play(world: Any) -> None:
+        path = world.api.config_map("a", x="first")
+        await world.informer.synced.wait()
+        watches, world.api.watches = world.api.watches, []
+        world.api.drop(path)
+        world.api.config_map("a", x="second")
+        world.informer.learn(world.api.objects[path])
+        for _, event in world.api.history[-2:]:
+            watches[0].put_nowait(event)
+        world.api.watches = watches
+        world.api.config_map("b")
+        await world.same()
+        assert world.news() == [("came", "a"), ("went", "a"), ("came", "a"), ("came", "b")]
+
+    scene(play)
+
+
 def test_late_answers_do_not_raise_the_dead(scene: Scene) -> None:
     """The answer to a write that comes after the watch told of the deletion is not believed."""
 
