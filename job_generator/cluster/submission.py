@@ -10,7 +10,7 @@ from fl_core.bundle import bundle
 from fl_core.errors import JobError, ProgramError, SpecError
 from job_generator.cluster.connection import AbsentError, Cluster, Object, Request
 from job_generator.cluster.jobs import apply, core, display, exit_code, fljobs
-from job_generator.deployment import ConfigMapSource, Source
+from job_generator.deployment import Source
 from job_generator.problems import dotted
 from job_generator.program import ENTRYPOINT, sealed
 from job_generator.spec import API_VERSION, KIND, FLJob
@@ -40,7 +40,7 @@ def prepare(job: FLJob, folder: Path, *, namespace: str) -> Submission:
     if program.source is not None or program.sha256 is None:
         return Submission(_document(bound, namespace))
     packed = _packed(bound, folder, namespace)
-    source = Source(config_map=ConfigMapSource(name=packed["metadata"]["name"]))
+    source = Source.model_validate({"configMap": {"name": packed["metadata"]["name"]}})
     whole = program.model_copy(update={"source": source})
     placed = bound.model_copy(update={"spec": bound.spec.model_copy(update={"program": whole})})
     return Submission(_document(placed, namespace), packed)

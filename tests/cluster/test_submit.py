@@ -1,0 +1,261 @@
+"""`fl-submit` against a real API server: what it applies, what it says, and what a user may not do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from harness.cluster import Cluster
+
+pytestmark = pytest.mark.cluster
+
+Submit = Callable[..., subprocess.CompletedProcess[str]]
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+PROGRAM = "def task(config, site):\n    return None\n"
+JOB = """\
+apiVersion: fljob.dev/v1alpha1
+kind: FLJob
+metadata: {name: digits}
+spec:
+  program: {entrypoint: "program:task", framework: numpy}
+  rounds: 20
+  workers: {replicas: 4}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _definition(cluster: Cluster) -> None:
+    crd = str(MANIFESTS / "crd.yaml")
+    cluster.kubectl("apply", "--server-side", "-f", crd)
+    cluster.kubectl("wait", "--for=condition=Established", "crd/fljobs.fljob.dev", "--timeout=30s")
+
+
+@pytest.fixture
+def submit(cluster: Cluster, namespace: str) -> Submit:
+    """`fl-submit` with these words, in the test's namespace; `kubeconfig` is that of another user."""
+
+    def start(*words: str, kubeconfig: object = None, **options: Any) -> subprocess.CompletedProcess[str]:
+        where = ["--kubeconfig", str(kubeconfig or cluster.kubeconfig), "-n", namespace]
+        line = [sys.executable, "-m", "job_generator.cli", words[0], *where, *words[1:]]
+        return subprocess.run(
+            line,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            **options,
+        )
+
+    return start
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> str:
+    """A job file with its program beside it."""
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    (tmp_path / "job.yaml").write_text(JOB, encoding="utf-8")
+    return str(tmp_path / "job.yaml")
+
+
+@pytest.fixture
+def stored(cluster: Cluster, namespace: str) -> Callable[..., Any]:
+    """An object as the API server keeps it."""
+
+    def look(*words: str) -> Any:
+        return json.loads(cluster.kubectl("get", *words, "-n", namespace, "-o", "json").stdout)
+
+    return look
+
+
+def status(cluster: Cluster, namespace: str, **fields: Any) -> None:
+    """Write a status as the operator does."""
+    body = json.dumps({"status": fields})
+    words = ("patch", "fljob", "digits", "-n", namespace, "--subresource=status", "--type=merge", "-p", body)
+    cluster.kubectl(*words)
+
+
+def condition(kind: str, status: str, reason: str, message: str = "") -> dict[str, str]:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+
+
+def test_submit(submit: Submit, job: str, stored: Callable[..., Any]) -> None:
+    """The program lies in an immutable ConfigMap of the job's own, and the job names it and its digest."""
+    done = submit("submit", job)
+    assert done.returncode == 0, done.stderr
+    fljob = stored("fljob", "digits")
+    program = fljob["spec"]["program"]
+    packed = stored("configmap", program["source"]["configMap"]["name"])
+    assert packed["metadata"]["name"] == f"digits-program-{program['sha256'][:10]}"
+    assert packed["data"] == {"program.py": PROGRAM}
+    assert packed["immutable"] is True
+    assert [one["uid"] for one in packed["metadata"]["ownerReferences"]] == [fljob["metadata"]["uid"]]
+    assert "fl-submit watch digits" in done.stdout
+    again = submit("submit", job)
+    assert again.returncode == 0, again.stderr
+    assert stored("fljob", "digits")["metadata"]["generation"] == 1
+
+
+def test_dry_run(submit: Submit, job: str, cluster: Cluster, namespace: str) -> None:
+    """A dry run is checked by the API server and leaves nothing."""
+    done = submit("submit", job, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "would be applied" in done.stdout
+    found = cluster.kubectl("get", "fljobs,configmaps", "-n", namespace, "-o", "name").stdout.split()
+    assert [one for one in found if "digits" in one] == []
+
+
+def test_a_field_that_cannot_change(submit: Submit, job: str) -> None:
+    """What the API server refuses is one sentence with its path, and the exit code of a wrong job."""
+    assert submit("submit", job).returncode == 0
+    changed = yaml.safe_load(JOB)
+    changed["spec"]["seed"] = 3
+    Path(job).write_text(yaml.safe_dump(changed), encoding="utf-8")
+    done = submit("submit", job)
+    assert done.returncode == 65
+    assert done.stderr.startswith("Error: ")
+    assert "seed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_steering(
+    submit: Submit, job: str, stored: Callable[..., Any], cluster: Cluster, namespace: str
+) -> None:
+    """A job is suspended, resumed, and stopped with the round that is open."""
+    submit("submit", job)
+    assert submit("suspend", "digits").returncode == 0
+    assert stored("fljob", "digits")["spec"]["suspend"] is True
+    assert submit("resume", "digits").returncode == 0
+    assert stored("fljob", "digits")["spec"]["suspend"] is False
+    status(cluster, namespace, training={"round": 7, "rounds": 20})
+    assert "round 8" in submit("stop", "digits").stdout
+    assert stored("fljob", "digits")["spec"]["rounds"] == 8
+
+
+def test_looking(submit: Submit, job: str, cluster: Cluster, namespace: str) -> None:
+    """`list`, `status` and `explain` tell what the operator wrote, and who must act."""
+    submit("submit", job)
+    assert "no operator" in submit("explain", "digits").stdout.replace("any operator", "no operator")
+    message = "worker 3: OOMKilled (limit 512Mi); raise the memory limit in its template"
+    status(
+        cluster,
+        namespace,
+        display={"state": "Running", "round": "7/20", "cohort": "3/4", "metric": "accuracy=0.9"},
+        training={"round": 7, "rounds": 20},
+        conditions=[condition("Degraded", "True", "OOMKilled", message)],
+    )
+    assert "7/20" in submit("list").stdout
+    assert json.loads(submit("list", "--output", "json").stdout)[0]["metadata"]["name"] == "digits"
+    assert "Running  digits: round 7/20, cohort 3/4" in submit("status", "digits").stdout
+    told = submit("explain", "digits").stdout
+    assert message in told
+    assert "To do by you" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "code"),
+    [("Complete", "RoundsDone", 0), ("Failed", "ProgramError", 66), ("Failed", "QuorumLost", 68)],
+)
+def test_watch_ends_as_the_job(
+    submit: Submit, job: str, cluster: Cluster, namespace: str, kind: str, reason: str, code: int
+) -> None:
+    """Watching prints the rounds and ends with the exit code that the job's end means."""
+    submit("submit", job)
+    training = {"round": 20, "rounds": 20, "selected": 4, "reported": 3, "metrics": {"loss": 0.25}}
+    status(
+        cluster,
+        namespace,
+        display={"state": kind},
+        training=training,
+        conditions=[condition(kind, "True", reason, "so it is")],
+    )
+    done = submit("watch", "digits")
+    assert done.returncode == code, done.stderr
+    assert "round 20/20  3/4 workers  loss 0.2500" in done.stdout
+    assert "so it is" in done.stdout
+    assert submit("submit", job).returncode == 64  # it is over
+
+
+def test_delete_keeps_the_storage_it_is_told_to_keep(
+    submit: Submit, job: str, stored: Callable[..., Any], cluster: Cluster, namespace: str
+) -> None:
+    """With --keep-storage the claim of a job that says Delete stands, and is nobody's any more."""
+    document = yaml.safe_load(JOB)
+    document["spec"]["server"] = {"storage": {"onDelete": "Delete"}}
+    Path(job).write_text(yaml.safe_dump(document), encoding="utf-8")
+    submit("submit", job)
+    uid = stored("fljob", "digits")["metadata"]["uid"]
+    owner = {"apiVersion": "fljob.dev/v1alpha1", "kind": "FLJob", "name": "digits", "uid": uid}
+    name = f"digits-storage-{uid}"
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace, "ownerReferences": [owner]},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    cluster.apply(claim)
+    done = submit("delete", "digits", "--keep-storage")
+    assert done.returncode == 0, done.stderr
+    assert "ownerReferences" not in stored("pvc", name)["metadata"]
+    assert submit("status", "digits").returncode == 64
+
+
+def test_a_user_without_rights(submit: Submit, job: str, cluster: Cluster) -> None:
+    """Who may do nothing is told so in one sentence, and the doctor names each right that is missing."""
+    stranger = cluster.user("stranger")
+    done = submit("submit", job, kubeconfig=stranger)
+    assert done.returncode == 64
+    assert "stranger" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    told = submit("doctor", kubeconfig=stranger)
+    assert told.returncode == 64
+    assert "you may not submit jobs" in told.stdout
+
+
+def test_doctor(submit: Submit) -> None:
+    """The doctor sees the definition and the user's rights, and that no operator is there."""
+    done = submit("doctor", "--output", "json")
+    assert done.returncode == 64
+    found = {one["check"]: one for one in json.loads(done.stdout)}
+    assert found["Kubernetes"]["ok"]
+    assert found["definition"]["ok"]
+    assert found["rights"]["ok"]
+    assert found["operator"]["ok"] is False
+    assert "helm install" in found["operator"]["advice"]
+
+
+def test_no_such_job(submit: Submit, namespace: str) -> None:
+    """A name that nobody has is told with its namespace, by every command that takes one."""
+    for command in ("status", "logs", "watch", "suspend", "resume", "stop", "delete", "explain"):
+        done = submit(command, "nobody")
+        assert done.returncode == 64, command
+        assert f"there is no FLJob nobody in namespace {namespace}" in done.stderr
+
+
+def test_nobody_answers(submit: Submit, tmp_path: Path) -> None:
+    """An API server that is not there is one sentence, and the exit code for trying again."""
+    file = tmp_path / "config"
+    clusters = [{"name": "gone", "cluster": {"server": "https://127.0.0.1:1"}}]
+    contexts = [{"name": "gone", "context": {"cluster": "gone", "user": "me"}}]
+    users = [{"name": "me", "user": {"token": "t"}}]
+    config = {"apiVersion": "v1", "kind": "Config", "current-context": "gone"}
+    config |= {"clusters": clusters, "contexts": contexts, "users": users}  # type: ignore[dict-item]
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    done = submit("status", "digits", kubeconfig=file)
+    assert done.returncode == 75
+    assert "does not answer" in done.stderr
