@@ -1,0 +1,115 @@
+"""What is sent to a cluster, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fl_core.errors import JobError, SpecError
+from job_generator.cluster.connection import AbsentError, Object, Request
+from job_generator.cluster.submission import MOST_PROGRAM, namespace_of, prepare, submit
+from job_generator.source import parse
+from job_generator.spec import FLJob
+
+PROGRAM = "def task(config, site):\n    return None\n"
+
+
+@dataclass
+class Memory:
+    """An API server that keeps what is applied, and what was asked in which order."""
+
+    namespace: str = "research"
+    kept: dict[str, Object] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def send(self, request: Request) -> Object:
+        self.asked.append(f"{request.method} {request.path.rpartition('/')[2]}")
+        if request.method == "PATCH" and request.body is not None:
+            metadata = {**request.body["metadata"], "uid": "u-1"}
+            self.kept[request.path] = {**request.body, "metadata": metadata}
+        if request.path not in self.kept:
+            raise AbsentError("not found")
+        return self.kept[request.path]
+
+
+def job(**metadata: str) -> FLJob:
+    named = ", ".join(f"{key}: {value}" for key, value in {"name": "digits", **metadata}.items())
+    text = f"""
+    apiVersion: fljob.dev/v1alpha1
+    kind: FLJob
+    metadata: {{{named}}}
+    spec: {{program: {{entrypoint: "program:task", framework: numpy}}, rounds: 20, workers: {{replicas: 4}}}}
+    """
+    return parse(text, name="job.yaml").job()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    return tmp_path
+
+
+def test_order(folder: Path) -> None:
+    """The program is there before the job that needs it, and is the job's afterwards."""
+    cluster = Memory()
+    what = prepare(job(), folder, namespace="research")
+    submit(cluster, what)  # type: ignore[arg-type]
+    packed = what.created[0].partition("/")[2]
+    assert cluster.asked == ["GET digits", f"PATCH {packed}", "PATCH digits", f"PATCH {packed}"]
+    stored = cluster.kept[f"/api/v1/namespaces/research/configmaps/{packed}"]
+    assert stored["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+
+
+def test_only_what_was_written(folder: Path) -> None:
+    """No default is sent, so that the API server's own defaults stay its own."""
+    sent = prepare(job(), folder, namespace="research").job
+    assert set(sent["spec"]) == {"program", "rounds", "workers"}
+    assert sent["spec"]["workers"] == {"replicas": 4}
+    assert sent["metadata"] == {"name": "digits", "namespace": "research"}
+
+
+def test_another_program_is_another_config_map(folder: Path) -> None:
+    """The ConfigMap's name follows from the program's content."""
+    first = prepare(job(), folder, namespace="research").created
+    (folder / "program.py").write_text(PROGRAM + "\n", encoding="utf-8")
+    assert prepare(job(), folder, namespace="research").created[0] != first[0]
+
+
+def test_too_large(folder: Path) -> None:
+    """A program that no ConfigMap holds is refused with its size and the way out."""
+    (folder / "table.py").write_text("#" * MOST_PROGRAM, encoding="utf-8")
+    with pytest.raises(SpecError, match="image or a claim"):
+        prepare(job(), folder, namespace="research")
+
+
+def test_a_package(tmp_path: Path) -> None:
+    """A program in a folder is refused: a ConfigMap's keys are plain names."""
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "__init__.py").write_text(PROGRAM, encoding="utf-8")
+    with pytest.raises(SpecError, match="plain file names"):
+        prepare(job(), tmp_path, namespace="research")
+
+
+def test_a_job_that_is_over(folder: Path) -> None:
+    """A name under which a job has ended is refused before anything is applied."""
+    cluster = Memory()
+    over = {
+        "conditions": [{"type": "Failed", "status": "True", "reason": "X"}],
+        "display": {"state": "Failed"},
+    }
+    path = "/apis/fljob.dev/v1alpha1/namespaces/research/fljobs/digits"
+    cluster.kept[path] = {"metadata": {"name": "digits"}, "status": over}
+    with pytest.raises(JobError, match="is Failed"):
+        submit(cluster, prepare(job(), folder, namespace="research"))  # type: ignore[arg-type]
+    assert cluster.asked == ["GET digits"]
+
+
+def test_namespace() -> None:
+    """The job's own namespace counts, then --namespace, then the context's; two that differ are refused."""
+    assert namespace_of(job(), asked=None, usual="mine") == "mine"
+    assert namespace_of(job(), asked="theirs", usual="mine") == "theirs"
+    assert namespace_of(job(namespace="own"), asked=None, usual="mine") == "own"
+    with pytest.raises(SpecError, match="leave one of them out"):
+        namespace_of(job(namespace="own"), asked="theirs", usual="mine")
