@@ -15,7 +15,7 @@ Object = dict[str, Any]
 
 HOME = "/tmp"  # noqa: S108 - a volume of the pod's own
 PROBE_SECONDS = 10
-CPU = {"scheduler": "100m", "server": "250m", "worker": "250m"}
+CPU = {"scheduler": "50m", "server": "100m", "worker": "100m"}
 RESTARTS: Object = {
     "restartPolicy": "Never",
     "restartPolicyRules": [

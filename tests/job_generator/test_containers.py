@@ -48,7 +48,7 @@ def test_resources(job_map: Build) -> None:
     model = Model(arrays=1, parameters=25_000_000, nbytes=100 << 20, update_nbytes=100 << 20)
     unknown, known = containers(job_map()), containers(job_map(), model=model)
     assert unknown["digits-worker"]["resources"] == {
-        "requests": {"cpu": "250m", "memory": "80Mi"},
+        "requests": {"cpu": "100m", "memory": "80Mi"},
         "limits": {"memory": "1184Mi"},
     }
     assert known["digits-worker"]["resources"]["requests"]["memory"] == "680Mi"
