@@ -54,7 +54,7 @@ def test_resources(job_map: Build) -> None:
     assert known["digits-worker"]["resources"]["requests"]["memory"] == "680Mi"
     assert known["digits-server"]["resources"]["limits"] == {"memory": "1380Mi"}
     assert known["digits-scheduler"]["resources"] == {
-        "requests": {"cpu": "100m", "memory": "90Mi"},
+        "requests": {"cpu": "50m", "memory": "90Mi"},
         "limits": {"memory": "180Mi"},
     }
 
