@@ -75,7 +75,7 @@ docs: $(VENV)/.dev ## Build the documentation site into site/
 
 chart: $(VENV)/.dev ## Check the Helm chart with each of its value files and package it into dist/
 	@command -v helm >/dev/null || { echo 'helm is needed: helm.sh/docs/intro/install says how to get it.' >&2; exit 1; }
-	for file in helm/fljob/ci/*.yaml; do helm lint --strict --quiet helm/fljob --values "$$file"; done
+	for file in helm/fljob/ci/*.yaml; do helm lint --strict --quiet helm/fljob --kube-version 1.37.0 --values "$$file"; done
 	helm package helm/fljob --destination dist
 
 images: $(IMAGES:%=image-%) ## Build the images with docker, podman or buildah, each with a bill of materials in dist/sbom/

@@ -24,6 +24,8 @@ CHART = ROOT / "helm" / "fljob"
 PROGRAM = ROOT / "job_generator" / "templates" / "numpy"
 OPERATOR = "manifests/operator.yaml"
 NAMESPACE = "fljob-system"
+KUBERNETES = "1.37.0"
+"""Without it, helm takes the version that it was built for, which may be too old for the chart."""
 KEY = re.compile(r"^(?P<indent> *)(?P<name>\w+):")
 TEST = re.compile(r"templates/tests/")
 SET = ("crds.enabled=false", "rbac.aggregate=true")
@@ -108,6 +110,8 @@ def operator(helm: str) -> str:
         NAMESPACE,
         "--no-hooks",
         "--skip-tests",
+        "--kube-version",
+        KUBERNETES,
         *sets,
     ]
     done = subprocess.run(words, capture_output=True, text=True, check=True)

@@ -17,6 +17,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "fljob"
 PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+KUBERNETES = "1.37.0"
 GO_PATH = f"{os.environ.get('PATH', '')}:/usr/local/go/bin"
 
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "cluster")]
@@ -55,7 +56,7 @@ def render(helm: str) -> Render:
     """The objects that the chart makes of value files and single values; `tests=True`: those of `helm test`, too."""
 
     def template(*values: Path, tests: bool = False, release: str = "fljob", **sets: Any) -> list[Map]:
-        words = [helm, "template", release, str(CHART), "--namespace", "ops"]
+        words = [helm, "template", release, str(CHART), "--namespace", "ops", "--kube-version", KUBERNETES]
         words += [word for file in values for word in ("--values", str(file))]
         words += [
             word
