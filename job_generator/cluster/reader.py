@@ -55,7 +55,7 @@ def reader(job: Object, name: str) -> Object:
     if "server" not in images:
         raise RefusedError(f"{metadata['name']} never had a server, so it has no model")
     folder = f"{MOUNT}/{metadata['name']}-{metadata['uid']}"
-    serve = ["python", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, str(PORT)]
+    serve = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, str(PORT)]
     user = 65_532
     return {
         "apiVersion": "v1",
