@@ -1,0 +1,57 @@
+"""The logs of several pods as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from job_generator.cluster.connection import Request
+from job_generator.cluster.pod_logs import INDEX, PodLogs, process
+from job_generator.names import ROLE, SITE
+
+
+def pod(name: str, role: str, **labels: str) -> dict[str, Any]:
+    state = {"containerStatuses": [{"name": "fl", "state": {"running": {}}}]}
+    metadata = {"name": name, "namespace": "n", "uid": name, "labels": {ROLE: role, **labels}}
+    return {"metadata": metadata, "status": state}
+
+
+class Cluster:
+    """Three pods, of which one has not begun, and their lines."""
+
+    namespace = "n"
+    lines_of = {  # noqa: RUF012 - nothing changes it
+        "a": ['2026-01-01T00:00:01Z {"event": "one", "timestamp": "2026-01-01T00:00:01Z"}'],
+        "b": ["2026-01-01T00:00:00Z plain", '2026-01-01T00:00:02Z {"event": "two", "round": 7}'],
+    }
+
+    def send(self, request: Request) -> Any:
+        assert request.path.endswith("/pods")
+        waiting = pod("c", "worker", **{INDEX: "1"}) | {"status": {}}
+        return {"items": [pod("a", "server"), pod("b", "worker", **{INDEX: "0"}), waiting]}
+
+    def lines(self, request: Request) -> Iterator[str]:
+        return iter(self.lines_of[request.path.split("/")[-2]])
+
+
+def test_merged_by_time() -> None:
+    """Lines come in the order of their time; a line that is no JSON has the time that the node gave it."""
+    found = list(PodLogs(Cluster(), "digits", lambda _: True).entries())
+    assert [(one.process, one.event, one.round) for one in found] == [
+        ("worker-0", "plain", None),
+        ("server", "one", None),
+        ("worker-0", "two", 7),
+    ]
+
+
+def test_followed_until_the_job_is_over() -> None:
+    """Following yields each line once, and ends when the job does."""
+    alive = iter([True, False])
+    found = PodLogs(Cluster(), "digits", lambda name: name == "worker-0").follow(lambda: next(alive, False))
+    assert [one.event for one in found] == ["plain", "two"]
+
+
+def test_names() -> None:
+    """A process is called as in a local run; a site by its name."""
+    assert process(pod("a", "worker", **{INDEX: "3"})) == "worker-3"
+    assert process(pod("a", "worker", **{SITE: "lab"})) == "worker-lab"
