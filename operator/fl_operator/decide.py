@@ -7,96 +7,35 @@ what should be. So it may be called at any time, any number of times, by any ope
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from collections.abc import Sequence
+from typing import Final
 
 from fl_operator import conditions as c
+from fl_operator.actions import (
+    NOTHING,
+    Action,
+    Apply,
+    Create,
+    Decision,
+    Delete,
+    FinishNow,
+    Note,
+    Place,
+    Seen,
+)
+from fl_operator.afterwards import afterwards
 from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
 from fl_operator.findings import Finding, is_ready, of_events, of_pods
-from fl_operator.status import LastWords, Report, last_words, told
+from fl_operator.status import LastWords, last_words, told
 from job_generator import names
 from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
 from job_generator.spec import MANAGER
 
-Place = tuple[str, str]
-"""Kind and name of an object in the job's namespace."""
-
-CLEANUP_SECONDS: Final = 30
-"""How long workers may take to end by themselves when the job is over."""
-
 PRE_RUNNING_SECONDS: Final = 900
 """The default of `preRunningDeadlineSeconds`; the API server fills it in."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """All that is known of a job: its frozen attempt, its children, their pods, what its server says."""
-
-    job: Object
-    attempt: Attempt | None = None
-    children: Mapping[Place, Object] = field(default_factory=dict)
-    taken: frozenset[Place] = frozenset()
-    """Names that somebody else's objects have."""
-    refused: Mapping[Place, str] = field(default_factory=dict)
-    """What the API server said of children that it did not take."""
-    pods: Sequence[Object] = ()
-    events: Sequence[Object] = ()
-    report: Report | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """Make an object that is not there; one of somebody else's is left alone."""
-
-    object: Object
-
-
-@dataclass(frozen=True, slots=True)
-class Apply:
-    """Make a child of ours what it should be again."""
-
-    object: Object
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Remove an object of ours, its dependants first."""
-
-    object: Object
-
-
-@dataclass(frozen=True, slots=True)
-class FinishNow:
-    """Ask the server to end the job with the open round."""
-
-
-Action = Create | Apply | Delete | FinishNow
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """An Event about the job."""
-
-    reason: str
-    note: str
-    type: Literal["Normal", "Warning"] = "Normal"
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What to do, in order; a status of None is left as it is; `again` is in seconds."""
-
-    actions: tuple[Action, ...] = ()
-    status: Object | None = None
-    notes: tuple[Note, ...] = ()
-    again: float | None = None
-
-
-NOTHING: Final = Decision()
 
 
 def decide(seen: Seen, *, settings: Settings, now: dt.datetime) -> Decision:
@@ -106,7 +45,7 @@ def decide(seen: Seen, *, settings: Settings, now: dt.datetime) -> Decision:
         return NOTHING
     before = job.get("status", {})
     if c.holds(before.get("conditions", ()), c.COMPLETE) or c.holds(before.get("conditions", ()), c.FAILED):
-        return _afterwards(seen, now)
+        return afterwards(seen, now)
     return _Visit(seen, settings, now).decision()
 
 
@@ -443,52 +382,9 @@ class _Visit:
 MOST_FINDINGS: Final = 5
 
 
-def _afterwards(seen: Seen, now: dt.datetime) -> Decision:
-    """A job that is over: its pods go as the policy says, then itself; nothing is ever created again."""
-    spec, status = seen.job["spec"], seen.job["status"]
-    ended = c.read_time(status["completionTime"])
-    policy, wakes = spec.get("podCleanupPolicy", "Running"), []
-    jobs = [child for (kind, _), child in seen.children.items() if kind == "Job"]
-    jobs = [job for job in jobs if not job["metadata"].get("deletionTimestamp")]
-    actions: list[Action] = []
-    clean = ended + dt.timedelta(seconds=CLEANUP_SECONDS if c.holds(status["conditions"], c.COMPLETE) else 0)
-    if policy != "None" and jobs:
-        if now < clean:
-            wakes.append(clean)
-        elif policy == "All":
-            actions += map(Delete, jobs)
-        else:
-            actions += _stops(seen, [job for job in jobs if _runs(job)])
-    if (ttl := spec.get("ttlSecondsAfterFinished")) is not None:
-        end = ended + dt.timedelta(seconds=ttl)
-        if now >= end:
-            return Decision((Delete(seen.job),))
-        wakes.append(end)
-    again = min(((wake - now).total_seconds() for wake in wakes), default=None)
-    return Decision(tuple(actions), again=again)
-
-
 def _is_of_another_attempt(wanted: Object, live: Object) -> bool:
     attempts = [one["metadata"].get("labels", {}).get(names.ATTEMPT) for one in (wanted, live)]
     return wanted["kind"] == "Job" and attempts[1] is not None and attempts[0] != attempts[1]
-
-
-def _runs(job: Object) -> bool:
-    status = job.get("status", {})
-    finished = any(
-        one["type"] in {"Complete", "Failed"} and one["status"] == "True"
-        for one in status.get("conditions", ())
-    )
-    return not finished and not job["spec"].get("suspend", False)
-
-
-def _stops(seen: Seen, jobs: Sequence[Object]) -> list[Action]:
-    """What makes the Job controller delete the pods that still run, and keep the others."""
-    if seen.attempt is None:
-        return [Delete(job) for job in jobs]
-    running = {job["metadata"]["name"] for job in jobs}
-    wanted = seen.attempt.wanted(seen.job["spec"], suspended=True)
-    return [Apply(one) for one in wanted if one["kind"] == "Job" and one["metadata"]["name"] in running]
 
 
 def _taken(place: Place) -> str:

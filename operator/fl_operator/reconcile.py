@@ -12,6 +12,7 @@ import structlog
 
 from fl_core.errors import UnavailableError
 from fl_core.plan import Job
+from fl_operator.actions import Action, Apply, Create, Decision, Delete, FinishNow, Place, Seen
 from fl_operator.attempt import Attempt, name_for
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import (
@@ -39,7 +40,7 @@ from fl_operator.cluster.resources import (
     uid_of,
 )
 from fl_operator.conditions import COMPLETE, FAILED, READY, holds
-from fl_operator.decide import Action, Apply, Create, Decision, Delete, FinishNow, Place, Seen, decide
+from fl_operator.decide import decide
 from fl_operator.drift import differs, merged, projected
 from fl_operator.loop import Requeue
 from fl_operator.metrics import OperatorMetrics

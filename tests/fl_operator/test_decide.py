@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fl_operator.actions import Apply, Create, Decision, Delete, FinishNow, Note, Place, Seen
 from fl_operator.attempt import SPEC_DIGEST, Attempt, canonical
 from fl_operator.cluster.resources import Object
 from fl_operator.conditions import TYPES
-from fl_operator.decide import Apply, Create, Decision, Delete, FinishNow, Note, Place, Seen, decide
+from fl_operator.decide import decide
 from fl_operator.status import Report
 from job_generator import names
 from job_generator.local.observer import Standing

@@ -1,0 +1,81 @@
+"""What is seen of a job, and what can be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from fl_operator.attempt import Attempt
+from fl_operator.cluster.resources import Object
+from fl_operator.status import Report
+
+Place = tuple[str, str]
+"""Kind and name of an object in the job's namespace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """All that is known of a job: its frozen attempt, its children, their pods, what its server says."""
+
+    job: Object
+    attempt: Attempt | None = None
+    children: Mapping[Place, Object] = field(default_factory=dict)
+    taken: frozenset[Place] = frozenset()
+    """Names that somebody else's objects have."""
+    refused: Mapping[Place, str] = field(default_factory=dict)
+    """What the API server said of children that it did not take."""
+    pods: Sequence[Object] = ()
+    events: Sequence[Object] = ()
+    report: Report | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make an object that is not there; one of somebody else's is left alone."""
+
+    object: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Make a child of ours what it should be again."""
+
+    object: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove an object of ours, its dependants first."""
+
+    object: Object
+
+
+@dataclass(frozen=True, slots=True)
+class FinishNow:
+    """Ask the server to end the job with the open round."""
+
+
+Action = Create | Apply | Delete | FinishNow
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An Event about the job."""
+
+    reason: str
+    note: str
+    type: Literal["Normal", "Warning"] = "Normal"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, in order; a status of None is left as it is; `again` is in seconds."""
+
+    actions: tuple[Action, ...] = ()
+    status: Object | None = None
+    notes: tuple[Note, ...] = ()
+    again: float | None = None
+
+
+NOTHING: Final = Decision()
