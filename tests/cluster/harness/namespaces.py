@@ -67,6 +67,13 @@ def _hide(folder: Path) -> None:
         work.mkdir(parents=True)
         layers = f"lowerdir={place},upperdir={upper},workdir={work}"
         subprocess.run([mount, "-t", "overlay", "overlay", "-o", layers, place], check=True)
+    # The machine's own servers of names cannot be reached, which programs would notice only after many seconds.
+    ours, theirs = folder / "hidden" / "resolv.conf", Path("/etc/resolv.conf").resolve()
+    ours.write_text(f"nameserver {network.NODE_ADDRESS}\n")
+    if not theirs.exists():  # a link into the /run that is hidden now
+        theirs.parent.mkdir(parents=True, exist_ok=True)
+        theirs.touch()
+    subprocess.run([mount, "--bind", ours, theirs], check=True)
 
 
 def _interrupted(process: subprocess.Popen[bytes]) -> int:
