@@ -179,7 +179,7 @@ def _rights(cluster: Cluster) -> Iterator[Finding]:
             refused.setdefault(purpose, []).append(f"{verb} {resource}")
     for purpose, rights in refused.items():
         told = f"you may not {purpose} in {cluster.namespace}: {', '.join(rights)}"
-        yield Finding("rights", False, told, "ask for the role fljob-editor in this namespace")
+        yield Finding("rights", False, told, "ask for the role edit in this namespace")
     if not refused:
         where = "in every namespace" if everywhere else f"in {cluster.namespace}"
         yield Finding("rights", True, f"you may do everything {where}")

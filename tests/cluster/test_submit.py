@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -259,3 +260,22 @@ def test_nobody_answers(submit: Submit, tmp_path: Path) -> None:
     done = submit("status", "digits", kubeconfig=file)
     assert done.returncode == 75
     assert "does not answer" in done.stderr
+
+
+def test_an_interrupted_reader_is_removed(
+    submit: Submit, job: str, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    """Ctrl-C while a model is fetched leaves no pod behind."""
+    submit("submit", job)
+    status(cluster, namespace, images={"server": "nowhere/fljob:1"})
+    cluster.kubectl("create", "serviceaccount", "default", "-n", namespace, check=False)
+    words = ["model", "digits", "--kubeconfig", str(cluster.kubeconfig), "-n", namespace]
+    line = [sys.executable, "-m", "job_generator.cli", *words, "-o", str(tmp_path / "m.npz")]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as reading:
+        assert reading.stderr is not None
+        assert "reads the storage" in reading.stderr.readline()
+        pods = ("get", "pods", "-n", namespace, "-o", "name")
+        assert "reader" in cluster.kubectl(*pods).stdout
+        reading.send_signal(signal.SIGINT)
+        assert reading.wait(30) != 0
+    assert cluster.kubectl(*pods).stdout == ""
