@@ -17,6 +17,7 @@ from fl_core.process import last_words
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.aggregator import Aggregator
+from fl_server.best import Best
 from fl_server.board import Board
 from fl_server.checkpoints import Saved
 from fl_server.ledger import Ledger
@@ -51,7 +52,7 @@ class Coordinator:
         self._latest: r.Gathering | None = None
         self._unready: asyncio.TimerHandle | None = None
         self._actions: asyncio.Queue[r.Action | FLJobError | None] = asyncio.Queue()
-        self._best: float | None = None
+        self._best = Best(plan.target)
         self._values: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -212,7 +213,7 @@ class Coordinator:
         self.rounds.round = saved.facts["round"]
         self._aggregator.restore(saved.states)
         best = await asyncio.to_thread(self._storage.model, "best")
-        self._best = self._score(best.facts["metrics"]) if best is not None else None
+        self._best.improved(best.facts["metrics"] if best is not None else {})
         log.info("restored", round=self.rounds.round, model=self.model.digest)
         rows = {row["round"]: row for row in await asyncio.to_thread(self._storage.rows)}
         if self.rounds.round == 0 or self.rounds.round in rows:
@@ -275,33 +276,13 @@ class Coordinator:
         await self._summons.end()
         self._values = self.ledger.concluded(skipped=skipped)
         row = self.ledger.row
-        if not skipped:
-            await asyncio.to_thread(self._keep_best)
+        if not skipped and self._best.improved(self._values):
+            # Before the round is recorded, so that a record's best model is always there.
+            await asyncio.to_thread(self._storage.keep_model, "best", self._saved())
         self.board.closed.append(await asyncio.to_thread(self._storage.record, row))
         self.metrics.closed(row)
         log.info("round closed", result=row["result"], metrics=self._values, seconds=row["seconds"]["total"])
-        self._do(self.rounds.concluded(ending="TargetReached" if self._reached(self._values) else ""))
-
-    def _reached(self, values: dict[str, float]) -> bool:
-        target = self.plan.target
-        if target is None or not values:
-            return False
-        target.check(values)
-        return target.reached(values[target.metric])
-
-    def _keep_best(self) -> None:
-        """Kept before the round is recorded, so that a record's best model is always there."""
-        score = self._score(self._values)
-        if score is not None and (self._best is None or score > self._best):
-            self._best = score
-            self._storage.keep_model("best", self._saved())
-
-    def _score(self, values: dict[str, float]) -> float | None:
-        target = self.plan.target
-        name = target.metric if target else "loss"
-        if name not in values:
-            return None
-        return values[name] if target is not None and target.at_least is not None else -values[name]
+        self._do(self.rounds.concluded(ending="TargetReached" if self._best.reached(self._values) else ""))
 
     async def _finish(self, reason: str) -> None:
         saved = self._saved()
