@@ -27,7 +27,7 @@ from fl_operator.afterwards import afterwards
 from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
-from fl_operator.findings import Finding, is_ready, of_events, of_pods
+from fl_operator.findings import Finding, is_ready, of_events, of_pods, soon
 from fl_operator.status import LastWords, last_words, told
 from job_generator import names
 from job_generator.problems import InvalidJobError
@@ -213,7 +213,9 @@ class _Visit:
     # -- what the pods say
 
     def _watch(self, attempt: Attempt, *, suspended: bool) -> None:
-        findings = [*of_pods(self.seen.pods), *of_events(self.seen.events)]
+        findings = [*of_pods(self.seen.pods, now=self.now), *of_events(self.seen.events)]
+        if (moment := soon(self.seen.pods, now=self.now)) is not None:
+            self.wakes.append(moment)
         workers = self._workers(attempt)
         self._training(attempt)
         server = [pod for pod in self._pods("server") if is_ready(pod)]

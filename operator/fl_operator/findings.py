@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,6 +53,11 @@ WAITING: Final = frozenset(
 )
 """Reasons for which a container does not start."""
 
+MOST_DETAIL: Final = 400
+
+SETTLE: Final = dt.timedelta(seconds=10)
+"""A pod may wait so long for its node before anybody hears of it: its claim may just be being made."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
@@ -82,9 +88,15 @@ def who(pod: Object) -> str:
     return f"site {labels[SITE]}" if SITE in labels else f"worker {labels.get(INDEX, '?')}"
 
 
-def of_pods(pods: Iterable[Object]) -> list[Finding]:
+def of_pods(pods: Iterable[Object], *, now: dt.datetime) -> list[Finding]:
     """The troubles of pods that should be running."""
-    return sorted({finding for pod in pods for finding in _of_pod(pod)})
+    return sorted({finding for pod in pods for finding in _of_pod(pod, now)})
+
+
+def soon(pods: Iterable[Object], *, now: dt.datetime) -> dt.datetime | None:
+    """When the next of these pods has waited for its node for too long; None where none waits."""
+    ends = [_since(pod) + SETTLE for pod in pods if _unscheduled(pod) is not None]
+    return min((end for end in ends if end > now), default=None)
 
 
 def of_events(events: Iterable[Object]) -> list[Finding]:
@@ -110,18 +122,17 @@ def termination_message(pod: Object) -> str:
     return str(state.get("message") or "")
 
 
-def _of_pod(pod: Object) -> Iterator[Finding]:
+def _of_pod(pod: Object, now: dt.datetime) -> Iterator[Finding]:
     status = pod.get("status", {})
     if pod["metadata"].get("deletionTimestamp"):
         return
     if status.get("reason") == "Evicted":
         yield Finding(who(pod), "Evicted", _short(status.get("message", "")))
         return
-    for condition in status.get("conditions", ()):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            yield Finding(
-                who(pod), str(condition.get("reason", "Unschedulable")), _short(condition.get("message", ""))
-            )
+    if (condition := _unscheduled(pod)) is not None and now >= _since(pod) + SETTLE:
+        yield Finding(
+            who(pod), str(condition.get("reason", "Unschedulable")), _short(condition.get("message", ""))
+        )
     yield from _of_container(pod, _container(pod))
 
 
@@ -141,6 +152,20 @@ def _of_container(pod: Object, container: Mapping[str, Any]) -> Iterator[Finding
         yield Finding(who(pod), waiting["reason"], _short(detail), code)
 
 
+def _unscheduled(pod: Object) -> Mapping[str, Any] | None:
+    """The condition that says why a pod has no node, if it has none."""
+    conditions = pod.get("status", {}).get("conditions", ())
+    return next(
+        (one for one in conditions if one["type"] == "PodScheduled" and one["status"] == "False"), None
+    )
+
+
+def _since(pod: Object) -> dt.datetime:
+    """Since when a pod waits for its node."""
+    condition = _unscheduled(pod) or {}
+    return dt.datetime.fromisoformat(condition.get("lastTransitionTime") or "1970-01-01T00:00:00Z")
+
+
 def _container(pod: Object) -> Mapping[str, Any]:
     statuses = pod.get("status", {}).get("containerStatuses", ())
     return next((one for one in statuses if one["name"] == CONTAINER), {})
@@ -157,6 +182,3 @@ def _short(text: str) -> str:
     """The first line, in no more characters than a reader wants."""
     line = text.strip().partition("\n")[0]
     return line if len(line) <= MOST_DETAIL else f"{line[: MOST_DETAIL - 1]}…"
-
-
-MOST_DETAIL: Final = 400

@@ -411,6 +411,19 @@ def test_the_trouble_of_a_pod_shows_in_the_job(
     assert running.condition("Degraded")[:2] == ("False", "AllWell")
 
 
+def test_a_pod_may_wait_a_moment_for_its_node(running: World) -> None:
+    """A claim that is being made is no trouble yet; after ten seconds it is, and nobody need look before."""
+    since = running.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    waits = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "unbound claim"}
+    condition = {**waits, "lastTransitionTime": since}
+    running.pods[0] = pod("server", status={"conditions": [condition]})
+    assert running.settle().again == pytest.approx(10)
+    assert running.condition("Degraded")[0] == "False"
+    running.pass_time(seconds=10)
+    running.settle()
+    assert running.condition("Degraded")[:2] == ("True", "Unschedulable")
+
+
 def test_what_shows_only_in_events_shows_in_the_job(running: World) -> None:
     """A quota or a policy refuses pods of a Job that itself looks well."""
     about = {"kind": "Job", "name": "digits-worker"}
