@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-import yaml
-
-from fl_core.errors import SpecError
 from fl_operator.authority import authority_of
 from fl_operator.cluster.informer import Selection, trimmed
 from fl_operator.cluster.mirror import Mirror
@@ -29,9 +25,8 @@ from fl_operator.loop import controller, itself, labelled
 from fl_operator.progress import Address, Progress, in_cluster
 from fl_operator.reconcile import Reconciler
 from fl_operator.run import Engine, Parts, Watch
-from fl_operator.settings import Settings
+from fl_operator.warnings import Warnings
 from job_generator import names
-from job_generator import settings as rendering
 
 OURS: Final = "app.kubernetes.io/managed-by=fljob-operator"
 JWKS: Final = ("/openid/v1/jwks", "application/jwk-set+json")
@@ -70,7 +65,8 @@ async def assemble(engine: Engine, *, address: Address = in_cluster) -> Parts:
         recorder=engine.recorder,
         metrics=engine.metrics,
         progress=progress,
-        settings=rendered_with(settings, authority=authority.dump()[1].decode()),
+        warnings=Warnings(connection),
+        settings=settings.for_jobs(authority=authority.dump()[1].decode()),
     )
 
     engine.metrics.jobs.states = partial(_states, engine.mirror)
@@ -98,29 +94,3 @@ def _states(mirror: Mirror) -> Iterator[tuple[str, str]]:
         job = mirror.find(FLJOBS, key) or {}
         display = (job.get("status") or {}).get("display") or {}
         yield key.namespace, str(display.get("state", "Pending"))
-
-
-def rendered_with(settings: Settings, *, authority: str) -> rendering.Settings:
-    """What a job's children are rendered with."""
-    given = rendering.Settings(
-        pull_policy=settings.pull_policy,
-        operator_namespace=settings.namespace,
-        operator_service=settings.service,
-        authority=authority,
-        user=settings.user,
-        template=_template(settings),
-    )
-    images = rendering.Images(
-        control=settings.control_image or given.images.control,
-        workers={**given.images.workers, **settings.worker_images},
-    )
-    return replace(given, images=images)
-
-
-def _template(settings: Settings) -> dict[str, Any]:
-    if settings.template is None:
-        return {}
-    read = yaml.safe_load(settings.template.read_text(encoding="utf-8"))
-    if not isinstance(read, dict | None):
-        raise SpecError(f"--template {settings.template}: a pod template is a map, not {type(read).__name__}")
-    return read or {}

@@ -68,12 +68,6 @@ class Conditions:
             "lastTransitionTime": before["lastTransitionTime"] if before and same else self._now,
         }
 
-    def keep(self, kinds: Iterable[str] = TYPES) -> None:
-        """Leave these as they were, where nothing has been said of them yet."""
-        for kind in kinds:
-            if kind in self._before and kind not in self._made:
-                self._made[kind] = {**self._before[kind], "observedGeneration": self._generation}
-
     def since(self, kind: str) -> dt.datetime:
         """When this one last changed."""
         return read_time(self._made[kind]["lastTransitionTime"])

@@ -27,13 +27,19 @@ from fl_operator.afterwards import afterwards
 from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
-from fl_operator.findings import Finding, is_ready, of_events, of_pods, soon
+from fl_operator.findings import Finding, is_ready, lost_workers, of_events, of_pods, soon
 from fl_operator.status import LastWords, last_words, told
 from job_generator import names
 from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
 from job_generator.spec import MANAGER
 
+SOONEST_LOOK: Final = dt.timedelta(seconds=15)
+LATEST_LOOK: Final = dt.timedelta(minutes=5)
+"""A job that is not ready is looked at again after a quarter of the time that it has waited, within these bounds:
+what holds it back may show in Events only, which nobody watches."""
+
+MOST_FINDINGS: Final = 5
 PRE_RUNNING_SECONDS: Final = 900
 """The default of `preRunningDeadlineSeconds`; the API server fills it in."""
 
@@ -203,12 +209,16 @@ class _Visit:
         self.conditions.set(c.SUSPENDED, "Unknown", "Suspending", "the open round may end first")
         asked = self.conditions.since(c.SUSPENDED)
         end = asked + dt.timedelta(seconds=self.spec.get("suspendGraceSeconds", 30))
-        report = self.seen.report
-        between = report is None or (report.closed_at is not None and report.closed_at >= asked)
-        if between or self.now >= end:
+        if self._is_between_rounds(asked) or self.now >= end:
             return True
         self.wakes.append(end)
         return False
+
+    def _is_between_rounds(self, asked: dt.datetime) -> bool:
+        """Whether a round was closed since suspension was asked for; one that serves unheard may be in a round."""
+        if (report := self.seen.report) is None:
+            return not self._serves()
+        return report.closed_at is not None and report.closed_at >= asked
 
     # -- what the pods say
 
@@ -218,10 +228,9 @@ class _Visit:
             self.wakes.append(moment)
         workers = self._workers(attempt)
         self._training(attempt)
-        server = [pod for pod in self._pods("server") if is_ready(pod)]
         self.conditions.set(
             c.SERVER_READY,
-            *(("True", "Ready") if server else ("False", "Suspended" if suspended else "NotReady")),
+            *(("True", "Ready") if self._serves() else ("False", "Suspended" if suspended else "NotReady")),
         )
         self._readiness(attempt, workers, suspended=suspended)
         self._degraded(findings, workers)
@@ -236,16 +245,14 @@ class _Visit:
     def _pods(self, role: str) -> list[Object]:
         return [pod for pod in self.seen.pods if pod["metadata"].get("labels", {}).get(names.ROLE) == role]
 
+    def _serves(self) -> bool:
+        return any(map(is_ready, self._pods("server")))
+
     def _workers(self, attempt: Attempt) -> Object:
-        lost = sum(
-            _count_indexes(child.get("status", {}).get("failedIndexes", ""))
-            for (kind, _), child in self.seen.children.items()
-            if kind == "Job" and child["metadata"].get("labels", {}).get(names.ROLE) == "worker"
-        )
         workers = {
             "replicas": self.spec["workers"]["replicas"],
             "ready": sum(is_ready(pod) for pod in self._pods("worker")),
-            "lost": lost,
+            "lost": lost_workers(self.seen.children.values()),
             "selector": f"{names.JOB}={attempt.plan.job.name},{names.ROLE}=worker",
         }
         self.status["workers"] = workers
@@ -262,12 +269,14 @@ class _Visit:
         minimum, ready = attempt.plan.selection.minimum, workers["ready"]
         if suspended:
             self.conditions.set(c.READY, "False", "Suspended")
-        elif ready >= minimum and any(is_ready(pod) for pod in self._pods("server")):
+        elif ready >= minimum and self._serves():
             self.conditions.set(c.READY, "True", "Quorum", f"{ready} workers are ready, {minimum} are needed")
             self._note_if_new(c.READY, "Ready", f"{ready} workers are ready", warning=False)
         else:
             reason = "QuorumLost" if self._was_ready() else "NoQuorum"
             self.conditions.set(c.READY, "False", reason, f"{ready} workers are ready, {minimum} are needed")
+            waited = self.now - self.conditions.since(c.READY)
+            self.wakes.append(self.now + min(max(waited / 4, SOONEST_LOOK), LATEST_LOOK))
 
     def _degraded(self, findings: Sequence[Finding], workers: Object) -> None:
         if findings:
@@ -381,9 +390,6 @@ class _Visit:
             self.notes.append(Note(reason, note, "Warning" if warning else "Normal"))
 
 
-MOST_FINDINGS: Final = 5
-
-
 def _is_of_another_attempt(wanted: Object, live: Object) -> bool:
     attempts = [one["metadata"].get("labels", {}).get(names.ATTEMPT) for one in (wanted, live)]
     return wanted["kind"] == "Job" and attempts[1] is not None and attempts[0] != attempts[1]
@@ -391,9 +397,3 @@ def _is_of_another_attempt(wanted: Object, live: Object) -> bool:
 
 def _taken(place: Place) -> str:
     return f"{place[0]} {place[1]} exists and is not this job's; remove it, or give the job another name"
-
-
-def _count_indexes(text: str) -> int:
-    """How many numbers `1,3-5` names."""
-    spans = [span.partition("-") for span in text.split(",") if span]
-    return sum(int(end or start) - int(start) + 1 for start, _, end in spans)

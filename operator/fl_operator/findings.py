@@ -17,7 +17,6 @@ INDEX: Final = "batch.kubernetes.io/job-completion-index"
 KILLED: Final = 137
 
 ADVICE: Final[Mapping[str, str]] = {
-    "ErrImagePull": "check the image's name and the pull secrets",
     "ImagePullBackOff": "check the image's name and the pull secrets",
     "InvalidImageName": "mend the image's name",
     "CreateContainerConfigError": "check the ConfigMaps and Secrets that its template names",
@@ -42,7 +41,6 @@ WARNINGS: Final = frozenset(
 
 WAITING: Final = frozenset(
     {
-        "ErrImagePull",
         "ImagePullBackOff",
         "InvalidImageName",
         "CreateContainerConfigError",
@@ -116,6 +114,15 @@ def is_ready(pod: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
+def lost_workers(children: Iterable[Object]) -> int:
+    """How many indexes of the workers' Jobs have failed for good."""
+    return sum(
+        _count_indexes(child.get("status", {}).get("failedIndexes", ""))
+        for child in children
+        if child["kind"] == "Job" and child["metadata"].get("labels", {}).get(ROLE) == "worker"
+    )
+
+
 def termination_message(pod: Object) -> str:
     """What the process of a pod that has ended left as its last word."""
     state = _container(pod).get("state", {}).get("terminated", {})
@@ -144,12 +151,25 @@ def _of_container(pod: Object, container: Mapping[str, Any]) -> Iterator[Finding
         yield Finding(who(pod), "OOMKilled", _limit(pod), KILLED)
     elif code in PERMANENT_EXIT_CODES:
         yield Finding(who(pod), REASONS[code], _short(ended.get("message") or ""), code)
-    waiting = state.get("waiting") or {}
-    if waiting.get("reason") in WAITING and code not in PERMANENT_EXIT_CODES:
-        detail = waiting.get("message") or ""
-        if waiting["reason"] == "CrashLoopBackOff":
+    reason, detail = _waiting(state.get("waiting") or {})
+    if reason in WAITING and code not in PERMANENT_EXIT_CODES:
+        if reason == "CrashLoopBackOff":
             detail = f"exit code {code}: {ended.get('message') or ended.get('reason') or ''}"
-        yield Finding(who(pod), waiting["reason"], _short(detail), code)
+        yield Finding(who(pod), reason, _short(detail), code)
+
+
+def _waiting(state: Mapping[str, str]) -> tuple[str, str]:
+    """Why a container waits; a kubelet that pulls in vain says so with two words in turn, for one trouble."""
+    reason, message = state.get("reason", ""), state.get("message", "")
+    if reason in {"ErrImagePull", "ImagePullBackOff"}:
+        return "ImagePullBackOff", message.rpartition("ErrImagePull: ")[2]
+    return reason, message
+
+
+def _count_indexes(text: str) -> int:
+    """How many numbers `1,3-5` names."""
+    spans = [span.partition("-") for span in text.split(",") if span]
+    return sum(int(end or start) - int(start) + 1 for start, _, end in spans)
 
 
 def _unscheduled(pod: Object) -> Mapping[str, Any] | None:

@@ -107,6 +107,7 @@ class Progress:
                 await asyncio.sleep(patience.next())
 
     def _heard(self, stream: _Stream, observation: Observation) -> None:
+        first = stream.report is None
         before = stream.report or Report(standing=observation.standing)
         now = replace(before, standing=observation.standing)
         if observation.closed:
@@ -118,5 +119,5 @@ class Progress:
                 evaluated=measured[-1] if measured else before.evaluated,
             )
         stream.report = now
-        if observation.closed or before.standing.round != now.standing.round or stream.report is before:
+        if first or observation.closed or before.standing.round != now.standing.round:
             self.changed(stream.key)

@@ -28,7 +28,6 @@ from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import (
     CLAIMS,
     CONFIG_MAPS,
-    EVENTS,
     FLJOBS,
     JOBS,
     PODS,
@@ -45,6 +44,7 @@ from fl_operator.drift import differs, merged, projected
 from fl_operator.loop import Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
+from fl_operator.warnings import Warnings
 from job_generator import names
 from job_generator.settings import Settings
 
@@ -52,8 +52,6 @@ log = structlog.get_logger()
 
 STATUS_SECONDS: Final = 5.0
 """News of the training are written at most so often for one job."""
-EVENTS_SECONDS: Final = 15.0
-"""Events about the children of a job that is not ready are read at most so often."""
 REFUSED_SECONDS: Final = 15.0
 """A child that the API server refuses is tried again after so long: a quota may have been raised."""
 SERVER_SECONDS: Final = 5.0
@@ -75,8 +73,8 @@ class Memory:
     refused: dict[Place, str] = field(default_factory=dict)
     accepted: dict[Place, tuple[Object, Any]] = field(default_factory=dict)
     """What was applied, and how the API server wrote it where that is something else."""
-    events: list[Object] = field(default_factory=list)
-    events_read: float = float("-inf")
+    thawed: dict[str, Attempt] = field(default_factory=dict)
+    """The attempt that was read last, by the uid of its ConfigMap."""
     written: float = float("-inf")
     """When the status was written last."""
 
@@ -91,9 +89,9 @@ class Reconciler:
     metrics: OperatorMetrics
     progress: Progress
     settings: Settings
+    warnings: Warnings
     now: Now = present
     clock: Callable[[], float] = time.monotonic
-    _thawed: dict[str, Attempt] = field(default_factory=dict)
     _memories: dict[str, Memory] = field(default_factory=dict)
     _uids: dict[Key, str] = field(default_factory=dict)
 
@@ -141,35 +139,30 @@ class Reconciler:
             taken=frozenset(taken),
             refused=dict(memory.refused),
             pods=pods,
-            events=await self._events(job, children, memory),
+            events=await self._warnings(job, children),
             report=self.progress.report(uid_of(job)),
         )
 
     def attempt_of(self, job: Object) -> Attempt | None:
-        """The frozen attempt of a job, read once."""
+        """The frozen attempt of a job, read once where this process leads."""
         number = (job.get("status") or {}).get("attempt") or 1
         identity = Job(name=job["metadata"]["name"], namespace=job["metadata"]["namespace"], uid=uid_of(job))
         kept = self.mirror.find(CONFIG_MAPS, Key(identity.namespace, name_for(identity, number)))
         if kept is None or not _is_ours(kept, job):
             return None
-        if uid_of(kept) not in self._thawed:
-            self._thawed[uid_of(kept)] = Attempt.thaw(kept)
-        return self._thawed[uid_of(kept)]
+        memory = self._memories.get(uid_of(job), Memory())  # none where another replica leads
+        if uid_of(kept) not in memory.thawed:
+            memory.thawed = {uid_of(kept): Attempt.thaw(kept)}
+        return memory.thawed[uid_of(kept)]
 
-    async def _events(self, job: Object, children: dict[Place, Object], memory: Memory) -> list[Object]:
-        """Warnings about the children; asked for only while the job is not ready, because nobody watches them."""
+    async def _warnings(self, job: Object, children: dict[Place, Object]) -> list[Object]:
+        """Warnings about the children of a job that is not ready."""
         conditions = (job.get("status") or {}).get("conditions", ())
         if not children or any(holds(conditions, kind) for kind in (READY, COMPLETE, FAILED)):
-            memory.events = []
             return []
-        if self.clock() - memory.events_read > EVENTS_SECONDS:
-            memory.events_read = self.clock()
-            path = f"{EVENTS.path(job['metadata']['namespace'])}?fieldSelector=type%3DWarning&limit=500"
-            found = await self.connection.document(path)
-            own = {uid_of(child) for child in children.values()}
-            own |= {uid_of(pod) for uid in own for pod in self.mirror.owned(PODS, uid)}
-            memory.events = [one for one in found["items"] if one.get("regarding", {}).get("uid") in own]
-        return memory.events
+        own = {uid_of(child) for child in children.values()}
+        own |= {uid_of(pod) for uid in own for pod in self.mirror.owned(PODS, uid)}
+        return await self.warnings.about(own, namespace=job["metadata"]["namespace"])
 
     async def _follow(self, key: Key, seen: Seen) -> None:
         """Listen to the server of a job that runs, and to no other."""
@@ -185,12 +178,7 @@ class Reconciler:
         """A job is gone; so is what was remembered of it."""
         self._memories.pop(uid, None)
         self._uids.pop(key, None)
-        living = {uid_of(one) for one in map(self._config_map, self.mirror.keys(CONFIG_MAPS)) if one}
-        self._thawed = {kept: attempt for kept, attempt in self._thawed.items() if kept in living}
         await self.progress.forget(uid)
-
-    def _config_map(self, key: Key) -> Object | None:
-        return self.mirror.find(CONFIG_MAPS, key)
 
     # -- act
 

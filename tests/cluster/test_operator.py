@@ -129,9 +129,7 @@ def test_a_job_gets_its_children_and_then_there_is_quiet(lab: Lab) -> None:
     eventually(lambda: "Started" in lab.kubectl("get", "events.events.k8s.io"))
 
     def versions() -> dict[str, str]:
-        kinds = ["jobs", "configmaps", "services", "networkpolicies", "persistentvolumeclaims"]
-        if lab.cluster.level < 4:  # where pods are real, the status tells of images that cannot be pulled
-            kinds.append("fljobs")
+        kinds = ["fljobs", "jobs", "configmaps", "services", "networkpolicies", "persistentvolumeclaims"]
         return {
             f"{kind}/{one['metadata']['name']}": one["metadata"]["resourceVersion"]
             for kind in kinds

@@ -425,6 +425,28 @@ def test_a_pod_may_wait_a_moment_for_its_node(running: World) -> None:
     assert running.condition("Degraded")[:2] == ("True", "Unschedulable")
 
 
+def test_two_words_for_an_image_are_one_trouble(running: World) -> None:
+    """A kubelet alternates between trying and waiting; the status stands still."""
+    cause = "failed to resolve image: not found"
+    running.pods[0] = pod("server", state={"waiting": {"reason": "ErrImagePull", "message": cause}})
+    running.settle()
+    assert running.condition("Degraded")[2].startswith(f"server: ImagePullBackOff ({cause}); check the image")
+    waiting = f'Back-off pulling image "x": ErrImagePull: {cause}'
+    running.pods[0] = pod("server", state={"waiting": {"reason": "ImagePullBackOff", "message": waiting}})
+    assert running.visit().status is None
+
+
+def test_a_job_that_is_not_ready_is_looked_at_again(world: World) -> None:
+    """Events are not watched; the longer it waits, the less often."""
+    world.settle()
+    assert world.visit().again == pytest.approx(15)
+    world.pass_time(minutes=4)
+    assert world.visit().again == pytest.approx(60)
+    world.spec["preRunningDeadlineSeconds"] = 864_000
+    world.pass_time(days=1)
+    assert world.visit().again == pytest.approx(300)
+
+
 def test_what_shows_only_in_events_shows_in_the_job(running: World) -> None:
     """A quota or a policy refuses pods of a Job that itself looks well."""
     about = {"kind": "Job", "name": "digits-worker"}
@@ -468,6 +490,17 @@ def test_an_open_round_may_end_first(running: World) -> None:
     running.settle()
     assert all(one["spec"]["suspend"] is True for one in running.jobs())
     assert running.status["display"]["state"] == "Suspended"
+
+
+def test_an_operator_that_starts_anew_does_not_cut_a_round_off(running: World) -> None:
+    """Until it hears of the server it cannot know whether a round is open; without a server there is none."""
+    running.report = None
+    running.spec |= {"suspend": True, "suspendGraceSeconds": 60}
+    assert running.settle().again == pytest.approx(60)
+    assert running.condition("Suspended")[:2] == ("Unknown", "Suspending")
+    running.pods = [one for one in running.pods if one["metadata"]["labels"][names.ROLE] != "server"]
+    running.settle()
+    assert running.condition("Suspended")[0] == "True"
 
 
 def test_a_round_that_does_not_end_is_given_up(running: World) -> None:
@@ -595,7 +628,7 @@ def test_a_job_that_is_not_ready_in_time_fails(world: World) -> None:
     world.settle()
     status, reason, message = world.condition("Failed")
     assert (status, reason) == ("True", "PreRunningDeadlineExceeded")
-    assert message.startswith("not ready within 0:01:00: server: ErrImagePull (not found)")
+    assert message.startswith("not ready within 0:01:00: server: ImagePullBackOff (not found)")
 
 
 def test_a_job_that_was_ready_once_has_no_such_deadline(running: World) -> None:

@@ -1,0 +1,50 @@
+"""Warnings of the cluster about the children of jobs: what shows in Events only, and is watched by nobody.
+
+Events are many and short-lived, so that a copy of them all would cost more than it gives; a namespace's are read
+when a job in it is not ready, once for all such jobs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from fl_operator.cluster.connection import Connection
+from fl_operator.cluster.resources import EVENTS, Object
+
+FRESH_SECONDS: Final = 15.0
+"""What was read serves for so long."""
+MOST: Final = 500
+"""Events of a namespace that are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A namespace's warnings by the uid of what they are about, and when they were read."""
+
+    at: float
+    by_uid: dict[str, list[Object]] = field(default_factory=lambda: defaultdict(list))
+
+
+@dataclass(slots=True)
+class Warnings:
+    """Reads of all namespaces; the cost grows with the namespaces that hold such jobs, not with the jobs."""
+
+    connection: Connection
+    clock: Callable[[], float] = time.monotonic
+    _read: dict[str, _Reading] = field(default_factory=dict)
+
+    async def about(self, uids: Iterable[str], *, namespace: str) -> list[Object]:
+        """The warnings about these objects; whoever asks while they are being read gets what there is."""
+        now = self.clock()
+        self._read = {name: one for name, one in self._read.items() if now - one.at <= FRESH_SECONDS}
+        reading = self._read.get(namespace)
+        if reading is None:
+            reading = self._read[namespace] = _Reading(now)
+            path = f"{EVENTS.path(namespace)}?fieldSelector=type%3DWarning&limit={MOST}"
+            for event in (await self.connection.document(path))["items"]:
+                reading.by_uid[event.get("regarding", {}).get("uid", "")].append(event)
+        return [event for uid in uids for event in reading.by_uid.get(uid, ())]

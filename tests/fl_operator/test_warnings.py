@@ -1,0 +1,45 @@
+"""Warnings of namespaces: read once for all who ask, and again when they are old."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from fl_operator.warnings import FRESH_SECONDS, Warnings
+
+
+@dataclass
+class Cluster:
+    """Events of two namespaces."""
+
+    reads: list[str] = field(default_factory=list)
+
+    async def document(self, path: str) -> Any:
+        """The list of a namespace's events."""
+        split = urlsplit(path)
+        assert parse_qs(split.query)["fieldSelector"] == ["type=Warning"]
+        self.reads.append(split.path)
+        await asyncio.sleep(0)
+        return {"items": [{"regarding": {"uid": "u-1"}, "note": f"{split.path} {len(self.reads)}"}]}
+
+
+def test_a_namespace_is_read_once_for_all_its_jobs() -> None:
+    """Until what was read is old."""
+    cluster, now = Cluster(), [100.0]
+    warnings = Warnings(cluster, lambda: now[0])  # type: ignore[arg-type]
+
+    async def ask() -> None:
+        lab = "/apis/events.k8s.io/v1/namespaces/lab/events"
+        (found,) = await warnings.about(["u-0", "u-1"], namespace="lab")
+        assert found["note"] == f"{lab} 1"
+        assert await warnings.about(["u-2"], namespace="lab") == []
+        assert cluster.reads == [lab]
+        await warnings.about(["u-1"], namespace="ward")
+        assert len(cluster.reads) == 2
+        now[0] += FRESH_SECONDS + 1
+        (found,) = await warnings.about(["u-1"], namespace="lab")
+        assert found["note"] == f"{lab} 3"
+
+    asyncio.run(ask())
