@@ -13,6 +13,7 @@ from job_generator.part import NAME, OBJECT_NAME, Part
 
 MOST_SITES = 100
 INSIDE = r"[A-Za-z0-9_{][A-Za-z0-9_.{}-]*"
+FILE = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$"
 
 ObjectName = Annotated[str, Field(pattern=OBJECT_NAME, max_length=253, examples=["fast", "lab.1"])]
 SubPath = Annotated[
@@ -23,11 +24,25 @@ SubPath = Annotated[
 # -- the program
 
 
+class Item(Part):
+    """A key of the ConfigMap, and the file that it holds."""
+
+    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253, examples=["model.layers.py"])]
+    """The key."""
+
+    path: Annotated[str, Field(pattern=FILE, max_length=512, examples=["model/layers.py"])]
+    """The file's path in the program's folder."""
+
+
 class ConfigMapSource(Part):
     """A ConfigMap whose keys are the program's files."""
 
     name: Annotated[ObjectName, Field(examples=["digits-program"])]
     """The ConfigMap, in the job's namespace."""
+
+    items: Annotated[list[Item], Field(max_length=1000)] = Field(default_factory=list)
+    """The file that each key becomes, as keys hold no slash; keys that are not named become none. Without it a key is
+    the file's name."""
 
 
 class ImageSource(Part):

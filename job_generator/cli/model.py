@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fl_core.errors import SpecError, StorageError
+from job_generator.cli.files import write
 from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
 
 if TYPE_CHECKING:
@@ -93,9 +94,9 @@ def _unpacked(cluster: Connection, job: Object, scratch: Path) -> Source:
         )
     files = cluster.send(Request("GET", core(cluster.namespace, "configmaps", packed["name"])))["data"]
     program = scratch / "program"
-    program.mkdir()
-    for name, text in files.items():
-        (program / name).write_text(text, encoding="utf-8")
+    paths = {item["key"]: item["path"] for item in packed.get("items", ())} or {name: name for name in files}
+    for key, path in paths.items():
+        write(program / path, files[key])
     (scratch / "plan.json").write_text(plan_of(job).to_json(), encoding="utf-8")
     return Source(scratch / "plan.json", program)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from heapq import nlargest
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +20,13 @@ from job_generator.spec import API_VERSION, KIND, FLJob
 
 MOST_PROGRAM: Final = 1 << 20
 """Bytes of a ConfigMap's data that the API server takes."""
+MOST_NAMED: Final = 3
+"""How many of the largest files are named."""
+KEY: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+ELSEWHERE: Final = (
+    "put the program into an image (spec.program.source.image) or on a volume "
+    "(spec.program.source.persistentVolumeClaim)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +49,12 @@ def prepare(job: FLJob, folder: Path, *, namespace: str) -> Submission:
     program = bound.spec.program
     if program.source is not None or program.sha256 is None:
         return Submission(_document(bound, namespace))
-    packed = _packed(bound, folder, namespace)
-    source = Source.model_validate({"configMap": {"name": packed["metadata"]["name"]}})
-    whole = program.model_copy(update={"source": source})
+    files = bundle(folder, program.entrypoint.partition(":")[0])
+    _check(files)
+    name = f"{job.metadata.name}-program-{program.sha256[:10]}"
+    whole = program.model_copy(update={"source": _source(name, files)})
     placed = bound.model_copy(update={"spec": bound.spec.model_copy(update={"program": whole})})
-    return Submission(_document(placed, namespace), packed)
+    return Submission(_document(placed, namespace), _packed(job, files, name=name, namespace=namespace))
 
 
 def submit(cluster: Cluster, what: Submission, *, dry_run: bool = False) -> Object:
@@ -75,32 +86,55 @@ def _check_open(cluster: Cluster, name: str) -> None:
         )
 
 
-def _packed(job: FLJob, folder: Path, namespace: str) -> Object:
-    """The program as a ConfigMap that nobody can change; its digest is in the name."""
-    files = bundle(folder, job.spec.program.entrypoint.partition(":")[0])
-    if inner := [name for name in files if "/" in name]:
-        raise SpecError(
-            f"{dotted(ENTRYPOINT)}: {inner[0]} lies in a folder, and the keys of a ConfigMap are plain file names; "
-            "put the modules beside the job file, or name an image or a claim in spec.program.source"
-        )
-    size = sum(path.stat().st_size for path in files.values())
-    if size > MOST_PROGRAM:
-        raise SpecError(
-            f"the program has {size:,} bytes in {len(files)} files, more than the {MOST_PROGRAM:,} that a "
-            "ConfigMap holds; name an image or a claim in spec.program.source"
-        )
-    name = job.metadata.name
+def _packed(job: FLJob, files: Mapping[str, Path], *, name: str, namespace: str) -> Object:
+    """The program as a ConfigMap that nobody can change."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": f"{name}-program-{(job.spec.program.sha256 or '')[:10]}",
+            "name": name,
             "namespace": namespace,
-            "labels": {"app.kubernetes.io/name": "fljob", "app.kubernetes.io/instance": name},
+            "labels": {"app.kubernetes.io/name": "fljob", "app.kubernetes.io/instance": job.metadata.name},
         },
         "immutable": True,
-        "data": {file: _text(path) for file, path in files.items()},
+        "data": {_key(file): _text(path) for file, path in files.items()},
     }
+
+
+def _source(name: str, files: Mapping[str, Path]) -> Source:
+    """Where the workers find the files; paths are said only where a key is not the file's name."""
+    items = [{"key": _key(file), "path": file} for file in files]
+    flat = all(item["key"] == item["path"] for item in items)
+    return Source.model_validate({"configMap": {"name": name, **({} if flat else {"items": items})}})
+
+
+def _key(file: str) -> str:
+    """The key of a file, with dots for slashes, as Python calls modules."""
+    return file.replace("/", ".")
+
+
+def _check(files: Mapping[str, Path]) -> None:
+    """Refuse what a ConfigMap cannot hold, before anything is sent."""
+    keys: dict[str, str] = {}
+    for file in files:
+        if KEY.fullmatch(_key(file)) is None:
+            raise SpecError(
+                f"{dotted(ENTRYPOINT)}: a ConfigMap holds no file called {file!r}; call it by letters, digits, - _ "
+                f"and . alone, or {ELSEWHERE}"
+            )
+        if (other := keys.setdefault(_key(file), file)) != file:
+            raise SpecError(
+                f"{dotted(ENTRYPOINT)}: {other} and {file} would have the same key in a ConfigMap, {_key(file)}; "
+                f"rename one of them, or {ELSEWHERE}"
+            )
+    sizes = {file: path.stat().st_size for file, path in files.items()}
+    if (size := sum(sizes.values())) > MOST_PROGRAM:
+        largest = nlargest(MOST_NAMED, sizes, key=lambda file: sizes[file])
+        told = ", ".join(f"{file} with {sizes[file]:,}" for file in largest)
+        raise SpecError(
+            f"{dotted(ENTRYPOINT)}: the program has {size:,} bytes in {len(files)} files, more than the "
+            f"{MOST_PROGRAM:,} that a ConfigMap holds (the largest: {told}); make it smaller, or {ELSEWHERE}"
+        )
 
 
 def _text(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_a_package_goes_as_a_whole(folder: Path) -> None:
     (folder / "other" / "__pycache__").mkdir()
     (folder / "other" / "__pycache__" / "part.py").write_text("")
     assert list(bundle(folder, "other.deep.part")) == ["other/__init__.py", "other/deep/part.py"]
+
+
+def test_a_mounted_package_is_the_same(folder: Path, tmp_path: Path) -> None:
+    """Behind the symbolic links of a volume that Kubernetes fills, a package has the same files and digest."""
+    volume = tmp_path / "volume"
+    (volume / "..1").mkdir(parents=True)
+    shutil.copytree(folder / "other", volume / "..1" / "other")
+    (volume / "..data").symlink_to("..1")
+    (volume / "other").symlink_to("..data/other")
+    assert bundle_digest(bundle(volume, "other")) == bundle_digest(bundle(folder, "other"))
 
 
 def test_a_folder_of_the_modules_name_is_no_package(folder: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from fl_core.errors import JobError, SpecError
+from job_generator.cli.files import write
 from job_generator.cluster.connection import AbsentError, Object, Request
 from job_generator.cluster.submission import MOST_PROGRAM, namespace_of, prepare, submit
+from job_generator.program import program_digest
 from job_generator.source import parse
 from job_generator.spec import FLJob
 
@@ -78,17 +80,39 @@ def test_another_program_is_another_config_map(folder: Path) -> None:
 
 
 def test_too_large(folder: Path) -> None:
-    """A program that no ConfigMap holds is refused with its size and the way out."""
+    """A program that no ConfigMap holds is refused with its size, its largest files and the ways out."""
     (folder / "table.py").write_text("#" * MOST_PROGRAM, encoding="utf-8")
-    with pytest.raises(SpecError, match="image or a claim"):
+    told = f"the largest: table.py with {MOST_PROGRAM:,}, program.py with {len(PROGRAM)}.*source.image.*Claim"
+    with pytest.raises(SpecError, match=told):
         prepare(job(), folder, namespace="research")
 
 
 def test_a_package(tmp_path: Path) -> None:
-    """A program in a folder is refused: a ConfigMap's keys are plain names."""
-    (tmp_path / "program").mkdir()
-    (tmp_path / "program" / "__init__.py").write_text(PROGRAM, encoding="utf-8")
-    with pytest.raises(SpecError, match="plain file names"):
+    """Mounted as the job says, the keys of a package are its files again, and their digest the job's."""
+    for name in ("__init__.py", "model/__init__.py", "model/layers.py"):
+        write(tmp_path / "program" / name, f"{PROGRAM}# {name}")
+    what = prepare(job(), tmp_path, namespace="research")
+    assert what.program is not None
+    program = what.job["spec"]["program"]
+    mounted = tmp_path / "mounted"
+    for item in program["source"]["configMap"]["items"]:
+        write(mounted / item["path"], what.program["data"][item["key"]])
+    assert len(what.program["data"]) == 3
+    assert program_digest(mounted, "program") == program_digest(tmp_path, "program") == program["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("a/b.py", "a.b.py"), "same key in a ConfigMap, program.a.b.py"),
+        (("größe.py",), "no file called 'program/größe.py'"),
+    ],
+)
+def test_files_that_cannot_be_keys(tmp_path: Path, names: tuple[str, ...], told: str) -> None:
+    """Files that have no key, or the same one, are named before anything is sent."""
+    for name in ("__init__.py", *names):
+        write(tmp_path / "program" / name, PROGRAM)
+    with pytest.raises(SpecError, match=told):
         prepare(job(), tmp_path, namespace="research")
 
 
