@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -140,9 +140,13 @@ class Member:
 
 
 class Roster:
-    """Members by name, and at most one open call."""
+    """Members by name, and at most one open call.
 
-    def __init__(self, selection: Selection, policy: Policy, *, seed: int, expected: int) -> None:
+    The first call is answered when as many attend as are `expected`, or when a quorum has waited long enough for
+    them. Who comes beyond them takes part in later rounds as they do.
+    """
+
+    def __init__(self, selection: Selection, policy: Policy, *, seed: int, expected: Sequence[str]) -> None:
         self.members: dict[str, Member] = {}
         self._selection = selection
         self._policy = policy
@@ -240,7 +244,7 @@ class Roster:
             except JobError as error:
                 self._answered = True
                 return (Failed(str(error)),)
-        wanted = self._selection.minimum if self._settled else self._expected
+        wanted = self._selection.minimum if self._settled else len(self._expected)
         waiting = Waiting(len(self.members), wanted, self._absent())
         return (waiting,) if announce or not self._settled else ()
 
@@ -255,8 +259,7 @@ class Roster:
         return call.workers
 
     def _absent(self) -> tuple[str, ...]:
-        names = (f"worker-{index}" for index in range(self._expected))
-        return tuple(islice((name for name in names if name not in self.members), MOST_ABSENT))
+        return tuple(islice((name for name in self._expected if name not in self.members), MOST_ABSENT))
 
     def _ready(self, now: float) -> bool:
         live = len(self.members)
@@ -266,7 +269,7 @@ class Roster:
         if self._quorum_since is None:
             self._quorum_since = now
         patient = now < self._quorum_since + self._selection.join_seconds
-        return self._settled or live >= self._expected or not patient
+        return self._settled or live >= len(self._expected) or not patient
 
     def _pick(self, call: Call) -> list[str]:
         candidates = sorted(self.members, key=_natural)

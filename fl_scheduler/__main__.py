@@ -18,9 +18,9 @@ FAREWELL_SECONDS = 30
 """How long workers may take to go once the job is over."""
 
 
-async def attend(settings: Settings) -> None:
+async def attend(settings: Settings, *, replicas: int | None) -> None:
     """Serve until the server says that the job is over and the workers have gone."""
-    service = SchedulerService(settings.plan)
+    service = SchedulerService(settings.plan, replicas=replicas)
     server = grpc.aio.server(options=OPTIONS)
     fl_pb2_grpc.add_SchedulerServicer_to_server(service, server)
     address = await open_port(server, settings.listen, settings.identity_folder)
@@ -46,9 +46,14 @@ async def attend(settings: Settings) -> None:
 @click.option(
     "--listen", default="127.0.0.1:0", show_default=True, help="Address for workers and the server."
 )
-def main(settings: Settings) -> None:
+@click.option(
+    "--replicas",
+    type=click.IntRange(min=0),
+    help="How many workers, sites not counted, the first round waits for; all there may ever be without it.",
+)
+def main(settings: Settings, *, replicas: int | None) -> None:
     """Keep the roster of one job's workers and choose each round's cohort."""
-    run_until_terminated(attend(settings))
+    run_until_terminated(attend(settings, replicas=replicas))
 
 
 if __name__ == "__main__":

@@ -30,10 +30,11 @@ MOST_REASON = 1024
 class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     """Workers attend, the server convenes; the roster decides."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, replicas: int | None = None) -> None:
         policy = build(plan.selection.policy, within="fl_core.selection", protocol=Policy)
         self.plan = plan
-        self.roster = r.Roster(plan.selection, policy, seed=plan.seed, expected=plan.workers)
+        expected = _expected(plan, plan.pool if replicas is None else replicas)
+        self.roster = r.Roster(plan.selection, policy, seed=plan.seed, expected=expected)
         self.metrics = Metrics(plan.selection.policy.name)
         self.dismissed = asyncio.Event()
         self._outboxes: dict[str, Outbox] = {}
@@ -170,6 +171,12 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
 
     def _order(self, **what: pb.Welcome | pb.Stop | pb.Refusal) -> pb.Order:
         return pb.Order(context=context_of(self.plan), **what)  # type: ignore[arg-type]  # one of the three
+
+
+def _expected(plan: Plan, replicas: int) -> list[str]:
+    """The workers that are there from the start: so many of the pool, and every site."""
+    numbers = (*range(min(replicas, plan.pool)), *range(plan.pool, plan.workers))
+    return [f"worker-{number}" for number in numbers]
 
 
 def _call(request: pb.Convening) -> r.Call:

@@ -158,7 +158,13 @@ def _chosen(of: Rendering, role: Role) -> dict[str, str]:
 
 def _jobs(of: Rendering, configuration: str) -> list[Object]:
     spec = of.job.spec
-    scheduler = scheduler_pod(of.settings, labels=of.labels("scheduler"), template=spec.scheduler.template)
+    scheduler = scheduler_pod(
+        of.plan,
+        of.settings,
+        labels=of.labels("scheduler"),
+        template=spec.scheduler.template,
+        replicas=spec.workers.replicas,
+    )
     server = server_pod(
         of.plan,
         of.settings,

@@ -8,7 +8,7 @@ from typing import Any
 from fl_core.plan import Plan
 from job_generator import names
 from job_generator.containers import HOME, running
-from job_generator.deployment import Data, Source, Template
+from job_generator.deployment import ConfigMapSource, Data, Source, Template
 from job_generator.forecast import Model
 from job_generator.overlay import overlaid
 from job_generator.processes import Place, Role
@@ -44,13 +44,17 @@ class Pod:
     volumes: tuple[Object, ...] = ()
     mounts: tuple[Object, ...] = ()
     templates: tuple[Object, ...] = ()
+    options: tuple[str, ...] = ()
+    """Of its process, beyond those of the place."""
 
 
 # -- the roles
 
 
-def scheduler_pod(settings: Settings, *, labels: dict[str, str], template: Template | None) -> Pod:
-    """The scheduler's."""
+def scheduler_pod(
+    plan: Plan, settings: Settings, *, labels: dict[str, str], template: Template | None, replicas: int
+) -> Pod:
+    """The scheduler's; where there are fewer workers than there may be, it is told not to wait for the others."""
     place = replace(_place(settings), listen=f"0.0.0.0:{names.PORT}")
     return Pod(
         role="scheduler",
@@ -58,6 +62,7 @@ def scheduler_pod(settings: Settings, *, labels: dict[str, str], template: Templ
         image=settings.images.control,
         labels=labels,
         templates=_templates(settings, template),
+        options=("--replicas", str(replicas)) if replicas < plan.pool else (),
     )
 
 
@@ -138,12 +143,18 @@ def _program(source: Source | None, image: str) -> tuple[str, str, list[Object],
     if source is not None and source.image is not None:
         return source.image.reference, source.image.path, [], []
     if source is not None and source.config_map is not None:
-        return image, PROGRAM, [{"name": "program", "configMap": {"name": source.config_map.name}}], [mount]
+        return image, PROGRAM, [{"name": "program", "configMap": _files(source.config_map)}], [mount]
     if source is not None and source.persistent_volume_claim is not None:
         claim = source.persistent_volume_claim
         inside = {"subPath": claim.sub_path} if claim.sub_path else {}
         return image, PROGRAM, [_claimed("program", claim.claim_name, read_only=True)], [{**mount, **inside}]
     return image, PROGRAM, [{"name": "program", "emptyDir": {"sizeLimit": "1Mi"}}], [mount]
+
+
+def _files(source: ConfigMapSource) -> Object:
+    """The keys as files; one that is named nowhere is none where paths are given."""
+    items = [item.model_dump() for item in source.items]
+    return {"name": source.name, **({"items": items} if items else {})}
 
 
 def _claimed(volume: str, claim: str, *, read_only: bool) -> Object:
@@ -205,11 +216,13 @@ def _container(pod: Pod, plan: Plan, settings: Settings, model: Model | None) ->
         *pod.mounts,
     ]
     pulled = {"imagePullPolicy": settings.pull_policy} if settings.pull_policy else {}
+    process = running(pod.role, pod.place, plan, model=model)
     return {
         "name": CONTAINER,
         "image": pod.image,
         **pulled,
-        **running(pod.role, pod.place, plan, model=model),
+        **process,
+        "args": [*process["args"], *pod.options],
         "volumeMounts": mounts,
     }
 

@@ -51,7 +51,7 @@ def selection(**changes: Any) -> Selection:
 
 def roster(*workers: str, seed: int = 7, expected: int = 4, **changes: Any) -> Roster:
     """A roster that these workers have enrolled on at time 0."""
-    made = Roster(selection(**changes), Uniform(), seed=seed, expected=expected)
+    made = Roster(selection(**changes), Uniform(), seed=seed, expected=names(expected))
     for worker in workers:
         made.enrol(worker, HONEST, now=0)
     return made
@@ -91,6 +91,28 @@ def test_a_quorum_waits_for_the_others_for_a_while() -> None:
     assert made.wake() == 15
     assert [type(action) for action in made.tick(now=14.9)] == [Waiting]
     assert cohort(made.tick(now=15)) == ("worker-0", "worker-1")
+
+
+def test_who_comes_beyond_the_expected_is_chosen_too() -> None:
+    """A call does not wait for more than are expected; those who come later are candidates of the next one."""
+    made = roster(*names(3), expected=3, per_round=3, extra=0)
+    assert cohort(made.call(TRAIN, now=1)) == names(3)
+    for worker in ("worker-3", "worker-4"):
+        assert made.enrol(worker, HONEST, now=2) == ()
+    chosen = {cohort(made.call(Call("train", number, 1), now=3)) for number in range(2, 12)}
+    assert {"worker-3", "worker-4"} <= {worker for workers in chosen for worker in workers}
+
+
+def test_who_was_taken_away_is_asked_no_more() -> None:
+    """After a scaling down the rounds go on with those who stay, and wait for nobody else."""
+    made = roster(*names(5), expected=5, per_round=2, extra=0)
+    made.call(TRAIN, now=1)
+    for worker in ("worker-3", "worker-4"):
+        made.leave(worker, now=2)
+    made.tick(now=2 + RETURN_SECONDS)
+    for number in range(2, 12):
+        actions = made.call(Call("train", number, 1), now=6)
+        assert set(cohort(actions)) <= set(names(3))
 
 
 def test_a_lost_quorum_waits_anew() -> None:
@@ -329,7 +351,7 @@ def happen(made: Roster, event: tuple[str, str, int, str, bool], *, now: float) 
 @given(events)
 def test_whatever_happens(happened: list[tuple[str, str, int, str, bool]]) -> None:
     """One answer a call, each loss told once and of the cohort only, and time passing always comes to rest."""
-    made, now, answered, open_ = Roster(selection(), Uniform(), seed=1, expected=4), 0.0, False, set()
+    made, now, answered, open_ = Roster(selection(), Uniform(), seed=1, expected=names(4)), 0.0, False, set()
     for event in happened:
         now += event[2] if event[0] == "tick" else 0
         for action in happen(made, event, now=now):

@@ -33,10 +33,11 @@ class Office:
 
     folder: Path
     plan: Plan
+    replicas: int | None = None
     authority: Authority = field(default_factory=lambda: Authority(JOB))
 
     def __post_init__(self) -> None:
-        self.service = SchedulerService(self.plan)
+        self.service = SchedulerService(self.plan, replicas=self.replicas)
         self.address = ""
 
     @asynccontextmanager
@@ -112,7 +113,7 @@ async def _next(call: Any) -> Any:
 
 @pytest.fixture
 def office(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., Office]:
-    """Build a scheduler; the plan's and selection's fields by name."""
+    """Build a scheduler; its replicas, and the plan's and selection's fields by name."""
     program = Program(entrypoint="toy:task", framework="numpy", sha256=PROGRAM)
     usual = {"program": program, "join_seconds": 0.2}
-    return lambda **changes: Office(tmp_path, plan_of(**{**usual, **changes}))
+    return lambda replicas=None, **changes: Office(tmp_path, plan_of(**{**usual, **changes}), replicas)

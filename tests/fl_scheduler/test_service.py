@@ -14,6 +14,7 @@ import pytest
 
 from fl_core.extensions import Extension
 from fl_core.identity import Identity
+from fl_core.plan import Site
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.guard import context_of
 
@@ -48,6 +49,24 @@ def test_the_server_hears_who_is_missing(office: Callable[..., Any]) -> None:
                 waiting = (await event()).waiting
                 assert (waiting.live, waiting.wanted) == (1, 3)
                 assert list(waiting.absent) == ["worker-0", "worker-2"]
+
+    asyncio.run(main())
+
+
+def test_only_those_that_there_are_are_waited_for(office: Callable[..., Any]) -> None:
+    """A scheduler that is told of fewer workers than there may be waits for those, and for every site."""
+    sites = (Site(name="lab", index=4, external=False),)
+
+    async def main() -> None:
+        made = office(2, workers=5, sites=sites, minimum=2, join_seconds=60)
+        async with made.open() as one, one.attending(4) as lab:
+            await lab.hears()
+            async with one.convening(1, **TRAIN) as event:
+                waiting = (await event()).waiting
+                assert (waiting.wanted, list(waiting.absent)) == (3, ["worker-0", "worker-1"])
+                async with one.attending(0), one.attending(1):
+                    assert (await event()).waiting.live == 2
+                    assert len((await event()).cohort.workers) == 3
 
     asyncio.run(main())
 

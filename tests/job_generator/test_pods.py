@@ -118,6 +118,14 @@ def test_dialling(whole_map: Build) -> None:
         }
 
 
+@pytest.mark.parametrize(("most", "told"), [(None, None), (2, None), (5, "2")])
+def test_expected(job_map: Build, most: int | None, told: str | None) -> None:
+    """Where there may be more workers than there are, the scheduler is told how many to wait for."""
+    workers = {"replicas": 2, **({"maxReplicas": most} if most else {})}
+    found = pods(job_map(workers=workers, selection={"perRound": 2}))
+    assert option(found["digits-scheduler"], "--replicas") == told
+
+
 def test_identity(whole_map: Build) -> None:
     """Each pod makes its key in memory and enrols with the operator, by a token that is good for nothing else."""
     for template in pods(whole_map(), settings=Settings(operator_namespace="ops")).values():
@@ -162,6 +170,12 @@ def test_a_sites_number(job_map: Build) -> None:
     [
         (None, "fljob-worker-numpy:2", "/program", {"emptyDir": {"sizeLimit": "1Mi"}}),
         ({"configMap": {"name": "p"}}, "fljob-worker-numpy:2", "/program", {"configMap": {"name": "p"}}),
+        (
+            {"configMap": {"name": "p", "items": [{"key": "a.b.py", "path": "a/b.py"}]}},
+            "fljob-worker-numpy:2",
+            "/program",
+            {"configMap": {"name": "p", "items": [{"key": "a.b.py", "path": "a/b.py"}]}},
+        ),
         ({"image": {"reference": "mine:1", "path": "/app"}}, "mine:1", "/app", None),
         (
             {"persistentVolumeClaim": {"claimName": "p", "subPath": "v2"}},
