@@ -35,8 +35,9 @@ def watch(job: str, *, where: Where, plain: bool, output: str | None) -> None:
 
 def follow(cluster: Cluster, name: str, *, plain: bool, output: str | None) -> int:
     """Show the job until it ends; its exit code."""
+    from job_generator.cluster.changes import Changes
     from job_generator.cluster.jobs import exit_code, read
-    from job_generator.cluster.progress import Watch, conclusion, plan_of
+    from job_generator.cluster.progress import conclusion, plan_of, show
     from job_generator.local.conduct import Presentation
     from job_generator.local.live import LiveDisplay, PlainDisplay
     from job_generator.local.picture import Picture
@@ -46,7 +47,7 @@ def follow(cluster: Cluster, name: str, *, plain: bool, output: str | None) -> i
     display = LiveDisplay if console.is_terminal and not plain else PlainDisplay
     try:
         with display(Picture(plan_of(first)), console) as shown:
-            job = Watch(cluster, name).until_over(shown, first)
+            job = show(Changes(cluster, first, say=shown.say), shown)
     except KeyboardInterrupt:
         again = f"fl-submit watch {name} -n {cluster.namespace}"
         click.echo(f"\n{name} goes on. To watch it again: {again}", err=True)

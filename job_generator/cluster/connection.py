@@ -4,6 +4,7 @@ FLJobError
 ├── JobError
 │   ├── RefusedError         the cluster refuses this for good: you or its administrator must act
 │   │   ├── AbsentError      404  there is no such object, or no such kind
+│   │   ├── ExpiredError     410  what was seen so long ago cannot be gone on from; read it anew
 │   │   └── ForbiddenError   403  you have no right to do this, or a quota or policy is against it
 │   └── SpecError            400, 422  the object breaks a rule of its kind
 └── UnavailableError         the API server does not answer, or asks to wait
@@ -43,6 +44,10 @@ class AbsentError(RefusedError):
     """There is no such object, or no such kind."""
 
 
+class ExpiredError(RefusedError):
+    """The server no longer knows what came after the version that was named."""
+
+
 class ForbiddenError(RefusedError):
     """The user has no right to do this, or a quota or policy is against it."""
 
@@ -68,8 +73,8 @@ class Cluster(Protocol):
     def send(self, request: Request) -> Object:
         """The answer to a request; raises what the head of this file lists."""
 
-    def lines(self, request: Request) -> Iterator[str]:
-        """The lines of an answer as they come, without an end to the waiting."""
+    def lines(self, request: Request, *, silence: float | None = None) -> Iterator[str]:
+        """The lines of an answer as they come; after `silence` seconds without any the connection is given up."""
 
 
 class Connection:
@@ -118,10 +123,10 @@ class Connection:
             found: Object = json.loads(answer.data) if answer.data else {}
             return found
 
-    def lines(self, request: Request) -> Iterator[str]:
-        """The lines of an answer as they come."""
+    def lines(self, request: Request, *, silence: float | None = None) -> Iterator[str]:
+        """The lines of an answer as they come; without `silence` the waiting has no end."""
         with _translated(self.configuration.host):
-            answer = self._ask(request, read=None, preload_content=False)
+            answer = self._ask(request, read=silence, preload_content=False)
             try:
                 if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
                     _accept(answer.status, answer.read())
@@ -210,6 +215,7 @@ def refusal(*, code: int, message: str) -> JobError | UnavailableError:
 REFUSALS: Final[Mapping[int, type[JobError]]] = {
     HTTPStatus.BAD_REQUEST: SpecError,
     HTTPStatus.FORBIDDEN: ForbiddenError,
+    HTTPStatus.GONE: ExpiredError,
     HTTPStatus.NOT_FOUND: AbsentError,
     HTTPStatus.UNPROCESSABLE_ENTITY: SpecError,
 }

@@ -17,6 +17,7 @@ INSTALL: Final = "install the operator: helm install fljob helm/fljob"
 RIGHTS: Final = (
     ("create", GROUP, PLURAL, "submit jobs"),
     ("list", GROUP, PLURAL, "list jobs"),
+    ("watch", GROUP, PLURAL, "watch jobs"),
     ("patch", GROUP, PLURAL, "suspend and stop jobs"),
     ("delete", GROUP, PLURAL, "delete jobs"),
     ("create", "", "configmaps", "submit programs"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,7 +40,7 @@ class PodLogs:
     cluster: Cluster
     job: str
     wanted: Callable[[str], bool]
-    _read: set[str] = field(default_factory=set)
+    _read: set[tuple[str, int]] = field(default_factory=set)
     _lines: queue.Queue[Entry] = field(default_factory=queue.Queue)
 
     def entries(self) -> Iterator[Entry]:
@@ -51,26 +53,31 @@ class PodLogs:
         while True:
             last_time = not alive()
             self._begin()
-            try:
-                while True:
-                    yield self._lines.get(timeout=LOOK_SECONDS)
-            except queue.Empty:
-                if last_time:
-                    return
+            yield from self._heard(to_the_end=last_time)
+            if last_time:
+                return
+
+    def _heard(self, *, to_the_end: bool) -> Iterator[Entry]:
+        """What comes in a while, so that new pods are found however much the others say; or all, until silence."""
+        end = time.monotonic() + LOOK_SECONDS
+        with suppress(queue.Empty):
+            while True:
+                left = LOOK_SECONDS if to_the_end else max(end - time.monotonic(), 0)
+                yield self._lines.get(timeout=left)
 
     def _pods(self) -> list[Object]:
         return [pod for pod in pods(self.cluster, self.job) if self.wanted(process(pod))]
 
     def _begin(self) -> None:
-        """Start a reader for each pod that has none."""
-        new = [pod for pod in self._pods() if _begun(pod) and pod["metadata"]["uid"] not in self._read]
+        """Start a reader for each container that has none; one that was started again is another."""
+        new = [pod for pod in self._pods() if _begun(pod) and _container(pod) not in self._read]
         if len(self._read) + len(new) > MOST_STREAMS:
             raise JobError(
                 f"there are more than {MOST_STREAMS} pods to follow; choose some with --role server, "
                 "or --role worker --index 3"
             )
         for pod in new:
-            self._read.add(pod["metadata"]["uid"])
+            self._read.add(_container(pod))
             threading.Thread(target=self._stream, args=(pod,), daemon=True).start()
 
     def _stream(self, pod: Object) -> None:
@@ -88,6 +95,12 @@ class PodLogs:
         for number, line in enumerate(self.cluster.lines(Request("GET", path, query))):
             time, _, text = line.partition(" ")
             yield entry_of(text, process=name, number=number, time=time)
+
+
+def _container(pod: Object) -> tuple[str, int]:
+    """Which container of which pod: its log ends with it, and another begins."""
+    status: Object = next(iter(pod.get("status", {}).get("containerStatuses", ())), {})
+    return str(pod["metadata"]["uid"]), int(status.get("restartCount", 0))
 
 
 def _begun(pod: Object) -> bool:

@@ -1,25 +1,24 @@
-"""A job on a cluster in the pictures of a local run, from its FLJob's status and events."""
+"""A job on a cluster in the pictures of a local run, from its FLJob's status."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from fl_core.errors import UnavailableError
 from fl_core.plan import Plan
-from job_generator.cluster.connection import Cluster, Object
-from job_generator.cluster.jobs import conditions, display, events, exit_code, read, training
+from job_generator.cluster.connection import Object
+from job_generator.cluster.jobs import conditions, display, exit_code, training
 from job_generator.compiler import compile_job
 from job_generator.local.live import Display
 from job_generator.local.observer import Ending, Observation, Standing
 from job_generator.local.record import ClosedRound
 from job_generator.spec import FLJob
 
-LOOK_SECONDS: Final = 1.0
 PHASES: Final = {"Running": "Training", "Complete": "Finished"}
 """Of a state; in any other the job waits for workers."""
+TROUBLES: Final = (("Compiled", "False"), ("Stalled", "True"), ("Degraded", "True"))
+"""Conditions that a job can go on with, and their status then."""
 
 
 def plan_of(job: Object) -> Plan:
@@ -81,39 +80,30 @@ def conclusion(job: Object) -> tuple[str, str]:
     return display(job).get("reason", ""), ""
 
 
-@dataclass(slots=True)
-class Watch:
-    """Looks at a job again and again until it is over, and shows what is new."""
+def show(jobs: Iterable[Object], shown: Display) -> Object:
+    """Show the job as it changes until it is over; the job as it was then."""
+    before: list[str] = []
+    for job in jobs:
+        shown.show(observation(job))
+        now = list(_notes(job))
+        for note in now:
+            if note not in before:
+                shown.say(note)
+        if exit_code(job) is not None:
+            return job
+        before = now
+    raise UnavailableError("nothing more is heard of the job")
 
-    cluster: Cluster
-    name: str
-    sleep: Callable[[float], None] = time.sleep
-    _told: set[str] = field(default_factory=set)
 
-    def until_over(self, shown: Display, first: Object) -> Object:
-        """Show the job until it ends; the job as it was then."""
-        job, silent = first, False
-        while True:
-            try:
-                shown.show(observation(job))
-                self._notes(shown, job)
-                if exit_code(job) is not None:
-                    return job
-                self.sleep(LOOK_SECONDS)
-                job, silent = read(self.cluster, self.name), False
-            except UnavailableError as error:
-                if not silent:
-                    shown.say(str(error))
-                silent = True
-                self.sleep(LOOK_SECONDS)
-
-    def _notes(self, shown: Display, job: Object) -> None:
-        """Warnings, and that the job is held."""
-        if display(job)["state"] == "Suspended" and "Suspended" not in self._told:
-            self._told.add("Suspended")
-            shown.say(f"{self.name} is suspended; to go on: fl-submit resume {self.name}")
-        for event in events(self.cluster, job):
-            note = str(event.get("message") or event.get("note") or "")
-            if event.get("type") == "Warning" and note not in self._told:
-                self._told.add(note)
-                shown.say(f"{event.get('reason', '')}: {note}")
+def _notes(job: Object) -> Iterator[str]:
+    """That the job is held, and what troubles it without ending it."""
+    name = job["metadata"]["name"]
+    if display(job)["state"] == "Suspended":
+        yield f"{name} is suspended; to go on: fl-submit resume {name}"
+    told = conditions(job)
+    if exit_code(job) is None:
+        yield from dict.fromkeys(
+            f"{told[kind]['reason']}: {told[kind].get('message', '')}"
+            for kind, bad in TROUBLES
+            if told.get(kind, {}).get("status") == bad
+        )

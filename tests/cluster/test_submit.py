@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+
+from job_generator.cluster.changes import Changes
+from job_generator.cluster.connection import AbsentError, Connection, Request
 
 if TYPE_CHECKING:
     from harness.cluster import Cluster
@@ -190,6 +193,86 @@ def test_watch_ends_as_the_job(
     assert "round 20/20  3/4 workers  loss 0.2500" in done.stdout
     assert "so it is" in done.stdout
     assert submit("submit", job).returncode == 64  # it is over
+
+
+class Counted:
+    """A connection that remembers what was asked of it."""
+
+    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+        self._real = Connection.open(kubeconfig=kubeconfig, context=None, namespace=namespace)
+        self.namespace, self.asked = namespace, list[str]()
+
+    def send(self, request: Request) -> Any:
+        self.asked.append(request.method)
+        return self._real.send(request)
+
+    def lines(self, request: Request, *, silence: float | None = None) -> Iterator[str]:
+        self.asked.append("WATCH")
+        return self._real.lines(request, silence=silence)
+
+
+def test_watching_is_one_request(
+    submit: Submit, job: str, stored: Callable[..., Any], cluster: Cluster, namespace: str
+) -> None:
+    """However much happens, who watches asks once; a version of long ago costs one reading more."""
+    submit("submit", job)
+    first = stored("fljob", "digits")
+    watcher = Counted(Path(cluster.kubeconfig), namespace)
+    seen = iter(Changes(watcher, first, pytest.fail))
+    assert next(seen) is first
+    for number in range(1, 6):
+        status(cluster, namespace, training={"round": number, "rounds": 20})
+        assert next(seen)["status"]["training"]["round"] == number
+    assert watcher.asked == ["WATCH"]
+
+    first["metadata"]["resourceVersion"] = "1"
+    late = Counted(Path(cluster.kubeconfig), namespace)
+    again = iter(Changes(late, first, pytest.fail))
+    assert next(again) is first
+    assert next(again)["status"]["training"]["round"] == 5
+    cluster.kubectl("delete", "fljob", "digits", "-n", namespace)
+    for one in (seen, again):
+        with pytest.raises(AbsentError, match="was deleted"):
+            next(one)
+    assert late.asked == ["WATCH", "GET", "WATCH"]
+
+
+def test_watch_tells_each_round_as_it_comes(job: str, cluster: Cluster, namespace: str) -> None:
+    """The rounds are printed while the watching goes on, and `submit --watch` ends as the job does."""
+    status_of = {"selected": 4, "reported": 4, "rounds": 20}
+    words = ["submit", "--kubeconfig", str(cluster.kubeconfig), "-n", namespace, job, "--watch"]
+    line = [sys.executable, "-m", "job_generator.cli", *words]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        until(watching.stdout, "digits: fedavg")
+        for number in (1, 2):
+            status(cluster, namespace, training={**status_of, "round": number})
+            until(watching.stdout, f"round  {number}/20")
+        over = condition("Complete", "True", "RoundsDone", "all rounds are done")
+        status(cluster, namespace, display={"state": "Complete"}, conditions=[over])
+        until(watching.stdout, "✓ digits: all rounds are done")
+        assert watching.wait(30) == 0
+
+
+def until(lines: Iterable[str], wanted: str) -> None:
+    assert any(wanted in line for line in lines), f"{wanted!r} was not printed"
+
+
+def test_a_package(submit: Submit, tmp_path: Path, stored: Callable[..., Any]) -> None:
+    """A program with folders is taken by the API server, each file under the path that Python looks for."""
+    for name in ("__init__.py", "model/__init__.py", "model/layers.py"):
+        (tmp_path / "program" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "program" / name).write_text(PROGRAM, encoding="utf-8")
+    (tmp_path / "job.yaml").write_text(JOB, encoding="utf-8")
+    done = submit("submit", str(tmp_path / "job.yaml"))
+    assert done.returncode == 0, done.stderr
+    source = stored("fljob", "digits")["spec"]["program"]["source"]["configMap"]
+    assert {one["path"] for one in source["items"]} == {
+        "program/__init__.py",
+        "program/model/__init__.py",
+        "program/model/layers.py",
+    }
+    assert stored("configmap", source["name"])["data"].keys() == {one["key"] for one in source["items"]}
 
 
 def test_delete_keeps_the_storage_it_is_told_to_keep(

@@ -10,8 +10,8 @@ from job_generator.cluster.pod_logs import INDEX, PodLogs, process
 from job_generator.names import ROLE, SITE
 
 
-def pod(name: str, role: str, **labels: str) -> dict[str, Any]:
-    state = {"containerStatuses": [{"name": "fl", "state": {"running": {}}}]}
+def pod(name: str, role: str, *, restarts: int = 0, **labels: str) -> dict[str, Any]:
+    state = {"containerStatuses": [{"name": "fl", "state": {"running": {}}, "restartCount": restarts}]}
     metadata = {"name": name, "namespace": "n", "uid": name, "labels": {ROLE: role, **labels}}
     return {"metadata": metadata, "status": state}
 
@@ -20,6 +20,7 @@ class Cluster:
     """Three pods, of which one has not begun, and their lines."""
 
     namespace = "n"
+    restarts = 0
     lines_of = {  # noqa: RUF012 - nothing changes it
         "a": ['2026-01-01T00:00:01Z {"event": "one", "timestamp": "2026-01-01T00:00:01Z"}'],
         "b": ["2026-01-01T00:00:00Z plain", '2026-01-01T00:00:02Z {"event": "two", "round": 7}'],
@@ -28,7 +29,9 @@ class Cluster:
     def send(self, request: Request) -> Any:
         assert request.path.endswith("/pods")
         waiting = pod("c", "worker", **{INDEX: "1"}) | {"status": {}}
-        return {"items": [pod("a", "server"), pod("b", "worker", **{INDEX: "0"}), waiting]}
+        return {
+            "items": [pod("a", "server", restarts=self.restarts), pod("b", "worker", **{INDEX: "0"}), waiting]
+        }
 
     def lines(self, request: Request) -> Iterator[str]:
         return iter(self.lines_of[request.path.split("/")[-2]])
@@ -49,6 +52,18 @@ def test_followed_until_the_job_is_over() -> None:
     alive = iter([True, False])
     found = PodLogs(Cluster(), "digits", lambda name: name == "worker-0").follow(lambda: next(alive, False))
     assert [one.event for one in found] == ["plain", "two"]
+
+
+def test_a_container_that_is_started_again_is_followed() -> None:
+    """The log of a container that was started again in its pod is another one, and is followed too."""
+    cluster = Cluster()
+
+    def alive() -> bool:
+        cluster.restarts += 1
+        return cluster.restarts == 1
+
+    found = PodLogs(cluster, "digits", lambda name: name == "server").follow(alive)
+    assert [one.event for one in found] == ["one", "one"]
 
 
 def test_names() -> None:

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from fl_core.errors import UnavailableError
-from job_generator.cluster.connection import Request
 from job_generator.cluster.jobs import exit_code
-from job_generator.cluster.progress import Watch, observation
+from job_generator.cluster.progress import observation, show
 from job_generator.local.observer import Observation
 
 
@@ -38,38 +36,28 @@ class Shown:
         self.said.append(sentence)
 
 
-class Answers:
-    """An API server that gives these answers for the job, in their order, and one warning."""
-
-    namespace = "n"
-
-    def __init__(self, *answers: Any) -> None:
-        self.answers = list(answers)
-
-    def send(self, request: Request) -> Any:
-        if request.path.endswith("/events"):
-            return {"items": [{"type": "Warning", "reason": "Repaired", "message": "it was changed"}]}
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
 def test_observation() -> None:
     """The turnout and the metrics of the last round are those of the status."""
     closed = observation(job(2)).closed[0]
     assert (closed.round, len(closed.cohort), len(closed.reporters), closed.loss) == (2, 4, 3, 0.5)
 
 
-def test_watch_outlives_a_silent_server() -> None:
-    """An API server that is away for a while is told once, and a warning once; then the job's end is seen."""
-    gone = UnavailableError("away")
-    cluster = Answers(gone, gone, job(2), job(3, state="Complete", reason="RoundsDone"))
-    shown = Shown()
-    last = Watch(cluster, "digits", sleep=lambda _: None).until_over(shown, job(1))  # type: ignore[arg-type]
-    assert exit_code(last) == 0
+def test_shown_until_it_is_over() -> None:
+    """Each round is shown, a trouble is told when it begins, and the last thing shown is the job's end."""
+    trouble = {"type": "Degraded", "status": "True", "reason": "OOMKilled", "message": "worker 3"}
+    troubled = job(2)
+    troubled["status"]["conditions"] = [trouble, {**trouble, "type": "Stalled"}]
+    over, shown = job(3, state="Complete", reason="RoundsDone"), Shown()
+    assert show([job(1), troubled, troubled, job(2), troubled, over, job(9)], shown) is over  # type: ignore[arg-type]
     assert sorted(set(shown.rounds)) == [1, 2, 3]
-    assert shown.said == ["Repaired: it was changed", "away"]
+    assert shown.said == ["OOMKilled: worker 3"] * 2
+
+
+def test_a_job_that_is_held_is_told_so() -> None:
+    """Who watches a suspended job learns how it goes on."""
+    shown = Shown()
+    show([job(1, state="Suspended"), job(1, state="Complete", reason="Stopped")], shown)  # type: ignore[arg-type]
+    assert shown.said == ["digits is suspended; to go on: fl-submit resume digits"]
 
 
 @pytest.mark.parametrize(("reason", "code"), [("InvalidSpec", 65), ("ProgramError", 66), ("Deadline", 64)])
