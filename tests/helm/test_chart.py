@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "fljob"
 FILES = sorted((CHART / "ci").glob("*.yaml"))
+MANIFEST = ROOT / "manifests" / "operator.yaml"
 VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
 DIGEST = f"sha256:{'a1' * 32}"
 
@@ -36,6 +37,11 @@ def only(objects: list[Map], kind: str, name: str | None = None) -> Map:
     found = [one for one in objects if one["kind"] == kind and name in {None, one["metadata"]["name"]}]
     assert len(found) == 1, [one["metadata"]["name"] for one in found]
     return found[0]
+
+
+def plain(file: Path) -> list[Map]:
+    """The objects of a manifest for `kubectl apply`."""
+    return [one for one in yaml.safe_load_all(file.read_text()) if one]
 
 
 def kinds(objects: list[Map]) -> set[str]:
@@ -163,6 +169,35 @@ def test_jobs_find_the_operator(render: Render) -> None:
     assert ENROLMENT_PORT in {port["port"] for port in service["spec"]["ports"]}
     assert service["spec"]["selector"].items() <= labels.items()
     assert f"--service={service['metadata']['name']}" in operator_of(objects)["spec"]["containers"][0]["args"]
+
+
+@pytest.mark.parametrize("file", [*FILES, MANIFEST], ids=lambda file: file.stem)
+def test_rights_are_named_one_by_one(render: Render, file: Path) -> None:
+    """No role, of the operator or of people, has a wildcard, a Secret elsewhere, or a way to more rights."""
+    objects = plain(file) if file == MANIFEST else render(file, tests=True)
+    own = only(objects, "Deployment")["metadata"]["namespace"]
+    roles = [one for one in objects if one["kind"] in {"Role", "ClusterRole"}]
+    assert len(roles) >= 2
+    for role, rule in ((one, rule) for one in roles for rule in one["rules"]):
+        words = {*rule.get("apiGroups", ()), *rule.get("resources", ()), *rule["verbs"]}
+        assert not words & {"*", "escalate", "bind", "impersonate", "pods/exec", "pods/attach"}
+        assert not any("*" in word for word in words)
+        assert "nonResourceURLs" not in rule
+        if any(word.startswith("secrets") for word in words):
+            assert (role["kind"], role["metadata"]["namespace"]) == ("Role", own)
+
+
+@pytest.mark.parametrize("file", [*FILES, MANIFEST], ids=lambda file: file.stem)
+def test_rights_are_given_to_the_operator_alone(render: Render, file: Path) -> None:
+    """Each binding names the operator's service account, or that of `helm test`, and nobody else."""
+    objects = plain(file) if file == MANIFEST else render(file, tests=True)
+    accounts = {one["metadata"]["name"] for one in objects if one["kind"] == "ServiceAccount"}
+    accounts.add(operator_of(objects)["spec"]["serviceAccountName"])
+    bindings = [one for one in objects if one["kind"] in {"RoleBinding", "ClusterRoleBinding"}]
+    subjects = [subject for one in bindings for subject in one["subjects"]]
+    assert subjects
+    assert {subject["kind"] for subject in subjects} == {"ServiceAccount"}
+    assert {subject["name"] for subject in subjects} <= accounts
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
