@@ -30,14 +30,16 @@ from job_generator import names
 
 OURS: Final = "app.kubernetes.io/managed-by=fljob-operator"
 JWKS: Final = ("/openid/v1/jwks", "application/jwk-set+json")
-POD_SPEC: Final = ("containers", "nodeName")
-"""What is kept of a pod's spec."""
+OF_CONTAINER: Final = ("name", "resources")
+"""What is kept of a pod's containers."""
 
 
 def _without_spec(thing: Object) -> Object:
     """A pod as far as anybody reads it; its spec is most of its size."""
     slim = trimmed(thing)
-    slim["spec"] = {name: value for name, value in thing.get("spec", {}).items() if name in POD_SPEC}
+    given = thing.get("spec", {}).get("containers", ())
+    containers = [{name: one[name] for name in OF_CONTAINER if name in one} for one in given]
+    slim["spec"] = {"containers": containers}
     return slim
 
 

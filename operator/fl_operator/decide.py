@@ -27,7 +27,7 @@ from fl_operator.afterwards import afterwards
 from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
-from fl_operator.findings import Finding, is_ready, lost_workers, of_events, of_pods, soon
+from fl_operator.findings import Finding, is_ready, lost_workers, of_events, of_pods, pods_of, soon
 from fl_operator.status import LastWords, last_words, told
 from job_generator import names
 from job_generator.problems import InvalidJobError
@@ -242,16 +242,13 @@ class _Visit:
             self._deadlines()
             self._stop_early(attempt)
 
-    def _pods(self, role: str) -> list[Object]:
-        return [pod for pod in self.seen.pods if pod["metadata"].get("labels", {}).get(names.ROLE) == role]
-
     def _serves(self) -> bool:
-        return any(map(is_ready, self._pods("server")))
+        return any(map(is_ready, pods_of(self.seen.pods, "server")))
 
     def _workers(self, attempt: Attempt) -> Object:
         workers = {
             "replicas": self.spec["workers"]["replicas"],
-            "ready": sum(is_ready(pod) for pod in self._pods("worker")),
+            "ready": sum(is_ready(pod) for pod in pods_of(self.seen.pods, "worker")),
             "lost": lost_workers(self.seen.children.values()),
             "selector": f"{names.JOB}={attempt.plan.job.name},{names.ROLE}=worker",
         }
@@ -298,7 +295,7 @@ class _Visit:
         server = self._job("server")
         if server is None or not server.get("status", {}).get("succeeded"):
             return False
-        words = next(filter(None, map(last_words, self._pods("server"))), None) or LastWords()
+        words = next(filter(None, map(last_words, pods_of(self.seen.pods, "server"))), None) or LastWords()
         self.status["training"] |= words.training
         self._end(c.COMPLETE, words.reason, words.sentence)
         self.conditions.set(c.READY, "True", "Complete")

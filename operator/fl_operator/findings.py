@@ -108,6 +108,11 @@ def of_events(events: Iterable[Object]) -> list[Finding]:
     return sorted(found)
 
 
+def pods_of(pods: Iterable[Object], role: str) -> list[Object]:
+    """The pods of one role."""
+    return [pod for pod in pods if pod["metadata"].get("labels", {}).get(ROLE) == role]
+
+
 def is_ready(pod: Object) -> bool:
     """Whether a pod says that it is ready."""
     conditions = pod.get("status", {}).get("conditions", ())

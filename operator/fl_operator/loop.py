@@ -84,13 +84,18 @@ class Loop:
     resync_seconds: float = 600.0
     random: random.Random = field(default_factory=random.Random)
 
-    def follow(self, informer: Informer, keys: KeysOf) -> None:
-        """Look at the keys that a change of these objects concerns; the first list counts as a resync."""
+    def follow(self, informer: Informer, keys: KeysOf, *, gather: float = 0.0) -> None:
+        """Look at the keys that a change of these objects concerns, once for all changes within `gather` seconds;
+        the first list counts as a resync.
+        """
 
         def changed(old: Object | None, new: Object | None) -> None:
-            urgency = Urgency.CHANGE if informer.synced.is_set() else Urgency.RESYNC
+            listed = not informer.synced.is_set()
             for key in {key for thing in (old, new) if thing for key in keys(thing)}:
-                self.queue.add(key, urgency)
+                if listed:
+                    self.queue.add(key, Urgency.RESYNC)
+                else:
+                    self.queue.add_after(key, gather)
 
         informer.handlers.append(changed)
 

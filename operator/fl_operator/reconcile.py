@@ -14,6 +14,7 @@ from fl_core.errors import UnavailableError
 from fl_core.plan import Job
 from fl_operator.actions import Action, Apply, Create, Decision, Delete, FinishNow, Place, Seen
 from fl_operator.attempt import Attempt, name_for
+from fl_operator.cluster.cache import Recent
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import (
     AlreadyExistsError,
@@ -41,6 +42,7 @@ from fl_operator.cluster.resources import (
 from fl_operator.conditions import COMPLETE, FAILED, READY, holds
 from fl_operator.decide import decide
 from fl_operator.drift import differs, merged, projected
+from fl_operator.findings import is_ready, pods_of
 from fl_operator.loop import Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
@@ -54,6 +56,8 @@ STATUS_SECONDS: Final = 5.0
 """News of the training are written at most so often for one job."""
 REFUSED_SECONDS: Final = 15.0
 """A child that the API server refuses is tried again after so long: a quota may have been raised."""
+MOST_THAWED: Final = 128
+"""Attempts that are kept as they were read; each takes 0.1 MB."""
 SERVER_SECONDS: Final = 5.0
 """A server that could not be asked to finish is asked again after so long."""
 
@@ -73,8 +77,6 @@ class Memory:
     refused: dict[Place, str] = field(default_factory=dict)
     accepted: dict[Place, tuple[Object, Any]] = field(default_factory=dict)
     """What was applied, and how the API server wrote it where that is something else."""
-    thawed: dict[str, Attempt] = field(default_factory=dict)
-    """The attempt that was read last, by the uid of its ConfigMap."""
     written: float = float("-inf")
     """When the status was written last."""
 
@@ -92,6 +94,8 @@ class Reconciler:
     warnings: Warnings
     now: Now = present
     clock: Callable[[], float] = time.monotonic
+    _thawed: Recent[str, Attempt] = field(default_factory=lambda: Recent(MOST_THAWED))
+    """Attempts by the uid of their ConfigMap."""
     _memories: dict[str, Memory] = field(default_factory=dict)
     _uids: dict[Key, str] = field(default_factory=dict)
 
@@ -144,16 +148,16 @@ class Reconciler:
         )
 
     def attempt_of(self, job: Object) -> Attempt | None:
-        """The frozen attempt of a job, read once where this process leads."""
+        """The frozen attempt of a job."""
         number = (job.get("status") or {}).get("attempt") or 1
         identity = Job(name=job["metadata"]["name"], namespace=job["metadata"]["namespace"], uid=uid_of(job))
         kept = self.mirror.find(CONFIG_MAPS, Key(identity.namespace, name_for(identity, number)))
         if kept is None or not _is_ours(kept, job):
             return None
-        memory = self._memories.get(uid_of(job), Memory())  # none where another replica leads
-        if uid_of(kept) not in memory.thawed:
-            memory.thawed = {uid_of(kept): Attempt.thaw(kept)}
-        return memory.thawed[uid_of(kept)]
+        if (attempt := self._thawed.get(uid_of(kept))) is None:
+            attempt = Attempt.thaw(kept)
+            self._thawed.put(uid_of(kept), attempt)
+        return attempt
 
     async def _warnings(self, job: Object, children: dict[Place, Object]) -> list[Object]:
         """Warnings about the children of a job that is not ready."""
@@ -168,8 +172,7 @@ class Reconciler:
         """Listen to the server of a job that runs, and to no other."""
         conditions = (seen.job.get("status") or {}).get("conditions", ())
         over = any(holds(conditions, kind) for kind in (COMPLETE, FAILED))
-        runs = any(kind == JOBS.kind for kind, _ in seen.children) and not seen.job["spec"].get("suspend")
-        if seen.attempt is not None and runs and not over:
+        if seen.attempt is not None and not over and any(map(is_ready, pods_of(seen.pods, "server"))):
             self.progress.follow(key, seen.attempt.plan)
         elif over:
             await self.progress.forget(uid_of(seen.job))

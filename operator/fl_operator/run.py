@@ -29,6 +29,9 @@ log = structlog.get_logger()
 DRAIN_SECONDS = 2.0
 """How long events may still be written when the process ends."""
 
+GATHER_SECONDS = 0.2
+"""The children of a job change together; it is looked at once for all that happens to them in this time."""
+
 Service = Callable[[], Coroutine[Any, Any, None]]
 """Something that goes on until it is cancelled."""
 
@@ -146,7 +149,7 @@ class Operator:
         )
         for watch in self.watches:
             for informer in engine.mirror.informers(watch.selection.resource):
-                loop.follow(informer, watch.keys)
+                loop.follow(informer, watch.keys, gather=0.0 if watch is self.watches[0] else GATHER_SECONDS)
         return loop
 
     async def _lead(self, engine: Engine, loop: Loop, services: Sequence[Service]) -> None:

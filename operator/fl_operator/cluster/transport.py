@@ -12,6 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from fl_operator.cluster.errors import ClusterError, TransientError, UnreachableError, refusal
 from fl_operator.pace import TokenBucket
@@ -199,6 +200,12 @@ def _translated(request: Request) -> Iterator[None]:
         raise UnreachableError(f"{request}: no whole answer from the API server: {cause}") from error
 
 
+def _proxy(host: str) -> str | None:
+    """The proxy that the environment names for this host."""
+    url = urlsplit(host)
+    return None if proxy_bypass(url.netloc) else getproxies().get(url.scheme)
+
+
 async def _pool(kubeconfig: Path | None) -> Any:  # noqa: ANN401 - the official package has no types
     """The official client's connection pool, with its TLS, proxy and token settings."""
     from kubernetes.aio.client.configuration import Configuration  # noqa: PLC0415 - takes a second
@@ -214,11 +221,14 @@ async def _pool(kubeconfig: Path | None) -> Any:  # noqa: ANN401 - the official 
     configuration.connection_pool_maxsize = 0
     # As Go verifies: the authorities of many clusters lack what Python 3.13 began to require.
     configuration.disable_strict_ssl_verification = True
+    # Otherwise the environment and ~/.netrc are read for every request; `_proxy` reads the former once.
+    configuration.client_session_kwargs = {"trust_env": False}
     try:
         if kubeconfig is None:
             load_incluster_config(configuration)
         else:
             await load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
+        configuration.proxy = configuration.proxy or _proxy(configuration.host)
         return RESTClientObject(configuration)
     except (ConfigException, OSError, ValueError, TypeError) as error:
         source = f"the kubeconfig {kubeconfig}" if kubeconfig else "a pod's service account"

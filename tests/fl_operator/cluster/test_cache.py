@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_operator.cluster.cache import Cache
+from fl_operator.cluster.cache import Cache, Recent
 from fl_operator.cluster.resources import Key
 
 
@@ -26,10 +26,39 @@ def test_found_and_forgotten() -> None:
     assert cache.remove(Key("n", "a")) is None
 
 
+def test_what_was_not_used_for_long_is_packed() -> None:
+    """It is found as it was; the newest are the very objects that were put."""
+    cache = Cache(at_hand=2)
+    things = {name: thing(name, "x") | {"data": {"text": f"{name} ünï" * 100}} for name in "abcd"}
+    for one in things.values():
+        cache.put(one)
+    assert cache.find(Key("n", "d")) is things["d"]
+    assert cache.find(Key("n", "a")) is not things["a"]
+    assert cache.owned("x") == list(things.values())
+    cache.put(thing("a"))
+    for name in "bcd":
+        cache.find(Key("n", name))
+    assert cache.find(Key("n", "a")) == thing("a")
+
+
+def test_recent_values() -> None:
+    """Using a value keeps it; who goes is told."""
+    gone: list[tuple[str, int]] = []
+    recent = Recent[str, int](2, lambda key, value: gone.append((key, value)))
+    recent.put("a", 1)
+    recent.put("b", 2)
+    assert recent.get("a") == 1
+    recent.put("c", 3)
+    assert gone == [("b", 2)]
+    recent.pop("a")
+    recent.put("d", 4)
+    assert (recent.get("a"), recent.get("c"), recent.get("d"), gone) == (None, 3, 4, [("b", 2)])
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sets(st.sampled_from("xyz")), st.booleans())))
 def test_the_index_is_what_a_search_finds(steps: list[tuple[str, set[str], bool]]) -> None:
     """After any changes, the objects by owner are those that a look at every object finds, in order."""
-    cache, known = Cache(), {}
+    cache, known = Cache(at_hand=1), {}
     for name, owners, stays in steps:
         if stays:
             known[name] = thing(name, *owners)
