@@ -6,7 +6,6 @@ what is wanted is compared, and what has been applied is remembered as the serve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 Json = Any
@@ -14,22 +13,20 @@ Json = Any
 
 def differs(wanted: Json, live: Json) -> bool:
     """Whether the live value lacks or changes something that is wanted; what is empty may be left out."""
+    if wanted == live:
+        return False
     if live is None:
         return bool(wanted)
-    if isinstance(wanted, Mapping):
-        return not isinstance(live, Mapping) or any(
-            differs(value, live.get(name)) for name, value in wanted.items()
-        )
-    if isinstance(wanted, list):
-        if not isinstance(live, list) or len(wanted) != len(live):
-            return True
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        return any(differs(value, live.get(name)) for name, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
         return any(differs(one, other) for one, other in zip(wanted, live, strict=True))
-    return bool(wanted != live)
+    return True
 
 
 def projected(wanted: Json, live: Json) -> Json:
     """What the live value says of the fields that are wanted."""
-    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+    if isinstance(wanted, dict) and isinstance(live, dict):
         return {name: projected(value, live.get(name)) for name, value in wanted.items()}
     if isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
         return [projected(one, other) for one, other in zip(wanted, live, strict=True)]
@@ -38,6 +35,6 @@ def projected(wanted: Json, live: Json) -> Json:
 
 def merged(live: Json, over: Json) -> Json:
     """The live value with another one laid over it, map by map."""
-    if isinstance(live, Mapping) and isinstance(over, Mapping):
+    if isinstance(live, dict) and isinstance(over, dict):
         return {**live, **{name: merged(live.get(name), value) for name, value in over.items()}}
     return over
