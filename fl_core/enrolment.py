@@ -1,7 +1,7 @@
-"""How a pod gets its certificate: it makes a key, shows its service-account token, and has the key signed.
+"""How a process gets its certificate: it makes a key, shows its token, and has the key signed.
 
-The operator's enrolment endpoint reads from the token which pod asks, and from the cluster which process of
-which job that pod is; nothing that this side says about itself counts. The key never leaves the process.
+The operator's enrolment endpoint reads from the token which process of which job asks: from a pod's, which pod it is;
+from an external site's, which site. Nothing that this side says about itself counts, and the key never leaves it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+import socket
 import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 from cryptography import x509
@@ -24,42 +25,48 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fl_core.errors import MismatchError
-from fl_core.identity import Credentials
+from fl_core.identity import Credentials, private_pem, write_private
 
 log = structlog.get_logger()
 
 ANSWER_SECONDS = 10.0
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
-"""Seconds before an endpoint that does not answer, or does not know this pod yet, is asked again."""
+"""Seconds before an endpoint that does not answer, or does not know this process yet, is asked again."""
 
 MOST_ANSWER = 1 << 16
+HTTPS_PORT = 443
 REFUSALS = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.GONE}
 """Answers that asking again does not change; any other one may be better next time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Office:
-    """Where to enrol: the endpoint's https URL, this pod's token, and the authority of the endpoint."""
+    """Where to enrol: the endpoint's https URL, this process's token, and the authority of the endpoint (PEM)."""
 
     url: str
-    token: Path
-    authority: Path
+    token: Callable[[], str]
+    """Read for each request: a pod's changes while it waits."""
+    authority: Callable[[], str]
+    address: str | None = None
+    """`host:port` to dial in the place of the URL's own: a relay, which finds the endpoint by the URL's host."""
+    share: float = 0.5
+    """How much of a certificate's time it is used; a later start asks for another."""
 
     def enrol(self, folder: Path, *, sleep: Callable[[float], None] = time.sleep) -> Credentials:
-        """The credentials in `folder`; new ones where there are none, or half of their time is over.
+        """The credentials in `folder`; new ones where there are none, or `share` of their time is over.
 
-        Waits for an endpoint that is not there: a pod that starts while the operator is down has nothing
+        Waits for an endpoint that is not there: a process that starts while the operator is down has nothing
         else to do. Raises MismatchError where it is refused.
         """
-        if (kept := _still_good(folder)) is not None:
+        if (kept := _still_good(folder, self.share)) is not None:
             return kept
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = _key(folder)
         pause = FIRST_PAUSE
         while True:
             try:
                 given = self._ask(key)
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, HTTPException, ValueError, KeyError) as error:
                 log.warning("not enrolled yet", url=self.url, reason=str(error), again_in=pause)
                 sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -69,24 +76,32 @@ class Office:
             return given
 
     def _ask(self, key: ec.EllipticCurvePrivateKey) -> Credentials:
-        asked = {"token": self.token.read_text().strip(), "request": _request(key)}
-        headers = {"Content-Type": "application/json"}
-        post = urllib.request.Request(self.url, json.dumps(asked).encode(), headers)  # noqa: S310 - https, below
-        if post.type != "https":
+        asked = {"token": self.token().strip(), "request": signing_request(key)}
+        code, answer = self._post(json.dumps(asked).encode())
+        if code in REFUSALS:
+            raise MismatchError(f"the operator refuses this process a certificate: {answer.strip()}")
+        if code != HTTPStatus.OK:
+            raise OSError(f"{code}: {answer.strip()}")
+        said = json.loads(answer)
+        return Credentials(said["authority"].encode(), said["certificate"].encode(), private_pem(key))
+
+    def _post(self, body: bytes) -> tuple[int, str]:
+        """Code and text of the answer; whatever is dialled, TLS is spoken with the URL's host."""
+        url = urlsplit(self.url)
+        if url.scheme != "https" or not url.hostname:
             raise MismatchError(f"--enrol {self.url}: a token is shown over https only")
-        trust = ssl.create_default_context(cafile=str(self.authority))
-        try:
-            with urllib.request.urlopen(post, timeout=ANSWER_SECONDS, context=trust) as answer:  # noqa: S310
-                said = json.loads(answer.read(MOST_ANSWER))
-        except urllib.error.HTTPError as error:
-            sentence = error.read(MOST_ANSWER).decode(errors="replace").strip()
-            if error.code in REFUSALS:
-                raise MismatchError(f"the operator refuses this pod a certificate: {sentence}") from error
-            raise OSError(f"{error.code}: {sentence}") from error
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return Credentials(said["authority"].encode(), said["certificate"].encode(), private)
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trust.load_verify_locations(cadata=self.authority())
+        host, _, port = (self.address or f"{url.hostname}:{url.port or HTTPS_PORT}").rpartition(":")
+        with (
+            socket.create_connection((host, int(port)), ANSWER_SECONDS) as plain,
+            trust.wrap_socket(plain, server_hostname=url.hostname) as secure,
+        ):
+            connection = HTTPConnection(url.netloc)
+            connection.sock = secure
+            connection.request("POST", url.path or "/", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read(MOST_ANSWER).decode(errors="replace")
 
 
 def public_key_of(request: str) -> ec.EllipticCurvePublicKey:
@@ -101,23 +116,46 @@ def public_key_of(request: str) -> ec.EllipticCurvePublicKey:
     return key
 
 
-def _request(key: ec.EllipticCurvePrivateKey) -> str:
+def signing_request(key: ec.EllipticCurvePrivateKey) -> str:
     """A signing request without names: who asks is read from its token."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _still_good(folder: Path) -> Credentials | None:
-    """What an earlier start of this container left, if more than half of its time is to come."""
+def _still_good(folder: Path, share: float) -> Credentials | None:
+    """What an earlier start left, if less than this share of its time is over."""
     if not (folder / "cert.pem").exists():
         return None
     try:
         kept = Credentials.read(folder)
         own = x509.load_pem_x509_certificate(kept.certificate)
-        key = serialization.load_pem_private_key(kept.key, password=None)
+        key = _loaded(kept.key)
     except (MismatchError, ValueError):
         return None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != own.public_key():
-        return None  # the container was killed between two files
-    middle = own.not_valid_before_utc + (own.not_valid_after_utc - own.not_valid_before_utc) / 2
-    return kept if dt.datetime.now(dt.UTC) < middle else None
+    if key is None or key.public_key() != own.public_key():
+        return None  # the process was killed between two files
+    begin, end = own.not_valid_before_utc, own.not_valid_after_utc
+    return kept if dt.datetime.now(dt.UTC) < begin + share * (end - begin) else None
+
+
+def _key(folder: Path) -> ec.EllipticCurvePrivateKey:
+    """The key to have signed, kept before it is shown.
+
+    A key without a certificate is one whose answer was lost; a token that is good only once is good for it again.
+    """
+    kept, certificate = folder / "key.pem", folder / "cert.pem"
+    if kept.exists() and not certificate.exists() and (key := _loaded(kept.read_bytes())) is not None:
+        return key
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    certificate.unlink(missing_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_private(kept, private_pem(key))
+    return key
+
+
+def _loaded(text: bytes) -> ec.EllipticCurvePrivateKey | None:
+    try:
+        key = serialization.load_pem_private_key(text, password=None)
+    except ValueError:
+        return None
+    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None

@@ -88,10 +88,7 @@ class Credentials:
             ("cert.pem", self.certificate),
             ("key.pem", self.key),
         ):
-            path = folder / name
-            path.touch(mode=0o600)
-            path.chmod(0o600)
-            path.write_bytes(content)
+            write_private(folder / name, content)
 
     @property
     def identity(self) -> Identity:
@@ -129,7 +126,7 @@ class Authority:
 
     def dump(self) -> tuple[bytes, bytes]:
         """Key and certificate as PEM texts; whoever has the first can be any process of any job."""
-        return _private(self._key), self.certificate.public_bytes(serialization.Encoding.PEM)
+        return private_pem(self._key), self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @cached_property
     def _key(self) -> ec.EllipticCurvePrivateKey:
@@ -170,7 +167,7 @@ class Authority:
         """A fresh key and a certificate for it, good at these host names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self.sign(identity, key.public_key(), addresses=addresses)
-        return Credentials(self.dump()[1], certificate, _private(key))
+        return Credentials(self.dump()[1], certificate, private_pem(key))
 
     def sign(
         self, identity: Identity, key: ec.EllipticCurvePublicKey, *, addresses: tuple[str, ...] = ()
@@ -181,7 +178,7 @@ class Authority:
     def issue_host(self, host: str) -> tuple[bytes, bytes]:
         """A fresh key and a certificate, as PEM, for a web server that belongs to no job."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return _private(key), self._leaf(host, key.public_key(), "", (host,))
+        return private_pem(key), self._leaf(host, key.public_key(), "", (host,))
 
     def _leaf(self, name: str, key: ec.EllipticCurvePublicKey, uri: str, hosts: Iterable[str]) -> bytes:
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -211,10 +208,18 @@ class Authority:
         )
 
 
-def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key as PEM text (PKCS #8), not encrypted."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only this user may read."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_bytes(content)
 
 
 def _address(text: str) -> x509.GeneralName:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,9 +17,10 @@ import click
 import structlog
 
 from fl_core import logs
-from fl_core.enrolment import Office
 from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError
-from fl_core.identity import Credentials, Identity
+from fl_core.identity import Identity
+from fl_core.invitation import Invitation
+from fl_core.papers import Papers
 from fl_core.plan import Plan
 
 log = structlog.get_logger()
@@ -39,6 +40,10 @@ class Settings:
     listen: str
     metrics: str
     announce_fd: int | None
+    enrol: str | None = None
+    """The URL of the endpoint that signed this process's certificate."""
+    invitation: Invitation | None = None
+    """What a site outside the cluster was given."""
 
     def announce(self, **addresses: str) -> None:
         """Tell whoever started this process where it listens: one JSON line on the inherited descriptor."""
@@ -50,14 +55,11 @@ class Settings:
 
 _OPTIONS = (
     click.option(
-        "--plan", "plan_path", type=click.Path(path_type=Path), required=True, help="The plan file."
-    ),
-    click.option(
         "--identity",
         "identity_folder",
         type=click.Path(path_type=Path),
         required=True,
-        help="Folder with ca.pem, cert.pem and key.pem; with --enrol it is filled.",
+        help="Folder with ca.pem, cert.pem and key.pem; one that enrols fills it.",
     ),
     click.option("--enrol", help="URL of the endpoint that signs this process's certificate (on a cluster)."),
     click.option(
@@ -83,11 +85,15 @@ _OPTIONS = (
 
 
 def process(command: Callable[..., None]) -> click.Command:
-    """A command with the options of every process; it gets `Settings` as `settings`."""
+    """A command with the options of every process; it gets `Settings` as `settings`.
+
+    One that has the option `--join` is started with an invitation or with what that stands for.
+    """
+    own_options: list[click.Option] = getattr(command, "__click_params__", [])
+    joins = any(option.name == "join" for option in own_options)
 
     def run(
         *,
-        plan_path: Path,
         identity_folder: Path,
         metrics: str,
         announce_fd: int | None,
@@ -96,14 +102,15 @@ def process(command: Callable[..., None]) -> click.Command:
         listen: str = "",
         **own: Any,  # noqa: ANN401 - the command's own options
     ) -> None:
-        office = [own.pop(name) for name in ("enrol", "token_file", "ca_file")]
+        papers = Papers(**{one.name: own.pop(one.name, None) for one in fields(Papers)})
+        papers.check(own)
         logs.configure(style=log_format, level=log_level)
         try:
-            plan = Plan.read(plan_path)
-            _enrol(*office, folder=identity_folder)
-            identity = Credentials.read(identity_folder).identity
+            plan, invitation = papers.read()
+            identity = papers.enrolled(invitation, identity_folder)
             logs.bind(job=plan.job.name, process=identity.name)
-            command(Settings(plan, identity_folder, identity, listen, metrics, announce_fd), **own)
+            settings = Settings(plan, identity_folder, identity, listen, metrics, announce_fd)
+            command(replace(settings, enrol=papers.enrol, invitation=invitation), **own)
             leave(0)
         except FLJobError as error:
             log.error(str(error), kind=type(error).__name__)  # noqa: TRY400 - users need the sentence
@@ -112,21 +119,12 @@ def process(command: Callable[..., None]) -> click.Command:
 
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
-    run.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    for option in reversed(_OPTIONS):
+    run.__click_params__ = own_options  # type: ignore[attr-defined]
+    file = click.Path(path_type=Path)
+    plan_option = click.option("--plan", type=file, required=not joins, help="The plan file.")
+    for option in reversed((plan_option, *_OPTIONS)):
         option(run)
     return click.command()(run)
-
-
-def _enrol(url: str | None, token: Path | None, authority: Path | None, *, folder: Path) -> None:
-    """Get this pod's certificate; the first process of a container hears SIGTERM only where it listens."""
-    if url is None:
-        return
-    if token is None or authority is None:
-        raise click.UsageError("--enrol needs --token-file and --ca-file")
-    before = signal.signal(signal.SIGTERM, lambda *_: leave(TERMINATED_EXIT_CODE))
-    Office(url, token, authority).enrol(folder)
-    signal.signal(signal.SIGTERM, before)
 
 
 def last_words(text: str) -> None:

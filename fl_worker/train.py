@@ -167,17 +167,23 @@ async def _attend(session: Session, folder: Path, *, scheduler: str, server: str
 
 
 @process
-@click.option("--index", type=int, required=True, help="Which worker this is, from 0.")
-@click.option("--scheduler", required=True, help="The scheduler's host:port.")
-@click.option("--server", required=True, help="The server's host:port.")
+@click.option(
+    "--join",
+    type=click.Path(path_type=Path),
+    help="What `fl-submit site token` wrote, for a site outside the cluster; it stands for --plan, --enrol, "
+    "--index, --scheduler and --server.",
+)
+@click.option("--index", type=int, help="Which worker this is, from 0.")
+@click.option("--scheduler", help="The scheduler's host:port.")
+@click.option("--server", help="The server's host:port.")
 @click.option("--program", type=click.Path(path_type=Path), required=True, help="The program's folder.")
 @click.option("--data", type=click.Path(path_type=Path), help="This worker's own data.")
-def main(
-    settings: Settings, *, index: int, scheduler: str, server: str, program: Path, data: Path | None
-) -> None:
+def main(settings: Settings, *, index: int | None, program: Path, data: Path | None, **peers: str) -> None:
     """Take part in a job until it ends."""
-    if settings.identity.index != index:
+    own, plan = settings.identity.index, settings.plan
+    if own is None or index not in {None, own}:
         raise MismatchError(f"--index {index}, but the certificate is that of {settings.identity.name}")
-    plan = settings.plan
-    site = Site(plan.called(index), index, plan.workers, data=data, seed=plan.seed)
-    train(settings, scheduler=scheduler, server=server, program=program, site=site)
+    if settings.invitation is not None:
+        peers = dict.fromkeys(peers, settings.invitation.address)
+    site = Site(plan.called(own), own, plan.workers, data=data, seed=plan.seed)
+    train(settings, **peers, program=program, site=site)

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from fl_core import identity
+from fl_core import enrolment, identity
 from fl_core.enrolment import Office, public_key_of
 from fl_core.errors import MismatchError
 from fl_core.identity import Authority, Credentials, Identity
@@ -39,7 +39,13 @@ class Desk:
     @property
     def office(self) -> Office:
         """What a pod is told of it."""
-        return Office(f"https://localhost:{self.port}/enrol", self.folder / "token", self.folder / "ca.pem")
+        return self.reached()
+
+    def reached(self, url: str = "", **more: Any) -> Office:
+        """The same, by another URL or with other fields."""
+        token, authority = self.folder / "token", self.folder / "ca.pem"
+        url = url or f"https://localhost:{self.port}/enrol"
+        return Office(url=url, token=token.read_text, authority=authority.read_text, **more)
 
     def answer(self, asked: dict[str, str]) -> tuple[int, str]:
         self.asked.append(asked)
@@ -48,6 +54,22 @@ class Desk:
         certificate = self.authority.sign(WORKER, public_key_of(asked["request"]))
         said = {"authority": self.authority.dump()[1].decode(), "certificate": certificate.decode()}
         return 200, json.dumps(said)
+
+
+@dataclass(frozen=True)
+class Later:
+    """The module `datetime`, so much later."""
+
+    by: dt.timedelta
+    UTC = dt.UTC
+
+    @property
+    def datetime(self) -> Any:
+        """Knows what time it will be."""
+        return self
+
+    def now(self, zone: dt.tzinfo) -> dt.datetime:
+        return dt.datetime.now(zone) + self.by
 
 
 @pytest.fixture
@@ -119,19 +141,58 @@ def test_an_endpoint_that_cannot_answer_is_asked_again(desk: Desk, tmp_path: Pat
 
 @pytest.mark.parametrize("code", [400, 403])
 def test_a_refusal_is_final(desk: Desk, tmp_path: Path, code: int) -> None:
-    """The operator's sentence reaches the log, and nothing is written."""
+    """The operator's sentence reaches the log, and no certificate is written."""
     desk.answers.append((code, "this token is another pod's"))
-    with pytest.raises(MismatchError, match="refuses this pod a certificate: this token is another pod's"):
+    with pytest.raises(MismatchError, match="this process a certificate: this token is another pod's"):
         desk.office.enrol(tmp_path / "own")
-    assert not (tmp_path / "own").exists()
+    assert not (tmp_path / "own" / "cert.pem").exists()
+
+
+def test_a_key_whose_answer_was_lost_is_shown_again(desk: Desk, tmp_path: Path) -> None:
+    """A process that is killed while it waits asks with the same key, for which a token may have been used up."""
+
+    def killed(_: float) -> None:
+        raise KeyboardInterrupt
+
+    desk.answers.append((503, "the answer is lost"))
+    with pytest.raises(KeyboardInterrupt):
+        desk.office.enrol(tmp_path / "own", sleep=killed)
+    assert (tmp_path / "own" / "key.pem").stat().st_mode & 0o777 == 0o600
+    desk.office.enrol(tmp_path / "own")
+    first, second = (public_key_of(one["request"]) for one in desk.asked)
+    assert first == second
+
+
+def test_a_certificate_is_used_for_its_share(desk: Desk, tmp_path: Path) -> None:
+    """A pod asks again when half of the time is over, a site with a token for once when all of it is."""
+    begun = dt.timedelta(days=20)
+    lasting = desk.reached(share=1.0)
+    first = desk.office.enrol(tmp_path / "own")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(enrolment, "dt", Later(begun))
+        assert lasting.enrol(tmp_path / "own") == first
+        assert desk.office.enrol(tmp_path / "own") != first
+        patch.setattr(enrolment, "dt", Later(2 * begun))
+        assert lasting.enrol(tmp_path / "own") != first
+
+
+def test_a_relay_is_dialled_in_the_place_of_the_endpoint(desk: Desk, tmp_path: Path) -> None:
+    """The address is the relay's, and TLS is still with the host of the URL and nobody else."""
+    address = f"127.0.0.1:{desk.port}"
+    assert desk.reached("https://localhost:1/", address=address).enrol(tmp_path / "own").identity == WORKER
+
+    def give_up(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        desk.reached("https://elsewhere/", address=address).enrol(tmp_path / "other", sleep=give_up)
+    assert len(desk.asked) == 1
 
 
 def test_a_token_is_shown_to_the_operator_only(desk: Desk, tmp_path: Path) -> None:
     """Over plain http it is not sent at all, and an endpoint of another authority does not get it."""
     with pytest.raises(MismatchError, match="over https only"):
-        Office(desk.office.url.replace("https", "http"), desk.office.token, desk.office.authority).enrol(
-            tmp_path / "own"
-        )
+        desk.reached(desk.office.url.replace("https", "http")).enrol(tmp_path / "own")
     (tmp_path / "ca.pem").write_bytes(Authority("cluster").dump()[1])
 
     def give_up(_: float) -> None:
