@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_server import allocator
 from fl_server.coordinator import Coordinator
+from fl_server.relay import Relay, routes
 from fl_server.service import ServerService
 from fl_server.storage import Storage
 from fl_server.summons import Summons
@@ -28,8 +30,8 @@ FAREWELL_SECONDS = 2
 """How long watchers may take to read the job's end."""
 
 
-async def coordinate(settings: Settings, scheduler: str, storage: Path) -> None:
-    """Serve until the job is over."""
+async def coordinate(settings: Settings, *, scheduler: str, storage: Path, relay: str | None) -> None:
+    """Serve until the job is over; sites outside the cluster come in at `relay`."""
     plan = settings.plan
     kept = Storage(storage, plan)
     channel = open_channel(scheduler, settings.identity_folder, peer="scheduler")
@@ -40,26 +42,37 @@ async def coordinate(settings: Settings, scheduler: str, storage: Path) -> None:
     await server.start()
     health = Health(ready=True, alive=answering(asyncio.get_running_loop()))
     metrics = serve(settings.metrics, coordinator.metrics.registry, health)
-    settings.announce(address=address, metrics=metrics)
-    try:
-        await coordinator.run()
-    except FLJobError as error:
-        coordinator.board.ending = pb.Ending(complete=False, reason=type(error).__name__, message=str(error))
-        coordinator.board.changed()
-        raise
-    finally:
-        await server.stop(FAREWELL_SECONDS)
-        await channel.close()
+    known = routes(plan.job.uid, server=_own(address), scheduler=scheduler, enrol=settings.enrol)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(channel.close)
+        relayed = Relay(known, coordinator.metrics).listening(relay) if relay else None
+        opened = {"relay": await stack.enter_async_context(relayed)} if relayed else {}
+        stack.push_async_callback(server.stop, FAREWELL_SECONDS)
+        settings.announce(address=address, metrics=metrics, **opened)
+        try:
+            await coordinator.run()
+        except FLJobError as error:
+            ending = pb.Ending(complete=False, reason=type(error).__name__, message=str(error))
+            coordinator.board.ending = ending
+            coordinator.board.changed()
+            raise
+
+
+def _own(address: str) -> str:
+    """Where this process dials what it listens at."""
+    host, _, port = address.rpartition(":")
+    return f"127.0.0.1:{port}" if host == "0.0.0.0" else address  # noqa: S104 - nobody listens here
 
 
 @process
 @click.option("--listen", default="127.0.0.1:0", show_default=True, help="Address for workers and watchers.")
 @click.option("--scheduler", required=True, help="The scheduler's address.")
 @click.option("--storage", type=click.Path(path_type=Path), required=True, help="Folder for what is kept.")
-def main(settings: Settings, *, scheduler: str, storage: Path) -> None:
+@click.option("--relay", help="Address for sites outside the cluster, who dial nothing else.")
+def main(settings: Settings, *, scheduler: str, storage: Path, relay: str | None) -> None:
     """Send models, sum updates, and keep the model of one job."""
     allocator.settle()
-    run_until_terminated(coordinate(settings, scheduler, storage))
+    run_until_terminated(coordinate(settings, scheduler=scheduler, storage=storage, relay=relay))
 
 
 if __name__ == "__main__":

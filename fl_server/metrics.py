@@ -34,6 +34,10 @@ class Metrics:
         self._metric = self._gauge("fl_model_metric", "The last evaluation's global values.", "name")
         self._age = self._gauge("fl_checkpoint_age_seconds", "Seconds since the last checkpoint.")
         self._age.set(float("nan"))
+        self.external = self._gauge("fl_external_connections", "Connections of external sites that are open.")
+        self.turned_away = self._counter(
+            "fl_external_refused_total", "Connections from outside the cluster that led nowhere.", "reason"
+        )
 
     def saved(self) -> None:
         """A checkpoint has been written."""

@@ -34,6 +34,7 @@ class Place:
     scheduler: str | None = None
     server: str | None = None
     storage: str | None = None
+    relay: str | None = None
     index: str | None = None
     program: str | None = None
     data: str | None = None
@@ -46,7 +47,7 @@ class Place:
 ALL = ("plan", "identity", "metrics", "log_level", "enrol", "token_file", "ca_file")
 TAKEN: dict[Role, tuple[str, ...]] = {
     "scheduler": (*ALL, "listen"),
-    "server": (*ALL, "listen", "scheduler", "storage"),
+    "server": (*ALL, "listen", "scheduler", "storage", "relay"),
     "worker": (*ALL, "index", "scheduler", "server", "program", "data"),
 }
 """The options of each role."""
