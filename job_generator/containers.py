@@ -33,7 +33,7 @@ def running(role: Role, place: Place, plan: Plan, *, model: Model | None) -> Obj
         "command": list(COMMANDS[role]),
         "args": arguments(role, place),
         "env": _environment(),
-        "ports": _ports(role),
+        "ports": _ports(role, place),
         "resources": _resources(role, plan, model),
         **_probes(role, plan),
         **(RESTARTS if role == "worker" else {}),
@@ -52,10 +52,12 @@ def _environment() -> list[Object]:
     return [{"name": "HOME", "value": HOME}, *({"name": name, "value": "1"} for name in one)]
 
 
-def _ports(role: Role) -> list[Object]:
+def _ports(role: Role, place: Place) -> list[Object]:
     ports = [("metrics", names.METRICS_PORT)]
     if role != "worker":
         ports.insert(0, ("grpc", names.PORT))
+    if place.relay is not None:
+        ports.append(("external", names.RELAY_PORT))
     return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports]
 
 

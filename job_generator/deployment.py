@@ -176,10 +176,10 @@ class Listener(Part):
             examples=["fl.example.org"],
         ),
     ]
-    """The name that sites dial; it stands in the server's certificate."""
+    """The name or the IPv4 address that sites dial."""
 
     port: Annotated[int, Field(ge=1, le=65_535)] = 8443
-    """The port that sites dial."""
+    """The port that sites dial; with NodePort also the nodes' own, where it is one from 30000 to 32767."""
 
 
 class Network(Part):

@@ -12,6 +12,7 @@ from typing import Any, Final
 from fl_core.errors import PERMANENT_EXIT_CODES
 from fl_core.plan import Plan
 from job_generator import names
+from job_generator.deployment import Listener
 from job_generator.forecast import Model
 from job_generator.pods import CONTAINER, Object, Pod, pod_template, scheduler_pod, server_pod, worker_pod
 from job_generator.policies import network_policies
@@ -23,6 +24,8 @@ INDEX: Final = "$(JOB_COMPLETION_INDEX)"
 """What the Job controller gives to each pod of an Indexed Job."""
 UNLIMITED: Final = 2**31 - 1
 STORAGE_SIZE: Final = "1Gi"
+NODE_PORTS: Final = range(30_000, 32_768)
+"""Kubernetes' own default of the ports that nodes give to services."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +80,18 @@ def _configuration(of: Rendering) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(of, names.child(of.plan.job, "plan", of.plan.digest[:10])),
+        "metadata": _metadata(of, names.configuration(of.plan.job, of.plan.digest)),
         "immutable": True,
         "data": {"plan.json": of.plan.to_json()},
     }
 
 
 def _authority(of: Rendering) -> list[Object]:
-    """Whom the pods trust; it may change, as when the authority's certificate is renewed."""
+    """Whom the pods trust, and for external sites where to enrol; it may change, as when the certificate is renewed."""
     if not of.settings.authority:
         return []
-    metadata = _metadata(of, names.child(of.plan.job, "authority"))
-    data = {"ca.pem": of.settings.authority}
+    metadata = _metadata(of, names.authority(of.plan.job))
+    data = {"ca.pem": of.settings.authority, "enrolment": of.settings.enrolment}
     return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}]
 
 
@@ -120,8 +123,7 @@ def _services(of: Rendering) -> list[Object]:
     doors = [_headless(of, role) for role in ROLES if role != "worker"]
     listener = of.job.spec.network.external
     if listener is not None:
-        ports = [{"name": "grpc", "port": listener.port, "targetPort": "grpc", "protocol": "TCP"}]
-        spec = {"type": listener.type, "selector": _chosen(of, "server"), "ports": ports}
+        spec = {"type": listener.type, "selector": _chosen(of, "server"), "ports": [_door(listener)]}
         name = names.child(of.plan.job, "external")
         doors.append(
             {
@@ -132,6 +134,12 @@ def _services(of: Rendering) -> list[Object]:
             }
         )
     return doors
+
+
+def _door(listener: Listener) -> Object:
+    """The relay's port; a node's own is the one that sites dial, where nodes may have it."""
+    own = {"nodePort": listener.port} if listener.type == "NodePort" and listener.port in NODE_PORTS else {}
+    return {"name": "external", "port": listener.port, "targetPort": "external", "protocol": "TCP", **own}
 
 
 def _headless(of: Rendering, role: Role) -> Object:

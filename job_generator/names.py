@@ -15,6 +15,8 @@ LONGEST = 51
 """Of 63 characters: a Job adds an index of up to five digits and five random letters to the names of its pods."""
 PORT: Final = 7443
 """Where server and scheduler listen."""
+RELAY_PORT: Final = 7444
+"""Where the server of a job with external sites listens for them."""
 METRICS_PORT: Final = 9090
 """Where every process serves /metrics, /healthz and /readyz."""
 
@@ -32,6 +34,21 @@ def child(job: Job, *words: str) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{name[: LONGEST - 9].rstrip('-')}-{digest}"
+
+
+def configuration(job: Job, plan: str) -> str:
+    """The ConfigMap of the Plan of this digest."""
+    return child(job, "plan", plan[:10])
+
+
+def authority(job: Job) -> str:
+    """The ConfigMap that says whom the job's processes trust, and where they enrol."""
+    return child(job, "authority")
+
+
+def used_token(job: Job, token: str) -> str:
+    """The ConfigMap that says that a token was used; no pod is called after it, so it may be long."""
+    return f"{job.name}-token-{hashlib.sha256(token.encode()).hexdigest()[:32]}"
 
 
 def claim(job: Job) -> str:

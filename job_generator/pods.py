@@ -70,9 +70,11 @@ def server_pod(
     plan: Plan, settings: Settings, *, labels: dict[str, str], template: Template | None, claim: str
 ) -> Pod:
     """The server's, with its claim; each job has a folder of its own in it."""
+    outside = any(site.external for site in plan.sites)
     place = replace(
         _place(settings),
         listen=f"0.0.0.0:{names.PORT}",
+        relay=f"0.0.0.0:{names.RELAY_PORT}" if outside else None,
         scheduler=names.address(plan.job, "scheduler"),
         storage=f"{STORAGE}/{plan.job.name}-{plan.job.uid}",
     )
@@ -248,7 +250,7 @@ def _tolerated(state: str) -> Object:
 
 def _volumes(plan: Plan, configuration: str) -> list[Object]:
     token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
-    authority = {"name": names.child(plan.job, "authority"), "items": [{"key": "ca.pem", "path": "ca.pem"}]}
+    authority = {"name": names.authority(plan.job), "items": [{"key": "ca.pem", "path": "ca.pem"}]}
     return [
         {"name": "plan", "configMap": {"name": configuration}},
         {"name": "identity", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},

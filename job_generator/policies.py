@@ -52,8 +52,8 @@ def _ingress(plan: Plan, role: Role, network: Network, settings: Settings) -> li
     if role == "server":
         peers.append(_operator(settings))
     if role == "server" and network.external is not None:
-        allowed.append({"ports": _tcp(names.PORT)})
-    elif peers:
+        allowed.append({"ports": _tcp(names.RELAY_PORT)})
+    if peers:
         allowed.append({"from": peers, "ports": _tcp(names.PORT)})
     return allowed
 

@@ -192,8 +192,31 @@ def test_sites(whole: dict[tuple[str, str], Map]) -> None:
     ]
     assert claims == ["lab"]
     assert not any("hospital" in name for _, name in whole)
-    door = whole["Service", "digits-external"]["spec"]
-    assert (door["type"], door["ports"][0]["port"]) == ("NodePort", 9443)
+
+
+def test_the_door(whole: dict[tuple[str, str], Map], job_map: Callable[..., Map]) -> None:
+    """External sites dial the port that the job names, behind which the server relays; without them nobody does."""
+    door, server = whole["Service", "digits-external"]["spec"], whole["Job", "digits-server"]
+    assert door["type"] == "NodePort"
+    assert door["ports"] == [{"name": "external", "port": 9443, "targetPort": "external", "protocol": "TCP"}]
+    assert {"name": "external", "containerPort": 7444, "protocol": "TCP"} in container(server)["ports"]
+    line = container(server)["args"]
+    assert line[line.index("--relay") + 1] == "0.0.0.0:7444"
+    assert whole["ConfigMap", "digits-authority"]["data"]["enrolment"] == CLUSTER.enrolment
+    plain = rendered(job_map())
+    assert ("Service", "digits-external") not in plain
+    assert "--relay" not in container(plain["Job", "digits-server"])["args"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "port", "own"),
+    [("NodePort", 30443, 30443), ("NodePort", 8443, None), ("ClusterIP", 30443, None)],
+)
+def test_a_port_of_the_nodes(job_map: Callable[..., Map], kind: str, port: int, own: int | None) -> None:
+    """With NodePort a port that nodes may have is theirs, so that it is the one that sites dial."""
+    external = {"type": kind, "hostname": "a.b", "port": port}
+    document = job_map(sites=[{"name": "a", "external": {}}], network={"external": external})
+    assert rendered(document)["Service", "digits-external"]["spec"]["ports"][0].get("nodePort") == own
 
 
 def test_no_pool(job_map: Callable[..., Map]) -> None:

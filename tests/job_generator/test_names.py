@@ -31,6 +31,8 @@ def test_fit(job: Job, site: str) -> None:
         assert re.fullmatch(DNS_LABEL, name)
         assert len(f"{name}-{99_999}-abcde") <= 63
     assert len(names.claim(job)) <= 253
+    assert re.fullmatch(DNS_LABEL, names.used_token(job, site))
+    assert len(names.used_token(job, site)) <= 253
     assert MOST_SITES <= 1000
 
 

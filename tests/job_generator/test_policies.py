@@ -130,12 +130,17 @@ def test_the_authors_openings(job_map: Build, ports: list[int], allowed: set[int
 
 
 def test_external_sites(job_map: Build) -> None:
-    """A job with external sites has a server that anybody may dial; its other processes stay closed."""
+    """Anybody may dial the relay of a job with external sites; gRPC and the other processes stay closed."""
     document = job_map(sites=[{"name": "a", "external": {}}], network={"external": {"hostname": "a.b"}})
     anybody = {"cidr": "0.0.0.0/0"}
     found = policies(document)
-    assert [role for role in found if may(found[role]["ingress"], anybody, 7443, side="from")] == ["server"]
-    assert not may(found["server"]["ingress"], anybody, 9090, side="from")
+    assert [role for role in found if may(found[role]["ingress"], anybody, 7444, side="from")] == ["server"]
+    for port in (7443, 9090):
+        assert not any(may(spec["ingress"], anybody, port, side="from") for spec in found.values())
+    assert dials(found, "worker", "server")
+    operator = pod("", namespace="fljob-system", labels=OPERATOR)
+    assert may(found["server"]["ingress"], operator, 7443, side="from")
+    assert not may(policies(job_map())["server"]["ingress"], anybody, 7444, side="from")
 
 
 def test_open(job_map: Build) -> None:
