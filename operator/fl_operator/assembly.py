@@ -19,12 +19,14 @@ from fl_operator.cluster.resources import (
     SERVICES,
     Object,
     Resource,
+    uid_of,
 )
 from fl_operator.enrolment import Endpoint, Register, Tokens
 from fl_operator.loop import controller, itself, labelled
 from fl_operator.progress import Address, Progress, in_cluster
-from fl_operator.reconcile import Reconciler
+from fl_operator.reconcile import Reconciler, present
 from fl_operator.run import Engine, Parts, Watch
+from fl_operator.sites import Sites
 from fl_operator.warnings import Warnings
 from job_generator import names
 
@@ -80,6 +82,7 @@ async def assemble(engine: Engine, *, address: Address = in_cluster) -> Parts:
         authority=authority,
         tokens=Tokens(keys),
         register=Register(engine.mirror.find, reconciler.attempt_of),
+        admit=Sites(connection, partial(_job_of, engine.mirror), reconciler.attempt_of, present).admit,
         host=f"{settings.service}.{settings.namespace}.svc",
     )
     host, _, port = settings.enrolment.rpartition(":")
@@ -88,6 +91,12 @@ async def assemble(engine: Engine, *, address: Address = in_cluster) -> Parts:
         await endpoint.serve(host, int(port))
 
     return Parts(reconcile=reconciler.reconcile, leading=(progress.run,), always=(enrol,))
+
+
+def _job_of(mirror: Mirror, uid: str) -> Object | None:
+    """The FLJob of this uid."""
+    found = (mirror.find(FLJOBS, key) for key in mirror.keys(FLJOBS))
+    return next((job for job in found if job is not None and uid_of(job) == uid), None)
 
 
 def _states(mirror: Mirror) -> Iterator[tuple[str, str]]:

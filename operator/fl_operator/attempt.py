@@ -71,17 +71,15 @@ class Attempt:
 
     def object(self, job: Object) -> Object:
         """The immutable ConfigMap that holds the attempt."""
-        metadata = job["metadata"]
-        owner = {"apiVersion": API_VERSION, "kind": KIND, "name": metadata["name"], "uid": metadata["uid"]}
         return {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
                 "name": name_for(self.plan.job, self.number),
-                "namespace": metadata["namespace"],
+                "namespace": job["metadata"]["namespace"],
                 "labels": {**names.of_job(self.plan.job), names.ATTEMPT: str(self.number)},
                 "annotations": {SPEC_DIGEST: self.spec_digest, names.PLAN_DIGEST: self.plan.digest},
-                "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
+                "ownerReferences": [owned_by(job)],
             },
             "immutable": True,
             "data": {PLAN: self.plan.to_json(), CHILDREN: _json(list(self.children))},
@@ -105,6 +103,13 @@ class Attempt:
             replicas = spec["workers"]["replicas"]
             now |= {"completions": replicas, "parallelism": replicas}
         return {**child, "spec": {**child["spec"], **now}}
+
+
+def owned_by(job: Object) -> Object:
+    """The owner reference of what goes with a job."""
+    metadata = job["metadata"]
+    owner = {"apiVersion": API_VERSION, "kind": KIND, "name": metadata["name"], "uid": metadata["uid"]}
+    return {**owner, "controller": True, "blockOwnerDeletion": True}
 
 
 def name_for(job: Job, number: int) -> str:

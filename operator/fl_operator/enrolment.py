@@ -1,8 +1,8 @@
-"""Who may have which certificate: a pod shows its token, and the cluster says which process of which job it is.
+"""Who may have which certificate: a process shows its token, and the cluster says which one of which job it is.
 
-The token (KEP-1205: bound to the pod, for the audience `fljob`) is verified with the cluster's own keys; pod, Job
+A pod's token (KEP-1205: bound to the pod, for the audience `fljob`) is verified with the cluster's own keys; pod, Job
 and FLJob are looked up in the copies that the operator holds anyway. Nothing that the pod says of itself counts,
-so that a worker cannot lie about its name. Any replica may sign, leader or not.
+so that a worker cannot lie about its name. Any replica may sign, leader or not. Sites outside: `sites.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Final
 import jwt
 import structlog
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from fl_core.enrolment import public_key_of
 from fl_core.errors import MismatchError
@@ -29,6 +30,7 @@ from fl_operator.cluster.resources import FLJOBS, JOBS, PODS, Key, Object, owner
 from fl_operator.findings import INDEX
 from job_generator import names
 from job_generator.pods import AUDIENCE
+from job_generator.site_tokens import read_audience
 
 log = structlog.get_logger()
 
@@ -41,17 +43,19 @@ LIFE_SECONDS: Final = 86_400.0
 
 
 class RefusedError(MismatchError):
-    """This pod gets no certificate, whenever it asks."""
+    """This process gets no certificate, whenever it asks."""
 
 
 class EarlyError(Exception):
-    """This pod is not known yet; it may ask again."""
+    """This process is not known yet; it may ask again."""
 
 
 Find = Callable[[Any, Key], Object | None]
 """An object by its resource and its key."""
 Keys = Callable[[], Awaitable[Mapping[str, Any]]]
 """The cluster's public keys (RFC 7517)."""
+Admit = Callable[[Mapping[str, Any], ec.EllipticCurvePublicKey], Awaitable[Identity]]
+"""The identity for which a site's token, by what it says, admits this key; raises RefusedError or EarlyError."""
 
 
 @dataclass(slots=True)
@@ -72,11 +76,12 @@ class Tokens:
                 token,
                 key,
                 algorithms=list(ALGORITHMS),
-                audience=AUDIENCE,
-                options={"require": ["exp", "iss", "aud"]},
+                options={"require": ["exp", "iss", "aud"], "verify_aud": False},
             )
         except jwt.PyJWTError as error:
             raise RefusedError(f"the token is not good: {error}") from error
+        if not any(one == AUDIENCE or read_audience(one) for one in audiences(claims)):
+            raise RefusedError(f"the token is for {', '.join(audiences(claims))}, not for {AUDIENCE}")
         return dict(claims)
 
     async def _key(self, kid: str) -> jwt.PyJWK:
@@ -87,6 +92,12 @@ class Tokens:
         if kid not in self._known:
             raise RefusedError("the token is signed by no key of this cluster")
         return self._known[kid]
+
+
+def audiences(claims: Mapping[str, Any]) -> list[str]:
+    """Whom a token is for."""
+    said = claims["aud"]
+    return [said] if isinstance(said, str) else list(map(str, said))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +160,9 @@ class Endpoint:
     authority: Authority
     tokens: Tokens
     register: Register
+    admit: Admit
     host: str
-    """The name under which pods dial it."""
+    """The name under which pods dial it, and for which relays send sites here."""
 
     async def serve(self, address: str, port: int) -> None:
         """Answer until cancelled."""
@@ -174,8 +186,10 @@ class Endpoint:
         if not isinstance(token, str) or not isinstance(request, str):
             raise RefusedError("a request is a map with the texts token and request")
         claims = await self.tokens.claims(token)
-        identity = self.register.identity(claims)
-        certificate = self.authority.sign(identity, public_key_of(request))
+        key = public_key_of(request)
+        of_pod = AUDIENCE in audiences(claims)
+        identity = self.register.identity(claims) if of_pod else await self.admit(claims, key)
+        certificate = self.authority.sign(identity, key)
         log.info("certificate signed", identity=identity.uri)
         return {"certificate": certificate.decode(), "authority": self.authority.dump()[1].decode()}
 

@@ -12,12 +12,11 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from fl_core.enrolment import _request as signing_request
+from fl_core.enrolment import signing_request
 from fl_core.errors import MismatchError
-from fl_core.identity import Authority, Credentials, Identity
+from fl_core.identity import Authority, Credentials, Identity, private_pem
 from fl_operator.attempt import Attempt
 from fl_operator.cluster.resources import FLJOBS, JOBS, PODS, Key, Object, Resource
 from fl_operator.enrolment import REFRESH_SECONDS, EarlyError, Endpoint, RefusedError, Register, Tokens
@@ -170,6 +169,7 @@ def test_a_good_token_says_what_it_says() -> None:
         "no token",
         "",
         token(claims_of("p", aud=["https://kubernetes.default.svc"])),
+        token(claims_of("p", aud=["fljob:site:", "fljob:site:a", "fljob:other:a:b"])),
         token(claims_of("p", exp=NOW - dt.timedelta(seconds=1))),
         token({name: value for name, value in claims_of("p").items() if name != "exp"}),
         token(claims_of("p"), key=rsa.generate_private_key(65537, 2048)),
@@ -186,6 +186,7 @@ def test_a_good_token_says_what_it_says() -> None:
         "garbage",
         "empty",
         "audience",
+        "half an audience",
         "expired",
         "endless",
         "forged",
@@ -219,8 +220,37 @@ def test_unknown_keys_do_not_flood_the_api_server() -> None:
     assert published.reads == 2
 
 
+SITE = Identity("job-uid", "worker", 3)
+
+
 def endpoint() -> Endpoint:
-    return Endpoint(Authority("cluster"), Tokens(Published()), Cluster().register, "localhost")
+    async def admit(claims: Mapping[str, Any], _: ec.EllipticCurvePublicKey) -> Identity:
+        assert "pod" not in claims["kubernetes.io"]
+        return SITE
+
+    return Endpoint(Authority("cluster"), Tokens(Published()), Cluster().register, admit, "localhost")
+
+
+@pytest.mark.parametrize(
+    ("audience", "signed"),
+    [
+        (["fljob"], Identity("job-uid", "worker", 1)),
+        (["fljob", "fljob:site:job-uid:berlin"], Identity("job-uid", "worker", 1)),
+        (["fljob:site:job-uid:berlin"], SITE),
+        ("fljob:site:job-uid:berlin", SITE),
+    ],
+)
+def test_whom_a_token_is_for(audience: Any, signed: Identity) -> None:
+    """A token for the endpoint is a pod's, whatever else it is for; one for a site alone is that site's."""
+    claims = claims_of("digits-worker-1", aud=audience)
+    if signed == SITE:
+        claims["kubernetes.io"] = {"namespace": "lab"}
+    asked = {
+        "token": token(claims),
+        "request": signing_request(ec.generate_private_key(ec.SECP256R1())),
+    }
+    given = asyncio.run(endpoint().sign(asked))
+    assert Credentials(b"", given["certificate"].encode(), b"").identity == signed
 
 
 def test_what_is_signed_is_the_pods_own_key() -> None:
@@ -228,10 +258,7 @@ def test_what_is_signed_is_the_pods_own_key() -> None:
     key, desk = ec.generate_private_key(ec.SECP256R1()), endpoint()
     asked = {"token": token(claims_of("digits-worker-1")), "request": signing_request(key)}
     given = asyncio.run(desk.sign(asked))
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    own = Credentials(given["authority"].encode(), given["certificate"].encode(), private)
+    own = Credentials(given["authority"].encode(), given["certificate"].encode(), private_pem(key))
     assert own.identity == Identity("job-uid", "worker", 1)
     assert given["authority"].encode() == desk.authority.dump()[1]
 
