@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from fl_operator.cluster.resources import (
     CONFIG_MAPS,
     FLJOBS,
     JOBS,
+    NAMESPACES,
     PODS,
     Key,
     Object,
@@ -110,6 +112,9 @@ class Reconciler:
         self._uids[key] = uid_of(job)
         memory = self._memories.setdefault(uid_of(job), Memory())
         seen = await self._seen(job, memory)
+        if await self._namespace_ends(seen):
+            await self._let_go(job)
+            return None
         await self._follow(key, seen)
         decision = decide(seen, settings=self.settings, now=self.now())
         waits = [decision.again] if decision.again is not None else []
@@ -235,12 +240,20 @@ class Reconciler:
         memory.taken.add(place)
         return REFUSED_SECONDS
 
+    async def _namespace_ends(self, seen: Seen) -> bool:
+        """Whether the job's namespace is being deleted; its pods go first, and before that nobody has to ask."""
+        if not any(pod["metadata"].get("deletionTimestamp") for pod in seen.pods):
+            return False
+        namespace = await self.connection.read(NAMESPACES, Key("", seen.job["metadata"]["namespace"]))
+        return "deletionTimestamp" in namespace["metadata"]
+
     async def _let_go(self, job: Object) -> None:
         """A namespace that is deleted waits for ever for a Job that counts its failures by index."""
         for one in self.mirror.owned(JOBS, uid_of(job)):
             if not one["metadata"].get("deletionTimestamp"):
                 log.info("Job removed with its namespace", name=one["metadata"]["name"])
-                await self.connection.delete(JOBS, key_of(one), uid=uid_of(one), propagation="Background")
+                with suppress(NotFoundError):
+                    await self.connection.delete(JOBS, key_of(one), uid=uid_of(one), propagation="Background")
 
     # -- report
 

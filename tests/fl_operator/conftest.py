@@ -111,6 +111,8 @@ class Memory:
             stale = request.body["metadata"].get("resourceVersion") != known["metadata"]["resourceVersion"]
             if stale:
                 raise refusal(str(request), code=409, status=status(409, "Conflict"))
+        if request.path.endswith("/status"):
+            return self.put(path, {**known, "status": request.body["status"]})
         return self.put(path, {**known, **request.body})
 
     def _missed(self, mailbox: Mailbox, since: int) -> list[Object]:
