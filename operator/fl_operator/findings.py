@@ -34,6 +34,9 @@ ADVICE: Final[Mapping[str, str]] = {
 }
 """What to do about each kind of trouble."""
 
+CLAIM_ADVICE: Final = "make the claim that it names, or give it a volume"
+"""A pod may lack a node because it lacks its volume."""
+
 WARNINGS: Final = frozenset(
     {"FailedCreate", "FailedMount", "FailedAttachVolume", "ProvisioningFailed", "FailedBinding"}
 )
@@ -73,8 +76,13 @@ class Finding:
 
     def __str__(self) -> str:
         told = f"{self.who}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
-        advice = ADVICE.get(self.reason)
-        return f"{told}; {advice}" if advice else told
+        return f"{told}; {self._advice}" if self._advice else told
+
+    @property
+    def _advice(self) -> str:
+        if self.reason == "Unschedulable" and "persistentvolumeclaim" in self.detail.lower():
+            return CLAIM_ADVICE
+        return ADVICE.get(self.reason, "")
 
 
 def who(pod: Object) -> str:
@@ -114,9 +122,11 @@ def pods_of(pods: Iterable[Object], role: str) -> list[Object]:
 
 
 def is_ready(pod: Object) -> bool:
-    """Whether a pod says that it is ready."""
-    conditions = pod.get("status", {}).get("conditions", ())
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    """Whether a pod is ready; what a lost node last said of it counts no more once it is over or has to go."""
+    status = pod.get("status", {})
+    if pod["metadata"].get("deletionTimestamp") or status.get("phase") in {"Succeeded", "Failed"}:
+        return False
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
 
 
 def lost_workers(children: Iterable[Object]) -> int:

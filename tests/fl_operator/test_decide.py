@@ -425,6 +425,28 @@ def test_a_pod_may_wait_a_moment_for_its_node(running: World) -> None:
     assert running.condition("Degraded")[:2] == ("True", "Unschedulable")
 
 
+def test_a_pod_without_its_claim_is_no_lack_of_nodes(running: World) -> None:
+    """Who waits for a claim is told to make it, not to add nodes."""
+    missing = {"reason": "Unschedulable", "message": 'persistentvolumeclaim "code" not found'}
+    condition = {"type": "PodScheduled", "status": "False", **missing}
+    running.pods.append(pod("worker", 3, status={"conditions": [condition]}))
+    running.settle()
+    told = 'worker 3: Unschedulable (persistentvolumeclaim "code" not found); make the claim that it names'
+    assert running.condition("Degraded")[2].startswith(told)
+
+
+@pytest.mark.parametrize("end", [{"phase": "Failed"}, {}], ids=["lost", "going"])
+def test_what_a_lost_node_said_last_does_not_count(running: World, end: Object) -> None:
+    """A pod that is over, or on its way out, is not ready, whatever its conditions still say."""
+    for one in running.pods[1:3]:
+        one["status"] |= end
+        if not end:
+            one["metadata"]["deletionTimestamp"] = "now"
+    running.settle()
+    assert running.status["workers"]["ready"] == 2
+    assert running.condition("Ready")[:2] == ("False", "QuorumLost")
+
+
 def test_two_words_for_an_image_are_one_trouble(running: World) -> None:
     """A kubelet alternates between trying and waiting; the status stands still."""
     cause = "failed to resolve image: not found"
