@@ -38,6 +38,15 @@ def program(name: str, path: Path | str | None, *, advice: str) -> str:
     pytest.skip(f"{name} is missing: {advice}")
 
 
+def module(name: str) -> Path:
+    """The folder of a Go module, fetched where it is not there."""
+    go = program("go", shutil.which("go", path=GO_PATH), advice="install it from go.dev/dl")
+    words = [go, "mod", "download", "-json", name]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    folder = json.loads(done.stdout or "{}").get("Dir")
+    return Path(program(name, folder, advice=f"`go mod download {name}` fetches it"))
+
+
 @pytest.fixture(scope="session")
 def helm() -> str:
     """Helm, from PATH or from the cache of the cluster's tools."""
@@ -75,9 +84,4 @@ def render(helm: str) -> Render:
 @pytest.fixture(scope="session")
 def definitions() -> Path:
     """The definitions of the Prometheus operator, from its Go module."""
-    go = program("go", shutil.which("go", path=GO_PATH), advice="install it from go.dev/dl")
-    words = [go, "mod", "download", "-json", PROMETHEUS_OPERATOR]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    folder = json.loads(done.stdout or "{}").get("Dir")
-    path = program(PROMETHEUS_OPERATOR, folder, advice=f"`go mod download {PROMETHEUS_OPERATOR}` fetches it")
-    return Path(path) / "example" / "prometheus-operator-crd"
+    return module(PROMETHEUS_OPERATOR) / "example" / "prometheus-operator-crd"
