@@ -182,9 +182,12 @@ class _Visit:
             self._note_if_new(c.STALLED, "ChildRefused", said)
 
     def _repaired(self, wanted: Object, live: Object) -> None:
-        """An event, unless it was only told to stop or to go on."""
+        """An event, unless it was only told to stop, to go on, or to have more or fewer pods."""
         if wanted["kind"] == "Job":
-            wanted = {**wanted, "spec": {**wanted["spec"], "suspend": live["spec"].get("suspend", False)}}
+            scaled = self.before.get("workers", {}).get("replicas") != self.spec["workers"]["replicas"]
+            told = ("suspend", "completions", "parallelism") if scaled else ("suspend",)
+            own = {name: live["spec"].get(name, False) for name in told}
+            wanted = {**wanted, "spec": {**wanted["spec"], **own}}
         if differs(wanted, live):
             name = f"{wanted['kind']} {wanted['metadata']['name']}"
             self.notes.append(Note("Repaired", f"{name} had been changed", "Warning"))
@@ -321,14 +324,12 @@ class _Visit:
         for finding in findings:
             if finding.permanent and not finding.who.startswith(("worker", "site")):
                 return finding.reason, str(finding)
-        left = attempt.plan.workers - workers["lost"]
+        there = workers["replicas"] + len(attempt.plan.sites)
         minimum = attempt.plan.selection.minimum
-        if left < minimum:
+        if there - workers["lost"] < minimum:
             first = next((one for one in findings if one.permanent), None)
             why = f"; {first}" if first else ""
-            sentence = (
-                f"{workers['lost']} of {attempt.plan.workers} workers are lost, {minimum} are needed{why}"
-            )
+            sentence = f"{workers['lost']} of {there} workers are lost, {minimum} are needed{why}"
             return (first.reason if first else "QuorumLost"), sentence
         return None
 

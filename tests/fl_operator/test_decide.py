@@ -259,6 +259,26 @@ def test_any_edit_of_a_child_is_repaired(data: st.DataObject) -> None:
     world.settle()
 
 
+def test_more_and_fewer_workers(world: World) -> None:
+    """Scaled within `maxReplicas` the pool follows, which is no news; of those that there are enough must be left."""
+    world.spec |= {"workers": {"replicas": 4, "maxReplicas": 8}, "selection": {"perRound": 2, "minimum": 2}}
+    world.settle()
+    world.ready()
+    world.settle()
+    world.notes.clear()
+    for replicas in (7, 3):
+        world.spec["workers"]["replicas"] = replicas
+        world.generation += 1
+        world.settle()
+        pool = world.child("worker")
+        assert (pool["spec"]["completions"], pool["spec"]["parallelism"]) == (replicas, replicas)
+        assert world.status["workers"]["replicas"] == replicas
+    assert world.notes == []
+    pool["status"] = {"failedIndexes": "1,2"}
+    world.settle()
+    assert world.condition("Failed") == ("True", "QuorumLost", "2 of 3 workers are lost, 2 are needed")
+
+
 def test_a_deleted_child_comes_back_when_it_is_gone(running: World) -> None:
     """One that is on its way out is waited for: two of a name would be two of a job."""
     server = running.child("server")
