@@ -165,7 +165,7 @@ def _of_container(pod: Object, container: Mapping[str, Any]) -> Iterator[Finding
     if ended.get("reason") == "OOMKilled":
         yield Finding(who(pod), "OOMKilled", _limit(pod), KILLED)
     elif code in PERMANENT_EXIT_CODES:
-        yield Finding(who(pod), REASONS[code], _short(ended.get("message") or ""), code)
+        yield Finding(who(pod), REASONS[code], _last_words(ended.get("message") or ""), code)
     reason, detail = _waiting(state.get("waiting") or {})
     if reason in WAITING and code not in PERMANENT_EXIT_CODES:
         if reason == "CrashLoopBackOff":
@@ -211,6 +211,13 @@ def _limit(pod: Object) -> str:
     own: Object = next((one for one in containers if one["name"] == CONTAINER), {})
     limit = own.get("resources", {}).get("limits", {}).get("memory")
     return f"limit {limit}" if limit else ""
+
+
+def _last_words(text: str) -> str:
+    """The sentence with which a process ended and, where a traceback is below it, what was raised."""
+    lines = text.strip().splitlines() or [""]
+    raised = [line for line in lines[1:] if not line.startswith((" ", "("))]
+    return _short(": ".join([lines[0], *raised[-1:]]))
 
 
 def _short(text: str) -> str:

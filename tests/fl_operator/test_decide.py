@@ -259,6 +259,15 @@ def test_any_edit_of_a_child_is_repaired(data: st.DataObject) -> None:
     world.settle()
 
 
+def test_what_a_program_raised_is_told(running: World) -> None:
+    """The message has the sentence with which a worker ended, and below a traceback what was raised."""
+    said = "the program raised ValueError; mend it\nTraceback (its lines):\n  File p.py\nValueError: no data\n(more)"
+    running.pods[1] = pod("worker", 0, state=ended(66, said))
+    running.settle()
+    message = running.condition("Degraded")[2]
+    assert message == "worker 0: ProgramError (the program raised ValueError; mend it: ValueError: no data)"
+
+
 def test_more_and_fewer_workers(world: World) -> None:
     """Scaled within `maxReplicas` the pool follows, which is no news; of those that there are enough must be left."""
     world.spec |= {"workers": {"replicas": 4, "maxReplicas": 8}, "selection": {"perRound": 2, "minimum": 2}}
