@@ -10,15 +10,18 @@ from pathlib import Path
 
 import click
 
-from harness.binaries import ALL, binary
+from harness.binaries import ALL, binary, found
+from harness.cluster import Cluster
 from harness.errors import HarnessError, MissingError
 from harness.folder import inside
 from harness.images import build as build_image
 from harness.levels import LEVELS, prepare, required, start
 from harness.namespaces import first, run
+from harness.runtime import load
 
 MAIN = str(Path(__file__))
 ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "dist" / "images"
 INTERRUPTED = 2  # pytest's exit status after Ctrl-C
 WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 level_option = click.option(
@@ -44,6 +47,8 @@ def build(names: tuple[str, ...]) -> None:
 def up(level: str) -> None:
     """Run a cluster to play with until Ctrl-C."""
     prepare(int(level))
+    if level == "4":
+        binary("helm")
     sys.exit(run([sys.executable, MAIN, "serve", "--level", level]))
 
 
@@ -92,14 +97,34 @@ def serve(level: str) -> None:
         raise click.ClickException("serve runs in the namespaces of `up` only")
     cluster = start(int(level), folder)
     with suppress(KeyboardInterrupt):
+        if cluster.level == 4:
+            click.echo(f"Images of FLJob in it: {_filled()}")
         click.echo(
-            f"\nLevel {level} is ready. In another terminal, as root:\n"
-            f"  nsenter --net=/proc/{(folder / 'pid').read_text()}/ns/net\n"
-            f"  export KUBECONFIG={cluster.kubeconfig}\n"
-            f"  export PATH={binary('kubectl').parent}:$PATH\n"
-            f"Logs: {cluster.logs}\nCtrl-C ends it and leaves nothing."
+            f"\nLevel {level} is ready. To enter it, in another terminal, as root:\n"
+            f"  sh {_entrance(folder, cluster)}\n"
+            f"Logs: {cluster.logs}\nCtrl-C here ends it and leaves nothing."
         )
         signal.pause()
+
+
+def _entrance(folder: Path, cluster: Cluster) -> Path:
+    """A script that runs a shell, or the words it is given, where the cluster is and its programs are found."""
+    tools = [str(path.parent) for path in (*map(found, ("kubectl", "helm")), Path(sys.executable)) if path]
+    given = f'KUBECONFIG="{cluster.kubeconfig}" PATH="{":".join(tools)}:$PATH"'
+    script = folder / "enter"
+    script.write_text(
+        f'#!/bin/sh\n[ $# -gt 0 ] || set -- "${{SHELL:-/bin/sh}}"\n'
+        f'exec nsenter --net=/proc/{(folder / "pid").read_text()}/ns/net env {given} "$@"\n'
+    )
+    return script
+
+
+def _filled() -> str:
+    """Load the images that were built, so that `helm install fljob helm/fljob` works there; their names."""
+    archives = sorted(IMAGES.glob("*.tar"))
+    for archive in archives:
+        load(archive)
+    return ", ".join(archive.stem for archive in archives) or "none; `make cluster-images` builds them"
 
 
 @main.command("first", hidden=True, context_settings=WORDS)

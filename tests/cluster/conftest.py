@@ -8,3 +8,4 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness.fixtures import _level, cluster, namespace  # noqa: F401  # for pytest
+from tests.cluster.tenant import tenant  # noqa: F401  # for pytest

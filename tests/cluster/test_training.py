@@ -2,161 +2,82 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
+import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file
+import yaml
 
 from harness.binaries import binary
-from harness.runtime import load
+from tests.cluster import line
+from tests.cluster.tenant import ROOT, Map, Tenant, install, local, same
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
-IMAGES = ROOT / "dist" / "images"
-SYSTEM = "fljob-system"
-
-
-@dataclass
-class Lab:
-    """A namespace of a cluster with an operator."""
-
-    cluster: Any
-    namespace: str
-
-    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str:
-        """Run kubectl in the namespace."""
-        done = self.cluster.kubectl("-n", self.namespace, *words, stdin=stdin, check=False)
-        assert not check or done.returncode == 0, done.stderr
-        return str(done.stdout)
-
-    def job(self, name: str) -> Any:
-        """An FLJob as it is now."""
-        return json.loads(self.kubectl("get", "fljob", name, "-o", "json"))
-
-    def shown(self, name: str) -> dict[str, str]:
-        """What its columns show."""
-        return dict(self.job(name).get("status", {}).get("display", {}))
-
-    def completes(self, name: str, *, within: float = 300) -> list[str]:
-        """Wait for its end; gives the rounds that its column showed on the way."""
-        rounds: list[str] = []
-        end = time.monotonic() + within
-        while (shown := self.shown(name)).get("state") not in {"Complete", "Failed"}:
-            if shown.get("round") not in [None, *rounds[-1:]]:
-                rounds.append(shown["round"])
-            assert time.monotonic() < end, self.everything(name)
-            time.sleep(0.5)
-        assert shown["state"] == "Complete", self.everything(name)
-        return rounds
-
-    def model(self, name: str) -> Any:
-        """The final model, read where the volume really is."""
-        claim = json.loads(self.kubectl("get", "pvc", "-l", f"fljob.dev/job={name}", "-o", "json"))["items"][
-            0
-        ]
-        volume = json.loads(
-            self.cluster.kubectl("get", "pv", claim["spec"]["volumeName"], "-o", "json").stdout
-        )
-        uid = self.job(name)["metadata"]["uid"]
-        place = Path(volume["spec"]["hostPath"]["path"]) / f"{name}-{uid}"
-        return load_file(place / "models" / "last.safetensors")
-
-    def everything(self, name: str) -> str:
-        """What somebody who looks for the reason wants to see."""
-        logs = [
-            self.kubectl("logs", "-l", f"fljob.dev/role={role}", "--tail=15", check=False)
-            for role in ("scheduler", "server", "worker")
-        ]
-        operator = ("logs", "-l", "app.kubernetes.io/name=fljob", "--tail=40")
-        return "\n".join(
-            [
-                json.dumps(self.job(name).get("status"), indent=1),
-                self.kubectl("get", "pods,pvc,events", "-o", "wide"),
-                *logs,
-                str(self.cluster.kubectl("-n", SYSTEM, *operator, check=False).stdout),
-            ]
-        )
+FIRST = ROOT / "manifests" / "samples" / "first.yaml"
+DIGITS = ROOT / "examples" / "digits"
 
 
 @pytest.fixture(scope="module")
 def chart(cluster: Any) -> None:
-    """The chart, installed as README says, with images that were built for this test."""
-    archives = [IMAGES / f"{name}.tar" for name in ("control", "numpy", "paddle")]
-    if missing := [archive.name for archive in archives if not archive.exists()]:
-        pytest.skip(f"there is no {missing[0]} in dist/images: make cluster-images builds them")
-    for archive in archives:
-        load(archive)
-    words = ["install", "fljob", str(ROOT / "helm" / "fljob"), "--namespace", SYSTEM, "--create-namespace"]
-    options = ["--set", "image.pullPolicy=Never", "--set", "replicas=1", "--wait", "--timeout", "180s"]
-    done = subprocess.run(
-        [str(binary("helm")), *words, *options, "--kubeconfig", str(cluster.kubeconfig)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    told = cluster.kubectl("-n", SYSTEM, "get", "pods,events", check=False).stdout
-    assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{told}"
+    """The operator, and workers for NumPy and Paddle."""
+    install(cluster, "numpy", "paddle")
 
 
-@pytest.fixture
-def lab(cluster: Any, chart: None, namespace: str) -> Lab:  # noqa: ARG001
-    """A namespace in which pods must pass Pod Security `restricted`."""
-    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    return Lab(cluster, namespace)
+def test_the_first_job_trains_in_pods(tenant: Tenant, tmp_path: Path) -> None:
+    """The sample of the docs completes in two minutes, with its metric, and its model is that of a local run."""
+    program, job = yaml.safe_load_all(FIRST.read_text(encoding="utf-8"))
+    (tmp_path / "program.py").write_text(program["data"]["program.py"], encoding="utf-8")
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    tenant.kubectl("apply", "-f", str(FIRST))
+    tenant.completes("first", within=120)
+    assert tenant.shown("first")["metric"].startswith("accuracy=0.9")
+    assert "Complete" in tenant.kubectl("get", "fljob", "first")
+    assert same(tenant.model("first", tmp_path), local(tmp_path / "job.yaml", tmp_path))
 
 
-def local(job: Path, folder: Path) -> Any:
-    """The model that `fl-submit run` makes of a job here."""
-    run = folder / "run"
-    command = [sys.executable, "-m", "job_generator.cli", "run", str(job), "--folder", str(run)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
-    return load_file(next(run.rglob("last.safetensors")))
+def test_digits_trains_with_paddle_to_the_same_model_as_a_local_run(tenant: Tenant, tmp_path: Path) -> None:
+    """Applied, watched and waited for with kubectl alone: the columns move with the rounds, the example reaches its
+    stated accuracy, and each weight is that of a local run, to the bit.
+    """
+    kubectl = [str(binary("kubectl")), "--kubeconfig", str(tenant.cluster.kubeconfig), "-n", tenant.namespace]
+    tenant.kubectl("apply", "-k", str(DIGITS))
+    with tenant.beside(*kubectl, "get", "fljob", "digits", "-w") as watching:
+        tenant.kubectl("wait", "--for=condition=Complete", "fljob/digits", "--timeout=600s")
+        watching.terminate()
+        seen = watching.communicate(timeout=30)[0].splitlines()
+    rounds = list(dict.fromkeys(int(found[1]) for one in seen if (found := re.search(r"\b(\d+)/20\b", one))))
+    assert len(rounds) > 3, seen
+    assert rounds == sorted(rounds)
+    assert len(set(re.findall(r"accuracy=[0-9.]+", "\n".join(seen)))) > 2, seen
+    assert "10/10" in seen[-1]
+    assert tenant.get("fljob", "digits")["status"]["training"]["metrics"]["accuracy"] >= 0.95
+    assert same(tenant.model("digits", tmp_path), local(DIGITS / "job.yaml", tmp_path))
 
 
-def same(ours: Any, theirs: Any) -> bool:
-    return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
-
-
-def test_the_first_job_trains_in_pods(lab: Lab) -> None:
-    """The sample of the docs: its columns move with the rounds, it completes, and the metric is there."""
-    lab.kubectl("apply", "-f", str(ROOT / "manifests" / "samples" / "first.yaml"))
-    began = time.monotonic()
-    rounds = lab.completes("first")
-    assert len(rounds) > 2
-    assert time.monotonic() - began < 120
-    shown = lab.shown("first")
-    assert shown["metric"].startswith("accuracy=0.9")
-    assert lab.model("first")
-    lab.kubectl("wait", "--for=condition=Complete", "fljob/first", "--timeout=5s")
-    assert "Complete" in lab.kubectl("get", "fljob", "first")
-
-
-def test_digits_trains_with_paddle_to_the_same_model_as_a_local_run(lab: Lab, tmp_path: Path) -> None:
-    """The example reaches its stated accuracy, and each weight is the same to the bit."""
-    lab.kubectl("apply", "-k", str(ROOT / "examples" / "digits"))
-    lab.completes("digits", within=600)
-    accuracy = lab.job("digits")["status"]["training"]["metrics"]["accuracy"]
-    assert accuracy >= 0.95
-    assert same(lab.model("digits"), local(ROOT / "examples" / "digits" / "job.yaml", tmp_path))
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Map:
+    """The model of twenty slow rounds in which nothing goes wrong."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return local(line.write(folder, rounds=20), folder)
 
 
 @pytest.mark.parametrize("role", ["server", "scheduler", "worker"])
-def test_a_pod_that_is_killed_costs_no_round(lab: Lab, role: str) -> None:
-    """Deleted while the job trains, a pod comes back, and the job ends with the model of an undisturbed one."""
-    sample = (ROOT / "manifests" / "samples" / "first.yaml").read_text()
-    lab.kubectl("apply", "-f", "-", stdin=sample)
-    end = time.monotonic() + 120
-    while int(lab.shown("first").get("round", "0/1").partition("/")[0]) < 1:
-        assert time.monotonic() < end, lab.everything("first")
-        time.sleep(0.2)
-    pods = json.loads(lab.kubectl("get", "pods", "-l", f"fljob.dev/role={role}", "-o", "json"))["items"]
-    lab.kubectl("delete", "pod", pods[0]["metadata"]["name"], "--grace-period=0", "--force")
-    lab.completes("first")
+def test_a_pod_that_is_killed_costs_no_round(
+    tenant: Tenant, role: str, undisturbed: Map, tmp_path: Path
+) -> None:
+    """Deleted while the job trains, a pod comes back: each round is committed once, and where the cohorts are whole
+    the model is that of an undisturbed job.
+    """
+    tenant.fl_submit("submit", str(line.write(tmp_path, rounds=20)))
+    tenant.eventually("line", lambda: tenant.round("line") >= 2)
+    pod = tenant.get("pods", "-l", f"fljob.dev/role={role}")[0]["metadata"]["name"]
+    tenant.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+    assert tenant.round("line") < 20
+    tenant.completes("line")
+    record = tenant.record("line")
+    assert [(row["round"], row["result"]) for row in record] == [(n, "Committed") for n in range(1, 21)]
+    whole = all(len(row["reporters"]) == 3 for row in record)
+    assert whole or role == "worker", record
+    assert same(tenant.model("line", tmp_path), undisturbed) == whole

@@ -1,0 +1,139 @@
+"""The whole of `fl-submit` against the operator that users install: from a folder with a program to its model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.line import write
+from tests.cluster.tenant import Map, Tenant, arrays, install, local, same
+
+pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def chart(cluster: Any) -> None:
+    """The operator, and workers for NumPy."""
+    install(cluster, "numpy")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """A job whose program is a package with folders."""
+    return write(tmp_path)
+
+
+def committed(tenant: Tenant) -> list[int]:
+    """The rounds of the record, all of which are committed."""
+    record = tenant.record("line")
+    assert {row["result"] for row in record} == {"Committed"}
+    return [row["round"] for row in record]
+
+
+def test_from_a_folder_to_a_model(tenant: Tenant, job: Path, tmp_path: Path) -> None:
+    """A job is submitted, watched to its end, looked at, its model fetched, as a local run makes it; and deleted."""
+    assert {one["ok"] for one in json.loads(tenant.fl_submit("doctor", "--output", "json"))} == {True}
+    made = json.loads(tenant.fl_submit("submit", str(job), "--output", "json"))["created"]
+    assert made[1] == "fljob/line"
+    assert tenant.get(made[0])["immutable"] is True
+
+    shown = tenant.fl_submit("watch", "line")
+    assert "line: fedavg, 3 workers, numpy, 6 rounds" in shown
+    assert "round 6/6  3/3 workers" in shown
+    assert shown.splitlines()[-1].startswith("✓ line: the final model is written after round 6")
+
+    assert tenant.fl_submit("status", "line").startswith("Complete  line: round 6/6, cohort 3/3, distance=")
+    told = yaml.safe_load(tenant.fl_submit("status", "line", "--output", "yaml"))
+    assert (told["display"]["state"], told["training"]["round"]) == ("Complete", 6)
+    (listed,) = json.loads(tenant.fl_submit("list", "--output", "json"))
+    assert listed["metadata"]["name"] == "line"
+    assert "line is Complete, after round 6 of 6." in tenant.fl_submit("explain", "line")
+    assert "round closed" in tenant.fl_submit("logs", "line", "--role", "server", "--round", "3")
+
+    assert committed(tenant) == [1, 2, 3, 4, 5, 6]
+    assert same(tenant.model("line", tmp_path), local(job, tmp_path))
+    assert "is Complete and does not start again" in tenant.fl_submit("submit", str(job), code=64)
+    assert "fljob/line is deleted; its storage is kept" in tenant.fl_submit("delete", "line")
+    assert "there is no FLJob line" in tenant.fl_submit("status", "line", code=64)
+    tenant.kubectl("wait", "--for=delete", made[0], "--timeout=60s")
+
+
+def test_held_and_stopped(tenant: Tenant, tmp_path: Path) -> None:
+    """A job is suspended, goes on after its last round, is stopped with a model; its logs are followed to the end."""
+    tenant.fl_submit("submit", str(write(tmp_path, rounds=60)))
+    with tenant.beside(*tenant.line("logs", "line", "-f", "--role", "server")) as following:
+        said: list[str] = []
+        reader = threading.Thread(target=lambda: said.extend(following.stdout or ()))
+        reader.start()
+        tenant.eventually("line", lambda: tenant.round("line") >= 2)
+        assert "has 30 s to end" in tenant.fl_submit("suspend", "line")
+        tenant.eventually("line", lambda: tenant.shown("line")["state"] == "Suspended")
+        tenant.eventually("line", lambda: not tenant.get("pods"))
+        held = tenant.round("line")
+        assert "To go on: fl-submit resume line" in tenant.fl_submit("explain", "line")
+        assert tenant.fl_submit("status", "line").startswith("Suspended")
+
+        assert "goes on" in tenant.fl_submit("resume", "line")
+        tenant.eventually("line", lambda: tenant.round("line") > held)
+        assert "and writes its model" in tenant.fl_submit("stop", "line")
+        tenant.completes("line")
+        assert following.wait(60) == 0
+        reader.join(10)
+    last = tenant.round("line")
+    assert held < last < 60
+    assert committed(tenant) == list(range(1, last + 1))
+    rounds = [
+        number for number in range(1, last + 1) if any(f"[{number}] round closed" in one for one in said)
+    ]
+    assert set(committed(tenant)) - set(rounds) <= {held}, said
+    tenant.fl_submit("model", "line", "-o", str(tmp_path / "stopped.npz"))
+    assert same(arrays(tmp_path / "stopped.npz"), local(write(tmp_path, rounds=last), tmp_path))
+
+
+def test_a_job_that_cannot_go_on(tenant: Tenant, job: Path) -> None:
+    """A program that raises ends the watching with its exit code, and `explain` says who must act."""
+    (job.parent / "program" / "__init__.py").write_text(
+        "def task(config, site):\n    raise ValueError('no data')\n"
+    )
+    done = subprocess.run(
+        tenant.line("submit", str(job), "--watch"), capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 66, f"{done.stdout}{done.stderr}{tenant.everything('line')}"
+    assert "no data" in done.stdout
+    assert "To do by you" in tenant.fl_submit("explain", "line")
+
+
+def test_workers_come_and_go(tenant: Tenant, tmp_path: Path) -> None:
+    """The first round waits for none that are not there; new workers take part, and those taken away are not lost."""
+    workers = {"replicas": 3, "maxReplicas": 6}
+    selection = {"perRound": 2, "joinSeconds": 900}
+    tenant.fl_submit("submit", str(write(tmp_path, rounds=100, workers=workers, selection=selection)))
+    tenant.eventually("line", lambda: tenant.round("line") >= 2)
+    tenant.kubectl("scale", "fljob/line", "--replicas=5")
+    tenant.eventually("line", lambda: {"worker-3", "worker-4"} <= reporters(tenant.record("line")))
+
+    tenant.kubectl("scale", "fljob/line", "--replicas=2")
+    tenant.eventually("line", lambda: len(tenant.get("pods", "-l", "fljob.dev/role=worker")) == 2)
+    since = tenant.round("line")
+    tenant.eventually("line", lambda: tenant.round("line") >= since + 4)
+    status = tenant.get("fljob", "line")["status"]
+    assert status["workers"]["lost"] == 0
+    assert {one["type"]: one["status"] for one in status["conditions"]}["Degraded"] == "False"
+    assert "Nothing is wrong with it" in tenant.fl_submit("explain", "line")
+    tenant.fl_submit("stop", "line")
+    tenant.completes("line")
+    record = tenant.record("line")
+    assert committed(tenant) == list(range(1, len(record) + 1))
+    assert reporters(record[since + 2 :]) == {"worker-0", "worker-1"}
+    warnings = tenant.get("events", "--field-selector", "involvedObject.kind=FLJob,type=Warning")
+    assert [one["message"] for one in warnings] == []
+
+
+def reporters(record: list[Map]) -> set[str]:
+    return {worker for row in record for worker in row["reporters"]}
