@@ -5,13 +5,15 @@ from __future__ import annotations
 import click
 
 from job_generator.cluster.options import Where, cluster_options
+from job_generator.local.documents import document_option, write_sentence
 
 
 @click.command()
 @click.argument("job")
 @cluster_options
 @click.option("--keep-storage", is_flag=True, help="Keep models and checkpoints, whatever the job says.")
-def delete(job: str, *, where: Where, keep_storage: bool) -> None:
+@document_option
+def delete(job: str, *, where: Where, keep_storage: bool, output: str | None) -> None:
     """Delete a job on a cluster with its pods and its program.
 
     Its storage is kept unless the job says spec.server.storage.onDelete: Delete.
@@ -23,4 +25,4 @@ def delete(job: str, *, where: Where, keep_storage: bool) -> None:
     """
     from job_generator.cluster import steering
 
-    click.echo(steering.delete(where.connect(), job, keep_storage=keep_storage))
+    write_sentence(job, steering.delete(where.connect(), job, keep_storage=keep_storage), output)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 
 from job_generator.cluster.options import Where, cluster_options
+from job_generator.local.documents import document_option, write_sentence
 
 
 @click.command()
 @click.argument("job")
 @cluster_options
-def resume(job: str, *, where: Where) -> None:
+@document_option
+def resume(job: str, *, where: Where, output: str | None) -> None:
     """Resume a job on a cluster that was suspended.
 
     It goes on after its last checkpoint.
@@ -21,4 +23,4 @@ def resume(job: str, *, where: Where) -> None:
     """
     from job_generator.cluster import steering
 
-    click.echo(steering.suspend(where.connect(), job, hold=False))
+    write_sentence(job, steering.suspend(where.connect(), job, hold=False), output)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 
 from job_generator.cluster.options import Where, cluster_options
+from job_generator.local.documents import document_option, write_sentence
 
 
 @click.command()
 @click.argument("job")
 @cluster_options
-def stop(job: str, *, where: Where) -> None:
+@document_option
+def stop(job: str, *, where: Where, output: str | None) -> None:
     """Stop a job on a cluster with the round that is open, so that a final model is written.
 
     It lowers spec.rounds. To go on later, suspend the job instead.
@@ -21,4 +23,4 @@ def stop(job: str, *, where: Where) -> None:
     """
     from job_generator.cluster import steering
 
-    click.echo(steering.stop(where.connect(), job))
+    write_sentence(job, steering.stop(where.connect(), job), output)

@@ -20,3 +20,11 @@ def write_document(document: Any, kind: str) -> None:  # noqa: ANN401 - any JSON
         click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
     else:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def write_sentence(job: str, sentence: str, kind: str | None) -> None:
+    """Print what was done with a job: a sentence for people, or a document that holds it."""
+    if kind is None:
+        click.echo(sentence)
+    else:
+        write_document({"job": job, "message": sentence}, kind)

@@ -147,7 +147,8 @@ def test_steering(
     assert submit("resume", "digits").returncode == 0
     assert stored("fljob", "digits")["spec"]["suspend"] is False
     status(cluster, namespace, training={"round": 7, "rounds": 20})
-    assert "round 8" in submit("stop", "digits").stdout
+    stopped = json.loads(submit("stop", "digits", "--output", "json").stdout)
+    assert stopped == {"job": "digits", "message": "digits ends with round 8 and writes its model"}
     assert stored("fljob", "digits")["spec"]["rounds"] == 8
 
 
