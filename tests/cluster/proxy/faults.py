@@ -69,6 +69,8 @@ class Faults:
     seed: int = 0
     requests: float = 0.0
     """The share of requests that something happens to."""
+    only: frozenset[Fault] = frozenset(Fault)
+    """What may happen to a request."""
     events: Mapping[Upset, float] = field(default_factory=dict)
     """The share of events that each upset happens to."""
     orders: list[Order] = field(default_factory=list)
@@ -113,4 +115,6 @@ class Faults:
     def _drawn(self, method: str, *, watch: bool) -> Fault:
         if self._random.random() >= self.requests:
             return Fault.NONE
-        return self._random.choice(ON_WATCHES if watch else ON_WRITES if method in WRITES else ON_READS)
+        table = ON_WATCHES if watch else ON_WRITES if method in WRITES else ON_READS
+        possible = [fault for fault in table if fault in self.only]
+        return self._random.choice(possible) if possible else Fault.NONE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import datetime as dt
 import ipaddress
 import json
@@ -60,8 +61,10 @@ GONE_EVENT = {
 class FaultProxy:
     """`async with FaultProxy(kubeconfig, faults) as proxy` serves; `proxy.kubeconfig` leads to it."""
 
-    def __init__(self, kubeconfig: Path, faults: Faults) -> None:
+    def __init__(self, kubeconfig: Path, faults: Faults, *, longest_stall: float | None = None) -> None:
         self.faults = faults
+        self._longest_stall = longest_stall
+        """Seconds after which what hangs breaks by itself, but for a partition."""
         self.log: list[tuple[str, str]] = []
         """Method and path of all requests that reached the API server; watches are `WATCH`."""
         self._folder = tempfile.TemporaryDirectory(prefix="fault-proxy-")
@@ -136,7 +139,9 @@ class FaultProxy:
             return _cut(request)
 
     async def _hang(self, request: web.Request) -> web.StreamResponse:
-        await self._broken.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._longest_stall if self._open.is_set() else None):
+                await self._broken.wait()
         return _cut(request)
 
     def _forward(self, request: web.Request, body: bytes, method: str) -> Any:

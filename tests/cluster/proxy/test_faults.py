@@ -38,6 +38,13 @@ def test_reads_are_never_refused_like_writes() -> None:
     assert Fault.GONE not in writes
 
 
+def test_only_what_is_named_happens() -> None:
+    """A proxy can be of one kind of trouble: what cannot happen to a request leaves it alone."""
+    storm = Faults(7, requests=1.0, only=frozenset({Fault.CONFLICT}))
+    assert set(drawn(storm)) == {Fault.NONE, Fault.CONFLICT}
+    assert storm.happened == {"PUT 409": 200}
+
+
 def test_orders_come_once_and_first() -> None:
     """An ordered fault happens to the next request that fits, and to no other; calm ends everything."""
     faults = Faults(orders=[Order("PUT", "/leases/", Fault.CUT_AFTER)])
