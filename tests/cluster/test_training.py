@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(900
 
 FIRST = ROOT / "manifests" / "samples" / "first.yaml"
 DIGITS = ROOT / "examples" / "digits"
+ROUNDS = 40
+"""Of half a second each: long enough to be disturbed."""
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +60,9 @@ def test_digits_trains_with_paddle_to_the_same_model_as_a_local_run(tenant: Tena
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Map:
-    """The model of twenty slow rounds in which nothing goes wrong."""
+    """The model of slow rounds in which nothing goes wrong."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    return local(line.write(folder, rounds=20), folder)
+    return local(line.write(folder, rounds=ROUNDS), folder)
 
 
 @pytest.mark.parametrize("role", ["server", "scheduler", "worker"])
@@ -70,14 +72,16 @@ def test_a_pod_that_is_killed_costs_no_round(
     """Deleted while the job trains, a pod comes back: each round is committed once, and where the cohorts are whole
     the model is that of an undisturbed job.
     """
-    tenant.fl_submit("submit", str(line.write(tmp_path, rounds=20)))
+    tenant.fl_submit("submit", str(line.write(tmp_path, rounds=ROUNDS)))
     tenant.eventually("line", lambda: tenant.round("line") >= 2)
     pod = tenant.get("pods", "-l", f"fljob.dev/role={role}")[0]["metadata"]["name"]
     tenant.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
-    assert tenant.round("line") < 20
+    assert tenant.round("line") < ROUNDS
     tenant.completes("line")
     record = tenant.record("line")
-    assert [(row["round"], row["result"]) for row in record] == [(n, "Committed") for n in range(1, 21)]
+    assert [(row["round"], row["result"]) for row in record] == [
+        (n, "Committed") for n in range(1, ROUNDS + 1)
+    ]
     whole = all(len(row["reporters"]) == 3 for row in record)
     assert whole or role == "worker", record
     assert same(tenant.model("line", tmp_path), undisturbed) == whole
