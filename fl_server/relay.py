@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
@@ -71,7 +71,7 @@ class Relay:
     def __init__(self, known: Mapping[str, Route], metrics: Metrics) -> None:
         self._routes = known
         self._metrics = metrics
-        self._open: set[asyncio.Task[Any]] = set()
+        self._open: set[asyncio.Task[None]] = set()
         self._hellos = Hellos()
 
     @asynccontextmanager
@@ -79,7 +79,7 @@ class Relay:
         """Relay at `host:port` (port 0: any free one) until the block ends; gives the address."""
         host, _, port = address.rpartition(":")
         try:
-            server = await asyncio.start_server(self._take, host, int(port), limit=PIECE)
+            server = await asyncio.start_server(self._accept, host, int(port), limit=PIECE)
         except OSError as error:
             raise UnavailableError(f"nobody can listen at {address}: {error}") from error
         try:
@@ -90,29 +90,35 @@ class Relay:
                 task.cancel()
             await asyncio.gather(*self._open, return_exceptions=True)
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take a connection; a task of our own, as the end of this process is no error of it."""
+        if len(self._open) >= MOST_CONNECTIONS:
+            busy = TurnedAwayError("busy", f"{MOST_CONNECTIONS} connections are open, no more are taken")
+            self._turn_away(writer, busy)
+            return
+        task = asyncio.create_task(self._take(reader, writer))
+        self._open.add(task)
+        self._metrics.external.set(len(self._open))
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._open.remove(task)
+        self._metrics.external.set(len(self._open))
+
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            with self._counted():
-                await self._relay(reader, writer)
+            await self._relay(reader, writer)
         except TurnedAwayError as error:
-            self._metrics.turned_away.labels(error.reason).inc()
-            log.warning("turned away", reason=str(error), peer=writer.get_extra_info("peername"))
+            self._turn_away(writer, error)
+        except OSError as error:
+            log.debug("connection broken", reason=str(error))
         finally:
             writer.transport.abort()
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """One of the connections that are open at once."""
-        task = asyncio.current_task()
-        if task is None or len(self._open) >= MOST_CONNECTIONS:
-            raise TurnedAwayError("busy", f"{MOST_CONNECTIONS} connections are open, no more are taken")
-        self._open.add(task)
-        self._metrics.external.set(len(self._open))
-        try:
-            yield
-        finally:
-            self._open.remove(task)
-            self._metrics.external.set(len(self._open))
+    def _turn_away(self, writer: asyncio.StreamWriter, error: TurnedAwayError) -> None:
+        self._metrics.turned_away.labels(error.reason).inc()
+        log.warning("turned away", reason=str(error), peer=writer.get_extra_info("peername"))
+        writer.transport.abort()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         name, begun = await self._hellos.read(reader)
@@ -120,9 +126,9 @@ class Relay:
             raise TurnedAwayError("name", f"nobody here is called {name!r}")
         route = self._routes[name]
         back, there = await _dialled(route)
-        _keep_alive(writer)
-        there.write(begun)
         try:
+            _keep_alive(writer)
+            there.write(begun)
             async with asyncio.timeout(route.seconds), asyncio.TaskGroup() as both:
                 both.create_task(_pump(reader, there))
                 both.create_task(_pump(back, writer))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,11 +31,17 @@ Sides = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def run(scene: Awaitable[None]) -> None:
+    """Play a scene, in which nothing goes wrong that nobody sees."""
+    unseen: list[object] = []
+
     async def limited() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: unseen.append(what))
         async with asyncio.timeout(60):
             await scene
+        gc.collect()
 
     asyncio.run(limited())
+    assert unseen == []
 
 
 def hello(name: str | None) -> bytes:
@@ -234,8 +243,11 @@ def test_a_slow_reader_slows_the_sender() -> None:
     """What nobody takes is not kept: the relay stops reading, and so does TCP before it."""
     sent = 0
 
-    async def stuck(*_: object) -> None:
-        await asyncio.sleep(60)
+    over = asyncio.Event()
+
+    async def stuck(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
 
     async def send(writer: asyncio.StreamWriter) -> None:
         nonlocal sent
@@ -251,6 +263,8 @@ def test_a_slow_reader_slows_the_sender() -> None:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(send(writer), 1)
             writer.transport.abort()
+            over.set()
+            await none_open(place)
 
     run(scene())
     assert sent < 64 << 20
@@ -276,6 +290,26 @@ def test_a_broken_connection_is_closed_on_both_sides() -> None:
             writer.transport.abort()
             await gone.wait()
             await none_open(place)
+
+    run(scene())
+
+
+def test_a_connection_may_be_reset_at_any_time() -> None:
+    """A reset in the hello, or just after it, is the end of that connection and of nothing else."""
+
+    async def scene() -> None:
+        async with relayed() as place:
+            for size in (0, 10, len(hello(SERVER))):
+                _, writer = await place.dial()
+                writer.write(hello(SERVER)[:size])
+                await writer.drain()
+                channel = writer.get_extra_info("socket")
+                channel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+            await none_open(place)
+            reader, writer = await place.dial()
+            writer.write(hello(SERVER))
+            assert await reader.readexactly(5)
 
     run(scene())
 
@@ -335,19 +369,23 @@ def test_a_stranger_is_turned_away(said: bytes, reason: str) -> None:
 
 
 def test_a_hello_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who says nothing, or too slowly, is turned away; who came after is served."""
-    monkeypatch.setattr(relaying, "HELLO_SECONDS", 1.5)
+    """Who says nothing, or too slowly, is turned away; those who are in are served on."""
 
     async def scene() -> None:
         async with relayed() as place:
-            _, slow = await place.dial()
-            slow.write(hello(SERVER)[:10])
             reader, writer = await place.dial()
             writer.write(hello(SERVER))
-            assert await reader.readexactly(5)
-            while not place.refused("hello"):
-                await asyncio.sleep(0.01)
+            assert await reader.readexactly(len(hello(SERVER)))
+            monkeypatch.setattr(relaying, "HELLO_SECONDS", 0.1)
+            slow, writer_of_slow = await place.dial()
+            writer_of_slow.write(hello(SERVER)[:10])
+            await nothing(slow)
+            assert place.refused("hello") == 1
             assert place.open == 1
+            writer.write(b"more")
+            assert await reader.readexactly(4)
+            writer.close()
+            await none_open(place)
 
     run(scene())
 
