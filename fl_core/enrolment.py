@@ -134,8 +134,7 @@ def _still_good(folder: Path, share: float) -> Credentials | None:
         return None
     if key is None or key.public_key() != own.public_key():
         return None  # the process was killed between two files
-    begin, end = own.not_valid_before_utc, own.not_valid_after_utc
-    return kept if dt.datetime.now(dt.UTC) < begin + share * (end - begin) else None
+    return kept if dt.datetime.now(dt.UTC) < kept.at(share) else None
 
 
 def _key(folder: Path) -> ec.EllipticCurvePrivateKey:

@@ -101,6 +101,11 @@ class Credentials:
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
         return Identity.from_uri(uris[0] if uris else "")
 
+    def at(self, share: float) -> dt.datetime:
+        """When this share of the certificate's time is over; at 1 it ends."""
+        own = x509.load_pem_x509_certificate(self.certificate)
+        return own.not_valid_before_utc + share * (own.not_valid_after_utc - own.not_valid_before_utc)
+
 
 @dataclass(frozen=True)
 class Authority:

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import os
+import random
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 import structlog
+from prometheus_client import CollectorRegistry
 
 from fl_core import logs
 from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError
-from fl_core.identity import Identity
+from fl_core.identity import Credentials, Identity
 from fl_core.invitation import Invitation
 from fl_core.papers import Papers
 from fl_core.plan import Plan
+from fl_core.serving import Health, serve, tell_expiry
 
 log = structlog.get_logger()
+
+RENEWED = (0.7, 0.8)
+"""Between these shares of a certificate's time a pod's process starts again; from half of it on it gets a new one."""
+
+LISTENS_SECONDS = 2.0
+"""By then a process hears SIGTERM, however little time its certificate has."""
 
 TERMINATION_LOG = Path("/dev/termination-log")
 MOST_LAST_WORDS = 4096
@@ -44,6 +55,32 @@ class Settings:
     """The URL of the endpoint that signed this process's certificate."""
     invitation: Invitation | None = None
     """What a site outside the cluster was given."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """What its folder holds."""
+        return Credentials.read(self.identity_folder)
+
+    def serve(self, registry: CollectorRegistry, health: Health) -> str:
+        """Answer Prometheus and the probes; returns the address."""
+        tell_expiry(registry, self.credentials.at(1))
+        return serve(self.metrics, registry, health)
+
+    def renew_in_time(self) -> None:
+        """End with SIGTERM before the certificate does: a pod's process is started again, and enrols again.
+
+        The moment is spread, so that a job's processes do not all go at once.
+        """
+        moment = self.credentials.at(random.uniform(*RENEWED))  # noqa: S311 - spreads load
+        left = (moment - dt.datetime.now(dt.UTC)).total_seconds()
+
+        def renew() -> None:
+            log.info("starting again for a new certificate")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        timer = threading.Timer(max(left, LISTENS_SECONDS), renew)
+        timer.daemon = True
+        timer.start()
 
     def announce(self, **addresses: str) -> None:
         """Tell whoever started this process where it listens: one JSON line on the inherited descriptor."""
@@ -109,8 +146,12 @@ def process(command: Callable[..., None]) -> click.Command:
             plan, invitation = papers.read()
             identity = papers.enrolled(invitation, identity_folder)
             logs.bind(job=plan.job.name, process=identity.name)
-            settings = Settings(plan, identity_folder, identity, listen, metrics, announce_fd)
-            command(replace(settings, enrol=papers.enrol, invitation=invitation), **own)
+            settings = Settings(
+                plan, identity_folder, identity, listen, metrics, announce_fd, papers.enrol, invitation
+            )
+            if papers.enrol:
+                settings.renew_in_time()
+            command(settings, **own)
             leave(0)
         except FLJobError as error:
             log.error(str(error), kind=type(error).__name__)  # noqa: TRY400 - users need the sentence

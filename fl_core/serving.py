@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, make_wsgi_app
 
 ALIVE_SECONDS = 2.0
 """An event loop that does not answer for so long is not alive; it waits for nothing but events."""
@@ -38,6 +39,14 @@ def answering(loop: asyncio.AbstractEventLoop) -> Callable[[], bool]:
     return ask
 
 
+def tell_expiry(registry: CollectorRegistry, moment: dt.datetime) -> None:
+    """Have Prometheus know when the process's certificate ends."""
+    name = "fl_certificate_expiry_timestamp_seconds"
+    Gauge(name, "When the certificate ends, in seconds since 1970.", registry=registry).set(
+        moment.timestamp()
+    )
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
@@ -50,6 +59,7 @@ class _Quiet(WSGIRequestHandler):
 def serve(address: str, registry: CollectorRegistry, health: Health) -> str:
     """Answer at `host:port` (port 0: any free one) in a daemon thread; returns the address."""
     host, _, port = address.rpartition(":")
+    ProcessCollector(registry=registry)
     metrics = make_wsgi_app(registry)
 
     def application(environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:

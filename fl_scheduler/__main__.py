@@ -9,7 +9,7 @@ import click
 import grpc
 
 from fl_core.process import Settings, process, run_until_terminated
-from fl_core.serving import Health, answering, serve
+from fl_core.serving import Health, answering
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.channels import OPTIONS, open_port
 from fl_scheduler.service import SchedulerService
@@ -26,7 +26,7 @@ async def attend(settings: Settings, *, replicas: int | None) -> None:
     address = await open_port(server, settings.listen, settings.identity_folder)
     await server.start()
     health = Health(ready=True, alive=answering(asyncio.get_running_loop()))
-    metrics = serve(settings.metrics, service.metrics.registry, health)
+    metrics = settings.serve(service.metrics.registry, health)
     settings.announce(address=address, metrics=metrics)
     clock = asyncio.create_task(service.keep_time())
     try:

@@ -11,7 +11,7 @@ import grpc
 
 from fl_core.errors import FLJobError
 from fl_core.process import Settings, process, run_until_terminated
-from fl_core.serving import Health, answering, serve
+from fl_core.serving import Health, answering
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_server import allocator
@@ -41,7 +41,7 @@ async def coordinate(settings: Settings, *, scheduler: str, storage: Path, relay
     address = await open_port(server, settings.listen, settings.identity_folder)
     await server.start()
     health = Health(ready=True, alive=answering(asyncio.get_running_loop()))
-    metrics = serve(settings.metrics, coordinator.metrics.registry, health)
+    metrics = settings.serve(coordinator.metrics.registry, health)
     known = routes(plan.job.uid, server=_own(address), scheduler=scheduler, enrol=settings.enrol)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(channel.close)

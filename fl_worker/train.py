@@ -21,7 +21,7 @@ import structlog
 from fl_core import logs
 from fl_core.errors import FLJobError, MismatchError, RoundError
 from fl_core.process import Settings, process
-from fl_core.serving import Health, answering, serve
+from fl_core.serving import Health, answering
 from fl_core.stages import State
 from fl_core.weights import Manifest, check_finite, digest
 from fl_core.wire.channels import open_channel
@@ -107,7 +107,7 @@ def train(settings: Settings, *, scheduler: str, server: str, program: Path, sit
     """Attend one job from enrolment to Stop."""
     logs.bind(worker=site.name)
     telemetry, health = Telemetry(), Health()
-    settings.announce(metrics=serve(settings.metrics, telemetry.registry, health))
+    settings.announce(metrics=settings.serve(telemetry.registry, health))
     learner = Learner.load(settings.plan, folder=program, site=site)
     hand = Hand(learner, learner.pipeline.fresh(), telemetry)
     initial = learner.initial()

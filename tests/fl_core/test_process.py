@@ -9,7 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from fl_core.errors import TERMINATED_EXIT_CODE, MismatchError
+from fl_core.identity import CLOCK_SKEW
 from fl_core.plan import Plan
 
 PROGRAM = """
@@ -28,10 +31,10 @@ command()
 """
 
 
-def started(plan: Path, identity: Path, *more: str) -> subprocess.Popen[str]:
+def started(plan: Path, identity: Path, *more: str, program: str = PROGRAM) -> subprocess.Popen[str]:
     options = ["--plan", str(plan), "--identity", str(identity), *more]
     pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *options], text=True, stdout=pipe, stderr=pipe)
+    return subprocess.Popen([sys.executable, "-c", program, *options], text=True, stdout=pipe, stderr=pipe)
 
 
 def test_a_terminated_process_says_so(
@@ -52,3 +55,23 @@ def test_an_error_is_a_sentence_and_a_code(tmp_path: Path, keys: Callable[..., P
         (line,) = running.communicate(timeout=30)[1].splitlines()
     assert running.returncode == MismatchError.exit_code
     assert "cannot be read" in json.loads(line)["event"]
+
+
+def test_a_process_ends_before_its_certificate(
+    tmp_path: Path, plan: Callable[..., Plan], keys: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself and in order, so that it is started again and enrols anew; one whose time is to come goes on."""
+    (tmp_path / "plan.json").write_text(plan().to_json())
+    program = PROGRAM.replace("    run_until", "    settings.renew_in_time()\n    run_until")
+    monkeypatch.setattr("fl_core.identity.LIFETIME", CLOCK_SKEW / 6)
+    with started(tmp_path / "plan.json", keys("server"), program=program) as running:
+        told = running.communicate(timeout=30)[1]
+    assert "starting again for a new certificate" in told
+    assert running.returncode == TERMINATED_EXIT_CODE
+    monkeypatch.undo()
+    with started(tmp_path / "plan.json", keys("scheduler"), "--announce-fd", "1", program=program) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(1)
+        running.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ from panels import DASHBOARDS, filled, panels, variables
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from fl_core.serving import tell_expiry
 from fl_operator.metrics import OperatorMetrics
 from fl_scheduler.metrics import Metrics as SchedulerMetrics
 from fl_server.metrics import Metrics as ServerMetrics
@@ -33,6 +35,7 @@ def series() -> dict[str, set[str]]:
     """Every series that a process of ours can give, with the labels that it has of its own."""
     registry = CollectorRegistry()
     OperatorMetrics(registry)
+    tell_expiry(registry, dt.datetime.now(dt.UTC))
     made: dict[str, set[str]] = {}
     for each in (
         registry,
