@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from fl_core.errors import UnavailableError
+from fl_core.errors import FLJobError, UnavailableError
 from fl_core.identity import Identity
 from fl_server.metrics import Metrics
 
@@ -32,6 +32,8 @@ FAREWELL_SECONDS: Final = 5.0
 """How long a side may take to read the last bytes."""
 ENROL_SECONDS: Final = 60.0
 """How long an enrolment may take: it is one request, and nobody has been asked for a certificate before it."""
+END_SECONDS: Final = 10.0
+"""How long sites may take to leave when the job is over."""
 PIECE: Final = 1 << 16
 SILENT_SECONDS: Final = 60
 """After so long without a byte the kernel asks whether the other side is still there."""
@@ -76,7 +78,10 @@ class Relay:
 
     @asynccontextmanager
     async def listening(self, address: str) -> AsyncIterator[str]:
-        """Relay at `host:port` (port 0: any free one) until the block ends; gives the address."""
+        """Relay at `host:port` (port 0: any free one) until the block ends; gives the address.
+
+        Where the job has ended, well or not, the sites get some time to hear of it from the scheduler.
+        """
         host, _, port = address.rpartition(":")
         try:
             server = await asyncio.start_server(self._accept, host, int(port), limit=PIECE)
@@ -84,11 +89,22 @@ class Relay:
             raise UnavailableError(f"nobody can listen at {address}: {error}") from error
         try:
             yield f"{host}:{server.sockets[0].getsockname()[1]}"
+            await self._emptied()
+        except FLJobError:
+            await self._emptied()
+            raise
         finally:
             server.close()
             for task in self._open:
                 task.cancel()
             await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _emptied(self) -> None:
+        """Wait until the sites have gone by themselves, though not for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                while self._open:
+                    await asyncio.wait(self._open)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take a connection; a task of our own, as the end of this process is no error of it."""

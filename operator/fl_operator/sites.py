@@ -27,7 +27,7 @@ from fl_operator.enrolment import EarlyError, RefusedError, audiences
 from job_generator import names
 from job_generator.site_tokens import SERVICE_ACCOUNT, read_audience
 
-BOUND: Final = {"pod", "node", "secret"}
+BOUND: Final = ("pod", "node", "secret")
 """What a token may be bound to. A pod may have tokens for any audience, so one of a pod's says nothing."""
 
 
@@ -116,8 +116,8 @@ def _asked(claims: Mapping[str, Any]) -> tuple[str, str]:
 def _printed(claims: Mapping[str, Any]) -> tuple[str, str]:
     """The namespace of a token that a person had printed, and its number (`jti`)."""
     said = claims.get("kubernetes.io") or {}
-    if bound := BOUND & set(said):
-        raise RefusedError(f"the token is bound to a {min(bound)}; a site's is bound to nothing")
+    if bound := next((kind for kind in BOUND if kind in said), None):
+        raise RefusedError(f"the token is bound to a {bound}; a site's is bound to nothing")
     account = (said.get("serviceaccount") or {}).get("name")
     if account != SERVICE_ACCOUNT:
         raise RefusedError(f"the token is that of the service account {account}, not {SERVICE_ACCOUNT}")

@@ -121,6 +121,7 @@ def test_what_is_kept_of_a_token() -> None:
     ("claims", "complaint"),
     [
         (bound(pod={"name": "p", "uid": "u"}), "bound to a pod"),
+        (bound(node={"name": "n", "uid": "u"}, pod={"name": "p", "uid": "u"}), "bound to a pod"),
         (bound(node={"name": "n", "uid": "u"}), "bound to a node"),
         (bound(secret={"name": "s", "uid": "u"}), "bound to a secret"),
         (bound(serviceaccount={"name": "builder"}), "service account builder, not default"),

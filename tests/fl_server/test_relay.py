@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import pytest
 
-from fl_core.errors import UnavailableError
+from fl_core.errors import ShortfallError, UnavailableError
 from fl_core.identity import Authority, Identity
 from fl_core.wire.channels import OPTIONS, caller, open_channel, open_port
 from fl_server import relay as relaying
@@ -42,6 +42,12 @@ def run(scene: Awaitable[None]) -> None:
 
     asyncio.run(limited())
     assert unseen == []
+
+
+@pytest.fixture(autouse=True)
+def _no_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who are left when a scene ends are not waited for."""
+    monkeypatch.setattr(relaying, "END_SECONDS", 0.1)
 
 
 def hello(name: str | None) -> bytes:
@@ -431,8 +437,40 @@ def test_an_upstream_that_is_not_there() -> None:
     run(scene())
 
 
+@pytest.mark.parametrize("error", [None, ShortfallError("too few")])
+def test_sites_hear_of_the_end_before_the_relay_goes(
+    error: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the job is over its connections go on, and new ones are taken, until the sites have left."""
+    monkeypatch.setattr(relaying, "END_SECONDS", 30)
+
+    async def leave(place: Place, first: Sides) -> bytes:
+        await asyncio.sleep(0.2)
+        reader, writer = await place.dial()
+        writer.write(hello(SERVER))
+        assert await reader.readexactly(5)
+        first[1].write(b"stop?")
+        said = await first[0].readexactly(5)
+        writer.close()
+        first[1].close()
+        return said
+
+    async def scene() -> None:
+        with pytest.raises(ShortfallError) if error else nullcontext():
+            async with relayed() as place:
+                first = await place.dial()
+                first[1].write(hello(SERVER))
+                await first[0].readexactly(len(hello(SERVER)))
+                leaving = asyncio.create_task(leave(place, first))
+                if error:
+                    raise error
+        assert await leaving == b"stop?"
+
+    run(scene())
+
+
 def test_the_end_of_the_relay_ends_its_connections() -> None:
-    """When the server ends, whoever is connected hears of it and the port is free."""
+    """Whoever has not left in time hears that it is over, and the port is free."""
 
     async def scene() -> None:
         async with relayed() as place:
