@@ -42,6 +42,9 @@ WARNINGS: Final = frozenset(
 )
 """Events that show trouble which no pod shows."""
 
+PASSING: Final = "cache: timed out waiting for the condition"
+"""What a kubelet says of ConfigMaps and Secrets that it has not read yet; it tries again at once."""
+
 WAITING: Final = frozenset(
     {
         "ImagePullBackOff",
@@ -109,10 +112,11 @@ def of_events(events: Iterable[Object]) -> list[Finding]:
     """The troubles that show in events about the children only: quota, policies, mounts, claims."""
     found = set()
     for event in events:
-        if event.get("type") == "Warning" and event.get("reason") in WARNINGS:
+        said = event.get("note") or event.get("message") or ""
+        if event.get("type") == "Warning" and event.get("reason") in WARNINGS and PASSING not in said:
             about = event.get("regarding") or event.get("involvedObject") or {}
             name = f"{about.get('kind', 'object')} {about.get('name', '')}"
-            found.add(Finding(name, event["reason"], _short(event.get("note") or event.get("message") or "")))
+            found.add(Finding(name, event["reason"], _short(said)))
     return sorted(found)
 
 

@@ -498,6 +498,21 @@ def test_a_job_that_is_not_ready_is_looked_at_again(world: World) -> None:
     assert world.visit().again == pytest.approx(300)
 
 
+def test_what_a_kubelet_has_not_read_yet_is_no_trouble(running: World) -> None:
+    """It tries again at once, and its haste must not hide what is really missing."""
+    told = 'MountVolume.SetUp failed for volume "plan" : '
+    passing = told + "failed to sync configmap cache: timed out waiting for the condition"
+    about = {"kind": "Pod", "name": "digits-worker-0", "uid": "u-9"}
+    event = {"type": "Warning", "reason": "FailedMount", "regarding": about}
+    running.events = [{**event, "note": passing}]
+    running.settle()
+    assert running.condition("Degraded")[0] == "False"
+    running.events.append({**event, "note": told + 'configmap "plan" not found'})
+    running.settle()
+    assert running.condition("Degraded")[2].startswith("Pod digits-worker-0: FailedMount (MountVolume")
+    assert "timed out" not in running.condition("Degraded")[2]
+
+
 def test_what_shows_only_in_events_shows_in_the_job(running: World) -> None:
     """A quota or a policy refuses pods of a Job that itself looks well."""
     about = {"kind": "Job", "name": "digits-worker"}
