@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
-from fl_core.errors import MismatchError
+from fl_core.errors import JobError, MismatchError
 from fl_core.identity import Credentials
+from fl_core.invitation import Invitation
 from harness.network import NODE_ADDRESS
+from job_generator.site_tokens import audience as site_audience
 from tests.cluster.tenant import ENVIRONMENT, FL_SUBMIT, ROOT, Map, Tenant, install
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
 
 FIRST = ROOT / "manifests" / "samples" / "first.yaml"
-PORT = 30_443
 SITE = "hospital"
 
 
@@ -30,22 +31,32 @@ def chart(cluster: Any) -> None:
     install(cluster, "numpy")
 
 
-def job() -> tuple[Map, Map]:
-    """The first sample with two workers and a site outside, without whom no round closes; and its program."""
+def job(port: int) -> tuple[Map, Map]:
+    """The first sample with two workers and a site outside, without whom no round closes; its program first."""
     program, document = yaml.safe_load_all(FIRST.read_text(encoding="utf-8"))
     document["spec"] |= {
         "rounds": 5,
         "workers": {"replicas": 2},
         "selection": {"minimum": 3},
         "sites": [{"name": SITE, "external": {}}],
-        "network": {"external": {"type": "NodePort", "hostname": NODE_ADDRESS, "port": PORT}},
+        "network": {"external": {"type": "NodePort", "hostname": NODE_ADDRESS, "port": port}},
     }
     return program, document
 
 
-def invited(tenant: Tenant, name: str, site: str, file: Path) -> subprocess.CompletedProcess[str]:
-    """`fl-submit site token`, as its user types it."""
-    where = ["--kubeconfig", str(tenant.cluster.kubeconfig), "-n", tenant.namespace]
+def begun(tenant: Tenant, program: Map, document: Map) -> str:
+    """Apply a job and its program, and wait for its attempt; gives its name."""
+    tenant.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([program, document]))
+    name: str = document["metadata"]["name"]
+    tenant.eventually(name, lambda: tenant.get("fljob", name).get("status", {}).get("planDigest"))
+    return name
+
+
+def invited(
+    tenant: Tenant, name: str, site: str, file: Path, *, user: object = None
+) -> subprocess.CompletedProcess[str]:
+    """`fl-submit site token`, as its user types it; `user` is another one's kubeconfig."""
+    where = ["--kubeconfig", str(user or tenant.cluster.kubeconfig), "-n", tenant.namespace]
     line = [*FL_SUBMIT, "site", "token", name, site, *where, "-o", str(file)]
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
 
@@ -71,10 +82,8 @@ def ended(invitation: Path, program: Path, identity: Path) -> tuple[int, str]:
 
 def test_a_site_joins_from_outside(tenant: Tenant, tmp_path: Path) -> None:
     """Every round has its update; a wrong start costs it nothing, and a thief of the token gets nothing."""
-    program, document = job()
-    tenant.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([program, document]))
-    name = document["metadata"]["name"]
-    tenant.eventually(name, lambda: tenant.get("fljob", name).get("status", {}).get("planDigest"))
+    program, document = job(30_443)
+    name = begun(tenant, program, document)
     invitation, own, right, wrong = (tmp_path / one for one in ("file", "identity", "right", "wrong"))
     for folder in (right, wrong):
         folder.mkdir()
@@ -106,3 +115,40 @@ def test_a_site_joins_from_outside(tenant: Tenant, tmp_path: Path) -> None:
     assert used["metadata"]["ownerReferences"][0]["name"] == name
     over = invited(tenant, name, SITE, invitation)
     assert f"FLJob {name} is Complete" in over.stderr
+
+
+def test_nobody_else_gets_in(tenant: Tenant, tmp_path: Path) -> None:
+    """Who may edit may invite; other tokens of the same account, a pod's among them, are no invitations."""
+    program, document = job(30_444)
+    name = begun(tenant, program, document)
+    engineer, stranger = (
+        tenant.cluster.user(f"{one}-{tenant.namespace}") for one in ("engineer", "stranger")
+    )
+    tenant.kubectl("create", "rolebinding", "e", "--clusterrole=edit", f"--user=engineer-{tenant.namespace}")
+    file, own = tmp_path / "file", tmp_path / "identity"
+    refused = invited(tenant, name, SITE, file, user=stranger)
+    assert refused.returncode == JobError.exit_code
+    assert "forbidden" in refused.stderr
+    assert not file.exists()
+    printed = invited(tenant, name, SITE, file, user=engineer)
+    assert printed.returncode == 0, printed.stderr
+
+    invitation = Invitation.read(file)
+    servers = ("pods", "-l", f"fljob.dev/job={name},fljob.dev/role=server")
+    (server,) = tenant.eventually(name, lambda: tenant.get(*servers))
+    bound = ("--bound-object-kind=Pod", f"--bound-object-name={server['metadata']['name']}")
+    whom = site_audience(tenant.get("fljob", name)["metadata"]["uid"], SITE)
+    tenant.kubectl("create", "serviceaccount", "other")
+    for account, words, complaint in (
+        ("default", [f"--audience={whom}", *bound], "the token is bound to a pod"),
+        ("other", [f"--audience={whom}"], "of the service account other, not default"),
+        ("default", ["--audience=fljob"], "the token is bound to no pod"),
+        ("default", [], "not for fljob"),
+        ("default", [f"--audience={whom}x"], f"no external site called {SITE}x"),
+    ):
+        token = tenant.kubectl("create", "token", account, *words).strip()
+        invitation.model_copy(update={"token": token}).write(file)
+        code, said = ended(file, tmp_path, own)
+        assert code == MismatchError.exit_code, said
+        assert complaint in said
+    assert tenant.get("configmaps", "-l", f"fljob.dev/site={SITE}") == []
