@@ -27,7 +27,7 @@ from fl_operator.progress import Address, Progress, in_cluster
 from fl_operator.reconcile import Reconciler, present
 from fl_operator.run import Engine, Parts, Watch
 from fl_operator.sites import Sites
-from fl_operator.warnings import Warnings
+from fl_operator.warning_events import WarningEvents
 from job_generator import names
 
 OURS: Final = "app.kubernetes.io/managed-by=fljob-operator"
@@ -69,7 +69,7 @@ async def assemble(engine: Engine, *, address: Address = in_cluster) -> Parts:
         recorder=engine.recorder,
         metrics=engine.metrics,
         progress=progress,
-        warnings=Warnings(connection),
+        warnings=WarningEvents(connection),
         settings=settings.for_jobs(authority=authority.dump()[1].decode()),
     )
 

@@ -90,6 +90,12 @@ class Attempt:
         return [self._now(child, spec, suspended=suspended) for child in self.children]
 
     @cached_property
+    def job_labels(self) -> dict[str, Mapping[str, str]]:
+        """The labels of each Job by its name."""
+        jobs = (one["metadata"] for one in self.children if one["kind"] == "Job")
+        return {metadata["name"]: metadata["labels"] for metadata in jobs}
+
+    @cached_property
     def images(self) -> dict[str, str]:
         """The image of each role."""
         pods = ((one["metadata"]["labels"][names.ROLE], one) for one in self.children if one["kind"] == "Job")

@@ -134,23 +134,23 @@ class Register:
         return found
 
     def _identity(self, pod: Object, job: Object, fljob: Object) -> Identity:
-        """By the labels of the Job, which we made, and the index, which the Job controller gave."""
-        labels = job["metadata"].get("labels", {})
-        role, uid = labels.get(names.ROLE), uid_of(fljob)
-        if role in {"server", "scheduler"}:
-            return Identity(uid, role)
-        if role != "worker":
-            raise RefusedError(f"Job {job['metadata']['name']} has no role in an FLJob")
-        if names.SITE not in labels:
-            index = pod["metadata"].get("labels", {}).get(INDEX, "")
-            if not index.isdigit():
-                raise RefusedError(f"pod {pod['metadata']['name']} has no index")
-            return Identity(uid, "worker", int(index))
+        """By what was frozen of the Job, and the index, which the Job controller gave; a live label may be forged."""
+        name, uid = job["metadata"]["name"], uid_of(fljob)
         attempt = self.attempt_of(fljob)
         if attempt is None:
-            raise EarlyError("the attempt of this site is not known here")
-        indexes = {site.name: site.index for site in attempt.plan.sites}
-        return Identity(uid, "worker", indexes[labels[names.SITE]])
+            raise EarlyError(f"the attempt of Job {name} is not known here")
+        labels = attempt.job_labels.get(name)
+        if labels is None:
+            raise RefusedError(f"Job {name} has no role in FLJob {fljob['metadata']['name']}")
+        if (role := labels[names.ROLE]) != "worker":
+            return Identity(uid, role)
+        if names.SITE in labels:
+            indexes = {site.name: site.index for site in attempt.plan.sites}
+            return Identity(uid, role, indexes[labels[names.SITE]])
+        index = pod["metadata"].get("labels", {}).get(INDEX, "")
+        if not index.isdigit():
+            raise RefusedError(f"pod {pod['metadata']['name']} has no index")
+        return Identity(uid, role, int(index))
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ from fl_operator.findings import is_ready, pods_of
 from fl_operator.loop import Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
-from fl_operator.warnings import Warnings
+from fl_operator.warning_events import WarningEvents
 from job_generator import names
 from job_generator.settings import Settings
 
@@ -93,7 +93,7 @@ class Reconciler:
     metrics: OperatorMetrics
     progress: Progress
     settings: Settings
-    warnings: Warnings
+    warnings: WarningEvents
     now: Now = present
     clock: Callable[[], float] = time.monotonic
     _thawed: Recent[str, Attempt] = field(default_factory=lambda: Recent(MOST_THAWED))
@@ -165,7 +165,7 @@ class Reconciler:
         return attempt
 
     async def _warnings(self, job: Object, children: dict[Place, Object]) -> list[Object]:
-        """Warnings about the children of a job that is not ready."""
+        """WarningEvents about the children of a job that is not ready."""
         conditions = (job.get("status") or {}).get("conditions", ())
         if not children or any(holds(conditions, kind) for kind in (READY, COMPLETE, FAILED)):
             return []

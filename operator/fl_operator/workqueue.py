@@ -22,7 +22,8 @@ from fl_operator.pace import TokenBucket, exponential
 K = TypeVar("K", bound=Hashable)
 
 FIRST_RETRY_SECONDS = 0.005
-MOST_RETRY_SECONDS = 1000.0
+MOST_RETRY_SECONDS = 120.0
+"""So that an outage is not followed by another one of the same length."""
 RETRY_RATE = 10.0
 RETRY_BURST = 100
 

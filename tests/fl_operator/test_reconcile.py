@@ -17,7 +17,7 @@ from fl_operator.cluster.resources import EVENTS, FLJOBS, JOBS, NAMESPACES, PODS
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
 from fl_operator.reconcile import Reconciler
-from fl_operator.warnings import MOST, Warnings
+from fl_operator.warning_events import MOST, WarningEvents
 from job_generator.settings import Settings
 
 KEY = Key("lab", "digits")
@@ -40,7 +40,7 @@ def reconciler(memory: Any) -> Reconciler:
         metrics=metrics,
         progress=Progress(Authority("tests"), lambda _: None),
         settings=Settings(),
-        warnings=Warnings(connection),
+        warnings=WarningEvents(connection),
     )
 
 

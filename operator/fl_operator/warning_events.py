@@ -1,4 +1,4 @@
-"""Warnings of the cluster about the children of jobs: what shows in Events only, and is watched by nobody.
+"""WarningEvents of the cluster about the children of jobs: what shows in Events only, and is watched by nobody.
 
 Events are many and short-lived, so that a copy of them all would cost more than it gives; a namespace's are read
 when a job in it is not ready, once for all such jobs.
@@ -30,7 +30,7 @@ class _Reading:
 
 
 @dataclass(slots=True)
-class Warnings:
+class WarningEvents:
     """Reads of all namespaces; the cost grows with the namespaces that hold such jobs, not with the jobs."""
 
     connection: Connection

@@ -1,4 +1,4 @@
-"""Warnings of namespaces: read once for all who ask, and again when they are old."""
+"""WarningEvents of namespaces: read once for all who ask, and again when they are old."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from fl_operator.warnings import FRESH_SECONDS, Warnings
+from fl_operator.warning_events import FRESH_SECONDS, WarningEvents
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Cluster:
 def test_a_namespace_is_read_once_for_all_its_jobs() -> None:
     """Until what was read is old."""
     cluster, now = Cluster(), [100.0]
-    warnings = Warnings(cluster, lambda: now[0])  # type: ignore[arg-type]
+    warnings = WarningEvents(cluster, lambda: now[0])  # type: ignore[arg-type]
 
     async def ask() -> None:
         lab = "/apis/events.k8s.io/v1/namespaces/lab/events"
