@@ -28,7 +28,7 @@ from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
 from fl_operator.findings import Finding, is_ready, lost_workers, of_events, of_pods, pods_of, soon
-from fl_operator.status import LastWords, last_words, told
+from fl_operator.status import LastWords, last_words, quorum_outside, told
 from job_generator import names
 from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
@@ -269,7 +269,9 @@ class _Visit:
         minimum, ready = attempt.plan.selection.minimum, workers["ready"]
         if suspended:
             self.conditions.set(c.READY, "False", "Suspended")
-        elif ready >= minimum and self._serves():
+        elif (
+            ready >= minimum or quorum_outside(self.seen.report, attempt.plan, self.before)
+        ) and self._serves():
             self.conditions.set(c.READY, "True", "Quorum", f"{ready} workers are ready, {minimum} are needed")
             self._note_if_new(c.READY, "Ready", f"{ready} workers are ready", warning=False)
         else:

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fl_core.plan import Plan
 from fl_operator.cluster.resources import Object
 from fl_operator.conditions import COMPLETE, FAILED, READY, STALLED, SUSPENDED, holds
 from fl_operator.findings import termination_message
 from job_generator.local.observer import Standing
 from job_generator.local.record import ClosedRound
 
+AT_WORK = frozenset({"Training", "Committing", "Evaluating", "Concluding"})
+"""Phases that a server gets to with a quorum only."""
 MOST_METRICS = 16
 """A status holds no more."""
 
@@ -70,6 +73,14 @@ def last_words(pod: Object) -> LastWords | None:
         return None
     shown = {"metrics": dict(sorted(metrics.items())[:MOST_METRICS])} if metrics else {}
     return LastWords(reason, {**facts, **shown})
+
+
+def quorum_outside(report: Report | None, plan: Plan, before: Mapping[str, Any]) -> bool:
+    """Whether a server goes on with sites outside the cluster, which are no pods that could be counted."""
+    if not any(site.external for site in plan.sites):
+        return False
+    phase = report.standing.phase if report else None
+    return phase in AT_WORK or (phase != "Waiting" and holds(before.get("conditions", ()), READY))
 
 
 def told(status: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:

@@ -788,3 +788,25 @@ def test_it_comes_to_rest_whatever_happens(steps: list[Step], data: st.DataObjec
         true = {one["type"] for one in world.status["conditions"] if one["status"] == "True"}
         assert len(true & {"Complete", "Failed"}) <= 1
         assert {one["type"] for one in world.status["conditions"]} == set(TYPES)
+
+
+def test_a_quorum_with_sites_outside_is_the_servers_to_see() -> None:
+    """External sites are no pods: the job is ready when its server trains, and stays so while it selects."""
+    outside = {"sites": [{"name": "a", "external": {}}], "network": {"external": {"hostname": "a.b"}}}
+    world = World(spec={**deepcopy(SPEC), **outside, "selection": {"minimum": 5}})
+    world.settle()
+    world.ready()
+    world.settle()
+    assert world.condition("Ready")[:2] == ("False", "NoQuorum")
+    for phase in ("Training", "Selecting"):
+        world.report = Report(standing=Standing(round=1, rounds=20, phase=phase))
+        world.settle()
+        assert world.condition("Ready")[0] == "True"
+    world.report = None
+    world.pass_time(hours=1)
+    world.settle()
+    assert world.condition("Ready")[0] == "True"
+    assert world.condition("Failed")[0] == "False"
+    world.report = Report(standing=Standing(round=1, rounds=20, phase="Waiting"))
+    world.settle()
+    assert world.condition("Ready")[:2] == ("False", "QuorumLost")
