@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,17 @@ async def create(connection: Connection, jobs: int) -> None:
     await asyncio.gather(*map(one, range(jobs)))
 
 
+async def remove(connection: Connection) -> None:
+    """Delete the namespace, and wait until it is gone."""
+    key = Key("", NAMESPACE)
+    with suppress(NotFoundError):
+        found = await connection.read(NAMESPACES, key)
+        await connection.delete(NAMESPACES, key, uid=found["metadata"]["uid"])
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await connection.read(NAMESPACES, key)
+
+
 async def count(connection: Connection) -> int:
     """How many Jobs there are, without reading them."""
     listed = await connection.document(f"{JOBS.path(NAMESPACE)}?limit=1")
@@ -183,11 +194,8 @@ async def measure(kubeconfig: str, *, jobs: int, quiet: float) -> dict[str, floa
         try:
             return await _measure(connection, kubeconfig, jobs=jobs, quiet=quiet)
         finally:
-            try:
-                found = await connection.read(NAMESPACES, Key("", NAMESPACE))
-                await connection.delete(NAMESPACES, Key("", NAMESPACE), uid=found["metadata"]["uid"])
-            except NotFoundError:
-                pass
+            with operator(kubeconfig):  # without one the namespace would wait for its Jobs for ever
+                await remove(connection)
 
 
 async def _measure(connection: Connection, kubeconfig: str, *, jobs: int, quiet: float) -> dict[str, float]:

@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from fl_operator.cluster.resources import Key, Object, key_of
 
-MOST_AT_HAND: Final = 256
+MOST_AT_HAND: Final = 128
 """Objects of a kind that are not packed."""
 
 K = TypeVar("K")
