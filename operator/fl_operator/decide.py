@@ -92,15 +92,16 @@ class _Visit:
     def _attempt(self) -> Attempt | None:
         """The frozen attempt, or a new one; None where the spec is wrong."""
         kept = self.seen.attempt
-        if kept is not None and (kept.spec_digest == spec_digest(self.job) or not self._is_still()):
-            return self._kept(kept)
+        same = kept is not None and kept.spec_digest == spec_digest(self.job)
+        if kept is not None and (same or not self._is_still()):
+            return self._kept(kept, same=same)
         try:
             made = Attempt.render(self.job, self.settings, number=kept.number + 1 if kept else 1)
         except InvalidJobError as error:
             self._refuse("InvalidSpec", str(error))
             return None
         if kept is not None and made.plan.digest != kept.plan.digest:
-            return self._kept(kept)
+            return self._kept(kept, same=same)
         if (place := ("ConfigMap", name_for(made.plan.job, made.number))) in self.seen.taken:
             self._refuse("NameTaken", _taken(place))
             return None
@@ -108,9 +109,9 @@ class _Visit:
         self.actions.append(Create(made.object(self.job)))
         return made
 
-    def _kept(self, kept: Attempt) -> Attempt:
+    def _kept(self, kept: Attempt, *, same: bool) -> Attempt:
         """The attempt that there is goes on, whatever the spec says now."""
-        if kept.spec_digest == spec_digest(self.job):
+        if same:
             self._compiled(kept)
         else:
             self.conditions.set(

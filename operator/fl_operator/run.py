@@ -29,7 +29,7 @@ log = structlog.get_logger()
 DRAIN_SECONDS = 2.0
 """How long events may still be written when the process ends."""
 
-GATHER_SECONDS = 0.2
+GATHER_SECONDS = 0.5
 """The children of a job change together; it is looked at once for all that happens to them in this time."""
 
 Service = Callable[[], Coroutine[Any, Any, None]]

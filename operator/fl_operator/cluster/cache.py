@@ -1,12 +1,12 @@
 """What is known of one kind of objects: by place, and by owner.
 
-A dictionary takes five times the memory of its JSON, and twenty times that of its compressed JSON; so the objects
-that were used last are at hand, and the others are packed until somebody asks for them.
+A dictionary takes ten times the memory of its compressed form; so the objects that were used last are at hand, and the
+others are packed until somebody asks for them. Of all forms Python's own (`marshal`) takes the least time.
 """
 
 from __future__ import annotations
 
-import json
+import marshal
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -67,7 +67,7 @@ class Cache:
         """The object at this place."""
         if (thing := self._at_hand.get(key)) is not None or key not in self._packed:
             return thing
-        found: Object = json.loads(zlib.decompress(self._packed[key]))
+        found: Object = marshal.loads(zlib.decompress(self._packed[key]))  # noqa: S302 - written below
         self._at_hand.put(key, found)
         return found
 
@@ -100,7 +100,7 @@ class Cache:
 
     def _pack(self, key: Key, thing: Object) -> None:
         if key not in self._packed:
-            self._packed[key] = zlib.compress(json.dumps(thing, separators=(",", ":")).encode(), level=1)
+            self._packed[key] = zlib.compress(marshal.dumps(thing), level=1)
 
 
 def _owners(thing: Mapping[str, Any]) -> frozenset[str]:
