@@ -47,7 +47,12 @@ LARGEST: dict[str, Any] = {
             "framework": "sklearn",
             "sha256": "0123456789abcdef" * 4,
             "config": {"learning_rate": 0.05, "layers": [16, None, {"width": 8}]},
-            "source": {"configMap": {"name": "digits-program"}},
+            "source": {
+                "configMap": {
+                    "name": "digits-program",
+                    "items": [{"key": "program.py", "path": "program.py"}],
+                }
+            },
         },
         "rounds": 50,
         "target": {"metric": "accuracy", "atLeast": 0.97},
