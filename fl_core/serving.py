@@ -41,10 +41,12 @@ def answering(loop: asyncio.AbstractEventLoop) -> Callable[[], bool]:
 
 def tell_expiry(registry: CollectorRegistry, moment: dt.datetime) -> None:
     """Have Prometheus know when the process's certificate ends."""
-    name = "fl_certificate_expiry_timestamp_seconds"
-    Gauge(name, "When the certificate ends, in seconds since 1970.", registry=registry).set(
-        moment.timestamp()
+    end = Gauge(
+        "fl_certificate_expiry_timestamp_seconds",
+        "When the certificate ends, in seconds since 1970.",
+        registry=registry,
     )
+    end.set(moment.timestamp())
 
 
 class _Server(ThreadingMixIn, WSGIServer):
