@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -109,7 +110,7 @@ def public_key_of(request: str) -> ec.EllipticCurvePublicKey:
     try:
         asked = x509.load_pem_x509_csr(request.encode())
         good, key = asked.is_signature_valid, asked.public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise MismatchError(f"this is no certificate signing request: {error}") from error
     if not good or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise MismatchError("a certificate signing request must be signed by the P-256 key that it holds")

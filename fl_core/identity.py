@@ -221,10 +221,12 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only this user may read."""
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_bytes(content)
+    """Write a file that only this user may read, or leave the one that was there."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.touch(mode=0o600)
+    fresh.chmod(0o600)
+    fresh.write_bytes(content)
+    fresh.replace(path)
 
 
 def _address(text: str) -> x509.GeneralName:

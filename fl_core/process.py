@@ -33,6 +33,8 @@ log = structlog.get_logger()
 RENEWED = (0.7, 0.8)
 """Between these shares of a certificate's time a pod's process starts again; from half of it on it gets a new one."""
 
+WARNED = 0.9
+"""From this share on a site, which nobody starts again, says that it needs another invitation."""
 LISTENS_SECONDS = 2.0
 """By then a process hears SIGTERM, however little time its certificate has."""
 
@@ -71,14 +73,21 @@ class Settings:
 
         The moment is spread, so that a job's processes do not all go at once.
         """
-        moment = self.credentials.at(random.uniform(*RENEWED))  # noqa: S311 - spreads load
-        left = (moment - dt.datetime.now(dt.UTC)).total_seconds()
 
         def renew() -> None:
             log.info("starting again for a new certificate")
             os.kill(os.getpid(), signal.SIGTERM)
 
-        timer = threading.Timer(max(left, LISTENS_SECONDS), renew)
+        self._at(random.uniform(*RENEWED), renew)  # noqa: S311 - spreads load
+
+    def warn_in_time(self) -> None:
+        """Say that the certificate ends, where nobody starts the process again for another one."""
+        end = self.credentials.at(1).isoformat(timespec="minutes")
+        self._at(WARNED, lambda: log.warning("the certificate ends soon; get another invitation", end=end))
+
+    def _at(self, share: float, act: Callable[[], None]) -> None:
+        """Act when this share of the certificate's time is over."""
+        timer = threading.Timer(seconds_to(self.credentials.at(share), dt.datetime.now(dt.UTC)), act)
         timer.daemon = True
         timer.start()
 
@@ -151,6 +160,8 @@ def process(command: Callable[..., None]) -> click.Command:
             )
             if papers.enrol:
                 settings.renew_in_time()
+            if invitation:
+                settings.warn_in_time()
             command(settings, **own)
             leave(0)
         except FLJobError as error:
@@ -166,6 +177,11 @@ def process(command: Callable[..., None]) -> click.Command:
     for option in reversed((plan_option, *_OPTIONS)):
         option(run)
     return click.command()(run)
+
+
+def seconds_to(moment: dt.datetime, now: dt.datetime) -> float:
+    """Seconds until then; what is past is put off until the process hears signals."""
+    return max((moment - now).total_seconds(), LISTENS_SECONDS)
 
 
 def last_words(text: str) -> None:

@@ -27,6 +27,8 @@ RIGHTS: Final = (
     ("list", "", "events", "explain jobs"),
     ("create", "", "pods", "fetch models"),
     ("create", "", "pods/portforward", "fetch models"),
+    ("get", "", "configmaps", "invite sites"),
+    ("create", "", "serviceaccounts/token", "invite sites"),
 )
 """Verb, API group, resource, and what the user needs it for."""
 

@@ -41,6 +41,7 @@ class PodLogs:
     job: str
     wanted: Callable[[str], bool]
     _read: set[tuple[str, int]] = field(default_factory=set)
+    _readers: list[threading.Thread] = field(default_factory=list)
     _lines: queue.Queue[Entry] = field(default_factory=queue.Queue)
 
     def entries(self) -> Iterator[Entry]:
@@ -61,8 +62,7 @@ class PodLogs:
         """What comes in a while, so that new pods are found however much the others say; or all, until silence."""
         end = time.monotonic() + LOOK_SECONDS
         with suppress(queue.Empty):
-            while True:
-                left = LOOK_SECONDS if to_the_end else max(end - time.monotonic(), 0)
+            while (left := LOOK_SECONDS if to_the_end else end - time.monotonic()) > 0:
                 yield self._lines.get(timeout=left)
 
     def _pods(self) -> list[Object]:
@@ -71,14 +71,17 @@ class PodLogs:
     def _begin(self) -> None:
         """Start a reader for each container that has none; one that was started again is another."""
         new = [pod for pod in self._pods() if _begun(pod) and _container(pod) not in self._read]
-        if len(self._read) + len(new) > MOST_STREAMS:
+        self._readers = [one for one in self._readers if one.is_alive()]
+        if len(self._readers) + len(new) > MOST_STREAMS:
             raise JobError(
                 f"there are more than {MOST_STREAMS} pods to follow; choose some with --role server, "
                 "or --role worker --index 3"
             )
         for pod in new:
             self._read.add(_container(pod))
-            threading.Thread(target=self._stream, args=(pod,), daemon=True).start()
+            reader = threading.Thread(target=self._stream, args=(pod,), daemon=True)
+            self._readers.append(reader)
+            reader.start()
 
     def _stream(self, pod: Object) -> None:
         """Put a pod's lines where they are waited for; a pod that goes ends its stream."""

@@ -34,6 +34,10 @@ def invite(cluster: Cluster, name: str, site: str, *, seconds: int) -> Printed:
     job = read(cluster, name)
     _check(job, site)
     plan, trust = _configuration(cluster, job)
+    if "enrolment" not in trust:
+        raise JobError(
+            f"FLJob {name} was begun by an operator that admits no external sites; submit it again"
+        )
     listener = Listener.model_validate(job["spec"]["network"]["external"])
     status = _token(cluster, audience(job["metadata"]["uid"], site), seconds)
     invitation = Invitation(

@@ -9,6 +9,8 @@ from heapq import nlargest
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from fl_core.bundle import bundle
 from fl_core.errors import JobError, ProgramError, SpecError
 from job_generator.cluster.connection import AbsentError, Cluster, Object, Request
@@ -105,7 +107,14 @@ def _source(name: str, files: Mapping[str, Path]) -> Source:
     """Where the workers find the files; paths are said only where a key is not the file's name."""
     items = [{"key": _key(file), "path": file} for file in files]
     flat = all(item["key"] == item["path"] for item in items)
-    return Source.model_validate({"configMap": {"name": name, **({} if flat else {"items": items})}})
+    try:
+        return Source.model_validate({"configMap": {"name": name, **({} if flat else {"items": items})}})
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise SpecError(
+            f"{dotted(ENTRYPOINT)}: a ConfigMap's volume cannot hold these {len(files)} files ({why}); use fewer, "
+            f"with plain names, or {ELSEWHERE}"
+        ) from error
 
 
 def _key(file: str) -> str:

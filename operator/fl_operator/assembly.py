@@ -93,9 +93,9 @@ async def assemble(engine: Engine, *, address: Address = in_cluster) -> Parts:
     return Parts(reconcile=reconciler.reconcile, leading=(progress.run,), always=(enrol,))
 
 
-def _job_of(mirror: Mirror, uid: str) -> Object | None:
-    """The FLJob of this uid."""
-    found = (mirror.find(FLJOBS, key) for key in mirror.keys(FLJOBS))
+def _job_of(mirror: Mirror, namespace: str, uid: str) -> Object | None:
+    """The FLJob of this uid in this namespace; nobody's token has the others looked through."""
+    found = (mirror.find(FLJOBS, key) for key in mirror.keys(FLJOBS) if key.namespace == namespace)
     return next((job for job in found if job is not None and uid_of(job) == uid), None)
 
 

@@ -91,3 +91,9 @@ class Conditions:
 def holds(conditions: Iterable[Condition], kind: str) -> bool:
     """Whether this condition is True."""
     return any(one["type"] == kind and one["status"] == "True" for one in conditions)
+
+
+def is_over(job: Mapping[str, Any]) -> bool:
+    """Whether an FLJob is complete or has failed, for good in either case."""
+    conditions = (job.get("status") or {}).get("conditions", ())
+    return holds(conditions, COMPLETE) or holds(conditions, FAILED)

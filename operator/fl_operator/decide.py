@@ -49,8 +49,7 @@ def decide(seen: Seen, *, settings: Settings, now: dt.datetime) -> Decision:
     job = seen.job
     if job["metadata"].get("deletionTimestamp") or job["spec"].get("managedBy", MANAGER) != MANAGER:
         return NOTHING
-    before = job.get("status", {})
-    if c.holds(before.get("conditions", ()), c.COMPLETE) or c.holds(before.get("conditions", ()), c.FAILED):
+    if c.is_over(job):
         return afterwards(seen, now)
     return _Visit(seen, settings, now).decision()
 
@@ -270,11 +269,12 @@ class _Visit:
         minimum, ready = attempt.plan.selection.minimum, workers["ready"]
         if suspended:
             self.conditions.set(c.READY, "False", "Suspended")
-        elif (
+        elif self._serves() and (
             ready >= minimum or quorum_outside(self.seen.report, attempt.plan, self.before)
-        ) and self._serves():
-            self.conditions.set(c.READY, "True", "Quorum", f"{ready} workers are ready, {minimum} are needed")
-            self._note_if_new(c.READY, "Ready", f"{ready} workers are ready", warning=False)
+        ):
+            told = f"{ready} workers are ready" + (", and sites outside" if ready < minimum else "")
+            self.conditions.set(c.READY, "True", "Quorum", f"{told}, {minimum} are needed")
+            self._note_if_new(c.READY, "Ready", told, warning=False)
         else:
             reason = "QuorumLost" if self._was_ready() else "NoQuorum"
             self.conditions.set(c.READY, "False", reason, f"{ready} workers are ready, {minimum} are needed")

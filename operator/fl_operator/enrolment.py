@@ -8,7 +8,6 @@ so that a worker cannot lie about its name. Any replica may sign, leader or not.
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import tempfile
 import time
@@ -66,9 +65,10 @@ class Tokens:
     clock: Callable[[], float] = time.monotonic
     _known: dict[str, jwt.PyJWK] = field(default_factory=dict)
     _read: float = float("-inf")
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def claims(self, token: str) -> Mapping[str, Any]:
-        """What a good token says; raises RefusedError for any other."""
+        """What a good token says; raises RefusedError, or EarlyError where its key may be a new one."""
         try:
             kid = str(jwt.get_unverified_header(token).get("kid"))
             key = await self._key(kid)
@@ -78,19 +78,20 @@ class Tokens:
                 algorithms=list(ALGORITHMS),
                 options={"require": ["exp", "iss", "aud"], "verify_aud": False},
             )
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, UnicodeError) as error:
             raise RefusedError(f"the token is not good: {error}") from error
         if not any(one == AUDIENCE or read_audience(one) for one in audiences(claims)):
             raise RefusedError(f"the token is for {', '.join(audiences(claims))}, not for {AUDIENCE}")
         return dict(claims)
 
     async def _key(self, kid: str) -> jwt.PyJWK:
-        if kid not in self._known and self.clock() - self._read > REFRESH_SECONDS:
-            self._read = self.clock()
-            found = await self.keys()
-            self._known = {key.key_id: key for key in jwt.PyJWKSet.from_dict(dict(found)).keys if key.key_id}
+        async with self._reading:
+            if kid not in self._known and self.clock() - self._read > REFRESH_SECONDS:
+                found = jwt.PyJWKSet.from_dict(dict(await self.keys()))
+                self._known = {key.key_id: key for key in found.keys if key.key_id}
+                self._read = self.clock()
         if kid not in self._known:
-            raise RefusedError("the token is signed by no key of this cluster")
+            raise EarlyError("the token is signed by no key of this cluster that is known here")
         return self._known[kid]
 
 
@@ -148,8 +149,8 @@ class Register:
             indexes = {site.name: site.index for site in attempt.plan.sites}
             return Identity(uid, role, indexes[labels[names.SITE]])
         index = pod["metadata"].get("labels", {}).get(INDEX, "")
-        if not index.isdigit():
-            raise RefusedError(f"pod {pod['metadata']['name']} has no index")
+        if not index.isdecimal() or int(index) >= attempt.plan.pool:
+            raise RefusedError(f"pod {pod['metadata']['name']} has the index {index!r}, which is no worker's")
         return Identity(uid, role, int(index))
 
 
@@ -200,8 +201,8 @@ class Endpoint:
         except MismatchError as error:
             log.warning("certificate refused", reason=str(error), peer=request.remote)
             return web.Response(status=403, text=str(error))
-        except json.JSONDecodeError:
-            return web.Response(status=400, text="a request is JSON")
+        except ValueError:
+            return web.Response(status=400, text="a request is JSON in UTF-8")
         except (EarlyError, ClusterError) as error:
             return web.Response(status=503, text=str(error))
 

@@ -119,5 +119,6 @@ class Progress:
                 evaluated=measured[-1] if measured else before.evaluated,
             )
         stream.report = now
-        if first or observation.closed or before.standing.round != now.standing.round:
+        moved = before.standing.round != now.standing.round or before.at_work != now.at_work
+        if first or observation.closed or moved:
             self.changed(stream.key)

@@ -41,7 +41,7 @@ from fl_operator.cluster.resources import (
     resource_of,
     uid_of,
 )
-from fl_operator.conditions import COMPLETE, FAILED, READY, holds
+from fl_operator.conditions import COMPLETE, FAILED, READY, holds, is_over
 from fl_operator.decide import decide
 from fl_operator.drift import differs, merged, projected
 from fl_operator.findings import is_ready, pods_of
@@ -167,7 +167,7 @@ class Reconciler:
     async def _warnings(self, job: Object, children: dict[Place, Object]) -> list[Object]:
         """WarningEvents about the children of a job that is not ready."""
         conditions = (job.get("status") or {}).get("conditions", ())
-        if not children or any(holds(conditions, kind) for kind in (READY, COMPLETE, FAILED)):
+        if not children or is_over(job) or holds(conditions, READY):
             return []
         own = {uid_of(child) for child in children.values()}
         own |= {uid_of(pod) for uid in own for pod in self.mirror.owned(PODS, uid)}
@@ -175,8 +175,7 @@ class Reconciler:
 
     async def _follow(self, key: Key, seen: Seen) -> None:
         """Listen to the server of a job that runs, and to no other."""
-        conditions = (seen.job.get("status") or {}).get("conditions", ())
-        over = any(holds(conditions, kind) for kind in (COMPLETE, FAILED))
+        over = is_over(seen.job)
         if seen.attempt is not None and not over and any(map(is_ready, pods_of(seen.pods, "server"))):
             self.progress.follow(key, seen.attempt.plan)
         elif over:

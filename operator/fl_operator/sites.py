@@ -22,7 +22,7 @@ from fl_operator.attempt import Attempt, owned_by
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import AlreadyExistsError
 from fl_operator.cluster.resources import CONFIG_MAPS, Object, key_of
-from fl_operator.conditions import COMPLETE, FAILED, holds
+from fl_operator.conditions import is_over
 from fl_operator.enrolment import EarlyError, RefusedError, audiences
 from job_generator import names
 from job_generator.site_tokens import SERVICE_ACCOUNT, read_audience
@@ -36,8 +36,8 @@ class Sites:
     """Admits sites by their tokens; the token itself has been verified."""
 
     connection: Connection
-    job_of: Callable[[str], Object | None]
-    """The FLJob of a uid."""
+    job_of: Callable[[str, str], Object | None]
+    """The FLJob of a namespace and a uid."""
     attempt_of: Callable[[Object], Attempt | None]
     now: Callable[[], dt.datetime]
 
@@ -45,12 +45,10 @@ class Sites:
         """The identity of the site that the token is for, which no other key than this one gets by it."""
         uid, name = _asked(claims)
         namespace, token = _printed(claims)
-        job = self.job_of(uid)
+        job = self.job_of(namespace, uid)
         if job is None:
-            raise EarlyError(f"an FLJob of the uid {uid} is not known here")
-        if job["metadata"]["namespace"] != namespace:
-            raise RefusedError(
-                f"the token is of namespace {namespace}, where there is no FLJob of the uid {uid}"
+            raise EarlyError(
+                f"in namespace {namespace}, which the token is of, no FLJob of the uid {uid} is known"
             )
         attempt = self._attempt(job)
         site = next((one for one in attempt.plan.sites if one.name == name), None)
@@ -60,9 +58,8 @@ class Sites:
         return Identity(uid, "worker", site.index)
 
     def _attempt(self, job: Object) -> Attempt:
-        conditions = (job.get("status") or {}).get("conditions", ())
         name, leaving = job["metadata"]["name"], job["metadata"].get("deletionTimestamp")
-        if leaving or any(holds(conditions, kind) for kind in (COMPLETE, FAILED)):
+        if leaving or is_over(job):
             raise RefusedError(f"FLJob {name} is over")
         attempt = self.attempt_of(job)
         if attempt is None:

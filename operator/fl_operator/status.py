@@ -32,6 +32,11 @@ class Report:
     closed_at: dt.datetime | None = None
     """When this operator heard of `closed`."""
 
+    @property
+    def at_work(self) -> bool:
+        """Whether the server has got to where it gets with a quorum only."""
+        return self.standing.phase in AT_WORK
+
     def training(self, rounds: int) -> dict[str, Any]:
         """The status of the training; `round` is the last one that is over."""
         told: dict[str, Any] = {"round": max(self.standing.round - 1, 0), "rounds": rounds}
@@ -79,8 +84,9 @@ def quorum_outside(report: Report | None, plan: Plan, before: Mapping[str, Any])
     """Whether a server goes on with sites outside the cluster, which are no pods that could be counted."""
     if not any(site.external for site in plan.sites):
         return False
-    phase = report.standing.phase if report else None
-    return phase in AT_WORK or (phase != "Waiting" and holds(before.get("conditions", ()), READY))
+    if report is not None and (report.at_work or report.standing.phase == "Waiting"):
+        return report.at_work
+    return holds(before.get("conditions", ()), READY)
 
 
 def told(status: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ when a job in it is not ready, once for all such jobs.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -26,7 +27,7 @@ class _Reading:
     """A namespace's warnings by the uid of what they are about, and when they were read."""
 
     at: float
-    by_uid: dict[str, list[Object]] = field(default_factory=lambda: defaultdict(list))
+    by_uid: dict[str, list[Object]]
 
 
 @dataclass(slots=True)
@@ -35,16 +36,20 @@ class WarningEvents:
 
     connection: Connection
     clock: Callable[[], float] = time.monotonic
-    _read: dict[str, _Reading] = field(default_factory=dict)
+    _readings: dict[str, _Reading] = field(default_factory=dict)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def about(self, uids: Iterable[str], *, namespace: str) -> list[Object]:
-        """The warnings about these objects; whoever asks while they are being read gets what there is."""
-        now = self.clock()
-        self._read = {name: one for name, one in self._read.items() if now - one.at <= FRESH_SECONDS}
-        reading = self._read.get(namespace)
-        if reading is None:
-            reading = self._read[namespace] = _Reading(now)
-            path = f"{EVENTS.path(namespace)}?fieldSelector=type%3DWarning&limit={MOST}"
-            for event in (await self.connection.document(path))["items"]:
-                reading.by_uid[event.get("regarding", {}).get("uid", "")].append(event)
+        """The warnings about these objects; whoever asks while they are being read waits for them."""
+        async with self._locks[namespace]:
+            reading = self._readings.get(namespace)
+            if reading is None or self.clock() - reading.at > FRESH_SECONDS:
+                reading = self._readings[namespace] = await self._read(namespace)
         return [event for uid in uids for event in reading.by_uid.get(uid, ())]
+
+    async def _read(self, namespace: str) -> _Reading:
+        path = f"{EVENTS.path(namespace)}?fieldSelector=type%3DWarning&limit={MOST}"
+        by_uid = defaultdict(list)
+        for event in (await self.connection.document(path))["items"]:
+            by_uid[event.get("regarding", {}).get("uid", "")].append(event)
+        return _Reading(self.clock(), by_uid)

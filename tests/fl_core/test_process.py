@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import signal
 import subprocess
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from fl_core.errors import TERMINATED_EXIT_CODE, MismatchError
-from fl_core.identity import CLOCK_SKEW
+from fl_core.identity import CLOCK_SKEW, Authority, Identity
 from fl_core.plan import Plan
+from fl_core.process import LISTENS_SECONDS, RENEWED, seconds_to
 
 PROGRAM = """
 import asyncio
@@ -60,7 +62,7 @@ def test_an_error_is_a_sentence_and_a_code(tmp_path: Path, keys: Callable[..., P
 def test_a_process_ends_before_its_certificate(
     tmp_path: Path, plan: Callable[..., Plan], keys: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By itself and in order, so that it is started again and enrols anew; one whose time is to come goes on."""
+    """By itself and in order, so that it is started again and enrols anew."""
     (tmp_path / "plan.json").write_text(plan().to_json())
     program = PROGRAM.replace("    run_until", "    settings.renew_in_time()\n    run_until")
     monkeypatch.setattr("fl_core.identity.LIFETIME", CLOCK_SKEW / 6)
@@ -68,10 +70,13 @@ def test_a_process_ends_before_its_certificate(
         told = running.communicate(timeout=30)[1]
     assert "starting again for a new certificate" in told
     assert running.returncode == TERMINATED_EXIT_CODE
-    monkeypatch.undo()
-    with started(tmp_path / "plan.json", keys("scheduler"), "--announce-fd", "1", program=program) as running:
-        assert running.stdout is not None
-        running.stdout.readline()
-        with pytest.raises(subprocess.TimeoutExpired):
-            running.wait(1)
-        running.terminate()
+
+
+def test_a_certificate_is_renewed_long_before_its_end() -> None:
+    """After three quarters of thirty days, a little more or less; at once, but for a moment, where that is past."""
+    now = dt.datetime.now(dt.UTC)
+    credentials = Authority("a").issue(Identity("u-1", "server"))
+    first, last = (seconds_to(credentials.at(share), now) / 86_400 for share in RENEWED)
+    assert 20.9 < first < 21.1
+    assert 23.9 < last < 24.1
+    assert seconds_to(credentials.at(0.5), now + dt.timedelta(days=20)) == LISTENS_SECONDS

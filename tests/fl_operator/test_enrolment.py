@@ -18,6 +18,7 @@ from fl_core.enrolment import signing_request
 from fl_core.errors import MismatchError
 from fl_core.identity import Authority, Credentials, Identity, private_pem
 from fl_operator.attempt import Attempt
+from fl_operator.cluster.errors import UnreachableError
 from fl_operator.cluster.resources import FLJOBS, JOBS, PODS, Key, Object, Resource
 from fl_operator.enrolment import REFRESH_SECONDS, EarlyError, Endpoint, RefusedError, Register, Tokens
 from job_generator import names
@@ -173,7 +174,7 @@ def test_a_good_token_says_what_it_says() -> None:
         token(claims_of("p", exp=NOW - dt.timedelta(seconds=1))),
         token({name: value for name, value in claims_of("p").items() if name != "exp"}),
         token(claims_of("p"), key=rsa.generate_private_key(65537, 2048)),
-        token(claims_of("p"), kid="unknown"),
+        "\ud800.a.b",
         jwt.encode(
             claims_of("p"),
             "a secret that is long enough for the hash",
@@ -190,7 +191,7 @@ def test_a_good_token_says_what_it_says() -> None:
         "expired",
         "endless",
         "forged",
-        "unknown key",
+        "no text",
         "symmetric",
         "unsigned",
     ],
@@ -211,13 +212,44 @@ def test_unknown_keys_do_not_flood_the_api_server() -> None:
 
     asyncio.run(ask("one"))
     for _ in range(20):
-        with pytest.raises(RefusedError):
+        with pytest.raises(EarlyError):
             asyncio.run(ask("two"))
     assert published.reads == 1
     clock[0] += REFRESH_SECONDS + 1
-    with pytest.raises(RefusedError):
+    with pytest.raises(EarlyError):
         asyncio.run(ask("two"))
     assert published.reads == 2
+
+
+def test_keys_that_are_being_read_refuse_nobody() -> None:
+    """Two pods that ask at once are both admitted, and a read that failed is tried again at once."""
+    published = Published()
+
+    async def fails() -> dict[str, Any]:
+        raise UnreachableError("down")
+
+    async def ask() -> None:
+        tokens, good = Tokens(published), token(claims_of("digits-server-0"))
+        first, second = await asyncio.gather(tokens.claims(good), tokens.claims(good))
+        assert first == second
+        assert published.reads == 1
+        tokens = Tokens(fails)
+        with pytest.raises(UnreachableError):
+            await tokens.claims(good)
+        tokens.keys = published
+        assert await tokens.claims(good) == first
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("index", ["2", "99", "", "-1", "²"])
+def test_a_pod_that_claims_the_index_of_a_site_is_refused(index: str) -> None:
+    """The label of a pod may be forged; the numbers of sites are given to sites alone."""
+    cluster = Cluster()
+    labels = cluster.objects[str(PODS), Key("lab", "digits-worker-1")]["metadata"]["labels"]
+    labels["batch.kubernetes.io/job-completion-index"] = index
+    with pytest.raises(RefusedError, match="no worker's"):
+        cluster.register.identity(claims_of("digits-worker-1"))
 
 
 SITE = Identity("job-uid", "worker", 3)

@@ -68,7 +68,7 @@ class Door:
         attempt = Attempt.render(JOB, Settings(), number=1) if self.begun else None
         sites = Sites(
             self.api,  # type: ignore[arg-type] - of a Connection, the two verbs that are used
-            lambda uid: self.job if uid == self.job["metadata"]["uid"] else None,
+            lambda *place: self.job if place == ("lab", self.job["metadata"]["uid"]) else None,
             lambda _: attempt,
             lambda: NOW,
         )
@@ -126,7 +126,6 @@ def test_what_is_kept_of_a_token() -> None:
         (bound(secret={"name": "s", "uid": "u"}), "bound to a secret"),
         (bound(serviceaccount={"name": "builder"}), "service account builder, not default"),
         (bound(serviceaccount=None), "service account None"),
-        (bound(namespace="other"), "namespace other, where there is no FLJob of the uid u1"),
         (bound(namespace=""), "no namespace"),
         (printed(jti=""), "no number"),
         (printed("berlin"), "no external site called berlin"),
@@ -170,6 +169,8 @@ def test_who_is_not_known_yet_may_ask_again(spoil: Callable[[Door], None], error
     with pytest.raises(error):
         door.admit(printed())
     assert door.api.objects == {}
+    with pytest.raises(EarlyError, match="in namespace other"):
+        door.admit(bound(namespace="other"))
 
 
 @pytest.mark.parametrize("text", ["", "fljob", "fljob:site:", "fljob:site:a", "fljob:site::b", "site:a:b"])
