@@ -290,7 +290,7 @@ class Coordinator:
         self.board.ending = pb.Ending(complete=True, reason=reason, model=saved.facts["digest"])
         self.board.changed()
         log.info("job complete", reason=reason, model=saved.facts["digest"])
-        last_words(json.dumps({"reason": reason, **saved.facts}))
+        last_words(json.dumps({"reason": reason, **saved.facts, **self.ledger.counts}))
         await self._summons.dismiss(reason)
 
     def _saved(self) -> Saved:

@@ -33,6 +33,14 @@ class Ledger:
         self.reporters = tuple(row["reporters"])
         self.up, self.down = row["bytes"]["up"], row["bytes"]["down"]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many were asked, are in the model and were lost in the round, if it is closed."""
+        if "result" not in self.row:
+            return {}
+        told = {"selected": "cohort", "reported": "reporters", "dropped": "dropouts"}
+        return {name: len(self.row[listed]) for name, listed in told.items()}
+
     def lap(self, stage: str) -> None:
         """A stage of the round is over: note its seconds."""
         now = time.monotonic()

@@ -15,6 +15,8 @@ Object = dict[str, Any]
 
 HOME = "/tmp"  # noqa: S108 - a volume of the pod's own
 PROBE_SECONDS = 10
+STARTUP_SECONDS = 2
+"""A job's state is that of its pods, so that whoever watches a start sees it soon."""
 CPU = {"scheduler": "50m", "server": "100m", "worker": "100m"}
 RESTARTS: Object = {
     "restartPolicy": "Never",
@@ -81,16 +83,16 @@ def _probes(role: Role, plan: Plan) -> Object:
     """
     patience = plan.selection.stall_seconds if role == "worker" else 3 * PROBE_SECONDS
     return {
-        "startupProbe": _probe("/healthz", plan.ready_seconds),
+        "startupProbe": _probe("/healthz", plan.ready_seconds, period=STARTUP_SECONDS),
         "livenessProbe": _probe("/healthz", max(patience, 3 * PROBE_SECONDS)),
         "readinessProbe": _probe("/readyz", PROBE_SECONDS),
     }
 
 
-def _probe(path: str, seconds: float) -> Object:
+def _probe(path: str, seconds: float, *, period: int = PROBE_SECONDS) -> Object:
     return {
         "httpGet": {"path": path, "port": "metrics"},
-        "periodSeconds": PROBE_SECONDS,
+        "periodSeconds": period,
         "timeoutSeconds": 5,
-        "failureThreshold": math.ceil(seconds / PROBE_SECONDS),
+        "failureThreshold": math.ceil(seconds / period),
     }

@@ -125,6 +125,11 @@ def pods_of(pods: Iterable[Object], role: str) -> list[Object]:
     return [pod for pod in pods if pod["metadata"].get("labels", {}).get(ROLE) == role]
 
 
+def has_begun(pod: Object) -> bool:
+    """Whether the pod's process runs, ready or not."""
+    return not pod["metadata"].get("deletionTimestamp") and "running" in _container(pod).get("state", {})
+
+
 def is_ready(pod: Object) -> bool:
     """Whether a pod is ready; what a lost node last said of it counts no more once it is over or has to go."""
     status = pod.get("status", {})

@@ -44,7 +44,7 @@ from fl_operator.cluster.resources import (
 from fl_operator.conditions import COMPLETE, FAILED, READY, holds, is_over
 from fl_operator.decide import decide
 from fl_operator.drift import differs, merged, projected
-from fl_operator.findings import is_ready, pods_of
+from fl_operator.findings import has_begun, pods_of
 from fl_operator.loop import Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
@@ -176,7 +176,7 @@ class Reconciler:
     async def _follow(self, key: Key, seen: Seen) -> None:
         """Listen to the server of a job that runs, and to no other."""
         over = is_over(seen.job)
-        if seen.attempt is not None and not over and any(map(is_ready, pods_of(seen.pods, "server"))):
+        if seen.attempt is not None and not over and any(map(has_begun, pods_of(seen.pods, "server"))):
             self.progress.follow(key, seen.attempt.plan)
         elif over:
             await self.progress.forget(uid_of(seen.job))

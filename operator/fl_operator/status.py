@@ -73,6 +73,7 @@ def last_words(pod: Object) -> LastWords | None:
     try:
         said = json.loads(termination_message(pod))
         reason, facts = str(said["reason"]), {"round": int(said["round"])}
+        facts |= {name: int(said[name]) for name in ("selected", "reported", "dropped") if name in said}
         metrics = {str(name): float(value) for name, value in said["metrics"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

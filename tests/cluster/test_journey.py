@@ -91,7 +91,8 @@ def test_held_and_stopped(tenant: Tenant, tmp_path: Path) -> None:
     rounds = [
         number for number in range(1, last + 1) if any(f"[{number}] round closed" in one for one in said)
     ]
-    assert set(committed(tenant)) - set(rounds) <= {held}, said
+    # The logs of a pod may end before the line of the round that was open when it was suspended.
+    assert set(committed(tenant)) - set(rounds) <= {held, held + 1}, said
     tenant.fl_submit("model", "line", "-o", str(tmp_path / "stopped.npz"))
     assert same(arrays(tmp_path / "stopped.npz"), local(write(tmp_path, rounds=last), tmp_path))
 

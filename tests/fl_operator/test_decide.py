@@ -590,7 +590,14 @@ def test_a_round_that_does_not_end_is_given_up(running: World) -> None:
 
 
 def complete(world: World, *, words: str | None = None) -> None:
-    said = {"reason": "TargetReached", "round": 12, "metrics": {"accuracy": 0.975}, "model": "c0ffee"}
+    counts = {"selected": 3, "reported": 2, "dropped": 1}
+    said = {
+        "reason": "TargetReached",
+        "round": 12,
+        **counts,
+        "metrics": {"accuracy": 0.975},
+        "model": "c0ffee",
+    }
     world.child("server")["status"] = {"succeeded": 1}
     world.pods = [pod("server", state=ended(0, json.dumps(said) if words is None else words, "Completed"))]
     world.settle()
@@ -606,6 +613,7 @@ def test_a_job_completes_with_its_server(running: World) -> None:
     )
     assert running.condition("Ready")[:2] == ("True", "Complete")
     assert running.status["display"]["round"] == "12/20"
+    assert running.status["display"]["cohort"] == "2/3"
     assert running.status["display"]["metric"] == "accuracy=0.975"
     assert running.status["display"]["state"] == "Complete"
 
