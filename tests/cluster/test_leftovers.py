@@ -27,8 +27,8 @@ def running() -> Iterator[tuple[subprocess.Popen[str], Path]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             lines = iter(process.stdout or ())
-            line = next(line for line in lines if "KUBECONFIG=" in line)
-            yield process, Path(line.split("=")[1].strip()).parents[1]
+            enter = next(line for line in lines if line.rstrip().endswith("/enter"))
+            yield process, Path(enter.split()[1]).parent
         finally:
             process.kill()
 
