@@ -82,7 +82,7 @@ def operator(authority: Authority, plan: Plan) -> Iterator[str]:
     job = {"metadata": {"name": plan.job.name, "namespace": "default", "uid": UID}}
     frozen: Any = Frozen(plan)
     api: Any = Objects()
-    sites = Sites(api, lambda _: job, lambda _: frozen, lambda: dt.datetime.now(dt.UTC))
+    sites = Sites(api, lambda *_: job, lambda _: frozen, lambda: dt.datetime.now(dt.UTC))
     nobody = Register(lambda *_: None, lambda _: None)
     endpoint = Endpoint(authority, Tokens(published), nobody, sites.admit, "localhost")
     with socket.create_server(("127.0.0.1", 0)) as one:
