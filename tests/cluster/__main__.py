@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -22,6 +23,8 @@ from harness.runtime import load
 MAIN = str(Path(__file__))
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "dist" / "images"
+LOWEST = "2"
+MARK = re.compile(r"mark\.level\(([234])\)")
 INTERRUPTED = 2  # pytest's exit status after Ctrl-C
 WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 level_option = click.option(
@@ -56,9 +59,9 @@ def up(level: str) -> None:
 @level_option
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def test(level: str, words: tuple[str, ...]) -> None:
-    """Run the tests that need a cluster, each file of them on a fresh one of this level.
+    """Run the tests that need a cluster, each file of them on a fresh one: of the level that it asks for, up to this.
 
-    Words go to pytest, which then runs once, on one cluster.
+    Words go to pytest, which then runs once, on one cluster of this level.
     """
     try:
         prepare(int(level))
@@ -66,9 +69,9 @@ def test(level: str, words: tuple[str, ...]) -> None:
         click.echo(f"skipped: {error}", err=True)
         sys.exit(1 if required() else 0)
     os.chdir(ROOT)
-    os.environ["FLJOB_CLUSTER_LEVEL"] = level
     statuses = []
-    for given in [words] if words else [(name,) for name in _files()]:
+    for given, enough in [(words, level)] if words else _files():
+        os.environ["FLJOB_CLUSTER_LEVEL"] = min(enough, level)
         statuses.append(run([sys.executable, "-m", "pytest", "-m", "cluster", *given]))
         if statuses[-1] == INTERRUPTED:
             break
@@ -134,11 +137,14 @@ def first_process(words: tuple[str, ...]) -> None:
     sys.exit(first(words))
 
 
-def _files() -> list[str]:
-    """The files of tests that need a cluster."""
+def _files() -> list[tuple[tuple[str], str]]:
+    """The files of tests that need a cluster, each with the highest level that one of its tests asks for."""
     paths = sorted((ROOT / "tests").rglob("test_*.py"))
+    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
     return [
-        str(path.relative_to(ROOT)) for path in paths if "mark.cluster" in path.read_text(encoding="utf-8")
+        ((name,), max([LOWEST, *MARK.findall(text)]))
+        for name, text in texts.items()
+        if "mark.cluster" in text
     ]
 
 
