@@ -80,10 +80,14 @@ chart: $(VENV)/.dev ## Check the Helm chart with each of its value files and pac
 
 images: $(IMAGES:%=image-%) ## Build the images with docker, podman or buildah, each with a bill of materials in dist/sbom/
 
+# What images are made from: where none of it changed they stay as they are.
+PACKAGED = $(shell $(GIT) ls-files fl_core fl_scheduler fl_server fl_worker job_generator operator images \
+	pyproject.toml constraints.txt)
+
 # Wheels are collected first, so that the build itself needs no package index and takes nothing that is not listed.
 wheels: $(IMAGES:%=wheels-%) ## Collect in dist/wheels/ what goes into the images, with digests and bills of materials
 
-wheels-%: $(VENV)/.release
+wheels-%: $(VENV)/.release $(PACKAGED)
 	rm -rf dist/wheels/$* && mkdir -p dist/wheels/$* dist/sbom
 	$(BIN)/pip wheel --quiet --constraint constraints.txt --wheel-dir dist/wheels/$* '.$(EXTRA_$*)'
 	$(BIN)/python images/lock.py dist/wheels/$*
