@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from harness.waiting import until
+
 if TYPE_CHECKING:
     from conftest import Render
 
@@ -133,10 +135,9 @@ def test_each_value_file_installs_upgrades_and_goes(cluster: Any, install: Helm,
     assert "helm test fljob" in said
     install("upgrade", "fljob", str(CHART), "--reset-values")
     install("uninstall", "fljob")
-    left = cluster.kubectl(
-        "get", "all,cm,sa,role,rolebinding,netpol,pdb", "-n", "ops", "-l", "app.kubernetes.io/name=fljob"
-    )
-    assert left.stdout == ""
+    kinds = "all,cm,sa,role,rolebinding,netpol,pdb"
+    labelled = ("get", kinds, "-n", "ops", "-l", "app.kubernetes.io/name=fljob")
+    assert until(lambda: not cluster.kubectl(*labelled).stdout), cluster.kubectl(*labelled).stdout
     assert cluster.kubectl("get", DEFINITION, check=False).returncode == 0
 
 
