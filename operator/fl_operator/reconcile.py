@@ -165,7 +165,7 @@ class Reconciler:
         return attempt
 
     async def _warnings(self, job: Object, children: dict[Place, Object]) -> list[Object]:
-        """WarningEvents about the children of a job that is not ready."""
+        """Warnings about the children of a job that is not ready."""
         conditions = (job.get("status") or {}).get("conditions", ())
         if not children or is_over(job) or holds(conditions, READY):
             return []

@@ -43,9 +43,14 @@ class WarningEvents:
         """The warnings about these objects; whoever asks while they are being read waits for them."""
         async with self._locks[namespace]:
             reading = self._readings.get(namespace)
-            if reading is None or self.clock() - reading.at > FRESH_SECONDS:
-                reading = self._readings[namespace] = await self._read(namespace)
+            if reading is None or not self._is_fresh(reading):
+                reading = await self._read(namespace)
+                self._readings = {name: one for name, one in self._readings.items() if self._is_fresh(one)}
+                self._readings[namespace] = reading
         return [event for uid in uids for event in reading.by_uid.get(uid, ())]
+
+    def _is_fresh(self, reading: _Reading) -> bool:
+        return self.clock() - reading.at <= FRESH_SECONDS
 
     async def _read(self, namespace: str) -> _Reading:
         path = f"{EVENTS.path(namespace)}?fieldSelector=type%3DWarning&limit={MOST}"

@@ -47,6 +47,7 @@ def test_a_namespace_is_read_once_for_all_its_jobs() -> None:
         now[0] += FRESH_SECONDS + 1
         (found,) = await warnings.about(["u-1"], namespace="lab")
         assert found["note"] == f"{lab} 3"
+        assert list(warnings._readings) == ["lab"]  # what is old is not kept
 
     asyncio.run(ask())
 
