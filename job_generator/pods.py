@@ -44,8 +44,6 @@ class Pod:
     volumes: tuple[Object, ...] = ()
     mounts: tuple[Object, ...] = ()
     templates: tuple[Object, ...] = ()
-    options: tuple[str, ...] = ()
-    """Of its process, beyond those of the place."""
 
 
 # -- the roles
@@ -55,14 +53,17 @@ def scheduler_pod(
     plan: Plan, settings: Settings, *, labels: dict[str, str], template: Template | None, replicas: int
 ) -> Pod:
     """The scheduler's; where there are fewer workers than there may be, it is told not to wait for the others."""
-    place = replace(_place(settings), listen=f"0.0.0.0:{names.PORT}")
+    place = replace(
+        _place(settings),
+        listen=f"0.0.0.0:{names.PORT}",
+        replicas=str(replicas) if replicas < plan.pool else None,
+    )
     return Pod(
         role="scheduler",
         place=place,
         image=settings.images.control,
         labels=labels,
         templates=_templates(settings, template),
-        options=("--replicas", str(replicas)) if replicas < plan.pool else (),
     )
 
 
@@ -218,13 +219,11 @@ def _container(pod: Pod, plan: Plan, settings: Settings, model: Model | None) ->
         *pod.mounts,
     ]
     pulled = {"imagePullPolicy": settings.pull_policy} if settings.pull_policy else {}
-    process = running(pod.role, pod.place, plan, model=model)
     return {
         "name": CONTAINER,
         "image": pod.image,
         **pulled,
-        **process,
-        "args": [*process["args"], *pod.options],
+        **running(pod.role, pod.place, plan, model=model),
         "volumeMounts": mounts,
     }
 

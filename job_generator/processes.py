@@ -25,7 +25,10 @@ COMMANDS: dict[Role, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where one process runs: files, addresses to listen on and to dial; None leaves an option out."""
+    """Where one process runs: files, addresses to listen on and to dial; None leaves an option out.
+
+    `replicas` is how many workers are there at first, for a scheduler that should not wait for all there may be.
+    """
 
     plan: str
     identity: str
@@ -35,6 +38,7 @@ class Place:
     server: str | None = None
     storage: str | None = None
     relay: str | None = None
+    replicas: str | None = None
     index: str | None = None
     program: str | None = None
     data: str | None = None
@@ -46,7 +50,7 @@ class Place:
 
 ALL = ("plan", "identity", "metrics", "log_level", "enrol", "token_file", "ca_file")
 TAKEN: dict[Role, tuple[str, ...]] = {
-    "scheduler": (*ALL, "listen"),
+    "scheduler": (*ALL, "listen", "replicas"),
     "server": (*ALL, "listen", "scheduler", "storage", "relay"),
     "worker": (*ALL, "index", "scheduler", "server", "program", "data"),
 }
