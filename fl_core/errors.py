@@ -7,7 +7,8 @@ FLJobError
 │   ├── MismatchError    this process is not what the job was compiled for: plan, program, model, certificate
 │   └── ShortfallError   too few workers, and the spec says that this fails the job
 ├── RoundError           this round's attempt is spoilt; another one may go well
-│   └── UpdateError      one worker's update or measurement is refused; nothing changed
+│   ├── UpdateError      one worker's update or measurement is refused; nothing changed
+│   └── ProtocolError    a message of secure aggregation that the protocol does not allow; nothing changed
 └── RetryError           wait and try again
     ├── UnavailableError a peer does not answer
     └── StorageError     a disk is full or a stored file is damaged
@@ -60,6 +61,10 @@ class RoundError(FLJobError):
 
 class UpdateError(RoundError):
     """What one worker sent is refused; the state of the round did not change."""
+
+
+class ProtocolError(RoundError):
+    """The protocol of secure aggregation does not allow a message: who, what, what was expected; nothing changed."""
 
 
 class RetryError(FLJobError):
