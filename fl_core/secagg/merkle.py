@@ -47,7 +47,10 @@ def proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def verify(root: bytes, leaf: bytes, index: int, count: int, proof: Sequence[bytes]) -> bool:
-    """Whether `leaf` is the entry `index` of the list of `count` entries that has this root."""
+    """Whether `leaf` is the entry `index` of the list of `count` entries that has this root.
+
+    The count must be known for sure: some proofs hold for lists of other lengths too.
+    """
     if not 0 <= index < count or any(len(beside) != HASH_BYTES for beside in proof):
         return False
     known, last, rest = _hash(LEAF, leaf), count - 1, list(proof)

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from fl_core.errors import ProtocolError, SpecError
@@ -61,6 +61,7 @@ def masked_by_hand(vector: Vector, masks: Sequence[Mask], layout: Layout) -> tup
     return pieces[0], [one for piece in pieces[1:] for one in piece], sentinels
 
 
+@settings(deadline=None)
 @given(layout=layouts, masks=masks)
 def test_masks_are_those_of_single_blocks(layout: Layout, masks: list[Mask]) -> None:
     """Any small layout, odd lengths and empty parts among them, is masked as by hand."""
@@ -108,6 +109,7 @@ def test_the_format_is_fixed() -> None:
     assert vector.sentinels.tobytes().hex() == "819eb383c5ff5d565239eca63af7159f"
 
 
+@settings(deadline=None)
 @given(layout=layouts, used=masks, seed=some.integers(0, 99))
 def test_a_mask_comes_off(layout: Layout, used: list[Mask], seed: int) -> None:
     """The opposite signs, in any order, give the plain vector back."""
@@ -177,6 +179,7 @@ def test_a_plain_vector_is_masked_where_it_lies() -> None:
     assert body.any()
 
 
+@settings(deadline=None)
 @given(layout=layouts)
 def test_a_layout_tells_the_bytes(layout: Layout) -> None:
     """Its number of bytes is that of the vector's parts, and its chunks are the vector's."""

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from fl_core.errors import ProtocolError
@@ -46,6 +46,7 @@ def sealed_by_hand(key: bytes, text: bytes, about: bytes) -> bytes:
     return hidden + (hashed ^ block(1)).to_bytes(16, "big")
 
 
+@settings(deadline=None)
 @given(key=some.binary(min_size=32, max_size=32), text=texts, about=texts)
 def test_a_sealed_text_is_that_of_the_standard(key: bytes, text: bytes, about: bytes) -> None:
     """It is what AES-GCM by hand gives, and it opens."""
@@ -60,6 +61,7 @@ def test_the_format_is_fixed() -> None:
     assert seal(KEY, b"a share", about=b"session").hex() == "6f9cc6b6d45ee679f767ca1dd604098cce663550059b64"
 
 
+@settings(deadline=None)
 @given(text=texts, bit=some.integers(min_value=0))
 def test_any_altered_bit_is_seen(text: bytes, bit: int) -> None:
     """A text with one bit changed does not open."""
@@ -70,6 +72,7 @@ def test_any_altered_bit_is_seen(text: bytes, bit: int) -> None:
         unseal(KEY, bytes(sealed), about=b"session")
 
 
+@settings(deadline=None)
 @given(text=texts, size=some.integers(min_value=0, max_value=115))
 def test_a_cut_text_does_not_open(text: bytes, size: int) -> None:
     """Neither does one of which the end is missing, down to nothing."""

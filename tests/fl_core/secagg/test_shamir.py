@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from fl_core.errors import ProtocolError
@@ -117,6 +117,7 @@ def test_the_format_is_fixed() -> None:
     assert limbs(SECRET)[0] + 5 == words(shares[0])[0]
 
 
+@settings(deadline=None)
 @given(
     secrets=some.lists(some.binary(min_size=32, max_size=32), min_size=1, max_size=3),
     points=some.lists(some.integers(1, PRIME - 1), min_size=2, max_size=8, unique=True),
@@ -148,6 +149,7 @@ def test_every_subset_gives_the_secret(threshold: int) -> None:
                 combine(some_of_them, threshold=threshold)
 
 
+@settings(deadline=None)
 @given(other=some.binary(min_size=32, max_size=32), spare=some.integers(0, 4))
 def test_one_share_too_few_says_nothing(other: bytes, spare: int) -> None:
     """With all but one of the needed shares every secret is possible: one more share can make it any."""
@@ -161,6 +163,7 @@ def test_one_share_too_few_says_nothing(other: bytes, spare: int) -> None:
     assert combine({**shares, spare + 1: joined(makes)}, threshold=5) == other
 
 
+@settings(deadline=None)
 @given(size=some.integers(1, 70), seed=some.integers(0, 9))
 def test_secrets_may_have_any_length(size: int, seed: int) -> None:
     """A secret of any length comes back, its zeros included."""
