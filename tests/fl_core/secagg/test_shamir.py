@@ -108,6 +108,13 @@ def test_the_largest_numbers_are_exact(threshold: int, n: int) -> None:
     assert combine(dict(zip(points, shares, strict=True)), threshold=threshold) == secret
 
 
+@pytest.mark.parametrize("terms", [1, 63, 64, 65, 2047, 2048, 2049, 5000, 40_000])
+def test_no_sum_is_rounded(terms: int) -> None:
+    """Of odd numbers near the prime, whose sum would lose its last bit beyond 2^53, the product is exact."""
+    largest = np.full((1, terms), PRIME - 2, np.uint64)
+    assert shamir._product(largest, largest.T).tolist() == [[terms * (PRIME - 2) ** 2 % PRIME]]
+
+
 def test_the_format_is_fixed() -> None:
     """A change of the format would be seen here."""
     shares = split(
