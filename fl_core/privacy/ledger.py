@@ -1,0 +1,271 @@
+"""The file in which every charge is on disk before what it pays for is released.
+
+One line per entry (`fl_core.privacy.chain`), appended and synced, never rewritten; each vouches for those before it.
+That the last lines are there is told by a second file beside it, `<name>.head`, which is replaced after each append,
+and by the head that whoever opens the ledger remembers (a checkpoint does). What does not fit together is refused: an
+unreadable ledger is never an empty one. All this guards against accidents; who may write the files can write others.
+
+The ledger lies outside the checkpoints: going back to an older one lowers no epsilon.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fl_core.errors import SpecError, StorageError
+from fl_core.privacy.accountant import Guarantee, epsilon
+from fl_core.privacy.chain import (
+    WAY_OUT,
+    Charge,
+    Head,
+    Opening,
+    canonical,
+    chained,
+    check_reaches,
+    line,
+    parsed,
+    sorted_out,
+)
+from fl_core.privacy.costs import Cost
+
+
+class Ledger:
+    """The open ledger of one job; one process has it at a time."""
+
+    def __init__(
+        self, path: Path, descriptor: int, entries: Sequence[Opening | Charge], *, head: Head
+    ) -> None:
+        self.path = path
+        self.head = head
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
+        self._opening, self._charges = sorted_out(entries, path)
+
+    @classmethod
+    def create(cls, path: Path, opening: Opening, *, parents: Sequence[Path] = ()) -> Self:
+        """Begin a ledger; the charges in those of the jobs that this one was forked from count from the start."""
+        if path.exists() or _head_of(path).exists():
+            raise StorageError(f"{path} or its head is there already: a ledger is begun once; {WAY_OUT}")
+        entries = _inherited(opening, parents)
+        lines, head = chained(entries)
+        _replace(path, "".join(lines).encode())
+        _replace(_head_of(path), _encoded(head))
+        return cls.open(path, seen=head)
+
+    @classmethod
+    def open(cls, path: Path, *, seen: Head | None = None) -> Self:
+        """Go on with a ledger. `seen` is a head that it once had: that entry must still be there."""
+        descriptor = _locked(path)
+        try:
+            content = _read(path)
+            entries, digests = parsed(content, path)
+            head = Head(len(entries), digests[-1])
+            recorded = _recorded(path)
+            for known in [recorded, *([seen] if seen else [])]:
+                check_reaches(path, digests, known)
+            _check_keeps_up(path, head, recorded)
+            if head != recorded:  # killed between the two files, before the release
+                _replace(_head_of(path), _encoded(head))
+            return cls(path, descriptor, entries, head=head)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    @classmethod
+    def mend(cls, path: Path) -> None:
+        """Cut off a torn last line, where the head shows that all whole entries before it are there.
+
+        For a person to call who was told of a torn line after a power failure or on a full disk. A charge counts as
+        made only once the head was replaced, so nothing was released for a torn one.
+        """
+        descriptor = _locked(path)
+        try:
+            whole = _read(path).rpartition(b"\n")[0] + b"\n"
+            _, digests = parsed(whole, path)
+            recorded = _recorded(path)
+            check_reaches(path, digests, recorded)
+            _check_keeps_up(path, Head(len(digests), digests[-1]), recorded)
+            os.ftruncate(descriptor, len(whole))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def charge(self, charge: Charge) -> Head:
+        """Put a charge on disk; when this returns, and not before, the release may happen.
+
+        The same round and attempt may be charged again: each call pays for fresh noise.
+        """
+        text, digest = line(charge, self.head.digest)
+        head = Head(self.head.entries + 1, digest)
+        try:
+            self._append(text.encode())
+            _replace(_head_of(self.path), _encoded(head))
+        except StorageError:
+            self.close()  # whether the entry is there shows when it is opened again
+            raise
+        self.head = head
+        self._charges = (*self._charges, charge)
+        return head
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """All charges, those of parents first."""
+        return self._charges
+
+    def epsilon(self, *, further: Iterable[Cost] = ()) -> Guarantee:
+        """What all charges come to, and would come to with `further` costs."""
+        opening = self._opening
+        costs = [cost for charge in self._charges for cost in charge.costs]
+        others = [
+            f"in the rounds of {job}: {who}" for job, who in opening.parents if who != opening.adversary
+        ]
+        return Guarantee(
+            epsilon=epsilon([*costs, *further], delta=opening.delta, neighbours=opening.neighbours),
+            delta=opening.delta,
+            unit=opening.unit,
+            neighbours=opening.neighbours,
+            adversary="; ".join([opening.adversary, *others]),
+        )
+
+    def close(self) -> None:
+        """Let another process have it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _append(self, text: bytes) -> None:
+        """Write and sync one line, or leave the file as it was."""
+        if self._descriptor < 0:
+            raise StorageError(f"{self.path} is closed, or an earlier charge failed; open it again")
+        try:
+            _write(self._descriptor, text)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+                os.fsync(self._descriptor)
+            raise StorageError(
+                f"{self.path} cannot be written: {error.strerror}; nothing may be released without its charge"
+            ) from error
+        self._size += len(text)
+
+
+# -- forks
+
+
+def _inherited(opening: Opening, parents: Sequence[Path]) -> list[Opening | Charge]:
+    """The opening with the names of the parents, and their charges."""
+    names: dict[str, str] = dict(opening.parents)
+    charges: list[Charge] = []
+    for path in parents:
+        entries, digests = parsed(_read(path), path)
+        check_reaches(path, digests, _recorded(path))
+        theirs, found = sorted_out(entries, path)
+        if (theirs.unit, theirs.neighbours) != (opening.unit, opening.neighbours):
+            raise SpecError(
+                f"privacy: {path} is about {theirs.neighbours} {theirs.unit}, this job about {opening.neighbours} "
+                f"{opening.unit}; the epsilons of a fork and its parents must be about the same"
+            )
+        names |= {theirs.job: theirs.adversary, **dict(theirs.parents)}
+        charges += found
+    return [opening.model_copy(update={"parents": tuple(names.items())}), *charges]
+
+
+# -- files
+
+
+def _head_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.head")
+
+
+def _encoded(head: Head) -> bytes:
+    return (canonical({"digest": head.digest, "entries": head.entries}) + "\n").encode()
+
+
+def _recorded(path: Path) -> Head:
+    content = _read(_head_of(path))
+    try:
+        row = json.loads(content)
+        head = Head(int(row["entries"]), str(row["digest"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{_head_of(path)} is damaged: {error}; {WAY_OUT}") from error
+    if _encoded(head) != content:
+        raise StorageError(f"{_head_of(path)} is damaged; {WAY_OUT}")
+    return head
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}; {WAY_OUT}") from error
+
+
+def _locked(path: Path) -> int:
+    """The file open for appending, and by this process only."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be opened: {error.strerror}; {WAY_OUT}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise StorageError(
+            f"{path} is in use by another process; a ledger has one writer at a time"
+        ) from error
+    return descriptor
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a whole file under another name, sync it, and give it its name."""
+    temporary = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write(descriptor, content)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror}; nothing may be released without its charge"
+        ) from error
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    """Write all of it, and wait until it is on disk."""
+    written = os.write(descriptor, content)
+    if written < len(content):
+        raise OSError(errno.ENOSPC, f"only {written} of {len(content)} bytes were written")
+    os.fsync(descriptor)
+
+
+def _check_keeps_up(path: Path, head: Head, recorded: Head) -> None:
+    if head.entries > recorded.entries + 1:
+        raise StorageError(f"{path} is longer than its head says, by more than one entry; {WAY_OUT}")

@@ -1,0 +1,326 @@
+"""What is in the ledger stays there, and what is not right with it is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl_core.errors import SpecError, StorageError
+from fl_core.extensions import Extension
+from fl_core.privacy.accountant import epsilon
+from fl_core.privacy.chain import Charge, Head, Opening, canonical
+from fl_core.privacy.costs import GaussianCost, Neighbours, SkellamCost
+from fl_core.privacy.ledger import Ledger
+
+ROOT = Path(__file__).parents[3]
+COST = GaussianCost(noise_multiplier=2.0)
+
+
+def opening(job: str = "job-1", **changes: Any) -> Opening:
+    told = {"unit": "worker", "neighbours": Neighbours.ADD_OR_REMOVE, "adversary": "everyone", "delta": 1e-5}
+    return Opening(job=job, **{**told, **changes})
+
+
+def charge(round: int = 1, attempt: int = 1, *, job: str = "job-1", **changes: Any) -> Charge:
+    mechanism = Extension(name="gaussian", options={"clip": 1.0, "noise_multiplier": 2.0})
+    told = {"released": "update", "mechanism": mechanism, "costs": (COST,)}
+    return Charge(job=job, round=round, attempt=attempt, **{**told, **changes})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "privacy" / "ledger"
+
+
+@pytest.fixture
+def kept(path: Path) -> Path:
+    """A ledger with three charges, closed."""
+    with Ledger.create(path, opening()) as ledger:
+        for number in (1, 2, 3):
+            ledger.charge(charge(number))
+    return path
+
+
+def test_charges_are_there_when_it_is_opened_again(kept: Path) -> None:
+    """Rounds, mechanisms and costs come back as they were, and the epsilon is that of all of them."""
+    with Ledger.open(kept) as ledger:
+        assert ledger.charges == (charge(1), charge(2), charge(3))
+        guarantee = ledger.epsilon()
+        assert guarantee.epsilon == epsilon([COST] * 3, delta=1e-5, neighbours=Neighbours.ADD_OR_REMOVE)
+        assert (guarantee.unit, guarantee.delta, guarantee.adversary) == ("worker", 1e-5, "everyone")
+
+
+def test_a_charge_is_on_disk_before_it_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line is synced, then the head and its folder, and only then may anything be released."""
+    done: list[str] = []
+    sync, move = os.fsync, Path.replace
+    with Ledger.create(path, opening()) as ledger:
+        named = lambda descriptor: Path(f"/proc/self/fd/{descriptor}").readlink().name  # noqa: E731
+        monkeypatch.setattr(os, "fsync", lambda one: (done.append(f"sync {named(one)}"), sync(one)))
+        monkeypatch.setattr(
+            Path, "replace", lambda one, other: (done.append(f"move {other.name}"), move(one, other))
+        )
+        before = path.read_bytes()
+        ledger.charge(charge())
+    assert path.read_bytes().startswith(before)
+    assert done == ["sync ledger", "sync ledger.head.partial", "move ledger.head", "sync privacy"]
+
+
+def test_every_attempt_counts(path: Path) -> None:
+    """A round that is tried again, even under the same number, and an evaluation are paid for anew."""
+    with Ledger.create(path, opening()) as ledger:
+        spent = [ledger.epsilon().epsilon]
+        for one in (charge(1, 1), charge(1, 2), charge(1, 2), charge(1, 2, released="evaluation")):
+            ledger.charge(one)
+            spent.append(ledger.epsilon().epsilon)
+    assert spent[0] == 0
+    assert spent == sorted(set(spent))
+
+
+def test_what_a_further_release_would_come_to_is_told_before(kept: Path) -> None:
+    """Looking ahead writes nothing, and tells what the charge then comes to."""
+    with Ledger.open(kept) as ledger:
+        size = kept.stat().st_size
+        ahead = ledger.epsilon(further=[COST])
+        assert kept.stat().st_size == size
+        ledger.charge(charge(4))
+        assert ledger.epsilon() == ahead
+
+
+def test_going_back_to_an_older_checkpoint_lowers_nothing(kept: Path) -> None:
+    """Whoever remembers an older head gets the ledger as it is now."""
+    with Ledger.open(kept) as ledger:
+        older = ledger.head
+        ledger.charge(charge(4))
+        spent = ledger.epsilon()
+    with Ledger.open(kept, seen=older) as ledger:
+        assert ledger.epsilon() == spent
+
+
+def test_a_fork_pays_for_its_parents(kept: Path, tmp_path: Path) -> None:
+    """The charges of parents and theirs count from the start, and so do their adversaries."""
+    child, grandchild = tmp_path / "child", tmp_path / "grandchild"
+    with Ledger.create(child, opening("job-2", adversary="the server too"), parents=[kept]) as ledger:
+        ledger.charge(charge(9, job="job-2", costs=(SkellamCost(variance=90.0, l1=9, l2_squared=9),)))
+        spent = ledger.epsilon()
+    with Ledger.create(grandchild, opening("job-3"), parents=[child]) as ledger:
+        assert [one.job for one in ledger.charges] == ["job-1"] * 3 + ["job-2"]
+        assert ledger.epsilon().epsilon == spent.epsilon
+        assert ledger.epsilon().adversary == "everyone; in the rounds of job-2: the server too"
+
+
+def test_a_fork_speaks_of_the_same_neighbours(kept: Path, tmp_path: Path) -> None:
+    """Epsilons for workers and for examples do not add up."""
+    with pytest.raises(SpecError, match="about the same"):
+        Ledger.create(tmp_path / "child", opening(unit="example"), parents=[kept])
+    assert not (tmp_path / "child").exists()
+
+
+def test_a_ledger_is_begun_once(kept: Path) -> None:
+    """Neither a ledger nor what is left of one is begun anew."""
+    for file in (kept, kept.with_name("ledger.head")):
+        with pytest.raises(StorageError, match="a ledger is begun once"):
+            Ledger.create(kept, opening())
+        file.unlink()
+    Ledger.create(kept, opening()).close()
+
+
+def test_one_process_has_it(kept: Path) -> None:
+    """A second writer is refused while the first has the ledger, and let in after."""
+    with Ledger.open(kept), pytest.raises(StorageError, match="one writer at a time"):
+        Ledger.open(kept)
+    ledger = Ledger.open(kept)
+    ledger.close()
+    with pytest.raises(StorageError, match="is closed"):
+        ledger.charge(charge())
+
+
+# -- damage
+
+
+def refused(path: Path, reason: str, *, seen: Head | None = None) -> None:
+    with pytest.raises(StorageError, match=reason) as told:
+        Ledger.open(path, seen=seen)
+    assert str(path) in str(told.value)
+    assert "nothing may be released" in str(told.value)
+
+
+def test_every_damaged_byte_is_found(kept: Path) -> None:
+    """Whatever byte of the ledger or its head is changed, it is refused."""
+    for file in (kept, kept.with_name("ledger.head")):
+        whole = file.read_bytes()
+        for place in range(len(whole)):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            refused(kept, "damaged|another ledger|shortened|longer")
+        file.write_bytes(whole)
+    Ledger.open(kept).close()
+
+
+def test_every_shortened_file_is_found(kept: Path) -> None:
+    """Cut off anywhere, at the end of a line too, the ledger is refused, and an empty one is not a new one."""
+    whole = kept.read_bytes()
+    for size in range(len(whole)):
+        kept.write_bytes(whole[:size])
+        refused(kept, "torn" if whole[:size][-1:] != b"\n" else "was shortened")
+
+
+def test_lines_that_were_lost_moved_or_doubled_are_found(kept: Path) -> None:
+    """Each line vouches for those before it."""
+    first, one, two, three = kept.read_bytes().splitlines(keepends=True)
+    for lines in ([first, one, three], [first, two, one, three], [first, one, one, two, three], [one, two]):
+        kept.write_bytes(b"".join(lines))
+        refused(kept, "damaged")
+
+
+def test_without_either_file_there_is_no_ledger(kept: Path) -> None:
+    """A ledger without its head, and a head without its ledger, are refused."""
+    head = kept.with_name("ledger.head")
+    content = head.read_bytes()
+    head.unlink()
+    refused(kept, "cannot be read")
+    head.write_bytes(content)
+    kept.unlink()
+    refused(kept, "cannot be opened")
+
+
+def test_an_older_copy_of_both_files_is_found(kept: Path) -> None:
+    """What a whole older copy lacks is told by the head that a checkpoint remembers."""
+    copies = {file: file.read_bytes() for file in (kept, kept.with_name("ledger.head"))}
+    with Ledger.open(kept) as ledger:
+        seen = ledger.charge(charge(4))
+    for file, content in copies.items():
+        file.write_bytes(content)
+    refused(kept, "was shortened: it had 5 entries and has 4", seen=seen)
+    refused(kept, "is another ledger", seen=Head(3, seen.digest))
+
+
+def test_an_entry_of_another_make_is_refused(kept: Path) -> None:
+    """A line whose digest is right and whose content is not what a ledger says is damage too."""
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    for wrong in ({"kind": "charge"}, {**rows[1]["entry"], "costs": []}, {**rows[1]["entry"], "more": 1}):
+        kept.write_text(
+            "".join(canonical({**row, "entry": wrong} if row is rows[1] else row) + "\n" for row in rows)
+        )
+        refused(kept, ":2 is damaged")
+
+
+# -- kills and full disks
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from test_ledger import charge, opening
+from fl_core.privacy.ledger import Ledger
+
+def guarded(function, *, half=None):
+    def call(*arguments):
+        global left
+        left -= 1
+        if left == 0 and half:
+            half(*arguments)
+        if left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments)
+    return call
+
+def charge_twice(folder):
+    write, said = os.write, os.open(folder / "said", os.O_WRONLY | os.O_CREAT)
+    ledger = Ledger.open(folder / "ledger")
+    os.write = guarded(write, half=lambda one, content: write(one, content[: len(content) // 2]))
+    os.fsync, Path.replace = guarded(os.fsync), guarded(Path.replace)
+    for round in (4, 5):
+        ledger.charge(charge(round))
+        write(said, b"%d " % round)
+    write(said, b"done")
+
+original = Path(sys.argv[1])
+for step in range(1, 100):
+    folder = original.with_name(f"{step:02}")
+    shutil.copytree(original, folder)
+    left, child = step, os.fork()
+    if not child:
+        charge_twice(folder)
+        os._exit(0)
+    if os.waitpid(child, 0)[1] != signal.SIGKILL:
+        break
+"""
+
+
+def killed_at_every_step(folder: Path) -> list[Path]:
+    """Copies of a ledger; in each a process charged rounds 4 and 5 until it was killed, a step later in each."""
+    here = [str(ROOT), str(Path(__file__).parent)]
+    subprocess.run([sys.executable, "-c", KILLED, str(folder), *here], check=True, timeout=120)
+    return sorted(one for one in folder.parent.iterdir() if one.name.isdigit())
+
+
+def test_a_kill_at_any_step_loses_no_charge_that_was_acknowledged(kept: Path) -> None:
+    """Killed at each write, sync and rename, and within writes: what was acknowledged is there, or all is refused."""
+    folders, torn = killed_at_every_step(kept.parent), 0
+    for folder in folders:
+        path, said = folder / "ledger", (folder / "said").read_text().split()
+        if path.read_bytes()[-1:] != b"\n":
+            torn += 1
+            refused(path, "its last line is torn")
+            Ledger.mend(path)
+        with Ledger.open(path) as ledger:
+            rounds = [one.round for one in ledger.charges]
+            assert rounds in ([1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4, 5])
+            assert len(rounds) >= 3 + len(said) - ("done" in said)
+            ledger.charge(charge(6))
+        Ledger.open(path).close()
+    assert said == ["4", "5", "done"]
+    assert (len(folders), torn) == (13, 2)
+
+
+def test_only_a_torn_line_can_be_mended(kept: Path) -> None:
+    """Where whole entries are missing or damaged nothing is cut off, and nothing is changed where all is well."""
+    whole = kept.read_bytes()
+    Ledger.mend(kept)
+    assert kept.read_bytes() == whole
+    lines = whole.splitlines(keepends=True)
+    for wrong in (b"".join(lines[:3]) + lines[3][:9], whole[:40] + b"?" + whole[41:], b"", whole[:9]):
+        kept.write_bytes(wrong)
+        with pytest.raises(StorageError, match="shortened|damaged"):
+            Ledger.mend(kept)
+        assert kept.read_bytes() == wrong
+
+
+def test_a_full_disk_releases_nothing_and_damages_nothing(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a line is taken back, the error says so, and the ledger goes on when there is room again."""
+    write, whole = os.write, kept.read_bytes()
+    ledger = Ledger.open(kept)
+    monkeypatch.setattr(os, "write", lambda one, content: write(one, content[:10]))
+    with pytest.raises(StorageError, match="nothing may be released without its charge"):
+        ledger.charge(charge(4))
+    monkeypatch.undo()
+    assert kept.read_bytes() == whole
+    with pytest.raises(StorageError, match="open it again"):
+        ledger.charge(charge(4))
+    with Ledger.open(kept) as again:
+        again.charge(charge(4))
+
+
+def test_a_charge_whose_head_could_not_be_written_counts(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error after the line is on disk releases nothing, and the charge stays: rather too much than too little."""
+
+    def fails(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    ledger = Ledger.open(kept)
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(StorageError, match="Input/output error"):
+        ledger.charge(charge(4))
+    monkeypatch.undo()
+    with Ledger.open(kept) as again:
+        assert [one.round for one in again.charges] == [1, 2, 3, 4]
+        again.charge(charge(4, 2))
