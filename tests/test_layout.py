@@ -22,7 +22,7 @@ PACKAGES = sorted(
 )
 EXTENSIONS = sorted(
     path
-    for package in ("strategies", "aggregation", "selection", "compression")
+    for package in ("strategies", "aggregation", "selection", "compression", "privacy/mechanisms")
     for path in (ROOT / "fl_core" / package).glob("*.py")
     if path.stem != "__init__"
 )
@@ -44,7 +44,7 @@ def imported_by(*modules: str) -> set[str]:
 def test_these_tests_look_at_something() -> None:
     """The packages and extensions that are checked below have been found."""
     assert {"fl_core", "job_generator"} <= {path.name for path in PACKAGES}
-    assert {"fedavg", "mean", "uniform", "float16"} <= {path.stem for path in EXTENSIONS}
+    assert {"fedavg", "mean", "uniform", "float16", "gaussian"} <= {path.stem for path in EXTENSIONS}
 
 
 def test_the_operators_folder_is_no_package() -> None:
@@ -104,7 +104,7 @@ def test_an_extension_module_exports_one_name(path: Path) -> None:
 @pytest.mark.parametrize("path", EXTENSIONS, ids=name_of)
 def test_the_yaml_word_is_the_file_name(path: Path) -> None:
     """`fedprox` is `strategies/fedprox.py`, and `resolve` finds it."""
-    found = resolve(path.stem, within=f"fl_core.{path.parent.name}")
+    found = resolve(path.stem, within=".".join(path.relative_to(ROOT).parent.parts))
     assert found.__name__.lower() == path.stem.replace("_", "")
 
 

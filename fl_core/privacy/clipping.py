@@ -53,7 +53,8 @@ def shortening(lengths: Doubles, *, most: float) -> Doubles:
 
 def norms_of_each(gradients: Weights) -> Doubles:
     """The L2 norm of each example's gradient over all arrays, which are of shape [batch, ...]."""
-    lengths = np.sqrt(np.sum([_squares(_by_example(array)) for array in gradients.values()], axis=0))
+    squares = [_squares(_by_example(array)) for array in gradients.values()]
+    lengths: Doubles = np.sqrt(np.sum(squares, axis=0))
     if not np.isfinite(lengths).all():
         bad = int(np.count_nonzero(~np.isfinite(lengths)))
         raise UpdateError(

@@ -145,7 +145,8 @@ def _accepted(variance: int, stream: Stream, *, proposals: int) -> Integers:
         return Fraction(int(low[index]), scale) + Fraction(far * far, 2 * variance * scale * scale)
 
     kept = happens(exponent, exact, stream) & ~(negative & (magnitude == 0))
-    return np.where(negative, -magnitude, magnitude)[kept]
+    accepted: Integers = np.where(negative, -magnitude, magnitude)[kept]
+    return accepted
 
 
 def uniform(count: int, *, below: int, stream: Stream) -> Integers:
