@@ -76,19 +76,17 @@ class Cache:
         found = (self.find(key) for key in sorted(self._owned.get(uid, ())))
         return [thing for thing in found if thing is not None]
 
-    def put(self, thing: Object) -> Object | None:
-        """Keep an object and return the one that was there."""
+    def put(self, thing: Object) -> None:
+        """Keep an object in the place of the one that was there."""
         key = key_of(thing)
-        old = self.remove(key)
+        self.remove(key)
         self._owners[key] = _owners(thing)
         self._at_hand.put(key, thing)
         for uid in self._owners[key]:
             self._owned.setdefault(uid, set()).add(key)
-        return old
 
-    def remove(self, key: Key) -> Object | None:
-        """Forget an object and return it."""
-        old = self.find(key)
+    def remove(self, key: Key) -> None:
+        """Forget an object, if there is one."""
         self._at_hand.pop(key)
         self._packed.pop(key, None)
         for uid in self._owners.pop(key, ()):
@@ -96,7 +94,6 @@ class Cache:
             keys.discard(key)
             if not keys:
                 del self._owned[uid]
-        return old
 
     def _pack(self, key: Key, thing: Object) -> None:
         if key not in self._packed:
