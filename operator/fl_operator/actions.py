@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from fl_operator.attempt import Attempt
+from fl_operator.attempt import Attempt, holds_attempt
 from fl_operator.cluster.resources import Object
 from fl_operator.status import Report
 
 Place = tuple[str, str]
 """Kind and name of an object in the job's namespace."""
+
+MOST_AT_ONCE: Final = 8
+"""Actions of one job; a job of many sites has many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,3 +82,21 @@ class Decision:
 
 
 NOTHING: Final = Decision()
+
+
+def steps(actions: Sequence[Action], *, most: int = MOST_AT_ONCE) -> Iterator[Sequence[Action]]:
+    """What can be done at once, one step after another: an attempt is kept before anything is made of it, and what
+    pods mount or are held back by is there before their Jobs.
+    """
+    for turn in range(3):
+        own = [action for action in actions if _turn(action) == turn]
+        yield from (own[start : start + most] for start in range(0, len(own), most))
+
+
+def _turn(action: Action) -> int:
+    match action:
+        case Create(thing) if holds_attempt(thing):
+            return 0
+        case Create(thing) | Apply(thing) if thing["kind"] != "Job":
+            return 1
+    return 2

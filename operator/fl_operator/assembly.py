@@ -22,7 +22,7 @@ from fl_operator.cluster.resources import (
     uid_of,
 )
 from fl_operator.enrolment import Endpoint, Register, Tokens
-from fl_operator.loop import controller, itself, labelled
+from fl_operator.loop import controller, itself, labelled, wished
 from fl_operator.progress import Address, Progress, in_cluster
 from fl_operator.reconcile import Reconciler, present
 from fl_operator.run import Engine, Parts, Watch
@@ -50,7 +50,7 @@ def _owned(resource: Resource) -> Watch:
 
 
 WATCHES: Final = (
-    Watch(Selection(FLJOBS), itself),
+    Watch(Selection(FLJOBS), itself, at_once=wished),
     Watch(Selection(PODS, labels=OURS, project=_without_spec), labelled(names.JOB)),
     Watch(Selection(CLAIMS, labels=OURS), labelled(names.JOB)),
     *map(_owned, (JOBS, SERVICES, CONFIG_MAPS, NETWORK_POLICIES)),

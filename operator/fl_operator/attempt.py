@@ -118,6 +118,11 @@ def owned_by(job: Object) -> Object:
     return {**owner, "controller": True, "blockOwnerDeletion": True}
 
 
+def holds_attempt(thing: Object) -> bool:
+    """Whether an object is one in which an attempt is kept."""
+    return SPEC_DIGEST in thing["metadata"].get("annotations", {})
+
+
 def name_for(job: Job, number: int) -> str:
     """What the object is called that holds an attempt."""
     return names.child(job, "attempt", str(number))

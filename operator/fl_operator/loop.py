@@ -20,6 +20,7 @@ from fl_operator.cluster.errors import ClusterError, ConflictError
 from fl_operator.cluster.informer import Informer
 from fl_operator.cluster.resources import Key, Object, Resource, key_of, owner_of
 from fl_operator.metrics import OperatorMetrics
+from fl_operator.stopwatch import Stopwatch
 from fl_operator.workqueue import ClosedError, Urgency, WorkQueue
 
 log = structlog.get_logger()
@@ -27,6 +28,9 @@ log = structlog.get_logger()
 RESYNC_JITTER = 0.1
 GRACE_SECONDS = 20.0
 """How long reconciles may go on when the process ends."""
+
+GATHER_SECONDS = 0.5
+"""The children of a job change together; it is looked at once for all that happens to them in this time."""
 
 STUCK_SECONDS = 300.0
 """A reconcile that takes longer will never end: each request of it is bounded."""
@@ -42,6 +46,8 @@ class Requeue:
 Reconcile = Callable[[Key], Awaitable[Requeue | None]]
 KeysOf = Callable[[Object], Iterable[Key]]
 """Which keys an object's change concerns."""
+AtOnce = Callable[[Object | None, Object | None], bool]
+"""Whether somebody waits for what follows from this change; None where there was, or is, no object."""
 
 
 def itself(thing: Object) -> Iterable[Key]:
@@ -71,6 +77,18 @@ def labelled(label: str) -> KeysOf:
     return keys
 
 
+def never(_old: Object | None, _new: Object | None) -> bool:
+    """Nobody waits."""
+    return False
+
+
+def wished(old: Object | None, new: Object | None) -> bool:
+    """An object came or went, or another spec is wished for; a change of its status alone is our own report."""
+    return (
+        old is None or new is None or old["metadata"].get("generation") != new["metadata"].get("generation")
+    )
+
+
 @dataclass(slots=True)
 class Loop:
     """Runs `reconcile` for every key that something happened to, and for all of them now and then."""
@@ -84,9 +102,9 @@ class Loop:
     resync_seconds: float = 600.0
     random: random.Random = field(default_factory=random.Random)
 
-    def follow(self, informer: Informer, keys: KeysOf, *, gather: float = 0.0) -> None:
-        """Look at the keys that a change of these objects concerns, once for all changes within `gather` seconds;
-        the first list counts as a resync.
+    def follow(self, informer: Informer, keys: KeysOf, *, at_once: AtOnce = never) -> None:
+        """Look at the keys that a change of these objects concerns, once for all changes within GATHER_SECONDS
+        unless somebody waits; the first list counts as a resync.
         """
 
         def changed(old: Object | None, new: Object | None) -> None:
@@ -95,7 +113,7 @@ class Loop:
                 if listed:
                     self.queue.add(key, Urgency.RESYNC)
                 else:
-                    self.queue.add_after(key, gather)
+                    self.queue.add_after(key, 0.0 if at_once(old, new) else GATHER_SECONDS)
 
         informer.handlers.append(changed)
 
@@ -131,11 +149,12 @@ class Loop:
                     self.queue.done(key)
 
     async def _look_at(self, key: Key) -> None:
-        began = time.perf_counter()
+        began, own = time.perf_counter(), Stopwatch()
         with structlog.contextvars.bound_contextvars(job=str(key)):
-            result = await self._result(key)
+            result = await own.measure(self._result(key))
         self.metrics.reconciles.labels(result).inc()
         self.metrics.duration.observe(time.perf_counter() - began)
+        self.metrics.cpu.observe(own.seconds)
 
     async def _result(self, key: Key) -> str:
         """Reconcile a key and say how it went; this is the one place that survives every error."""

@@ -114,7 +114,16 @@ class OperatorMetrics:
             registry=registry,
         )
         self.duration = Histogram(
-            "fljob_reconcile_duration_seconds", "Seconds of a reconcile.", buckets=_SECONDS, registry=registry
+            "fljob_reconcile_duration_seconds",
+            "Seconds of a reconcile, its waits for the API server included.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.cpu = Histogram(
+            "fljob_reconcile_cpu_seconds",
+            "Processor seconds of a reconcile itself, without its waits.",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.watch_restarts = Counter(
             "fljob_watch_restarts_total",

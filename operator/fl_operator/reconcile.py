@@ -13,7 +13,7 @@ import structlog
 
 from fl_core.errors import UnavailableError
 from fl_core.plan import Job
-from fl_operator.actions import Action, Apply, Create, Decision, Delete, FinishNow, Place, Seen
+from fl_operator.actions import Action, Apply, Create, Decision, Delete, FinishNow, Place, Seen, steps
 from fl_operator.attempt import Attempt, name_for
 from fl_operator.cluster.cache import Recent
 from fl_operator.cluster.connection import Connection
@@ -45,9 +45,10 @@ from fl_operator.conditions import COMPLETE, FAILED, READY, holds, is_over
 from fl_operator.decide import decide
 from fl_operator.drift import differs, merged, projected
 from fl_operator.findings import has_begun, pods_of
-from fl_operator.loop import Requeue
+from fl_operator.loop import GATHER_SECONDS, Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
+from fl_operator.stopwatch import together
 from fl_operator.warning_events import WarningEvents
 from job_generator import names
 from job_generator.settings import Settings
@@ -117,11 +118,11 @@ class Reconciler:
             return None
         await self._follow(key, seen)
         decision = decide(seen, settings=self.settings, now=self.now())
-        waits = [decision.again] if decision.again is not None else []
-        waits += [wait for action in decision.actions if (wait := await self._act(job, action, memory))]
-        if (wait := await self._report(job, decision, memory)) is not None:
-            waits.append(wait)
-        return Requeue(min(waits)) if waits else None
+        waits = [decision.again]
+        for step in steps(decision.actions):
+            waits += await together(self._act(job, action, memory) for action in step)
+        waits.append(await self._report(job, decision, memory))
+        return Requeue(soonest) if (soonest := min(filter(None, waits), default=None)) else None
 
     # -- observe
 
@@ -224,7 +225,7 @@ class Reconciler:
         if differs(wanted, made):
             memory.accepted[place] = (wanted, projected(wanted, made))
         self.mirror.learn(made)
-        return None
+        return GATHER_SECONDS
 
     async def _met(self, job: Object, wanted: Object, memory: Memory) -> float | None:
         """Something of this name is there: our own, which the copy does not show yet, or somebody else's."""

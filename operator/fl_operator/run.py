@@ -19,7 +19,7 @@ from fl_operator.cluster.informer import Selection
 from fl_operator.cluster.lease import Lease
 from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import Key
-from fl_operator.loop import GRACE_SECONDS, KeysOf, Loop, Reconcile
+from fl_operator.loop import GRACE_SECONDS, AtOnce, KeysOf, Loop, Reconcile, never
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.settings import Settings
 from fl_operator.workqueue import WorkQueue
@@ -28,9 +28,6 @@ log = structlog.get_logger()
 
 DRAIN_SECONDS = 2.0
 """How long events may still be written when the process ends."""
-
-GATHER_SECONDS = 0.5
-"""The children of a job change together; it is looked at once for all that happens to them in this time."""
 
 Service = Callable[[], Coroutine[Any, Any, None]]
 """Something that goes on until it is cancelled."""
@@ -42,6 +39,7 @@ class Watch:
 
     selection: Selection
     keys: KeysOf
+    at_once: AtOnce = never
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +147,7 @@ class Operator:
         )
         for watch in self.watches:
             for informer in engine.mirror.informers(watch.selection.resource):
-                loop.follow(informer, watch.keys, gather=0.0 if watch is self.watches[0] else GATHER_SECONDS)
+                loop.follow(informer, watch.keys, at_once=watch.at_once)
         return loop
 
     async def _lead(self, engine: Engine, loop: Loop, services: Sequence[Service]) -> None:

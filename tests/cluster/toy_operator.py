@@ -31,7 +31,7 @@ def keys(thing: Object) -> Iterable[Key]:
     return _of_parent(thing) or itself(thing)
 
 
-WATCHES = [Watch(Selection(CONFIG_MAPS, labels="toy"), keys)]
+WATCHES = [Watch(Selection(CONFIG_MAPS, labels="toy"), keys, at_once=lambda *_: True)]
 
 
 def parent(namespace: str, name: str, **data: str) -> Object:

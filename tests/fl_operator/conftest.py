@@ -55,12 +55,17 @@ class Memory:
         """Watches cannot resume from before this version."""
         self.failing: list[Exception] = []
         """Raised by the next requests and watches, one each."""
+        self.open = self.busiest = 0
+        """Requests that wait for their answers now, and the most there were."""
 
     # -- the wire
 
     async def send(self, request: Request) -> Object:
         self.requests.append(request)
+        self.open += 1
+        self.busiest = max(self.open, self.busiest)
         await asyncio.sleep(0)
+        self.open -= 1
         if self.failing:
             raise self.failing.pop(0)
         path = request.path.removesuffix("/status")

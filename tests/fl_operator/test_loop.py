@@ -13,7 +13,7 @@ from fl_core.errors import SpecError
 from fl_operator import loop as loops
 from fl_operator.cluster.errors import ConflictError, TooManyRequestsError, UnreachableError
 from fl_operator.cluster.resources import FLJOBS, Key
-from fl_operator.loop import Loop, Requeue, controller, itself, labelled
+from fl_operator.loop import Loop, Requeue, controller, itself, labelled, wished
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.workqueue import WorkQueue
 
@@ -233,6 +233,8 @@ def test_a_change_concerns_old_and_new() -> None:
         informer.synced.set()
         changed(owned_by("a"), owned_by("b"))
         changed(owned_by("job", kind="Job"), None)
+        assert len(world.loop.queue) == 1
+        await asyncio.sleep(loops.GATHER_SECONDS)
         taken = [await world.loop.queue.take() for _ in range(3)]
         assert set(taken[:2]) == {A, B}
         assert taken[2] == Key("team", "listed")
@@ -248,3 +250,28 @@ def test_whose_change_it_is() -> None:
     assert list(labelled("fljob.dev/job")(thing)) == [A]
     assert list(labelled("other")(thing)) == []
     assert list(controller(FLJOBS)(thing)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "at_once"),
+    [
+        (None, {"generation": 1}, True),
+        ({"generation": 1}, {"generation": 2}, True),
+        ({"generation": 2}, None, True),
+        ({"generation": 2, "resourceVersion": "7"}, {"generation": 2, "resourceVersion": "8"}, False),
+    ],
+    ids=["came", "another spec", "went", "our own report"],
+)
+def test_users_do_not_wait(old: Any, new: Any, at_once: bool) -> None:  # noqa: FBT001
+    """What a user wishes is looked at at once; what we report of it is gathered with what else happens."""
+
+    async def main() -> None:
+        world, informer = World(), Told()
+        informer.synced.set()
+        world.loop.follow(informer, lambda _: [A], at_once=wished)  # type: ignore[arg-type]
+        [changed] = informer.handlers
+        changed(*(None if metadata is None else {"metadata": metadata} for metadata in (old, new)))
+        assert len(world.loop.queue) == at_once
+        assert await asyncio.wait_for(world.loop.queue.take(), 5) == A
+
+    asyncio.run(main())

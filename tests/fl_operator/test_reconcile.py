@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from prometheus_client import CollectorRegistry
 from fl_core.identity import Authority
 from fl_operator.assembly import WATCHES
 from fl_operator.cluster.connection import Connection
+from fl_operator.cluster.errors import refusal
 from fl_operator.cluster.events import Recorder
 from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import EVENTS, FLJOBS, JOBS, NAMESPACES, PODS, Key, Object
+from fl_operator.loop import GATHER_SECONDS, Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
-from fl_operator.reconcile import Reconciler
+from fl_operator.reconcile import REFUSED_SECONDS, Reconciler
 from fl_operator.warning_events import MOST, WarningEvents
 from job_generator.settings import Settings
 
@@ -49,6 +52,23 @@ def jobs(memory: Any) -> list[str]:
     return sorted(path.rpartition("/")[2] for path in memory.objects if "/jobs/" in path)
 
 
+def play(memory: Any, scene: Callable[[Reconciler], Awaitable[None]]) -> None:
+    """Play a scene with a job and a reconciler whose copies are followed."""
+
+    async def main() -> None:
+        one = reconciler(memory)
+        memory.put(FLJOBS.path(*KEY), JOB)
+        warnings = f"{EVENTS.path('lab')}?fieldSelector=type%3DWarning&limit={MOST}"
+        memory.objects[warnings] = {"items": []}
+        running = asyncio.create_task(one.mirror.run())
+        await one.mirror.synced()
+        await scene(one)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
 @pytest.mark.parametrize(
     ("going", "left"),
     [({}, ["digits-scheduler", "digits-server", "digits-worker"]), ({"deletionTimestamp": "now"}, [])],
@@ -57,13 +77,7 @@ def jobs(memory: Any) -> list[str]:
 def test_jobs_do_not_hold_their_namespace_back(memory: Any, going: Object, left: list[str]) -> None:
     """When a pod goes, its Job stays, unless the whole namespace goes, which would wait for it for ever."""
 
-    async def scene() -> None:
-        one = reconciler(memory)
-        memory.put(FLJOBS.path(*KEY), JOB)
-        warnings = f"{EVENTS.path('lab')}?fieldSelector=type%3DWarning&limit={MOST}"
-        memory.objects[warnings] = {"items": []}
-        running = asyncio.create_task(one.mirror.run())
-        await one.mirror.synced()
+    async def scene(one: Reconciler) -> None:
         await one.reconcile(KEY)
         assert len(jobs(memory)) == 3
         memory.put(NAMESPACES.path("", "lab"), {"metadata": {"name": "lab", **going}})
@@ -75,7 +89,57 @@ def test_jobs_do_not_hold_their_namespace_back(memory: Any, going: Object, left:
             await asyncio.sleep(0.001)
         await one.reconcile(KEY)
         assert jobs(memory) == left
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(scene(), 20))
+    play(memory, scene)
+
+
+def test_a_job_is_made_in_few_turns_and_then_left_alone(memory: Any) -> None:
+    """What does not need another thing is asked for with it; a second look follows, and nothing after that."""
+
+    async def scene(one: Reconciler) -> None:
+        told: list[Any] = []
+        for informer in one.mirror.informers():
+            informer.handlers.append(lambda old, new: told.append(new or old))
+        memory.busiest = 0
+        assert await one.reconcile(KEY) == Requeue(GATHER_SECONDS)
+        made = [request.path for request in memory.requests if request.method == "POST"]
+        kinds = [path.rpartition("/")[2] for path in made]
+        assert kinds[0] == "configmaps"
+        assert kinds[-3:] == ["jobs"] * 3
+        assert "jobs" not in kinds[:-3]
+        assert memory.busiest == len(kinds) - 1 - 3
+        asked = len(memory.requests)
+        again = await one.reconcile(KEY)
+        assert again is not None
+        assert again.after > 1
+        assert [request.method for request in memory.requests[asked:]] == ["GET"]
+        assert told == []
+
+    play(memory, scene)
+
+
+def test_one_refusal_does_not_keep_the_others_back(memory: Any) -> None:
+    """What the API server refuses is told and tried again later; all else is there."""
+    send = memory.send
+
+    async def refuses_policies(request: Any) -> Any:
+        if request.method == "POST" and request.path.endswith("/networkpolicies"):
+            raise refusal(str(request), code=403, status={"reason": "Forbidden", "message": "over quota"})
+        return await send(request)
+
+    memory.send = refuses_policies
+
+    async def scene(one: Reconciler) -> None:
+        assert await one.reconcile(KEY) == Requeue(GATHER_SECONDS)
+        assert len(jobs(memory)) == 3
+        again = await one.reconcile(KEY)
+        assert again == Requeue(REFUSED_SECONDS)
+        stalled = next(
+            condition
+            for condition in memory.objects[FLJOBS.path(*KEY)]["status"]["conditions"]
+            if condition["type"] == "Stalled"
+        )
+        assert (stalled["status"], stalled["reason"]) == ("True", "ChildRefused")
+        assert "over quota" in stalled["message"]
+
+    play(memory, scene)

@@ -100,43 +100,38 @@ class Informer:
                 await self._recover(error)
 
     def learn(self, thing: Object) -> None:
-        """Take over the answer to a write of our own, before the watch tells of it.
+        """Take over the answer to a write of our own, before the watch tells of it; handlers know who wrote it.
 
         Only if it is newer than the watch: a later deletion could otherwise have been overtaken.
         """
         if self._version is not None and version_of(thing) > self._version:
-            self._put(thing)
+            self._put(thing, told=False)
 
     async def _follow(self) -> None:
         """One watch, from its opening to its regular end."""
-        began = asyncio.get_running_loop().time()
-        async with aclosing(self._events()) as events:
-            async for event in events:
-                self._take(event)
-                self.backoff.reset()
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout(self.silence) as limit, aclosing(self._events()) as events:
+                async for event in events:
+                    self._take(event)
+                    self.backoff.reset()
+                    limit.reschedule(clock() + self.silence)
+        except TimeoutError as error:
+            message = f"the watch of {self.selection.resource} was silent for {self.silence:.0f} s"
+            raise UnreachableError(message) from error
         if self._listed is not None:
             raise UnreachableError(f"the list of {self.selection.resource} broke off")
-        if asyncio.get_running_loop().time() - began < BRIEF_SECONDS:
+        if clock() - began < BRIEF_SECONDS:
             raise UnreachableError(f"the watch of {self.selection.resource} ended at once")
 
-    async def _events(self) -> AsyncGenerator[Object]:
-        stream = self.connection.watch(
+    def _events(self) -> AsyncGenerator[Object]:
+        return self.connection.watch(
             self.selection.resource,
             namespace=self.selection.namespace,
             query=self._query(),
             metadata_only=self.selection.metadata_only,
         )
-        async with aclosing(stream):
-            while True:
-                try:
-                    async with asyncio.timeout(self.silence):
-                        event = await anext(stream)
-                except StopAsyncIteration:
-                    return
-                except TimeoutError as error:
-                    message = f"the watch of {self.selection.resource} was silent for {self.silence:.0f} s"
-                    raise UnreachableError(message) from error
-                yield event
 
     def _query(self) -> dict[str, str]:
         seconds = WATCH_SECONDS + self.backoff.random.randrange(WATCH_SECONDS)
@@ -178,7 +173,7 @@ class Informer:
                 self._remove(key, self._version)
         self.synced.set()
 
-    def _put(self, thing: Object) -> None:
+    def _put(self, thing: Object, *, told: bool = True) -> None:
         key = key_of(thing)
         if self._listed is not None:
             self._listed.add(key)
@@ -188,6 +183,8 @@ class Informer:
         resource = self.selection.resource
         new = self.selection.project({**thing, "apiVersion": resource.api_version, "kind": resource.kind})
         self.cache.put(new)
+        if not told:
+            return
         if old and uid_of(old) != uid_of(new):
             self._tell(old, None)
             old = None
