@@ -28,7 +28,7 @@ from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
 from fl_operator.findings import Finding, is_ready, lost_workers, of_events, of_pods, pods_of, soon
-from fl_operator.status import LastWords, last_words, quorum_outside, told
+from fl_operator.status import LastWords, attendance, last_words, quorum_outside, selection_ends, told
 from job_generator import names
 from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
@@ -266,18 +266,19 @@ class _Visit:
             self.status.setdefault("training", {"round": 0, "rounds": attempt.plan.rounds})
 
     def _readiness(self, attempt: Attempt, workers: Object, *, suspended: bool) -> None:
-        minimum, ready = attempt.plan.selection.minimum, workers["ready"]
+        report, plan, ready = self.seen.report, attempt.plan, workers["ready"]
+        short = ready < (minimum := plan.selection.minimum)
+        outside = short and quorum_outside(report, plan, self.before, now=self.now)
+        told = attendance(ready, plan, outside=outside)
         if suspended:
             self.conditions.set(c.READY, "False", "Suspended")
-        elif self._serves() and (
-            ready >= minimum or quorum_outside(self.seen.report, attempt.plan, self.before)
-        ):
-            told = f"{ready} workers are ready" + (", and sites outside" if ready < minimum else "")
+        elif self._serves() and (outside or not short):
             self.conditions.set(c.READY, "True", "Quorum", f"{told}, {minimum} are needed")
             self._note_if_new(c.READY, "Ready", told, warning=False)
+            self.wakes += selection_ends(report, plan) if outside else []
         else:
             reason = "QuorumLost" if self._was_ready() else "NoQuorum"
-            self.conditions.set(c.READY, "False", reason, f"{ready} workers are ready, {minimum} are needed")
+            self.conditions.set(c.READY, "False", reason, f"{told}, {minimum} are needed")
             waited = self.now - self.conditions.since(c.READY)
             self.wakes.append(self.now + min(max(waited / 4, SOONEST_LOOK), LATEST_LOOK))
 
@@ -328,8 +329,7 @@ class _Visit:
             if finding.permanent and not finding.who.startswith(("worker", "site")):
                 return finding.reason, str(finding)
         there = workers["replicas"] + len(attempt.plan.sites)
-        minimum = attempt.plan.selection.minimum
-        if there - workers["lost"] < minimum:
+        if there - workers["lost"] < (minimum := attempt.plan.selection.minimum):
             first = next((one for one in findings if one.permanent), None)
             why = f"; {first}" if first else ""
             sentence = f"{workers['lost']} of {there} workers are lost, {minimum} are needed{why}"

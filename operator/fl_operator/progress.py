@@ -108,14 +108,14 @@ class Progress:
 
     def _heard(self, stream: _Stream, observation: Observation) -> None:
         first = stream.report is None
-        before = stream.report or Report(standing=observation.standing)
-        now = replace(before, standing=observation.standing)
+        before, moment = stream.report or Report(standing=observation.standing), dt.datetime.now(dt.UTC)
+        now = before.standing_at(observation.standing, moment)
         if observation.closed:
             measured = [closed for closed in observation.closed if closed.metrics]
             now = replace(
                 now,
                 closed=observation.closed[-1],
-                closed_at=dt.datetime.now(dt.UTC),
+                closed_at=moment,
                 evaluated=measured[-1] if measured else before.evaluated,
             )
         stream.report = now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fl_core.plan import Plan
@@ -17,6 +17,9 @@ from job_generator.local.record import ClosedRound
 
 AT_WORK = frozenset({"Training", "Committing", "Evaluating", "Concluding"})
 """Phases that a server gets to with a quorum only."""
+SELECTING = "Selecting"
+SELECTION = dt.timedelta(seconds=10)
+"""A server that has chosen no cohort for so long, and for the time that late workers are given, has no quorum."""
 MOST_METRICS = 16
 """A status holds no more."""
 
@@ -31,11 +34,21 @@ class Report:
     """The newest round that was measured."""
     closed_at: dt.datetime | None = None
     """When this operator heard of `closed`."""
+    selecting_since: dt.datetime | None = None
+    """Since when this operator knows that the server chooses a cohort; None while it does not."""
 
     @property
     def at_work(self) -> bool:
         """Whether the server has got to where it gets with a quorum only."""
         return self.standing.phase in AT_WORK
+
+    def standing_at(self, standing: Standing, now: dt.datetime) -> Report:
+        """The report with a newer standing."""
+        same = (standing.round, standing.attempt) == (self.standing.round, self.standing.attempt)
+        since = (self.selecting_since if same else None) or now
+        return replace(
+            self, standing=standing, selecting_since=since if standing.phase == SELECTING else None
+        )
 
     def training(self, rounds: int) -> dict[str, Any]:
         """The status of the training; `round` is the last one that is over."""
@@ -81,13 +94,35 @@ def last_words(pod: Object) -> LastWords | None:
     return LastWords(reason, {**facts, **shown})
 
 
-def quorum_outside(report: Report | None, plan: Plan, before: Mapping[str, Any]) -> bool:
-    """Whether a server goes on with sites outside the cluster, which are no pods that could be counted."""
-    if not any(site.external for site in plan.sites):
+def quorum_outside(report: Report | None, plan: Plan, before: Mapping[str, Any], *, now: dt.datetime) -> bool:
+    """Whether a server goes on with sites outside the cluster, which are no pods that could be counted; where it
+    does not say, it is as it was before.
+    """
+    if not _has_outside(plan):
         return False
     if report is not None and (report.at_work or report.standing.phase == "Waiting"):
         return report.at_work
-    return holds(before.get("conditions", ()), READY)
+    ended = any(end <= now for end in selection_ends(report, plan))
+    return not ended and holds(before.get("conditions", ()), READY)
+
+
+def selection_ends(report: Report | None, plan: Plan) -> list[dt.datetime]:
+    """When a server that chooses a cohort will have done so for too long; nothing where it does not choose."""
+    if report is None or report.selecting_since is None:
+        return []
+    return [report.selecting_since + SELECTION + dt.timedelta(seconds=plan.selection.join_seconds)]
+
+
+def attendance(ready: int, plan: Plan, *, outside: bool) -> str:
+    """Who is there, for people; `outside` says whether sites outside the cluster complete the quorum."""
+    told = f"{ready} workers are ready"
+    if ready >= plan.selection.minimum or not _has_outside(plan):
+        return told
+    return f"{told}, and sites outside" if outside else f"{told}, and too few sites outside"
+
+
+def _has_outside(plan: Plan) -> bool:
+    return any(site.external for site in plan.sites)
 
 
 def told(status: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:

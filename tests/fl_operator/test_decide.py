@@ -242,6 +242,7 @@ def test_any_edit_of_a_child_is_repaired(data: st.DataObject) -> None:
         if (one["kind"], one["metadata"]["name"]) == place  # type: ignore[union-attr]
     )
     fixed = [("kind",), ("apiVersion",), ("metadata", "name"), ("metadata", "namespace")]
+    fixed.append(("metadata", "labels", names.ATTEMPT))  # what another attempt made is made anew
     paths = [path for path in leaves(wanted) if path not in fixed]
     *way, last = data.draw(st.sampled_from(paths))
     inner = world.objects[place]
@@ -818,3 +819,27 @@ def test_a_quorum_with_sites_outside_is_the_servers_to_see() -> None:
     world.report = Report(standing=Standing(round=1, rounds=20, phase="Waiting"))
     world.settle()
     assert world.condition("Ready")[:2] == ("False", "QuorumLost")
+
+
+def test_sites_outside_that_have_left() -> None:
+    """A server that finds no cohort for long has lost its quorum, and says so until it trains again."""
+    outside = {"sites": [{"name": "a", "external": {}}], "network": {"external": {"hostname": "a.b"}}}
+    world = World(spec={**deepcopy(SPEC), **outside, "selection": {"minimum": 5, "joinSeconds": 20}})
+    world.settle()
+    world.ready()
+    report = Report(standing=Standing(round=1, rounds=20, phase="Training"))
+    for phase, ready, display in (
+        ("Training", "True", "Running Quorum"),
+        ("Selecting", "False", "Starting QuorumLost"),
+        ("Training", "True", "Running Quorum"),
+    ):
+        report = world.report = report.standing_at(Standing(round=2, rounds=20, phase=phase), world.now)
+        again = world.settle().again
+        assert world.condition("Ready")[0] == "True"
+        assert again is None or phase == "Training" or again == 30
+        world.pass_time(seconds=30)
+        world.report = report.standing_at(report.standing, world.now)
+        world.settle()
+        assert world.condition("Ready")[0] == ready
+        assert f"{world.status['display']['state']} {world.status['display']['reason']}" == display
+        assert ("too few sites outside" in world.condition("Ready")[2]) == (ready == "False")
