@@ -27,8 +27,8 @@ Doubles = npt.NDArray[np.float64]
 GRAIN = 1 << 10
 """A Skellam variance is a whole multiple of 1 / GRAIN, rounded up, so that it is known exactly."""
 
-LARGEST_TABLE = 1 << 24
-"""The greatest variance that is drawn from one table; beyond it the sum of several draws has the same law."""
+LARGEST_TABLE = 1 << 26
+"""The greatest variance that is drawn from one table, of 4 MB then; the sum of several draws has the same law."""
 
 MOST_DRAWS = 64
 LARGEST_GAUSSIAN = 1 << 40
@@ -79,7 +79,7 @@ def skellam(size: int, *, variance: float, stream: Stream) -> Integers:
     return drawn
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _skellam_table(grains: int) -> Table:
     """P(k) is proportional to the Bessel function I_k(variance), and decreases with |k|."""
     half = bessel(grains)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from fl_core.privacy.stream import Stream
-from fl_core.privacy.table import PRECISION, Table
+from fl_core.privacy.table import COMPARED, PRECISION, Table
 
 weights_of_any_size = some.lists(some.integers(0, 1 << 300), min_size=1, max_size=40).filter(any)
 
@@ -40,10 +40,14 @@ def test_the_cells_hold_the_weights(weights: list[int], first: int) -> None:
 
 @given(weights_of_any_size)
 def test_a_word_sees_the_first_bits_of_the_thresholds(weights: list[int]) -> None:
-    """What a word is compared with is the threshold cut to the bits that the choice of the cell leaves."""
+    """What a draw is compared with are 32 bits of the threshold; in a full cell the comparison does not matter."""
     table = Table.of(weights, first=0)
-    assert table.shift == 64 - max(1, (len(weights) - 1).bit_length())
-    assert table.short.tolist() == [exact >> (PRECISION - table.shift) for exact in table.exact]
+    assert len(table.exact) == 1 << table.bits >= len(weights)
+    for cell, exact in enumerate(table.exact):
+        if exact < 1 << PRECISION:
+            assert table.short[cell] == exact >> (PRECISION - COMPARED)
+        else:
+            assert table.other[cell] == cell
 
 
 @pytest.mark.parametrize("weights", [[1], [0, 5, 0], [1, 2, 3, 4], [7, 0, 1], [1] * 5])
@@ -74,11 +78,12 @@ def test_a_tie_is_decided_by_further_bits() -> None:
     """A word that equals its threshold as far as it goes falls below or above by the bits that follow."""
     table = Table.of([1, 2], first=0)
     cell = next(place for place in (0, 1) if table.other[place] != place)
-    word = (cell << table.shift) | int(table.short[cell])
-    rest = table.exact[cell] & ((1 << (PRECISION - table.shift)) - 1)
+    after = 64 - table.bits - COMPARED
+    word = ((cell << COMPARED) | int(table.short[cell])) << after
+    rest = table.exact[cell] & ((1 << (PRECISION - COMPARED)) - 1)
     other = int(table.other[cell])
     drawn = [
-        int(table.draw(1, Told([word + step], bits))[0])
+        int(table.draw(1, Told([word + (step << after)], bits))[0])
         for step, bits in [(0, rest - 1), (0, rest), (0, rest + 1), (-1, rest + 1), (1, rest - 1)]
     ]
     assert drawn == [cell, other, other, cell, other]
