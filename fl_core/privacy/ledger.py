@@ -52,12 +52,14 @@ class Ledger:
     @classmethod
     def create(cls, path: Path, opening: Opening, *, parents: Sequence[Path] = ()) -> Self:
         """Begin a ledger; the charges in those of the jobs that this one was forked from count from the start."""
-        if path.exists() or _head_of(path).exists():
+        lines, head = chained(_inherited(opening, parents))
+        begun = _head_of(path).exists() and _read(_head_of(path)) == _encoded(
+            head
+        )  # and killed before its second file
+        if path.exists() or (_head_of(path).exists() and not begun):
             raise StorageError(f"{path} or its head is there already: a ledger is begun once; {WAY_OUT}")
-        entries = _inherited(opening, parents)
-        lines, head = chained(entries)
-        _replace(path, "".join(lines).encode())
         _replace(_head_of(path), _encoded(head))
+        _replace(path, "".join(lines).encode())
         return cls.open(path, seen=head)
 
     @classmethod

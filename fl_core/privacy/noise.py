@@ -31,8 +31,8 @@ LARGEST_TABLE = 1 << 26
 """The greatest variance that is drawn from one table, of 4 MB then; the sum of several draws has the same law."""
 
 MOST_DRAWS = 64
-LARGEST_GAUSSIAN = 1 << 40
-"""Variance up to which every product of the rejection fits into 64 bits."""
+LARGEST_GAUSSIAN = 1 << 50
+"""Variance up to which every product of whole numbers in the rejection fits into 63 bits."""
 
 CLOSE = 2.0**-40
 """Far more than what float64 may be wrong by below; a comparison that is closer is decided exactly."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from fl_core.errors import UpdateError
 from fl_core.privacy.clipping import Doubles, clipped_sum
 from fl_core.privacy.costs import Cost, SampledGaussianCost, Unit
 from fl_core.privacy.mechanisms import Release
@@ -60,6 +61,10 @@ class DpSgd:
 
         `examples` is the number of the worker's examples, which counts as known.
         """
+        if examples < 1:
+            raise UpdateError(
+                f"a worker with {examples} examples has nothing to train on; it needs at least one"
+            )
         stream, deviation = Stream(random), self.noise_multiplier * self.clip
         expected = self.rate * examples
         return {

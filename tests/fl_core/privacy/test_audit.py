@@ -25,7 +25,7 @@ from fl_core.privacy.mechanisms.local import Local
 from fl_core.privacy.mechanisms.skellam import Skellam
 from fl_core.privacy.stream import Random
 
-RUNS = 2000
+RUNS = 1000
 DELTA = 1e-3
 CONFIDENCE = 0.999
 RELEASE = Release(dimension=40, units=60, honest=3)

@@ -132,6 +132,15 @@ def test_a_ledger_is_begun_once(kept: Path) -> None:
     Ledger.create(kept, opening()).close()
 
 
+def test_a_beginning_that_was_cut_short_is_begun_again(path: Path) -> None:
+    """Where only the head of the same beginning is there, nothing was charged yet, and the ledger is begun."""
+    Ledger.create(path, opening()).close()
+    path.unlink()
+    with pytest.raises(StorageError, match="a ledger is begun once"):
+        Ledger.create(path, opening("job-2"))
+    Ledger.create(path, opening()).close()
+
+
 def test_one_process_has_it(kept: Path) -> None:
     """A second writer is refused while the first has the ledger, and let in after."""
     with Ledger.open(kept), pytest.raises(StorageError, match="one writer at a time"):

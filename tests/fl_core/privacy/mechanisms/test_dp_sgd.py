@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fl_core.errors import UpdateError
 from fl_core.privacy.costs import SampledGaussianCost
 from fl_core.privacy.mechanisms import Release
 from fl_core.privacy.mechanisms.dp_sgd import DpSgd
@@ -59,6 +60,8 @@ def test_an_empty_batch_is_released_too(chance: Callable[[int], Random]) -> None
     drawn = MECHANISM.gradient({"w": np.zeros((0, 4, 5))}, examples=200, random=chance(4))["w"]
     assert drawn.shape == (4, 5)
     assert np.count_nonzero(drawn) == 20
+    with pytest.raises(UpdateError, match="nothing to train on"):
+        MECHANISM.gradient({"w": np.zeros((0, 4, 5))}, examples=0, random=chance(4))
 
 
 def test_a_round_costs_its_steps(chance: Callable[[int], Random]) -> None:
