@@ -53,12 +53,10 @@ class Ledger:
     def create(cls, path: Path, opening: Opening, *, parents: Sequence[Path] = ()) -> Self:
         """Begin a ledger; the charges in those of the jobs that this one was forked from count from the start."""
         lines, head = chained(_inherited(opening, parents))
-        begun = _head_of(path).exists() and _read(_head_of(path)) == _encoded(
-            head
-        )  # and killed before its second file
-        if path.exists() or (_head_of(path).exists() and not begun):
+        first = _head_of(path)  # alone and as it would be written, it is what a kill left of this beginning
+        if path.exists() or (first.exists() and _read(first) != _encoded(head)):
             raise StorageError(f"{path} or its head is there already: a ledger is begun once; {WAY_OUT}")
-        _replace(_head_of(path), _encoded(head))
+        _replace(first, _encoded(head))
         _replace(path, "".join(lines).encode())
         return cls.open(path, seen=head)
 
