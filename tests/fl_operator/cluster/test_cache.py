@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from hypothesis import given
@@ -39,6 +40,17 @@ def test_what_was_not_used_for_long_is_packed() -> None:
     for name in "bcd":
         cache.find(Key("n", name))
     assert cache.find(Key("n", "a")) == thing("a")
+
+
+def test_what_objects_have_in_common_is_kept_once() -> None:
+    """Objects that are much alike take a fraction of what each alone would, whoever came first; all are found."""
+    draw = random.Random(7)
+    cache, alike = Cache(at_hand=2), {"text": draw.randbytes(3000).hex()}
+    things = [thing(f"{number:03}", "x") | {"data": {**alike, "own": str(number)}} for number in range(100)]
+    for one in things:
+        cache.put(one)
+    assert cache.owned("x") == things
+    assert sum(map(len, cache._packed.values())) < 0.1 * 100 * 3000
 
 
 def test_recent_values() -> None:
