@@ -189,6 +189,12 @@ class Measurement:
         """The metric's value."""
         return self.metric.value(self.vector)
 
+    @classmethod
+    def zero(cls, row: Mapping[str, Any]) -> Measurement:
+        """Nothing measured yet, of the kind and options that `to_json` wrote; its vector does not matter."""
+        metric = _metric(row)
+        return cls(metric, np.zeros(metric.length))
+
     def to_json(self) -> dict[str, Any]:
         """A plain description: kind, options, vector."""
         options = asdict(self.metric)  # type: ignore[call-overload]  # every Metric is a dataclass
@@ -197,13 +203,11 @@ class Measurement:
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Measurement:
         """Read what `to_json` wrote; refuses unknown kinds, wrong lengths and values that are not finite."""
+        metric = _metric(row)
         try:
-            metric: Metric = KINDS[row["kind"]](**row["options"])
             vector = np.asarray(row["vector"], np.float64)
         except (KeyError, TypeError, ValueError) as error:
-            raise MismatchError(
-                f"a measurement is kind, options and vector, one of {sorted(KINDS)}: {error}"
-            ) from error
+            raise MismatchError(f"a measurement is kind, options and vector: {error}") from error
         if vector.shape != (metric.length,) or not np.isfinite(vector).all():
             raise MismatchError(
                 f"{metric} needs a vector of {metric.length} finite numbers, not {vector.shape}"
@@ -238,6 +242,16 @@ def _chosen(predictions: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
             "one score per example does not say which class is meant: give scores [n, classes], or class numbers"
         )
     return numbers.astype(np.int64)
+
+
+def _metric(row: Mapping[str, Any]) -> Metric:
+    try:
+        metric: Metric = KINDS[row["kind"]](**row["options"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise MismatchError(
+            f"a measurement is kind, options and vector, one of {sorted(KINDS)}: {error}"
+        ) from error
+    return metric
 
 
 def _ratio(part: float, whole: float) -> float:

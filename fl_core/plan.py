@@ -101,6 +101,15 @@ class Selection(Part):
         return self.per_round + self.extra
 
 
+class SecureAggregation(Part):
+    """How updates are summed so that nobody sees a single one; an update counts as `max_examples` at most."""
+
+    profile: Literal["cross-silo", "cross-device"]
+    tolerate: int | None
+    bits: Literal[16, 32]
+    max_examples: int
+
+
 class Site(Part):
     """A worker with a place of its own; its number comes after those of the pool."""
 
@@ -128,6 +137,7 @@ class Plan(Part):
     strategy: Extension
     aggregation: Extension
     compression: tuple[Extension, ...]
+    secure_aggregation: SecureAggregation | None = None
     selection: Selection
     evaluation_every: int
     checkpoint: Checkpoint

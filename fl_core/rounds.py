@@ -1,7 +1,9 @@
 """The server's rounds as a pure state machine: events and `now` go in, actions come out.
 
-    Selecting -> Training -> Committing -> Evaluating -> the next round, or Finished
-                    |  too few: another attempt, the next round, or Failed, by `onShortfall`
+    Selecting -> Training -> [Aggregating] -> Committing -> Evaluating -> [Aggregating] -> the next round, or Finished
+                    |             |  too few: another attempt, the next round, or Failed, by `onShortfall`
+
+With secure aggregation a worker has reported when it holds its result; what it holds is then summed by a session.
 
 Whoever drives it (the server process, a simulation, a list in a test) carries the actions out and
 reports what happens. `now` is in seconds of any clock that does not go back.
@@ -9,7 +11,7 @@ reports what happens. `now` is in seconds of any clock that does not go back.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -31,6 +33,16 @@ class Abandon:
     round: int
     attempt: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Sum what these workers hold. Answer with `Rounds.summed` or `Rounds.unsummed`."""
+
+    round: int
+    attempt: int
+    workers: tuple[str, ...]
+    measurements: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,7 @@ class Fail:
     sentence: str
 
 
-Action = Convene | Abandon | Commit | Evaluate | Conclude | Skip | Finish | Fail
+Action = Convene | Abandon | Aggregate | Commit | Evaluate | Conclude | Skip | Finish | Fail
 Actions = tuple[Action, ...]
 
 
@@ -90,6 +102,7 @@ class Phase(StrEnum):
     WAITING = "Waiting"
     SELECTING = "Selecting"
     TRAINING = "Training"
+    AGGREGATING = "Aggregating"
     COMMITTING = "Committing"
     EVALUATING = "Evaluating"
     CONCLUDING = "Concluding"
@@ -156,11 +169,23 @@ class Gathering:
         return self._wake
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What an earlier process began: the attempts of each round, and the rounds whose sum may not be sought again."""
+
+    attempts: Mapping[int, int] = field(default_factory=dict)
+    spent: Collection[int] = ()
+
+
 class Rounds:
     """The whole sequence of rounds of one job; `done` rounds lie behind it already."""
 
-    def __init__(self, selection: Selection, *, rounds: int, evaluation_every: int, done: int = 0) -> None:
+    def __init__(
+        self, selection: Selection, *, rounds: int, evaluation_every: int, done: int = 0, secure: bool = False
+    ) -> None:
         self.selection = selection
+        self.secure = secure
+        self.past = Past()
         self.rounds = rounds
         self.round = done
         self.attempt = 0
@@ -169,6 +194,7 @@ class Rounds:
         self._every = evaluation_every
         self._ending = ""
         self._reporters: tuple[str, ...] = ()
+        self._measuring = False
         self._silent: tuple[str, ...] = ()
 
     def begin(self) -> Actions:
@@ -220,6 +246,17 @@ class Rounds:
         """When `tick` is next worth calling."""
         return None if self.gathering is None else self.gathering.wake()
 
+    def summed(self, workers: Collection[str]) -> Actions:
+        """The session's sum is open, and these workers are in it."""
+        everybody = tuple(sorted(workers))
+        return self._conclude(everybody) if self._measuring else self._commit(everybody)
+
+    def unsummed(self, reason: str, *, signed: bool) -> Actions:
+        """The session ended without a sum; a sum that workers have `signed` is never tried again."""
+        if self._measuring:
+            return self._conclude(())
+        return self._shortfall(f"round {self.round}, attempt {self.attempt}: {reason}", again=not signed)
+
     def committed(self, *, now: float) -> Actions:
         """The new model is safe: it is measured now, if its turn has come."""
         if self.round % self._every and self.round < self.rounds and not self._ending:
@@ -249,7 +286,13 @@ class Rounds:
     def _next_round(self) -> Actions:
         if self._ending or self.round >= self.rounds:
             return self._finished(self._ending or "RoundsDone")
-        self.round, self.attempt = self.round + 1, 0
+        self.round += 1
+        self.attempt = self.past.attempts.get(self.round, 0)
+        if self.round in self.past.spent:
+            self.phase = Phase.CONCLUDING
+            return (
+                Skip(self.round, f"round {self.round}: its sum was signed, and lost before it was committed"),
+            )
         return self._next_attempt()
 
     def _next_attempt(self) -> Actions:
@@ -276,30 +319,38 @@ class Rounds:
         if gathering is None or not gathering.over:
             return ()
         self.gathering = None
-        if self.phase == Phase.EVALUATING:
-            return self._conclude(tuple(sorted(gathering.reported)))
-        if len(gathering.reported) < gathering.minimum:
-            return self._shortfall(gathering)
-        self.phase = Phase.COMMITTING
-        self._reporters = tuple(sorted(gathering.reported))
-        return (Commit(self.round, self.attempt, self._reporters),)
+        self._measuring = self.phase == Phase.EVALUATING
+        reported = tuple(sorted(gathering.reported))
+        if len(reported) < gathering.minimum:
+            return self._shortfall(self._too_few(gathering))
+        if self.secure and reported:
+            self.phase = Phase.AGGREGATING
+            return (Aggregate(self.round, self.attempt, reported, measurements=self._measuring),)
+        return self._conclude(reported) if self._measuring else self._commit(reported)
+
+    def _commit(self, reporters: tuple[str, ...]) -> Actions:
+        self.phase, self._reporters = Phase.COMMITTING, reporters
+        return (Commit(self.round, self.attempt, reporters),)
 
     def _conclude(self, measured: tuple[str, ...]) -> Actions:
         self.phase = Phase.CONCLUDING
         return (Conclude(self.round, measured),)
 
-    def _shortfall(self, gathering: Gathering) -> Actions:
+    def _too_few(self, gathering: Gathering) -> str:
         why = "; ".join(f"{worker}: {reason}" for worker, reason in sorted(gathering.dropped.items()))
-        sentence = (
+        return (
             f"round {self.round}, attempt {self.attempt}: {len(gathering.reported)} updates of "
             f"{len(gathering.cohort)} asked, fewer than selection.minimum ({gathering.minimum}) ({why})"
         )
+
+    def _shortfall(self, sentence: str, *, again: bool = True) -> Actions:
         rule = self.selection.on_shortfall
         abandon = Abandon(self.round, self.attempt, sentence)
-        if rule.action == "Skip":
+        if rule.action == "Skip" or (rule.action == "Retry" and not again):
             self.phase = Phase.CONCLUDING
             return (abandon, Skip(self.round, sentence))
-        if rule.action == "Retry" and self.attempt < rule.attempts:
+        made = self.attempt - self.past.attempts.get(self.round, 0)
+        if rule.action == "Retry" and made < rule.attempts:
             return (abandon, *self._next_attempt())
         self.phase = Phase.FINISHED
         return (abandon, Fail(sentence))

@@ -35,7 +35,7 @@ async def coordinate(settings: Settings, *, scheduler: str, storage: Path, relay
     plan = settings.plan
     kept = Storage(storage, plan)
     channel = open_channel(scheduler, settings.identity_folder, peer="scheduler")
-    coordinator = Coordinator(plan, kept, Summons(plan, channel))
+    coordinator = Coordinator(plan, kept, Summons(plan, channel), authority=settings.credentials.authority)
     server = grpc.aio.server(options=(*OPTIONS, *FLOW))
     ServerService(plan, kept, coordinator).add_to(server)
     address = await open_port(server, settings.listen, settings.identity_folder)

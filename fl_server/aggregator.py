@@ -8,6 +8,7 @@ from fl_core.aggregation import Rule
 from fl_core.errors import JobError, UpdateError
 from fl_core.extensions import blamed, build
 from fl_core.plan import Plan
+from fl_core.secagg.summands import Summed
 from fl_core.stages import Pipeline, State
 from fl_core.strategies import Strategy
 from fl_core.updates import ExactSum
@@ -27,7 +28,7 @@ class Aggregator:
         self._capacity = plan.selection.asked
         self._strategy_state: State = {}
         self._stage_states = self._pipeline.fresh()
-        self._sum: ExactSum | None = None
+        self._sum: ExactSum | Summed | None = None
         self._folds: list[asyncio.Task[None]] = []
         self._lock = asyncio.Lock()
 
@@ -53,18 +54,19 @@ class Aggregator:
 
     def weigh(self, examples: int, *, largest: float) -> int:
         """The weight of an update that may be folded in; refuses one that the sum cannot take."""
-        if self._sum is None:
-            raise UpdateError("no round is open")
+        total = self._exact
         with blamed(self._strategy):
             weight: int = self._strategy.weight(examples)
-        self._sum.check(weight=weight, largest=largest)
+        total.check(weight=weight, largest=largest)
         return weight
+
+    def take(self, summed: Summed) -> None:
+        """The whole sum, as secure aggregation opened it."""
+        self._sum = summed
 
     def fold(self, spool: Spool, *, weight: int, largest: float) -> asyncio.Task[None]:
         """Add a whole update; the spool is closed when that is done, whatever becomes of its sender."""
-        if self._sum is None:
-            raise JobError("no round is open")
-        task = asyncio.create_task(self._fold(self._sum, spool, weight=weight, largest=largest))
+        task = asyncio.create_task(self._fold(self._exact, spool, weight=weight, largest=largest))
         self._folds.append(task)
         return task
 
@@ -75,6 +77,12 @@ class Aggregator:
     async def step(self, model: Model) -> Model:
         """The next model."""
         return await asyncio.to_thread(self._step, model)
+
+    @property
+    def _exact(self) -> ExactSum:
+        if not isinstance(self._sum, ExactSum):
+            raise UpdateError("no round is open that takes single updates")
+        return self._sum
 
     async def _fold(self, total: ExactSum, spool: Spool, *, weight: int, largest: float) -> None:
         with spool:

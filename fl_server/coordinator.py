@@ -11,23 +11,27 @@ import structlog
 
 from fl_core import logs
 from fl_core import rounds as r
-from fl_core.errors import FLJobError, JobError, ShortfallError, UpdateError
+from fl_core.errors import FLJobError, JobError, RoundError, ShortfallError, UpdateError
 from fl_core.plan import Plan
 from fl_core.process import last_words
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
+from fl_server.agenda import Agenda
 from fl_server.aggregator import Aggregator
 from fl_server.best import Best
 from fl_server.board import Board
 from fl_server.checkpoints import Saved
+from fl_server.first_model import FirstModel
 from fl_server.ledger import Ledger
 from fl_server.measurements import read_measurements
 from fl_server.metrics import Metrics
 from fl_server.model import Model
+from fl_server.protection import Call
 from fl_server.sentences import dissent, too_few
 from fl_server.spool import Spool
 from fl_server.storage import Storage
 from fl_server.summons import Purpose, Summons
+from fl_server.sums import Place, Sums
 
 log = structlog.get_logger()
 
@@ -35,23 +39,30 @@ log = structlog.get_logger()
 class Coordinator:
     """One job's rounds, from the first model to the last."""
 
-    def __init__(self, plan: Plan, storage: Storage, summons: Summons) -> None:
+    def __init__(self, plan: Plan, storage: Storage, summons: Summons, *, authority: bytes = b"") -> None:
         self.plan = plan
         self.model: Model | None = None
         self.metrics = Metrics()
         self.board = Board(plan.rounds, plan.workers, self._describe)
-        self.rounds = r.Rounds(plan.selection, rounds=plan.rounds, evaluation_every=plan.evaluation_every)
+        self.sums = (
+            Sums.of(plan, storage, authority, dropped=self._dropped) if plan.secure_aggregation else None
+        )
+        self.rounds = r.Rounds(
+            plan.selection,
+            rounds=plan.rounds,
+            evaluation_every=plan.evaluation_every,
+            secure=self.sums is not None,
+        )
         self.ledger = Ledger()
         self._storage = storage
         self._summons = summons
         self._aggregator = Aggregator(plan)
-        self._initial: asyncio.Future[Model | str] | None = None
-        self._initial_from, self._asked = "", pb.Cohort()
+        self._first = FirstModel(deadline=plan.selection.deadline_seconds)
         self._answer = asyncio.Event()
         self._absent: list[str] = []
         self._latest: r.Gathering | None = None
         self._unready: asyncio.TimerHandle | None = None
-        self._actions: asyncio.Queue[r.Action | FLJobError | None] = asyncio.Queue()
+        self._agenda = Agenda(self.rounds, ticked=self._pass_time)
         self._best = Best(plan.target)
         self._values: dict[str, float] = {}
 
@@ -62,7 +73,7 @@ class Coordinator:
         try:
             await self._first_model()
             self._do(begin or self.rounds.begin())
-            while not isinstance(action := await self._next(), r.Finish):
+            while not isinstance(action := await self._agenda.next(), r.Finish):
                 await self._carry_out(action)
             await self._finish(action.reason)
         finally:
@@ -76,28 +87,24 @@ class Coordinator:
 
     # -- what workers hand in, called by the service --
 
-    async def answered(self, transfer: pb.Transfer) -> None:
+    async def answered(self, context: pb.Context, *, initial: bool = False) -> None:
         """Wait for the scheduler's answer where a worker is early.
 
         It has heard of it first and was quick, or it was asked before this server was started again.
         """
         here = (self.rounds.round, self.rounds.attempt)
-        early = (transfer.context.round, transfer.context.attempt) >= here
-        if self._initial is not None and not self._initial.done():
-            early = transfer.kind == pb.KIND_INITIAL
+        early = (context.round, context.attempt) >= here
+        if self._first.is_wanted:
+            early = initial
         if early and self.rounds.phase in {r.Phase.WAITING, r.Phase.SELECTING}:
             await self._answer.wait()
 
     def expects(self, transfer: pb.Transfer, worker: str) -> Manifest | None:
         """The manifest that this transfer must have; None where the job has no model yet."""
         if transfer.kind == pb.KIND_INITIAL:
-            if self._initial is None or self._initial.done() or worker != self._initial_from:
-                raise UpdateError(f"{worker} was not asked for initial weights")
-            manifest = Manifest.from_json(transfer.manifest)
-            if manifest.digest != self._asked.manifest:
-                raise UpdateError(f"{worker} hands in other arrays than it enrolled with")
+            self._first.check(transfer, worker)
             return None
-        if transfer.kind != pb.KIND_UPDATE:
+        if transfer.kind != pb.KIND_UPDATE or self.sums is not None:
             raise UpdateError(f"{worker} may hand in an update, not a transfer of kind {transfer.kind}")
         self._check_open(transfer.context, worker, r.Phase.TRAINING)
         if self.model is None or transfer.model != self.model.digest:
@@ -108,10 +115,7 @@ class Coordinator:
 
     def initialise(self, model: Model) -> None:
         """The chosen worker's initial weights have come; refuses others than those it enrolled with."""
-        if model.digest != self._asked.weights:
-            raise UpdateError(f"{self._initial_from} hands in other initial weights than it enrolled with")
-        if self._initial is not None and not self._initial.done():
-            self._initial.set_result(model)
+        self._first.take(model)
 
     def take(self, worker: str, transfer: pb.Transfer, *, spool: Spool, largest: float) -> asyncio.Task[None]:
         """Fold a verified update in, and let the round know; from here on the spool belongs to the fold."""
@@ -134,8 +138,37 @@ class Coordinator:
         self.ledger.evaluated(worker, read_measurements(request.metrics))
         self._do(self.rounds.reported(worker))
 
+    def ready(self, worker: str, message: pb.MemberMessage) -> Call:
+        """A worker holds its result and waits for the session in which it is summed."""
+        sums, said, gathering = self.secure, message.ready, self.rounds.gathering
+        waits = gathering is not None and worker in gathering.reported
+        if not waits:
+            phase = r.Phase.EVALUATING if self.rounds.phase == r.Phase.EVALUATING else r.Phase.TRAINING
+            self._check_open(message.context, worker, phase)
+        if self.model is None or said.model != self.model.digest:
+            raise UpdateError(f"{worker} is ready with the model {said.model[:12]}, not this round's")
+        sums.admit(worker, said)
+        call = sums.protection.join(worker)
+        self._do(() if waits else self.rounds.reported(worker))
+        return call
+
+    def take_masked(self, worker: str, *, spool: Spool, nbytes: int) -> asyncio.Task[None]:
+        """Fold a whole masked vector in; from here on the spool belongs to the fold."""
+        self.metrics.bytes.labels("received", "masked").inc(nbytes)
+        self.ledger.up += nbytes
+        return self.secure.protection.take(worker, spool)
+
+    @property
+    def secure(self) -> Sums:
+        """The job's secure sums; refuses to have any where the job has none."""
+        if self.sums is None:
+            raise UpdateError("this job has no secure aggregation; its workers hand in their updates")
+        return self.sums
+
     def moved(self, worker: str) -> None:
         """A worker trains, or its transfer goes on."""
+        if self.sums is not None:
+            self.sums.protection.moved(worker)
         self.rounds.moved(worker, now=time.monotonic())
 
     def sent(self, nbytes: int) -> None:
@@ -156,27 +189,9 @@ class Coordinator:
     # -- carrying out --
 
     def _do(self, actions: Iterable[r.Action]) -> None:
-        for action in actions:
-            self._actions.put_nowait(action)
-        self._actions.put_nowait(None)
+        self._agenda.add(actions)
         self._latest = self.rounds.gathering or self._latest
         self.board.changed()
-
-    async def _next(self) -> r.Action | FLJobError:
-        getter = asyncio.ensure_future(self._actions.get())
-        try:
-            while True:
-                wake = self.rounds.wake()
-                timeout = None if wake is None else max(wake - time.monotonic(), 0)
-                done, _ = await asyncio.wait({getter}, timeout=timeout)
-                if not done:
-                    self._pass_time()
-                elif (action := getter.result()) is not None:
-                    return action
-                else:
-                    getter = asyncio.ensure_future(self._actions.get())
-        finally:
-            getter.cancel()
 
     def _pass_time(self) -> None:
         gathering = self.rounds.gathering
@@ -185,16 +200,16 @@ class Coordinator:
             self._dropped(worker, reason)
         self._do(actions)
 
-    async def _carry_out(self, action: r.Action | FLJobError) -> None:
+    async def _carry_out(self, action: r.Action) -> None:
         match action:
-            case FLJobError():
-                raise action
             case r.Convene(number, attempt):
                 self._open(number, attempt)
             case r.Abandon(_, _, reason):
                 log.warning("attempt abandoned", reason=reason)
                 self.metrics.abandoned()
                 await self._summons.end()
+            case r.Aggregate():
+                await self._aggregate(action)
             case r.Commit(_, _, reporters):
                 await self._commit(reporters)
             case r.Evaluate(number, _):
@@ -212,6 +227,11 @@ class Coordinator:
         self.model = Model.of(saved.weights)
         self.rounds.round = saved.facts["round"]
         self._aggregator.restore(saved.states)
+        if self.sums is not None:
+            self.sums.restore(saved.states.get("sums", {}))
+            self.rounds.past = await asyncio.to_thread(
+                self.sums.protection.journal.restore, done=self.rounds.round
+            )
         best = await asyncio.to_thread(self._storage.model, "best")
         self._best.improved(best.facts["metrics"] if best is not None else {})
         log.info("restored", round=self.rounds.round, model=self.model.digest)
@@ -231,10 +251,9 @@ class Coordinator:
         for attempt in range(1, self.plan.workers + 1):
             if self.model is not None:
                 return
-            self._initial = asyncio.get_running_loop().create_future()
             self._answer.clear()
             self._summons.start("initialise", (0, attempt), self)
-            given = await self._initial
+            given = await self._first.ask()
             await self._summons.end()
             if isinstance(given, Model):
                 self.model = given
@@ -252,6 +271,29 @@ class Coordinator:
         self._aggregator.open(self.model.manifest)
         self._answer.clear()
         self._summons.start("train", (number, attempt), self)
+
+    async def _aggregate(self, action: r.Aggregate) -> None:
+        """Have the workers sum what they hold."""
+        if self.model is None:
+            raise JobError("there is nothing to sum")
+        place = Place(action.round, action.attempt, self.model.digest)
+        self.ledger.lap("evaluate" if action.measurements else "train")
+        try:
+            if action.measurements:
+                measured, members = await self.secure.measurements(place, action.workers)
+                self.ledger.evaluated("everybody", measured)
+            else:
+                summed, members = await self.secure.updates(place, self.model.manifest, action.workers)
+                self.ledger.summed(examples=summed.examples, metrics=summed.metrics, clipped=summed.clipped)
+                self._aggregator.take(summed)
+        except RoundError as error:
+            log.warning("no sum", reason=str(error))
+            self._do(self.rounds.unsummed(str(error), signed=self.secure.is_spent(action.round)))
+        else:
+            self._do(self.rounds.summed(members))
+        finally:
+            self.ledger.lap("secure")
+            self.secure.protection.dismiss()
 
     async def _commit(self, reporters: tuple[str, ...]) -> None:
         if self.model is None:
@@ -303,7 +345,10 @@ class Coordinator:
         """The committed model, what its makers remember, and the round's row as far as it is known."""
         saved = self._saved()
         facts = {**saved.facts, "metrics": {}, "row": self.ledger.row}
-        return Saved(saved.weights, facts, self._aggregator.states, saved.digest)
+        states = self._aggregator.states
+        if self.sums is not None:
+            states = {**states, "sums": self.sums.state}
+        return Saved(saved.weights, facts, states, saved.digest)
 
     # -- what the scheduler tells, called by the summons --
 
@@ -314,9 +359,7 @@ class Coordinator:
             log.warning("initial weights differ", workers=list(cohort.dissenters), used=cohort.workers[0])
             self.board.standing.notice = dissent(cohort)
         if purpose == "initialise":
-            self._initial_from, self._asked = cohort.workers[0], cohort
-            deadline = self.plan.selection.deadline_seconds
-            asyncio.get_running_loop().call_later(deadline, self._give_up, self._initial)
+            self._first.asked(cohort)
         elif purpose == "train" and self.rounds.phase == r.Phase.SELECTING:
             self.ledger.convened(cohort.workers)
             self.ledger.lap("select")
@@ -328,19 +371,15 @@ class Coordinator:
                     self.lost(worker, "gone")
         self._answer.set()
 
-    def _give_up(self, initial: asyncio.Future[Model | str] | None) -> None:
-        """The worker that was asked for initial weights has had its time."""
-        if initial is not None and not initial.done():
-            initial.set_result(f"{self._initial_from}: deadline")
-
     def missing(self) -> list[str]:
         """Those of whom the open round still expects something."""
         return sorted(self.rounds.gathering.missing) if self.rounds.gathering is not None else []
 
     def lost(self, worker: str, reason: str) -> None:
         """The scheduler has lost a worker of the cohort; one that has handed in its part may go."""
-        if self.model is None and self._initial is not None and not self._initial.done():
-            self._initial.set_result(f"{worker}: {reason}")
+        self._first.lost(worker, reason)
+        if self.sums is not None:
+            self.sums.protection.lost(worker, reason)
         if self.rounds.gathering is not None and worker in self.rounds.gathering.missing:
             log.warning("worker lost", worker=worker, reason=reason)
             self._dropped(worker, reason)
@@ -358,9 +397,8 @@ class Coordinator:
 
     def failed(self, error: FLJobError) -> None:
         """Nothing can go on: `run` raises this."""
-        if self._initial is not None and not self._initial.done():
-            self._initial.set_exception(error)
-        self._actions.put_nowait(error)
+        self._first.failed(error)
+        self._agenda.fail(error)
 
     # -- waiting for the first workers --
 

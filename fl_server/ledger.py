@@ -20,6 +20,7 @@ class Ledger:
         self._lap = 0.0
         self._examples: dict[str, int] = {}
         self._training: dict[str, Measurements] = {}
+        self._together: tuple[int, Measurements] | None = None
         self._evaluation: dict[str, Measurements] = {}
         self.up = self.down = 0
 
@@ -42,9 +43,9 @@ class Ledger:
         return {name: len(self.row[listed]) for name, listed in told.items()}
 
     def lap(self, stage: str) -> None:
-        """A stage of the round is over: note its seconds."""
-        now = time.monotonic()
-        self.row["seconds"][stage] = round(now - self._lap, 6)
+        """A stretch of a stage of the round is over: note its seconds."""
+        now, seconds = time.monotonic(), self.row["seconds"]
+        seconds[stage] = round(seconds.get(stage, 0) + now - self._lap, 6)
         self._lap = now
 
     def convened(self, cohort: Iterable[str]) -> None:
@@ -64,6 +65,11 @@ class Ledger:
         self._training[worker] = metrics
         self.up += nbytes
 
+    def summed(self, *, examples: int, metrics: Measurements, clipped: int) -> None:
+        """What all workers of a secure sum say together; `clipped` elements of their updates were out of range."""
+        self._together = examples, metrics
+        self.row["clipped"] = clipped
+
     def evaluated(self, worker: str, metrics: Measurements) -> None:
         """Who measured the new model."""
         self._evaluation[worker] = metrics
@@ -71,18 +77,23 @@ class Ledger:
     def committed(self, reporters: tuple[str, ...], *, model: str) -> None:
         """Whose updates are in the new model."""
         self.reporters = reporters
+        examples, metrics = self._together or self._of(reporters)
         self.row |= {
             "model": model,
             "reporters": list(reporters),
-            "examples": sum(self._examples[worker] for worker in reporters),
-            "train": _values({worker: self._training[worker] for worker in reporters}),
+            "examples": examples,
+            "train": _values(metrics),
             "bytes": {"up": self.up, "down": self.down},
         }
+
+    def _of(self, reporters: tuple[str, ...]) -> tuple[int, Measurements]:
+        parts = {worker: self._training[worker] for worker in reporters}
+        return sum(self._examples[worker] for worker in reporters), total(agreeing(parts))
 
     def concluded(self, *, skipped: str) -> dict[str, float]:
         """Close the line; returns the evaluation's values."""
         self.lap("evaluate")
-        values = _values(self._evaluation)
+        values = _values(total(agreeing(self._evaluation)))
         nothing = {"reporters": [], "examples": 0, "train": {}}
         known = {"result": "Skipped", "reason": skipped} if skipped else {"result": "Committed"}
         self.row = {**nothing, **self.row, **known, "metrics": values}
@@ -94,11 +105,12 @@ class Ledger:
     def _begin(self, row: dict[str, Any]) -> None:
         self._lap = time.monotonic()
         self._examples, self._training, self._evaluation = {}, {}, {}
+        self._together = None
         self.up = self.down = 0
         self.reporters = ()
         self.row = row
 
 
-def _values(parts: dict[str, Measurements]) -> dict[str, float]:
-    values = {name: measurement.value for name, measurement in total(agreeing(parts)).items()}
+def _values(measured: Measurements) -> dict[str, float]:
+    values = {name: measurement.value for name, measurement in measured.items()}
     return {name: value for name, value in values.items() if math.isfinite(value)}

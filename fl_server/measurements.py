@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from fl_core.errors import JobError, UpdateError
 from fl_core.metrics import Measurement, Measurements
@@ -27,11 +27,16 @@ def read_measurements(text: str) -> dict[str, Measurement]:
         raise UpdateError(f"measurements cannot be evaluated: {error}") from error
     except (JobError, TypeError, ValueError) as error:
         raise UpdateError(f"measurements are a JSON object of name to measurement: {error}") from error
-    if strange := [name for name in found if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME]:
-        raise UpdateError(f"{strange[0]!r} is no name of a metric; expected 1 to {LONGEST_NAME} characters")
-    if len(found) > MOST:
-        raise UpdateError(f"{len(found)} metrics in one message; at most {MOST} are taken")
+    check_names(found)
     return found
+
+
+def check_names(names: Collection[str]) -> None:
+    """Refuse names that no metric has, and too many of them."""
+    if strange := [name for name in names if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME]:
+        raise UpdateError(f"{strange[0]!r} is no name of a metric; expected 1 to {LONGEST_NAME} characters")
+    if len(names) > MOST:
+        raise UpdateError(f"{len(names)} metrics in one message; at most {MOST} are taken")
 
 
 def agreeing(parts: Mapping[str, Measurements]) -> dict[str, dict[str, Measurement]]:

@@ -17,9 +17,11 @@ from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import Receiver, opened, unchanged
-from fl_core.wire.guard import Call, admit, refuse
+from fl_core.wire.guard import Call, admit, refuse, strange
 from fl_server.coordinator import Coordinator
 from fl_server.model import Model
+from fl_server.protection import Call as Told
+from fl_server.protection import Protection
 from fl_server.spool import PATIENCE_SECONDS, Spool, Spools
 from fl_server.storage import Storage
 
@@ -73,6 +75,39 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             await refuse(call, error)
         return pb.Ack()
 
+    async def Protect(  # noqa: N802
+        self, requests: AsyncIterator[pb.MemberMessage], call: Call
+    ) -> AsyncIterator[pb.HostMessage]:
+        """A worker that holds its result, until it is in a secure sum."""
+        first = await anext(aiter(requests), pb.MemberMessage())
+        who = await admit(call, first, plan=self.plan, roles=("worker",))
+        try:
+            await self._coordinator.answered(first.context)
+            told = self._coordinator.ready(who.name, first)
+        except FLJobError as error:
+            log.warning("refused", reason=str(error))
+            await refuse(call, error)
+            return
+        protection = self._protection
+        listening = asyncio.create_task(self._listen(who.name, requests, told))
+        try:
+            while (message := await told.get()) is not None:
+                if isinstance(message, FLJobError):
+                    await refuse(call, message)
+                    return
+                yield message
+        finally:
+            listening.cancel()
+            protection.leave(who.name, told)
+
+    async def _listen(self, worker: str, requests: AsyncIterator[pb.MemberMessage], told: Told) -> None:
+        async for message in requests:
+            if where := strange(message):
+                told.put_nowait(UpdateError(f"{worker} sent fields that {where} does not have"))
+                return
+            self._protection.heard(worker, message)
+        told.put_nowait(None)
+
     async def Measure(self, request: pb.MeasureRequest, call: Call) -> pb.Ack:  # noqa: N802
         """A worker's measurements of the new model."""
         who = await admit(call, request, plan=self.plan, roles=("worker",))
@@ -113,7 +148,10 @@ class ServerService(fl_pb2_grpc.ServerServicer):
                 del self._pushing[worker]
 
     async def _receive(self, who: Identity, head: pb.Transfer, frames: AsyncIterator[bytes]) -> None:
-        await self._coordinator.answered(head)
+        await self._coordinator.answered(head.context, initial=head.kind == pb.KIND_INITIAL)
+        if head.kind == pb.KIND_MASKED:
+            await self._receive_masked(who.name, head, frames)
+            return
         expected = self._coordinator.expects(head, who.name)
         manifest = expected or Manifest.from_json(head.manifest)
         admitted = self._spools.admit(manifest.nbytes, waited=lambda: self._coordinator.moved(who.name))
@@ -126,6 +164,32 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             fold = self._coordinator.take(who.name, head, spool=spool, largest=largest)
             stack.pop_all()
         await asyncio.shield(fold)
+
+    async def _receive_masked(self, worker: str, head: pb.Transfer, frames: AsyncIterator[bytes]) -> None:
+        nbytes = self._protection.expects(worker)
+        admitted = self._spools.admit(nbytes, waited=lambda: self._coordinator.moved(worker))
+        with ExitStack() as stack:
+            spool = stack.enter_context(await admitted)
+            receiver = Receiver(spool.take)
+            receiver.open_bytes(head, nbytes=nbytes)
+            await self._received(receiver, frames, worker=worker, nbytes=nbytes)
+            fold = self._coordinator.take_masked(worker, spool=spool, nbytes=nbytes)
+            stack.pop_all()
+        await asyncio.shield(fold)
+
+    @property
+    def _protection(self) -> Protection:
+        return self._coordinator.secure.protection
+
+    async def _received(
+        self, receiver: Receiver, frames: AsyncIterator[bytes], *, worker: str, nbytes: int
+    ) -> None:
+        """Take all frames of a transfer."""
+        async for frame in frames:
+            receiver.frame(frame)
+            self._coordinator.moved(worker)
+        if not receiver.complete:
+            raise UpdateError(f"the transfer ended after {receiver.position} of {nbytes} bytes")
 
     async def _spooled(
         self,
@@ -146,9 +210,5 @@ class ServerService(fl_pb2_grpc.ServerServicer):
 
         receiver = Receiver(take)
         receiver.open(head, expected=manifest)
-        async for frame in frames:
-            receiver.frame(frame)
-            self._coordinator.moved(worker)
-        if not receiver.complete:
-            raise UpdateError(f"the transfer ended after {receiver.position} of {manifest.nbytes} bytes")
+        await self._received(receiver, frames, worker=worker, nbytes=manifest.nbytes)
         return largest

@@ -16,6 +16,36 @@ from fl_server.checkpoints import Checkpoints, Saved, read, write
 log = structlog.get_logger()
 
 
+class Lines:
+    """A file of JSON lines to which whole ones are added, each on the disk before `add` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, row: dict[str, Any]) -> str:
+        """Append one line, and return it."""
+        line = canonical(row)
+        try:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be written: {error.strerror}") from error
+        return line
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lines; a last one that a crash left unfinished is cut off."""
+        try:
+            text = self._path.read_bytes() if self._path.exists() else b""
+            whole = text[: text.rfind(b"\n") + 1]
+            if whole != text:
+                os.truncate(self._path, len(whole))
+            return [json.loads(line) for line in whole.splitlines()]
+        except (OSError, ValueError) as error:
+            raise StorageError(f"{self._path} is damaged: {error}") from error
+
+
 class Storage:
     """One folder that belongs to one job."""
 
@@ -23,7 +53,8 @@ class Storage:
         self.folder = folder
         self.spool = folder / "spool"
         self.spool.mkdir(parents=True, exist_ok=True)
-        self._record = folder / "metrics.jsonl"
+        self._record = Lines(folder / "metrics.jsonl")
+        self.sessions = Lines(folder / "sessions.jsonl")
         self.checkpoints = Checkpoints(folder / "checkpoints", plan.digest, plan.checkpoint.keep)
 
     def keep_model(self, kind: str, saved: Saved) -> None:
@@ -42,23 +73,8 @@ class Storage:
 
     def record(self, row: dict[str, Any]) -> str:
         """Append one round's line to metrics.jsonl, and return it."""
-        line = canonical(row)
-        try:
-            with self._record.open("a", encoding="utf-8") as stream:
-                stream.write(line + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise StorageError(f"{self._record} cannot be written: {error.strerror}") from error
-        return line
+        return self._record.add(row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The recorded rounds; a last line that a crash left unfinished is cut off."""
-        try:
-            text = self._record.read_bytes() if self._record.exists() else b""
-            whole = text[: text.rfind(b"\n") + 1]
-            if whole != text:
-                os.truncate(self._record, len(whole))
-            return [json.loads(line) for line in whole.splitlines()]
-        except (OSError, ValueError) as error:
-            raise StorageError(f"{self._record} is damaged: {error}") from error
+        """The recorded rounds."""
+        return self._record.read()

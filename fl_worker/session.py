@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
 
 import grpc
@@ -29,6 +30,8 @@ from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import Receiver, frames, opened, unchanged
 from fl_core.wire.guard import context_of
+from fl_worker.product import Product
+from fl_worker.protection import Protection
 from fl_worker.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -48,15 +51,6 @@ FOREIGN = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIE
 
 SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 """The server is not there now, and may come back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """What the main thread made of an order: an update or measurements."""
-
-    examples: int
-    metrics: Measurements
-    update: Weights | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +99,14 @@ class Session:
         inbox: SimpleQueue[Work | None],
         steps: Callable[[], int],
         outside: Outside,
+        protection: Protection | None = None,
     ) -> None:
         self._plan = plan
         self._own = own
         self._inbox = inbox
         self._steps = steps
         self._outside = outside
+        self._protection = protection
         self._sent = 0
         self._pause = FIRST_PAUSE
         self._pulled: tuple[str, Weights] | None = None
@@ -222,12 +218,10 @@ class Session:
             if what == "initialise":
                 product = await self._product((what, place.round, ""), place)
                 await self._push(place, pb.KIND_INITIAL, product)
-            elif what == "train":
-                product = await self._product((what, place.round, order.train.model), place)
-                await self._push(place, pb.KIND_UPDATE, product, model=order.train.model)
             else:
-                product = await self._product((what, place.round, order.evaluate.model), place)
-                await self._measure(place, order.evaluate.model, product)
+                model = order.train.model if what == "train" else order.evaluate.model
+                product = await self._product((what, place.round, model), place)
+                await self._give(place, product, model=model)
         except grpc.aio.AioRpcError as error:
             reason = error.details() or error.code().name
             if error.code() not in SILENT:
@@ -262,6 +256,17 @@ class Session:
             raise RoundError(f"the program is still busy: {what}, round {number}")
 
     # -- with the server --
+
+    async def _give(self, place: pb.Context, product: Product, *, model: str) -> None:
+        """Hand in a product: masked where the job has secure aggregation."""
+        if self._protection is not None:
+            push = partial(self._push_masked, place)
+            await self._protection.hand_in(place, model, product, server=self._server, push=push)
+            log.info("summed")
+        elif product.update is not None:
+            await self._push(place, pb.KIND_UPDATE, product, model=model)
+        else:
+            await self._measure(place, model, product)
 
     async def _measure(self, place: pb.Context, model: str, product: Product) -> None:
         request = pb.MeasureRequest(context=place, model=model, metrics=_text(product.metrics))
@@ -308,11 +313,17 @@ class Session:
             metrics=_text(product.metrics),
             model=model,
         )
+        await self._send(head, pack(update))
+        log.info("handed in", nbytes=manifest.nbytes)
+
+    async def _push_masked(self, place: pb.Context, buffer: memoryview) -> None:
+        await self._send(pb.Transfer(context=place, kind=pb.KIND_MASKED, nbytes=len(buffer)), buffer)
+
+    async def _send(self, head: pb.Transfer, buffer: memoryview) -> None:
         call = self._server.stream_unary(
             "/fljob.v1.Server/Push", request_serializer=unchanged, response_deserializer=pb.Ack.FromString
         )
-        await call(self._counted(head, pack(update)))
-        log.info("handed in", nbytes=manifest.nbytes)
+        await call(self._counted(head, buffer))
 
     async def _counted(self, head: pb.Transfer, buffer: memoryview) -> AsyncIterator[bytes]:
         for frame in frames(head, buffer):

@@ -21,11 +21,17 @@ import structlog
 from fl_core import logs
 from fl_core.errors import FLJobError, MismatchError, RoundError
 from fl_core.process import Settings, process
+from fl_core.secagg.signing import AuthorityTrust, CertifiedSigner
+from fl_core.secagg.worker import Me
 from fl_core.serving import Health, answering
 from fl_core.stages import State
 from fl_core.weights import Manifest, check_finite, digest
 from fl_core.wire.channels import open_channel
-from fl_worker.session import Introduction, Outside, Product, Session, Work
+from fl_worker.memory import FileMemory
+from fl_worker.policy import OPEN_POLICY, SitePolicy
+from fl_worker.product import Product
+from fl_worker.protection import Protection
+from fl_worker.session import Introduction, Outside, Session, Work
 from fl_worker.task import Site
 from fl_worker.telemetry import Telemetry
 from fl_worker.work import Learner
@@ -103,9 +109,12 @@ class Conversation:
             os._exit(code)
 
 
-def train(settings: Settings, *, scheduler: str, server: str, program: Path, site: Site) -> None:
+def train(
+    settings: Settings, *, scheduler: str, server: str, program: Path, site: Site, policy: SitePolicy
+) -> None:
     """Attend one job from enrolment to Stop."""
     logs.bind(worker=site.name)
+    policy.check(settings.plan)
     telemetry, health = Telemetry(), Health()
     settings.announce(metrics=settings.serve(telemetry.registry, health))
     learner = Learner.load(settings.plan, folder=program, site=site)
@@ -115,11 +124,35 @@ def train(settings: Settings, *, scheduler: str, server: str, program: Path, sit
     own = Introduction(digest(initial), Manifest.of(initial), learner.backend.moves)
     inbox: SimpleQueue[Work | None] = SimpleQueue()
     outside = Outside(telemetry, health)
-    session = Session(settings.plan, own, inbox=inbox, steps=lambda: hand.steps, outside=outside)
+    session = Session(
+        settings.plan,
+        own,
+        inbox=inbox,
+        steps=lambda: hand.steps,
+        outside=outside,
+        protection=_protection(settings, own.manifest, learner, policy),
+    )
     attend = partial(_attend, session, settings.identity_folder, scheduler=scheduler, server=server)
     conversation = Conversation(inbox, attend)
     health.alive = answering(conversation.loop)
     converse(conversation, hand.do)
+
+
+def _protection(
+    settings: Settings, manifest: Manifest, learner: Learner, policy: SitePolicy
+) -> Protection | None:
+    """The worker's way into secure sums, with the key of its certificate; None where the job has none."""
+    if settings.plan.secure_aggregation is None:
+        return None
+    credentials = settings.credentials
+    me = Me(
+        signer=CertifiedSigner(credentials),
+        trust=AuthorityTrust.of(settings.plan.job.uid, credentials.authority),
+        memory=FileMemory(settings.identity_folder / "sums.json"),
+        random=os.urandom,
+        policy=policy.sums,
+    )
+    return Protection(settings.plan, me, manifest, learner.strategy.weight)
 
 
 def converse(conversation: Conversation, do: Callable[[Work], Product]) -> None:
@@ -178,7 +211,22 @@ async def _attend(session: Session, folder: Path, *, scheduler: str, server: str
 @click.option("--server", help="The server's host:port.")
 @click.option("--program", type=click.Path(path_type=Path), required=True, help="The program's folder.")
 @click.option("--data", type=click.Path(path_type=Path), help="This worker's own data.")
-def main(settings: Settings, *, index: int | None, program: Path, data: Path | None, **peers: str) -> None:
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    envvar="FLJOB_SITE_POLICY",
+    show_envvar=True,
+    help="What this site insists on, whatever the job says (YAML).",
+)
+def main(
+    settings: Settings,
+    *,
+    index: int | None,
+    program: Path,
+    data: Path | None,
+    policy: Path | None,
+    **peers: str,
+) -> None:
     """Take part in a job until it ends."""
     own, plan = settings.identity.index, settings.plan
     if own is None or index not in {None, own}:
@@ -186,4 +234,5 @@ def main(settings: Settings, *, index: int | None, program: Path, data: Path | N
     if settings.invitation is not None:
         peers = dict.fromkeys(peers, settings.invitation.address)
     site = Site(plan.called(own), own, plan.workers, data=data, seed=plan.seed)
-    train(settings, **peers, program=program, site=site)
+    insisted = SitePolicy.read(policy) if policy else OPEN_POLICY
+    train(settings, **peers, program=program, site=site, policy=insisted)

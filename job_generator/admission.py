@@ -95,6 +95,16 @@ def _held(role: str) -> Validation:
 
 ALL = "self.workers.replicas + size(self.sites)"
 COHORT = f"(has(self.selection.perRound) ? self.selection.perRound : {ALL})"
+SECURE = f"(has(self.secureAggregation) ? self.secureAggregation.enabled : {COHORT} >= 3)"
+SPARSE = (
+    "(has(self.secureAggregation) && has(self.secureAggregation.profile) ? "
+    f"self.secureAggregation.profile == 'cross-device' : {COHORT} > 100)"
+)
+TOLERATE = "has(self.secureAggregation) && has(self.secureAggregation.tolerate)"
+LEAST = (
+    f"({SPARSE} ? {COHORT} - (3 * {COHORT} + 9) / 10 : "
+    f"{TOLERATE} ? {COHORT} - self.secureAggregation.tolerate : 2 * {COHORT} / 3 + 1)"
+)
 
 FIT = (
     Validation(
@@ -119,6 +129,31 @@ FIT = (
         message="%d is more than the cohort, %d; expected at most that",
         values=f"self.selection.minimum, {COHORT}",
         field="selection.minimum",
+    ),
+    Validation(
+        rule=f"!{SECURE} || {COHORT} >= 3",
+        message="secure aggregation needs three in a round, not %d; expected more, or enabled: false",
+        values=COHORT,
+        field="secureAggregation",
+    ),
+    Validation(
+        rule=f"!({TOLERATE}) || {SPARSE} || 2 * self.secureAggregation.tolerate < {COHORT}",
+        message="of %d in a round fewer than half may be lost; expected a smaller number than %d",
+        values=f"{COHORT}, self.secureAggregation.tolerate",
+        field="secureAggregation.tolerate",
+    ),
+    Validation(
+        rule=f"!has(self.selection.minimum) || !{SECURE} || self.selection.minimum >= {LEAST}",
+        message="%d is fewer than the %d with whom a secure sum opens; expected at least that, "
+        "or secureAggregation.enabled: false",
+        values=f"self.selection.minimum, {LEAST}",
+        field="selection.minimum",
+    ),
+    Validation(
+        rule=f"!{SECURE} || size(self.compression) == 0",
+        message="secure aggregation sends whole numbers already; expected no compression, or "
+        "secureAggregation.enabled: false",
+        field="compression",
     ),
     Validation(
         rule="!has(self.selection.stallSeconds) || "
@@ -185,7 +220,8 @@ FIT = (
 
 LASTING = (
     *_fixed(
-        "managedBy", "seed", "program", "target", "strategy", "aggregation", "selection", "compression", "evaluation",
+        "managedBy", "seed", "program", "target", "strategy", "aggregation", "selection", "compression",
+        "secureAggregation", "evaluation",
         "preRunningDeadlineSeconds", "network",
     ),
     *_fixed("checkpoint", "storage", at=("server",)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 
 from fl_core import plan
+from job_generator import secrecy
 from job_generator.problems import InvalidJobError
 from job_generator.rules import broken
 from job_generator.spec import FLJob, Selection, Target
@@ -37,6 +38,7 @@ def compile_job(job: FLJob) -> plan.Plan:
         strategy=spec.strategy.extension(),
         aggregation=spec.aggregation.extension(),
         compression=tuple(stage.extension() for stage in spec.compression),
+        secure_aggregation=_secure(job),
         selection=_selection(job, spec.selection),
         evaluation_every=spec.evaluation.every_rounds,
         checkpoint=plan.Checkpoint(**spec.server.checkpoint.model_dump()),
@@ -59,6 +61,13 @@ def _sites(job: FLJob) -> tuple[plan.Site, ...]:
         plan.Site(name=site.name, index=job.capacity + number, external=site.external is not None)
         for number, site in enumerate(ordered)
     )
+
+
+def _secure(job: FLJob) -> plan.SecureAggregation | None:
+    if job.secure is None:
+        return None
+    given = job.secure.model_dump(exclude={"enabled"})
+    return plan.SecureAggregation(**{**given, "profile": secrecy.profile_of(given, job.per_round)})
 
 
 def _target(target: Target | None) -> plan.Target | None:

@@ -68,7 +68,7 @@ def forecast(plan: Plan, *, model: Model | None = None, machine: Machine | None 
     asked = plan.selection.asked
     down = asked * model.nbytes if model else None
     measured = -(-plan.rounds // plan.evaluation_every)
-    up = asked * model.update_nbytes if model else None
+    up = asked * update_bytes(plan, model) if model else None
     total = None
     if model and down is not None and up is not None:
         total = plan.rounds * (down + up) + measured * asked * model.nbytes
@@ -84,6 +84,12 @@ def forecast(plan: Plan, *, model: Model | None = None, machine: Machine | None 
         memory=memory,
         findings=tuple(_findings(plan, memory, machine)),
     )
+
+
+def update_bytes(plan: Plan, model: Model) -> int:
+    """Bytes of one worker's update on its way; where sums are secure, whole numbers and two counts for each array."""
+    secure = plan.secure_aggregation
+    return model.parameters * secure.bits // 8 + 16 * model.arrays if secure else model.update_nbytes
 
 
 def footprint(plan: Plan, role: Role, *, model: Model | None = None) -> int:

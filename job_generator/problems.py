@@ -93,7 +93,7 @@ def _unknown_name(path: Path, error: ErrorDetails) -> Problem:
     return Problem((*path, "name"), f"{shown(name)} is unknown{_nearest(str(name), names)}; expected {own}")
 
 
-def _nearest(word: str, words: Sequence[str]) -> str:
-    lower = {known.lower(): known for known in words}
+def _nearest(word: str, words: Sequence[object]) -> str:
+    lower = {str(known).lower(): known for known in words}
     near = difflib.get_close_matches(word.lower(), lower, n=1)
     return f" (did you mean {lower[near[0]]}?)" if near else ""

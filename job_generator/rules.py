@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
+from job_generator import secrecy
 from job_generator.problems import Problem
 from job_generator.schema import Path, alternatives, node
 
@@ -61,8 +62,8 @@ def broken(document: Any, *, wrong: Collection[Path] = ()) -> Iterator[Problem]:
 
 
 def _spoilt(path: Path, wrong: Path) -> bool:
-    """Tell whether a field cannot be judged: it is wrong, stands in what is wrong, or is a list with a wrong item."""
-    return path[: len(wrong)] == wrong or (path in {SITES, EGRESS} and wrong[: len(path)] == path)
+    """Tell whether a field cannot be judged: it is wrong, stands in what is wrong, or holds what is wrong."""
+    return path[: len(wrong)] == wrong or (path in WHOLE and wrong[: len(path)] == path)
 
 
 def _value(document: Any, path: Path) -> Any:  # noqa: ANN401 - any JSON value
@@ -103,6 +104,29 @@ def _quorum(minimum: int | None, per_round: int | None, replicas: int, sites: Se
         return None
     name = "spec.selection.perRound" if per_round else f"the cohort, all of {workers}"
     return f"{minimum} is more than {name}, {cohort}; expected 1 to {cohort}"
+
+
+def _cohort_of(per_round: int | None, replicas: int, sites: Sequence[Map]) -> int:
+    return per_round or Workers(replicas, len(sites)).count
+
+
+def _secure(
+    given: Map | None, per_round: int | None, replicas: int, sites: Sequence[Map], extra: int
+) -> str | None:
+    cohort = _cohort_of(per_round, replicas, sites)
+    return secrecy.cohort_complaint(given, cohort, cohort + extra)
+
+
+def _secure_quorum(
+    minimum: int | None, given: Map | None, per_round: int | None, replicas: int, sites: Sequence[Map]
+) -> str | None:
+    return secrecy.quorum_complaint(minimum, given, _cohort_of(per_round, replicas, sites))
+
+
+def _secure_stages(
+    stages: list[Map], given: Map | None, per_round: int | None, replicas: int, sites: Sequence[Map]
+) -> str | None:
+    return secrecy.compression_complaint(stages, given, _cohort_of(per_round, replicas, sites))
 
 
 def _times(stall: float | None, deadline: float) -> str | None:
@@ -214,13 +238,21 @@ REPLICAS = "spec.workers.replicas"
 MOST = "spec.workers.maxReplicas"
 SITES: Path = ("spec", "sites")
 EGRESS: Path = ("spec", "network", "egress")
+STAGES: Path = ("spec", "compression")
+SECRECY: Path = ("spec", "secureAggregation")
+WHOLE = {SITES, EGRESS, STAGES, SECRECY}
+"""What rules look at with all that is in it."""
 PER_ROUND = "spec.selection.perRound"
+SECURE = "spec.secureAggregation"
 
 RULES = (
     Rule((REPLICAS, "spec.sites"), _anybody),
     Rule((PER_ROUND, REPLICAS, "spec.sites"), _cohort),
     Rule(("spec.selection.extra", PER_ROUND, REPLICAS, "spec.sites"), _spare),
     Rule(("spec.selection.minimum", PER_ROUND, REPLICAS, "spec.sites"), _quorum),
+    Rule((SECURE, PER_ROUND, REPLICAS, "spec.sites", "spec.selection.extra"), _secure),
+    Rule(("spec.selection.minimum", SECURE, PER_ROUND, REPLICAS, "spec.sites"), _secure_quorum),
+    Rule(("spec.compression", SECURE, PER_ROUND, REPLICAS, "spec.sites"), _secure_stages),
     Rule(("spec.selection.stallSeconds", "spec.selection.deadlineSeconds"), _times),
     Rule(("spec.target",), _one_side),
     Rule(("spec.program.source",), _one_source),

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from fl_core.extensions import Extension, known, resolve
+from job_generator import secrecy
 from job_generator.deployment import MOST_SITES, Data, Network, Site, Source, Storage, Template
 from job_generator.part import NAME, Part, whole
 
@@ -201,6 +202,26 @@ or `deadlineSeconds` where that is shorter."""
     """What happens to a round that fewer than `minimum` workers finished."""
 
 
+class SecureAggregation(Part):
+    """Summing updates so that nobody, the server included, sees a single one."""
+
+    enabled: bool = True
+    """False: workers hand in their updates in the clear, to the server alone."""
+
+    profile: Literal["cross-silo", "cross-device"] | None = None
+    """`cross-silo`: everybody shares with everybody. `cross-device`: with some. By the cohort without it, from 101 on
+`cross-device`."""
+
+    tolerate: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """How many of a round's workers may be lost once their secrets are shared. Fewer than a third without it."""
+
+    bits: Literal[32, 16] = 32
+    """Of one element on its way; 16 halve the upload and need `maxExamples` to be close to what workers have."""
+
+    max_examples: Annotated[int, Field(ge=1, le=2**30)] = 65_536
+    """An update counts as at most so many examples; the resolution of smaller ones falls with it."""
+
+
 class Evaluation(Part):
     """When the workers measure the global model on their own test data."""
 
@@ -311,6 +332,9 @@ class Spec(Part):
     )
     """Stages that make updates smaller, in their order."""
 
+    secure_aggregation: SecureAggregation | None = None
+    """How updates are summed so that nobody sees a single one. On without it, if three or more are in a round."""
+
     evaluation: Evaluation = whole(Evaluation)
     """When the workers measure the global model on their own test data."""
 
@@ -371,8 +395,16 @@ class FLJob(Part):
 
     @property
     def minimum(self) -> int:
-        """The quorum, with its default filled in: two thirds of the cohort, rounded up."""
-        return self.spec.selection.minimum or -(-2 * self.per_round // 3)
+        """The quorum, with its default filled in: two thirds of the cohort, rounded up; no sum opens with fewer."""
+        least = secrecy.least_quorum(self.secure.model_dump(), self.per_round) if self.secure else 1
+        return self.spec.selection.minimum or max(-(-2 * self.per_round // 3), least)
+
+    @property
+    def secure(self) -> SecureAggregation | None:
+        """Secure aggregation, with its default filled in; None where it is off."""
+        given = self.spec.secure_aggregation
+        on = secrecy.is_on(given.model_dump() if given else None, self.per_round)
+        return (given or SecureAggregation()) if on else None
 
     def identified(self, *, uid: str | None, program: str | None) -> Self:
         """The same job under this uid, bound to a program of this digest."""

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fl_core.updates import ExactSum
 from fl_core.weights import Weights
+
+
+class Sum(Protocol):
+    """A round's updates added up, each times its weight."""
+
+    def mean(self) -> Weights:
+        """The weighted mean as float64 arrays."""
+        ...
 
 
 class Rule(Protocol):
     """A rule that needs only the sum."""
 
-    def combine(self, total: ExactSum) -> Weights:
+    def combine(self, total: Sum) -> Weights:
         """One update that stands for all."""
         ...

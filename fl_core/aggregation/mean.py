@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fl_core.updates import ExactSum
+from fl_core.aggregation import Sum
 from fl_core.weights import Weights
 
 __all__ = ["Mean"]
@@ -14,6 +14,6 @@ __all__ = ["Mean"]
 class Mean:
     """Sum over weight; the same to the bit in whatever order the updates came."""
 
-    def combine(self, total: ExactSum) -> Weights:
+    def combine(self, total: Sum) -> Weights:
         """Divide the exact sum by the total weight."""
         return total.mean()

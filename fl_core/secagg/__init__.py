@@ -12,6 +12,19 @@ al., 2020, for many members. From the ground up, one idea in each file:
     merkle.py       proof that an entry is in the roster
     graph.py        who shares with whom
     parameters.py   how many shares, how many neighbours: 2t > n + c, and exact tails
+    terms.py        what a job fixes, and what follows from it for a cohort
+    signing.py      who signs, and whose signatures count
+    session.py      a frozen roster: its id, its keys' names, its statements
+    messages.py     what is sent
+    worker.py       a member's half, step by step
+    server.py       the server's half
+    recovery.py     secrets from shares, and who gave false ones
+    policy.py       what a site insists on
+    ring.py         updates as whole numbers
+    ranges.py       how large their elements are, learned from sums
+    summands.py     what a vector means: ranges, updates, measurements
+    flat.py         a masked vector as bytes
+    job.py          a job's sessions from its plan
 
 The primitives are those of `cryptography`; all here is pure: no I/O, no clock, and randomness is a parameter.
 """

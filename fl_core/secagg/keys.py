@@ -28,6 +28,7 @@ class KeyPair:
 
     private: bytes = field(repr=False)
     public: bytes
+    _loaded: X25519PrivateKey = field(repr=False, compare=False)
 
     @classmethod
     def generate(cls, random: Random) -> KeyPair:
@@ -38,28 +39,24 @@ class KeyPair:
     def of(cls, private: bytes) -> KeyPair:
         """The pair of a private key: what the server compares after it put one together from shares."""
         _check_length("private", private)
-        public = X25519PrivateKey.from_private_bytes(private).public_key()
-        return cls(private, public.public_bytes_raw())
+        loaded = X25519PrivateKey.from_private_bytes(private)
+        return cls(private, loaded.public_key().public_bytes_raw(), loaded)
 
+    def agree(self, public: bytes) -> bytes:
+        """The 32 bytes that the holders of two pairs share, to be given to `derive` and to nothing else.
 
-def agree(private: bytes, public: bytes) -> bytes:
-    """The 32 bytes that the holders of two pairs share, to be given to `derive` and to nothing else.
-
-    Refuses a peer's key that is not 32 bytes, of low order (the secret would be known to all), or not in canonical
-    form (the same key, written twice, would look like two).
-    """
-    _check_length("private", private)
-    _check_length("public", public)
-    if int.from_bytes(public, "little") >= FIELD:
-        raise ProtocolError(f"the public key {public.hex()} is not in canonical form (below 2^255 - 19)")
-    try:
-        return X25519PrivateKey.from_private_bytes(private).exchange(
-            X25519PublicKey.from_public_bytes(public)
-        )
-    except ValueError as error:
-        raise ProtocolError(
-            f"the public key {public.hex()} is of low order; nothing secret follows from it"
-        ) from error
+        Refuses a peer's key that is not 32 bytes, of low order (the secret would be known to all), or not in canonical
+        form (the same key, written twice, would look like two).
+        """
+        _check_length("public", public)
+        if int.from_bytes(public, "little") >= FIELD:
+            raise ProtocolError(f"the public key {public.hex()} is not in canonical form (below 2^255 - 19)")
+        try:
+            return self._loaded.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError as error:
+            raise ProtocolError(
+                f"the public key {public.hex()} is of low order; nothing secret follows from it"
+            ) from error
 
 
 def derive(secret: bytes, label: str, *about: Part) -> bytes:

@@ -55,13 +55,17 @@ class Receiver:
 
     def open(self, transfer: pb.Transfer, *, expected: Manifest) -> None:
         """Accept the head of the transfer if it announces what is expected."""
-        if self._transfer is not None:
-            raise UpdateError("a second Transfer in one stream; exactly one comes first")
         announced = Manifest.from_json(transfer.manifest)
         if wrong := expected.difference(announced):
             raise UpdateError(f"the update does not fit the model: {wrong}")
-        if transfer.nbytes != expected.nbytes:
-            raise UpdateError(f"{transfer.nbytes} bytes announced for arrays of {expected.nbytes}")
+        self.open_bytes(transfer, nbytes=expected.nbytes)
+
+    def open_bytes(self, transfer: pb.Transfer, *, nbytes: int) -> None:
+        """Accept the head of a transfer of so many bytes, whatever they mean."""
+        if self._transfer is not None:
+            raise UpdateError("a second Transfer in one stream; exactly one comes first")
+        if transfer.nbytes != nbytes:
+            raise UpdateError(f"{transfer.nbytes} bytes announced; {nbytes} are expected")
         self._transfer = transfer
 
     def frame(self, message: bytes) -> None:

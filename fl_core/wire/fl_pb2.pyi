@@ -13,10 +13,12 @@ class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KIND_MODEL: _ClassVar[Kind]
     KIND_UPDATE: _ClassVar[Kind]
     KIND_INITIAL: _ClassVar[Kind]
+    KIND_MASKED: _ClassVar[Kind]
 KIND_UNSPECIFIED: Kind
 KIND_MODEL: Kind
 KIND_UPDATE: Kind
 KIND_INITIAL: Kind
+KIND_MASKED: Kind
 
 class Context(_message.Message):
     __slots__ = ("job", "plan", "round", "attempt")
@@ -273,6 +275,152 @@ class MeasureRequest(_message.Message):
     model: str
     metrics: str
     def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., metrics: _Optional[str] = ...) -> None: ...
+
+class MemberMessage(_message.Message):
+    __slots__ = ("context", "ready", "advertisement", "shares", "signature", "unmasking")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    ADVERTISEMENT_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    UNMASKING_FIELD_NUMBER: _ClassVar[int]
+    context: Context
+    ready: Ready
+    advertisement: Advertisement
+    shares: SealedShares
+    signature: Signature
+    unmasking: Shares
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., advertisement: _Optional[_Union[Advertisement, _Mapping]] = ..., shares: _Optional[_Union[SealedShares, _Mapping]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., unmasking: _Optional[_Union[Shares, _Mapping]] = ...) -> None: ...
+
+class HostMessage(_message.Message):
+    __slots__ = ("opening", "roster", "dealt", "survivors", "agreement")
+    OPENING_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    DEALT_FIELD_NUMBER: _ClassVar[int]
+    SURVIVORS_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    opening: Opening
+    roster: Roster
+    dealt: SealedShares
+    survivors: Survivors
+    agreement: Agreement
+    def __init__(self, opening: _Optional[_Union[Opening, _Mapping]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., dealt: _Optional[_Union[SealedShares, _Mapping]] = ..., survivors: _Optional[_Union[Survivors, _Mapping]] = ..., agreement: _Optional[_Union[Agreement, _Mapping]] = ...) -> None: ...
+
+class Ready(_message.Message):
+    __slots__ = ("model", "schema")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    schema: str
+    def __init__(self, model: _Optional[str] = ..., schema: _Optional[str] = ...) -> None: ...
+
+class Opening(_message.Message):
+    __slots__ = ("purpose", "exponents", "schema")
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    EXPONENTS_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    purpose: str
+    exponents: _containers.RepeatedScalarFieldContainer[int]
+    schema: str
+    def __init__(self, purpose: _Optional[str] = ..., exponents: _Optional[_Iterable[int]] = ..., schema: _Optional[str] = ...) -> None: ...
+
+class Advertisement(_message.Message):
+    __slots__ = ("worker", "mask_key", "seal_key", "commitment", "certificate", "signature")
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    MASK_KEY_FIELD_NUMBER: _ClassVar[int]
+    SEAL_KEY_FIELD_NUMBER: _ClassVar[int]
+    COMMITMENT_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    worker: int
+    mask_key: bytes
+    seal_key: bytes
+    commitment: bytes
+    certificate: bytes
+    signature: bytes
+    def __init__(self, worker: _Optional[int] = ..., mask_key: _Optional[bytes] = ..., seal_key: _Optional[bytes] = ..., commitment: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Roster(_message.Message):
+    __slots__ = ("candidates", "members", "root", "entries", "proofs")
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    PROOFS_FIELD_NUMBER: _ClassVar[int]
+    candidates: _containers.RepeatedScalarFieldContainer[int]
+    members: _containers.RepeatedScalarFieldContainer[int]
+    root: bytes
+    entries: _containers.RepeatedCompositeFieldContainer[Advertisement]
+    proofs: _containers.RepeatedCompositeFieldContainer[Proof]
+    def __init__(self, candidates: _Optional[_Iterable[int]] = ..., members: _Optional[_Iterable[int]] = ..., root: _Optional[bytes] = ..., entries: _Optional[_Iterable[_Union[Advertisement, _Mapping]]] = ..., proofs: _Optional[_Iterable[_Union[Proof, _Mapping]]] = ...) -> None: ...
+
+class Proof(_message.Message):
+    __slots__ = ("hashes",)
+    HASHES_FIELD_NUMBER: _ClassVar[int]
+    hashes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class SealedShares(_message.Message):
+    __slots__ = ("shares",)
+    class SharesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: bytes
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[bytes] = ...) -> None: ...
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    shares: _containers.ScalarMap[int, bytes]
+    def __init__(self, shares: _Optional[_Mapping[int, bytes]] = ...) -> None: ...
+
+class Survivors(_message.Message):
+    __slots__ = ("workers",)
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    workers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, workers: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Signature(_message.Message):
+    __slots__ = ("signature",)
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    signature: bytes
+    def __init__(self, signature: _Optional[bytes] = ...) -> None: ...
+
+class Agreement(_message.Message):
+    __slots__ = ("signatures",)
+    class SignaturesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: bytes
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[bytes] = ...) -> None: ...
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    signatures: _containers.ScalarMap[int, bytes]
+    def __init__(self, signatures: _Optional[_Mapping[int, bytes]] = ...) -> None: ...
+
+class Shares(_message.Message):
+    __slots__ = ("seeds", "mask_keys", "spoilt")
+    class SeedsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: bytes
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[bytes] = ...) -> None: ...
+    class MaskKeysEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: bytes
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[bytes] = ...) -> None: ...
+    SEEDS_FIELD_NUMBER: _ClassVar[int]
+    MASK_KEYS_FIELD_NUMBER: _ClassVar[int]
+    SPOILT_FIELD_NUMBER: _ClassVar[int]
+    seeds: _containers.ScalarMap[int, bytes]
+    mask_keys: _containers.ScalarMap[int, bytes]
+    spoilt: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, seeds: _Optional[_Mapping[int, bytes]] = ..., mask_keys: _Optional[_Mapping[int, bytes]] = ..., spoilt: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ObserveRequest(_message.Message):
     __slots__ = ("context",)

@@ -218,6 +218,11 @@ class ServerStub:
                 request_serializer=fl__core_dot_wire_dot_fl__pb2.MeasureRequest.SerializeToString,
                 response_deserializer=fl__core_dot_wire_dot_fl__pb2.Ack.FromString,
                 _registered_method=True)
+        self.Protect = channel.stream_stream(
+                '/fljob.v1.Server/Protect',
+                request_serializer=fl__core_dot_wire_dot_fl__pb2.MemberMessage.SerializeToString,
+                response_deserializer=fl__core_dot_wire_dot_fl__pb2.HostMessage.FromString,
+                _registered_method=True)
         self.Observe = channel.unary_stream(
                 '/fljob.v1.Server/Observe',
                 request_serializer=fl__core_dot_wire_dot_fl__pb2.ObserveRequest.SerializeToString,
@@ -254,6 +259,13 @@ class ServerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Protect(self, request_iterator, context):
+        """Secure aggregation: a worker that has its result is Ready and stays until its part is in the sum.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Observe(self, request, context):
         """What happens, for fl-submit and the operator: one observation at once, then one for each change.
         """
@@ -285,6 +297,11 @@ def add_ServerServicer_to_server(servicer, server):
                     servicer.Measure,
                     request_deserializer=fl__core_dot_wire_dot_fl__pb2.MeasureRequest.FromString,
                     response_serializer=fl__core_dot_wire_dot_fl__pb2.Ack.SerializeToString,
+            ),
+            'Protect': grpc.stream_stream_rpc_method_handler(
+                    servicer.Protect,
+                    request_deserializer=fl__core_dot_wire_dot_fl__pb2.MemberMessage.FromString,
+                    response_serializer=fl__core_dot_wire_dot_fl__pb2.HostMessage.SerializeToString,
             ),
             'Observe': grpc.unary_stream_rpc_method_handler(
                     servicer.Observe,
@@ -380,6 +397,33 @@ class Server:
             '/fljob.v1.Server/Measure',
             fl__core_dot_wire_dot_fl__pb2.MeasureRequest.SerializeToString,
             fl__core_dot_wire_dot_fl__pb2.Ack.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Protect(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/fljob.v1.Server/Protect',
+            fl__core_dot_wire_dot_fl__pb2.MemberMessage.SerializeToString,
+            fl__core_dot_wire_dot_fl__pb2.HostMessage.FromString,
             options,
             channel_credentials,
             insecure,

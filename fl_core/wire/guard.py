@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -64,7 +65,9 @@ def strange(message: Message) -> str:
     """The name of the first message in this one that holds unknown fields."""
     if len(UnknownFieldSet(message)):
         return message.DESCRIPTOR.name
-    inner = [value for _, value in message.ListFields() if isinstance(value, Message)]
+    values = [value for field, value in message.ListFields() if field.message_type]
+    lists = [value if isinstance(value, Sequence) else [value] for value in values]
+    inner = [one for some in lists for one in some if isinstance(one, Message)]
     return next(filter(None, map(strange, inner)), "")
 
 

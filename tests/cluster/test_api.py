@@ -289,6 +289,7 @@ LASTING: dict[str, tuple[Map, str]] = {
     "aggregation": ({"aggregation": {"name": "house.rules:Median"}}, FIXED),
     "selection": ({"selection": {"minimum": 1}}, FIXED),
     "compression": ({"compression": [{"name": "float16"}]}, FIXED),
+    "secureAggregation": ({"secureAggregation": {"tolerate": 1}}, FIXED),
     "evaluation": ({"evaluation": {"everyRounds": 2}}, FIXED),
     "preRunningDeadlineSeconds": ({"preRunningDeadlineSeconds": 5}, FIXED),
     "network": ({"network": {"external": {"port": 9443}}}, FIXED),

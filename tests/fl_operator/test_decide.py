@@ -212,7 +212,7 @@ def test_a_wrong_spec_creates_nothing(world: World) -> None:
     assert (status, reason) == ("False", "InvalidSpec")
     assert "spec.selection.minimum: 9" in message
     assert [note.reason for note in world.notes] == ["InvalidSpec"]
-    world.spec["selection"] = {"minimum": 2}
+    world.spec["selection"] = {"minimum": 3}
     world.generation += 1
     world.settle()
     assert world.condition("Compiled")[0] == "True"

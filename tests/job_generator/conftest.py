@@ -68,7 +68,13 @@ LARGEST: dict[str, Any] = {
             "deadlineSeconds": 600.5,
             "onShortfall": {"action": "Skip", "attempts": 5},
         },
-        "compression": [{"name": "float16"}, {"name": "house.stages:Sketch", "columns": 64}],
+        "secureAggregation": {
+            "enabled": True,
+            "profile": "cross-silo",
+            "tolerate": 2,
+            "bits": 16,
+            "maxExamples": 500,
+        },
         "evaluation": {"everyRounds": 2},
         "preRunningDeadlineSeconds": 300.5,
         "server": {

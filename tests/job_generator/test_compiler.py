@@ -56,17 +56,23 @@ def leaves(value: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step
         yield from leaves(inner, (*path, step))
 
 
-KINDS = {"fljob.dev/v1alpha1", "FLJob", "fedprox", "float16"}
+KINDS = {"fljob.dev/v1alpha1", "FLJob", "fedprox", "cross-silo"}
 """Words that the document cannot do without."""
+
+PLAIN = {"enabled": False}
 
 
 def other(value: Any, path: tuple[Step, ...]) -> Any:
     """Another value that the same field takes, near enough for the rules."""
     match value:
+        case bool():
+            return not value
         case "Skip":
             return "Fail"
         case "sklearn":
             return "numpy"
+        case 16:
+            return 32
         case str():
             return value[::-1] if path[-1] == "sha256" else f"{value}x"
         case int() | float() if path[-1] in {"replicas", "maxReplicas", "seed", "rounds"}:
@@ -117,6 +123,8 @@ def test_the_whole_job_is_whole(whole_map: Callable[..., Map]) -> None:
         ".spec.program.source.image",
         ".spec.program.source.persistentVolumeClaim",
         ".spec.target.atMost",
+        ".spec.compression",
+        ".spec.secureAggregation.enabled is at its default",
         ".spec.server.storage.existingClaim",
         ".spec.network.policy is at its default",
     ]
@@ -133,21 +141,23 @@ def test_values_arrive(data: st.DataObject, job_map: Callable[..., Map]) -> None
     minimum = data.draw(st.integers(1, cohort))
     stall = data.draw(st.floats(0.001, 100))
     selection = {"perRound": cohort, "extra": extra, "minimum": minimum, "stallSeconds": stall}
-    plan = plan_of(job_map(selection=selection, workers={"replicas": replicas}))
+    plan = plan_of(job_map(selection=selection, workers={"replicas": replicas}, secureAggregation=PLAIN))
     found = plan.selection
     assert (plan.workers, found.per_round, found.extra, found.minimum) == (replicas, cohort, extra, minimum)
     assert (found.stall_seconds, found.asked) == (stall, cohort + extra)
 
 
 @pytest.mark.parametrize(
-    ("cohort", "quorum"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 4), (6, 4), (100_000, 66_667)]
+    ("cohort", "quorum", "secure"),
+    [(1, 1, 1), (2, 2, 2), (3, 2, 3), (4, 3, 3), (5, 4, 4), (6, 4, 5), (9, 6, 7), (100_000, 66_667, 70_000)],
 )
-def test_quorum(a_job: Callable[..., FLJob], cohort: int, quorum: int) -> None:
-    """Without a minimum the quorum is two thirds of the cohort, rounded up; without perRound that is all workers."""
-    assert compile_job(a_job(workers__replicas=cohort)).selection.minimum == quorum
-    assert (
-        compile_job(a_job(workers__replicas=100_000, selection__perRound=cohort)).selection.minimum == quorum
-    )
+def test_quorum(a_job: Callable[..., FLJob], cohort: int, quorum: int, secure: int) -> None:
+    """Without a minimum the quorum is two thirds of the cohort, rounded up, and as many as a secure sum needs."""
+    plain = a_job(workers__replicas=cohort, secureAggregation=PLAIN)
+    assert compile_job(plain).selection.minimum == quorum
+    assert compile_job(a_job(workers__replicas=cohort)).selection.minimum == secure
+    some = a_job(workers__replicas=100_000, selection__perRound=cohort)
+    assert compile_job(some).selection.minimum == secure
 
 
 def test_defaults(a_job: Callable[..., FLJob]) -> None:
@@ -202,7 +212,11 @@ def test_size(job_map: Callable[..., Map]) -> None:
     """The Plan of 10,000 workers is that of 10 with longer numbers."""
     few, many = (
         plan_of(
-            job_map(workers={"replicas": count}, selection={"perRound": count, "minimum": count})
+            job_map(
+                workers={"replicas": count},
+                selection={"perRound": count, "minimum": count},
+                secureAggregation={"profile": "cross-device"},
+            )
         ).to_json()
         for count in (10, 10_000)
     )

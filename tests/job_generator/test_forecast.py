@@ -35,7 +35,8 @@ def test_figures(a_job: Build) -> None:
 )
 def test_bytes(a_job: Build, rounds: int, every: int, measured: int) -> None:
     """Bytes are those of each asked worker: model down, update up, and the model again where it is measured."""
-    plan = compile_job(a_job(rounds=rounds, evaluation={"everyRounds": every}))
+    plain = {"enabled": False}
+    plan = compile_job(a_job(rounds=rounds, evaluation={"everyRounds": every}, secureAggregation=plain))
     found = forecast(plan, model=MODEL)
     assert (found.down, found.up) == (4 * 4000, 4 * 2000)
     assert found.total == rounds * 4 * 6000 + measured * 4 * 4000

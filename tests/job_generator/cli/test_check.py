@@ -17,7 +17,7 @@ def test_good(submit: Submit, job_file: JobFile) -> None:
     result = submit("check", job_file(selection={"perRound": 3}))
     assert result.exit_code == 0
     assert result.output == (
-        "digits is a good job: 20 rounds of fedavg with 4 workers, 3 in each round and at least 2.\n"
+        "digits is a good job: 20 rounds of fedavg with 4 workers, 3 in each round and at least 3.\n"
     )
 
 

@@ -29,10 +29,19 @@ def task(config, site):
 
 def test_measured(submit: Submit, job_file: JobFile) -> None:
     """The model's size comes from the program, run elsewhere, and the bytes of a round from that."""
-    result = submit("plan", job_file(program=PROGRAM, compression=[{"name": "float16"}]), "--output", "json")
+    changes = {"compression": [{"name": "float16"}], "secureAggregation": {"enabled": False}}
+    result = submit("plan", job_file(program=PROGRAM, **changes), "--output", "json")
     document = json.loads(result.stdout)
     assert document["model"] == {"arrays": 1, "parameters": 100, "nbytes": 400, "updateNbytes": 200}
     assert (document["down"], document["up"], document["processes"]) == (1600, 800, 6)
+
+
+def test_masked(submit: Submit, job_file: JobFile) -> None:
+    """A masked update has 2 or 4 bytes an element, whatever the model's are."""
+    for bits, nbytes in ((32, 400), (16, 200)):
+        job = job_file(program=PROGRAM, secureAggregation={"bits": bits})
+        document = json.loads(submit("plan", job, "--output", "json").stdout)
+        assert 4 * nbytes <= document["up"] < 4 * (nbytes + 100)
 
 
 def test_unmeasured(submit: Submit, job_file: JobFile) -> None:

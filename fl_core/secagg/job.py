@@ -1,0 +1,45 @@
+"""A job's sessions from its plan: what both ends derive alike, so that neither has to believe the other."""
+
+from __future__ import annotations
+
+from fl_core.errors import MismatchError
+from fl_core.plan import Plan, SecureAggregation
+from fl_core.secagg.ring import Ring
+from fl_core.secagg.session import Context, Purpose
+from fl_core.secagg.summands import Summand
+from fl_core.secagg.terms import Terms
+
+
+def settings_of(plan: Plan) -> SecureAggregation:
+    """The plan's settings; refuses a plan that has none."""
+    if plan.secure_aggregation is None:
+        raise MismatchError("this job has no secure aggregation (spec.secureAggregation.enabled is false)")
+    return plan.secure_aggregation
+
+
+def terms_of(plan: Plan) -> Terms:
+    """What the job fixes for all its sessions."""
+    own = settings_of(plan)
+    return Terms(profile=own.profile, minimum=plan.selection.minimum, tolerate=own.tolerate)
+
+
+def ring_of(plan: Plan) -> Ring:
+    """The ring that holds a whole cohort's updates."""
+    own = settings_of(plan)
+    return Ring(bits=own.bits, members=plan.selection.asked, most_weight=own.max_examples)
+
+
+def context_of(
+    plan: Plan, summand: Summand, *, round: int, attempt: int, purpose: Purpose, model: str
+) -> Context:
+    """Which sum of which round this is."""
+    return Context(
+        job=plan.job.uid,
+        plan=plan.digest,
+        round=round,
+        attempt=attempt,
+        purpose=purpose,
+        model=model,
+        shape=summand.text,
+        terms=terms_of(plan),
+    )

@@ -1,0 +1,212 @@
+"""What a session's vector means: one class for each purpose, used by both ends to encode, to decode and to name it.
+
+`text` goes into the session's context, so that members who mean different things never sum.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fl_core.errors import MismatchError, UpdateError
+from fl_core.metrics import Measurement, Measurements
+from fl_core.secagg import ranges
+from fl_core.secagg.masks import Layout, Vector
+from fl_core.secagg.ring import Ring
+from fl_core.weights import Array, Manifest, Weights
+
+FRACTION_BITS = 20
+"""Resolution of metrics: they are summed as multiples of 2^-20."""
+
+METRIC_LIMIT = 2.0**42
+"""Of a metric's element over all workers; beyond, its multiples do not fit into 64 bits."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Names, kinds and options of the metrics that the members measured: public, without a value."""
+
+    text: str = "{}"
+
+    @classmethod
+    def of(cls, measured: Measurements) -> Schema:
+        """Describe these measurements."""
+        rows = {name: {**one.to_json(), "vector": []} for name, one in measured.items()}
+        return cls(json.dumps(rows, sort_keys=True, separators=(",", ":")))
+
+    @property
+    def names(self) -> list[str]:
+        """The metrics."""
+        return list(self._empty)
+
+    @cached_property
+    def length(self) -> int:
+        """Number of elements of all vectors together."""
+        return sum(one.metric.length for one in self._empty.values())
+
+    def encode(self, measured: Measurements, *, members: int) -> ranges.Counts:
+        """All vectors, one after another, as multiples of the resolution."""
+        parts = [measured[name].vector for name in self._empty]
+        values = np.concatenate([np.zeros(0), *parts])
+        if not (np.abs(values) < METRIC_LIMIT / members).all():  # NaN too
+            raise UpdateError(
+                f"a metric's vector holds {values.max():.3g}; at most {METRIC_LIMIT / members:.3g} can be summed"
+            )
+        return np.rint(values * 2.0**FRACTION_BITS).astype(np.int64)
+
+    def decode(self, total: ranges.Counts) -> dict[str, Measurement]:
+        """The summed measurements by name."""
+        values = total / 2.0**FRACTION_BITS
+        found, place = {}, 0
+        for name, one in self._empty.items():
+            found[name] = Measurement(one.metric, values[place : place + one.metric.length])
+            place += one.metric.length
+        return found
+
+    @cached_property
+    def _empty(self) -> Mapping[str, Measurement]:
+        try:
+            rows: dict[str, Any] = json.loads(self.text)
+            return {name: Measurement.zero(row) for name, row in sorted(rows.items())}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise MismatchError(f"metrics are named as a JSON object of kind and options: {error}") from error
+
+
+@dataclass(frozen=True)
+class RangeSum:
+    """In which ranges the arrays of the members' updates lie."""
+
+    manifest: Manifest
+
+    @property
+    def layout(self) -> Layout:
+        """Votes only."""
+        return Layout(header=len(self.manifest.arrays) * ranges.BUCKETS, body=0, bits=32)
+
+    @property
+    def text(self) -> str:
+        """The meaning of the elements."""
+        return f"range {self.manifest.digest}"
+
+    def encode(self, update: Weights) -> Vector:
+        """One member's votes."""
+        return _wide(self.layout, ranges.votes(update))
+
+    def decode(self, total: Vector) -> ranges.Exponents:
+        """The exponents that hold everybody's update."""
+        return ranges.learned(total.header.view(np.int64))
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What an opened sum of updates says; the arrays and numbers are of all members together."""
+
+    weight: int
+    examples: int
+    clipped: int
+    exponents: ranges.Exponents
+    metrics: Mapping[str, Measurement]
+    update: Mapping[str, Array] = field(repr=False)
+
+    def mean(self) -> Mapping[str, Array]:
+        """The weighted mean as float64 arrays under the manifest's names and shapes."""
+        return self.update
+
+
+@dataclass(frozen=True)
+class UpdateSum:
+    """The updates themselves, with their weights, examples, metrics, and what the next ranges follow from."""
+
+    ring: Ring
+    manifest: Manifest
+    exponents: ranges.Exponents
+    schema: Schema
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Three counts, two for each array, the metrics; then the elements of all arrays."""
+        header = _COUNTS + 2 * len(self.manifest.arrays) + self.schema.length
+        return Layout(header=header, body=sum(spec.size for spec in self.manifest), bits=self.ring.bits)
+
+    @property
+    def text(self) -> str:
+        """The meaning of the elements."""
+        ring = f"{self.ring.bits} {self.ring.members} {self.ring.most_weight}"
+        return f"update {self.manifest.digest} {ring} {list(self.exponents)} {self.schema.text}"
+
+    def encode(
+        self,
+        update: Weights,
+        *,
+        weight: int,
+        examples: int,
+        metrics: Measurements,
+        dither: np.random.Generator,
+    ) -> Vector:
+        """One member's update; `weight` is cut at the ring's greatest."""
+        weight = min(weight, self.ring.most_weight)
+        words, clipped = self.ring.encode(update, self.exponents, weight=weight, dither=dither)
+        strain = ranges.strain(update, self.exponents)
+        values = self.schema.encode(metrics, members=self.ring.members)
+        header = np.concatenate([np.array([weight, examples, clipped], np.int64), strain, values])
+        return Vector.of(self.layout, header.view(np.uint64), words)
+
+    def decode(self, total: Vector, *, members: int) -> Summed:
+        """What so many members have in sum."""
+        header = total.header.view(np.int64)
+        weight, examples, clipped = header[:_COUNTS].tolist()
+        if not 0 < weight <= members * self.ring.most_weight:
+            raise UpdateError(
+                f"{members} workers sum up to the weight {weight}; expected 1 to {members * self.ring.most_weight}"
+            )
+        arrays = 2 * len(self.manifest.arrays)
+        strain, values = header[_COUNTS : _COUNTS + arrays], header[_COUNTS + arrays :]
+        return Summed(
+            weight=weight,
+            examples=examples,
+            clipped=clipped,
+            exponents=ranges.moved(self.exponents, strain, members=members),
+            metrics=self.schema.decode(values),
+            update=self.ring.decode(total.body, self.manifest, self.exponents, weight=weight),
+        )
+
+
+@dataclass(frozen=True)
+class MeasureSum:
+    """Measurements of the new model by so many members at most."""
+
+    schema: Schema
+    members: int
+
+    @property
+    def layout(self) -> Layout:
+        """The metrics only."""
+        return Layout(header=self.schema.length, body=0, bits=32)
+
+    @property
+    def text(self) -> str:
+        """The meaning of the elements."""
+        return f"measure {self.members} {self.schema.text}"
+
+    def encode(self, metrics: Measurements) -> Vector:
+        """One member's measurements."""
+        return _wide(self.layout, self.schema.encode(metrics, members=self.members))
+
+    def decode(self, total: Vector) -> dict[str, Measurement]:
+        """The global measurements."""
+        return self.schema.decode(total.header.view(np.int64))
+
+
+Summand = RangeSum | UpdateSum | MeasureSum
+
+_COUNTS = 3
+
+
+def _wide(layout: Layout, header: ranges.Counts) -> Vector:
+    """A vector without a body."""
+    return Vector.of(layout, header.view(np.uint64), np.empty(0, layout.dtype))

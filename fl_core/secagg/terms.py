@@ -1,0 +1,55 @@
+"""What a job fixes for all its sessions, and what follows from it for a cohort of some size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fl_core.errors import ProtocolError, SpecError
+from fl_core.secagg.encoding import encode
+from fl_core.secagg.parameters import FEWEST, Parameters, Profile, cross_device, cross_silo, part_of
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the job fixes for all its sessions; workers hold it from the plan, not from the server.
+
+    `tolerate` is the number of members that may be lost (None: fewer than a third). `corrupt_share` and `dropout`
+    are the shares of the cohort for which cross-device parameters are computed.
+    """
+
+    profile: Profile = "cross-silo"
+    minimum: int = FEWEST
+    tolerate: int | None = None
+    corrupt_share: float = 0.05
+    dropout: float = 0.3
+
+    def parameters(self, members: int) -> Parameters:
+        """The parameters of a session of so many candidates; refuses sizes that protect nobody."""
+        if members < self.floor:
+            raise ProtocolError(
+                f"{members} workers take part; secure aggregation needs at least {self.floor}"
+            )
+        try:
+            if self.profile == "cross-device":
+                return cross_device(members, corrupt_share=self.corrupt_share, dropout=self.dropout)
+            return cross_silo(members, tolerate=self.tolerate)
+        except SpecError as error:
+            raise ProtocolError(f"{members} workers take part: {error}") from error
+
+    @property
+    def floor(self) -> int:
+        """The fewest members at any step."""
+        return max(self.minimum, FEWEST)
+
+    def survivors(self, members: int) -> int:
+        """The fewest of so many members with whom their sum opens."""
+        parameters = self.parameters(members)
+        if self.profile == "cross-silo":
+            return max(self.floor, parameters.threshold)
+        return max(self.floor, members - part_of(members, self.dropout))
+
+    def encoded(self) -> bytes:
+        """The terms as bytes."""
+        rest = "" if self.tolerate is None else str(self.tolerate)
+        shares = f"{self.corrupt_share!r} {self.dropout!r}"
+        return encode("terms", self.profile, self.minimum, rest, shares)

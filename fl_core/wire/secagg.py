@@ -1,0 +1,62 @@
+"""Secure aggregation's values as messages of the wire, and back; the types of fl_core.secagg know no protobuf."""
+
+from __future__ import annotations
+
+from fl_core.secagg.messages import Agreement, Roster, Unmasking
+from fl_core.secagg.session import Entry
+from fl_core.wire import fl_pb2 as pb
+
+
+def entry_out(entry: Entry) -> pb.Advertisement:
+    """An advertisement to send."""
+    return pb.Advertisement(
+        worker=entry.worker,
+        mask_key=entry.mask_key,
+        seal_key=entry.seal_key,
+        commitment=entry.commitment,
+        certificate=entry.certificate,
+        signature=entry.signature,
+    )
+
+
+def entry_in(said: pb.Advertisement) -> Entry:
+    """An advertisement that came."""
+    keys = (said.mask_key, said.seal_key, said.commitment)
+    return Entry(said.worker, *keys, certificate=said.certificate, signature=said.signature)
+
+
+def roster_out(roster: Roster) -> pb.Roster:
+    """A roster to send."""
+    return pb.Roster(
+        candidates=roster.candidates,
+        members=roster.members,
+        root=roster.root,
+        entries=map(entry_out, roster.entries),
+        proofs=[pb.Proof(hashes=proof) for proof in roster.proofs],
+    )
+
+
+def roster_in(said: pb.Roster) -> Roster:
+    """A roster that came."""
+    return Roster(
+        candidates=tuple(said.candidates),
+        members=tuple(said.members),
+        root=said.root,
+        entries=tuple(map(entry_in, said.entries)),
+        proofs=tuple(tuple(proof.hashes) for proof in said.proofs),
+    )
+
+
+def unmasking_out(answer: Unmasking) -> pb.Shares:
+    """Unmasking shares to send."""
+    return pb.Shares(seeds=dict(answer.seeds), mask_keys=dict(answer.mask_keys), spoilt=answer.spoilt)
+
+
+def unmasking_in(said: pb.Shares) -> Unmasking:
+    """Unmasking shares that came."""
+    return Unmasking(dict(said.seeds), dict(said.mask_keys), tuple(said.spoilt))
+
+
+def agreement_in(said: pb.Agreement) -> Agreement:
+    """A proof of the survivors that came."""
+    return Agreement(dict(said.signatures))

@@ -1,0 +1,71 @@
+"""What a worker remembers of secure sums over its own restarts: for which it sent a vector, and whom it signed.
+
+Of each kind of sum the last one is kept. Rounds only go on, so an older one than that is refused whole; a server that
+was set back to an earlier state goes on with rounds that nobody has signed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from fl_core.errors import ProtocolError, StorageError
+from fl_core.secagg.session import Context
+
+
+class FileMemory:
+    """A small file beside the worker's key, each fact on the disk before it is acted upon."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: dict[str, dict[str, Any]] = self._read()
+
+    def bind(self, context: Context, candidacy: bytes) -> None:
+        """Note that a vector of this sum is about to leave; refuse other candidates than those of an earlier one."""
+        row = self._row(context)
+        if row.get("candidacy", candidacy.hex()) != candidacy.hex():
+            raise ProtocolError(
+                f"{context}: a vector of this sum was sent among other candidates; a second sum with other "
+                "members would give away the difference"
+            )
+        self._keep(context, {**row, "candidacy": candidacy.hex()})
+
+    def sign(self, context: Context, statement: bytes) -> None:
+        """Note that survivors of this sum are about to be signed; refuse a second set."""
+        row = self._row(context)
+        if row.get("signed", statement.hex()) != statement.hex():
+            raise ProtocolError(f"{context}: other survivors of this sum were signed already")
+        self._keep(context, {**row, "signed": statement.hex()})
+
+    def _row(self, context: Context) -> dict[str, Any]:
+        row = self._rows.get(context.purpose, {"round": context.round})
+        if row["round"] > context.round:
+            raise ProtocolError(
+                f"{context}: sums of round {row['round']} were made already; rounds only go on"
+            )
+        return row if row["round"] == context.round else {"round": context.round}
+
+    def _keep(self, context: Context, row: dict[str, Any]) -> None:
+        rows = {**self._rows, context.purpose: row}
+        temporary = self._path.with_suffix(".partial")
+        try:
+            with temporary.open("w", encoding="utf-8") as stream:
+                json.dump(rows, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(self._path)
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be written: {error.strerror}; make room") from error
+        self._rows = rows
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            text = self._path.read_text(encoding="utf-8") if self._path.exists() else "{}"
+            rows = json.loads(text)
+            return {purpose: {**row, "round": int(row["round"])} for purpose, row in rows.items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StorageError(
+                f"{self._path} is damaged: {error}; without it no sum is safe to join"
+            ) from error

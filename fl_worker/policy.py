@@ -1,0 +1,122 @@
+"""What a site insists on, in a file of its security officer: checked before any of the job's code is loaded.
+
+No server and no spec can lower it. How it reads, line by line: docs/how-to/site-policy.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic.alias_generators import to_camel
+
+from fl_core.errors import MismatchError
+from fl_core.plan import Plan
+from fl_core.secagg.policy import Policy
+from fl_core.secagg.terms import Terms
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
+
+
+class Bounds(_Part):
+    """What a value of the program's config may be."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+    one_of: tuple[JsonValue, ...] | None = None
+
+    def complaint(self, value: Any) -> str:  # noqa: ANN401 - any JSON value
+        """What is wrong with a value; empty where nothing is."""
+        if self.one_of is not None and value not in self.one_of:
+            return f"{value!r}, which is none of {list(self.one_of)}"
+        if self.at_least is None and self.at_most is None:
+            return ""
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return f"{value!r}, which is no number"
+        if self.at_least is not None and value < self.at_least:
+            return f"{value:g}, less than {self.at_least:g}"
+        if self.at_most is not None and value > self.at_most:
+            return f"{value:g}, more than {self.at_most:g}"
+        return ""
+
+
+class SecureSums(_Part):
+    """What sums this site takes part in."""
+
+    required: bool = True
+    members: Annotated[int, Field(ge=3)] = 3
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    organisations: Annotated[int, Field(ge=1)] = 1
+
+
+class SitePolicy(_Part):
+    """The whole file; what is not in it is not asked for."""
+
+    secure_aggregation: SecureSums = SecureSums()
+    programs: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] | None = None
+    config: dict[str, Bounds] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> SitePolicy:
+        """Read a policy file; one that cannot be read is not taken for an empty one."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        except OSError as error:
+            raise MismatchError(f"the policy {path} cannot be read: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise MismatchError(f"the policy {path} is no YAML: {error}") from error
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+            raise MismatchError(f"the policy {path} is wrong: {'; '.join(lines)}") from error
+
+    @property
+    def sums(self) -> Policy:
+        """The part that each session is held to."""
+        own = self.secure_aggregation
+        return Policy(members=own.members, organisations=own.organisations, threshold=own.threshold)
+
+    def check(self, plan: Plan) -> None:
+        """Refuse a job that this site takes no part in, before its program is loaded."""
+        complaints = [*self._about_sums(plan), *self._about_program(plan)]
+        if complaints:
+            raise MismatchError(f"this site's policy refuses the job: {'; '.join(complaints)}")
+
+    def _about_sums(self, plan: Plan) -> list[str]:
+        own, secure = self.secure_aggregation, plan.secure_aggregation
+        if secure is None:
+            return ["spec.secureAggregation is off"] if own.required else []
+        complaints = []
+        members = plan.selection.minimum
+        if members < own.members:
+            complaints.append(f"spec.selection.minimum is {members}, fewer than {own.members}")
+        terms = Terms(profile=secure.profile, minimum=members, tolerate=secure.tolerate)
+        cohort = plan.selection.per_round
+        if (threshold := terms.survivors(cohort)) < own.threshold * cohort:
+            complaints.append(
+                f"a sum of {cohort} opens with {threshold}, less than a share of {own.threshold:g}"
+            )
+        return complaints
+
+    def _about_program(self, plan: Plan) -> list[str]:
+        complaints = []
+        digest = plan.program.sha256
+        if self.programs is not None and digest not in self.programs:
+            complaints.append(
+                f"the program's digest is {digest or 'not given'}, which is none of those allowed"
+            )
+        for name, bounds in self.config.items():
+            if name not in plan.program.config:
+                complaints.append(f"spec.program.config.{name} is not given")
+            elif wrong := bounds.complaint(plan.program.config[name]):
+                complaints.append(f"spec.program.config.{name} is {wrong}")
+        return complaints
+
+
+OPEN_POLICY = SitePolicy(secure_aggregation=SecureSums(required=False, threshold=0))
+"""A site that insists on nothing beyond the protocol."""

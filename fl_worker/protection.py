@@ -1,0 +1,157 @@
+"""Secure aggregation at a worker: it holds its result, and hands it in only masked, session by session.
+
+`fl_core.secagg.worker.Member` checks whatever the server shows; this carries its messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import grpc
+import structlog
+
+from fl_core.errors import ProtocolError
+from fl_core.plan import Plan
+from fl_core.secagg import flat, job, ranges
+from fl_core.secagg.masks import Vector
+from fl_core.secagg.ring import public_dither
+from fl_core.secagg.session import Purpose
+from fl_core.secagg.summands import MeasureSum, RangeSum, Schema, Summand, UpdateSum
+from fl_core.secagg.worker import Me, Member
+from fl_core.weights import Manifest
+from fl_core.wire import fl_pb2 as pb
+from fl_core.wire import fl_pb2_grpc
+from fl_core.wire import secagg as wire
+from fl_core.wire.guard import strange
+from fl_worker.product import Product
+
+log = structlog.get_logger()
+
+Push = Callable[[memoryview], Awaitable[None]]
+"""Hands in the bytes of a masked vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """One worker's way into the sums of its job; `weight` is the strategy's, from a number of examples."""
+
+    plan: Plan
+    me: Me
+    manifest: Manifest
+    weight: Callable[[int], int]
+
+    async def hand_in(
+        self, place: pb.Context, model: str, product: Product, *, server: grpc.aio.Channel, push: Push
+    ) -> None:
+        """Wait with this result until the server has summed it; RoundError where the sum is not sound."""
+        call = fl_pb2_grpc.ServerStub(server).Protect()
+        schema = Schema.of(product.metrics)
+        try:
+            await call.write(pb.MemberMessage(context=place, ready=pb.Ready(model=model, schema=schema.text)))
+            part: Part | None = None
+            while (message := await call.read()) is not grpc.aio.EOF:
+                if where := strange(message):
+                    raise ProtocolError(f"the server sent fields that {where} does not have")
+                if message.WhichOneof("what") == "opening":
+                    part = self._part(message.opening, place, model, product)
+                elif part is None:
+                    raise ProtocolError("the server has opened no session")
+                answer = await part.answer(message, push)
+                if answer is not None:
+                    answer.context.CopyFrom(place)
+                    with suppress(asyncio.InvalidStateError):  # the call has ended: reading tells how
+                        await call.write(answer)
+        finally:
+            call.cancel()
+
+    def _part(self, opening: pb.Opening, place: pb.Context, model: str, product: Product) -> Part:
+        """A session, if what is to be summed is what this worker holds."""
+        if product.update is None and opening.purpose != "measure":
+            raise ProtocolError(
+                f"the server wants {opening.purpose!r} summed; this worker has measured a model"
+            )
+        schema = Schema.of(product.metrics)
+        purpose: Purpose
+        summand: Summand
+        match opening.purpose:
+            case "range":
+                purpose, summand = "range", RangeSum(self.manifest)
+            case "update":
+                purpose, summand = "update", self._updates(opening, schema)
+            case "measure":
+                purpose, summand = "measure", MeasureSum(schema, job.ring_of(self.plan).members)
+            case other:
+                raise ProtocolError(f"the server wants {other!r} summed, which nobody can")
+        if purpose != "range" and opening.schema != schema.text:
+            raise ProtocolError(
+                f"the server wants other metrics summed than {', '.join(schema.names) or 'none'}"
+            )
+        context = job.context_of(
+            self.plan, summand, round=place.round, attempt=place.attempt, purpose=purpose, model=model
+        )
+        return Part(Member(self.me, context), summand, lambda: self._vector(summand, product, place.round))
+
+    def _updates(self, opening: pb.Opening, schema: Schema) -> UpdateSum:
+        exponents = tuple(opening.exponents)
+        lowest, highest = ranges.LOWEST, ranges.HIGHEST
+        if len(exponents) != len(self.manifest.arrays) or not all(lowest <= e <= highest for e in exponents):
+            raise ProtocolError(
+                f"the server names the ranges {list(exponents)[:8]} for {len(self.manifest.arrays)} arrays; "
+                f"expected as many exponents, from {lowest} to {highest}"
+            )
+        return UpdateSum(job.ring_of(self.plan), self.manifest, exponents, schema)
+
+    def _vector(self, summand: Summand, product: Product, round: int) -> Vector:
+        """What this worker holds, as the plain vector that is to be masked."""
+        match summand:
+            case RangeSum():
+                return summand.encode(product.update or {})
+            case UpdateSum():
+                return summand.encode(
+                    product.update or {},
+                    weight=self.weight(product.examples),
+                    examples=product.examples,
+                    metrics=product.metrics,
+                    dither=public_dither(self.plan.seed, round=round, worker=self.me.signer.worker),
+                )
+            case MeasureSum():
+                return summand.encode(product.metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """This worker's part in one session."""
+
+    member: Member
+    summand: Summand
+    vector: Callable[[], Vector]
+
+    async def answer(self, message: pb.HostMessage, push: Push) -> pb.MemberMessage | None:
+        """What is said to a message of the server; a vector goes another way."""
+        match message.WhichOneof("what"):
+            case "opening":
+                return pb.MemberMessage(advertisement=wire.entry_out(self.member.advertise()))
+            case "roster":
+                sealed = await asyncio.to_thread(self.member.share, wire.roster_in(message.roster))
+                return pb.MemberMessage(shares=pb.SealedShares(shares=dict(sealed)))
+            case "dealt":
+                buffer = await asyncio.to_thread(self._masked, dict(message.dealt.shares))
+                await push(buffer)
+                return None
+            case "survivors":
+                signature = await asyncio.to_thread(self.member.sign, list(message.survivors.workers))
+                return pb.MemberMessage(signature=pb.Signature(signature=signature))
+            case "agreement":
+                answer = await asyncio.to_thread(self.member.unmask, wire.agreement_in(message.agreement))
+                log.info("unmasked", sum=str(self.member.context), members=len(message.agreement.signatures))
+                return pb.MemberMessage(unmasking=wire.unmasking_out(answer))
+            case other:
+                raise ProtocolError(f"the server sends {other or 'nothing'}, which no session expects")
+
+    def _masked(self, dealt: dict[int, bytes]) -> memoryview:
+        vector, layout = self.vector(), self.summand.layout
+        self.member.mask(vector, layout, dealt)
+        return flat.pack(vector)
