@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+from fl_core.rounds import Gathering, Rounds
 from fl_core.wire import fl_pb2 as pb
 
 MOST_CLOSED = 100
@@ -52,3 +53,15 @@ class Board:
                     return
         finally:
             self._watchers.discard(news)
+
+
+def describe(standing: pb.Standing, rounds: Rounds, gathering: Gathering | None) -> None:
+    """Where the job stands; between two gatherings the last one's workers stay."""
+    standing.round, standing.attempt = rounds.round, rounds.attempt
+    standing.phase = str(rounds.phase)
+    if gathering is not None:
+        standing.selected[:] = sorted(gathering.cohort)
+        standing.reported[:] = gathering.reported
+        dropped = gathering.dropped.items()
+        standing.ClearField("dropped")
+        standing.dropped.extend(pb.Loss(worker=worker, reason=reason) for worker, reason in dropped)

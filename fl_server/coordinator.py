@@ -19,15 +19,16 @@ from fl_core.wire import fl_pb2 as pb
 from fl_server.agenda import Agenda
 from fl_server.aggregator import Aggregator
 from fl_server.best import Best
-from fl_server.board import Board
+from fl_server.board import Board, describe
 from fl_server.checkpoints import Saved
 from fl_server.first_model import FirstModel
 from fl_server.ledger import Ledger
 from fl_server.measurements import read_measurements
 from fl_server.metrics import Metrics
 from fl_server.model import Model
+from fl_server.muster import Muster
 from fl_server.protection import Call
-from fl_server.sentences import dissent, too_few
+from fl_server.sentences import dissent
 from fl_server.spool import Spool
 from fl_server.storage import Storage
 from fl_server.summons import Purpose, Summons
@@ -43,7 +44,10 @@ class Coordinator:
         self.plan = plan
         self.model: Model | None = None
         self.metrics = Metrics()
-        self.board = Board(plan.rounds, plan.workers, self._describe)
+        self.board = Board(
+            plan.rounds, plan.workers, lambda standing: describe(standing, self.rounds, self._latest)
+        )
+        self._muster = Muster(plan, is_waiting=lambda: summons.answering, failed=self.failed)
         self.sums = (
             Sums.of(plan, storage, authority, dropped=self._dropped) if plan.secure_aggregation else None
         )
@@ -57,11 +61,9 @@ class Coordinator:
         self._storage = storage
         self._summons = summons
         self._aggregator = Aggregator(plan)
-        self._first = FirstModel(deadline=plan.selection.deadline_seconds)
+        self.first = FirstModel(deadline=plan.selection.deadline_seconds)
         self._answer = asyncio.Event()
-        self._absent: list[str] = []
         self._latest: r.Gathering | None = None
-        self._unready: asyncio.TimerHandle | None = None
         self._agenda = Agenda(self.rounds, ticked=self._pass_time)
         self._best = Best(plan.target)
         self._values: dict[str, float] = {}
@@ -69,7 +71,7 @@ class Coordinator:
     async def run(self) -> None:
         """Train until the job is over; raises the error that ends it otherwise."""
         begin = await self._restore()
-        self._await_workers()
+        self._muster.begin()
         try:
             await self._first_model()
             self._do(begin or self.rounds.begin())
@@ -77,7 +79,7 @@ class Coordinator:
                 await self._carry_out(action)
             await self._finish(action.reason)
         finally:
-            self._workers_came()
+            self._muster.over()
             await self._summons.end()
 
     def finish(self, reason: str) -> None:
@@ -94,7 +96,7 @@ class Coordinator:
         """
         here = (self.rounds.round, self.rounds.attempt)
         early = (context.round, context.attempt) >= here
-        if self._first.is_wanted:
+        if self.first.is_wanted:
             early = initial
         if early and self.rounds.phase in {r.Phase.WAITING, r.Phase.SELECTING}:
             await self._answer.wait()
@@ -102,7 +104,7 @@ class Coordinator:
     def expects(self, transfer: pb.Transfer, worker: str) -> Manifest | None:
         """The manifest that this transfer must have; None where the job has no model yet."""
         if transfer.kind == pb.KIND_INITIAL:
-            self._first.check(transfer, worker)
+            self.first.check(transfer, worker)
             return None
         if transfer.kind != pb.KIND_UPDATE or self.sums is not None:
             raise UpdateError(f"{worker} may hand in an update, not a transfer of kind {transfer.kind}")
@@ -112,10 +114,6 @@ class Coordinator:
                 f"{worker}'s update was made from the model {transfer.model[:12]}, not this round's"
             )
         return self._aggregator.wire(self.model.manifest)
-
-    def initialise(self, model: Model) -> None:
-        """The chosen worker's initial weights have come; refuses others than those it enrolled with."""
-        self._first.take(model)
 
     def take(self, worker: str, transfer: pb.Transfer, *, spool: Spool, largest: float) -> asyncio.Task[None]:
         """Fold a verified update in, and let the round know; from here on the spool belongs to the fold."""
@@ -253,7 +251,7 @@ class Coordinator:
                 return
             self._answer.clear()
             self._summons.start("initialise", (0, attempt), self)
-            given = await self._first.ask()
+            given = await self.first.ask()
             await self._summons.end()
             if isinstance(given, Model):
                 self.model = given
@@ -354,12 +352,12 @@ class Coordinator:
 
     def chosen(self, cohort: pb.Cohort, purpose: Purpose) -> None:
         """The scheduler has named the cohort of the open call, or a new one has found it again."""
-        self._workers_came()
+        self._muster.over()
         if cohort.dissenters:
             log.warning("initial weights differ", workers=list(cohort.dissenters), used=cohort.workers[0])
             self.board.standing.notice = dissent(cohort)
         if purpose == "initialise":
-            self._first.asked(cohort)
+            self.first.asked(cohort)
         elif purpose == "train" and self.rounds.phase == r.Phase.SELECTING:
             self.ledger.convened(cohort.workers)
             self.ledger.lap("select")
@@ -377,7 +375,7 @@ class Coordinator:
 
     def lost(self, worker: str, reason: str) -> None:
         """The scheduler has lost a worker of the cohort; one that has handed in its part may go."""
-        self._first.lost(worker, reason)
+        self.first.lost(worker, reason)
         if self.sums is not None:
             self.sums.protection.lost(worker, reason)
         if self.rounds.gathering is not None and worker in self.rounds.gathering.missing:
@@ -392,40 +390,10 @@ class Coordinator:
     def waiting(self, waiting: pb.Waiting) -> None:
         """The scheduler waits for more workers."""
         self.board.standing.live = waiting.live
-        self._absent = list(waiting.absent)
+        self._muster.heard(waiting)
         self.board.changed()
 
     def failed(self, error: FLJobError) -> None:
         """Nothing can go on: `run` raises this."""
-        self._first.failed(error)
+        self.first.failed(error)
         self._agenda.fail(error)
-
-    # -- waiting for the first workers --
-
-    def _await_workers(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._unready = loop.call_later(self.plan.ready_seconds, self._not_ready)
-
-    def _workers_came(self) -> None:
-        if self._unready is not None:
-            self._unready.cancel()
-
-    def _not_ready(self) -> None:
-        """Fail for want of workers; a silent scheduler is the summons' to report, late joiners may come."""
-        live = self.board.standing.live
-        if not self._summons.answering or live >= self.plan.selection.minimum:
-            self._await_workers()
-            return
-        self.failed(too_few(self.plan, live, absent=self._absent))
-
-    def _describe(self, standing: pb.Standing) -> None:
-        """Where the job stands; between two gatherings the last one's workers stay."""
-        gathering = self._latest
-        standing.round, standing.attempt = self.rounds.round, self.rounds.attempt
-        standing.phase = str(self.rounds.phase)
-        if gathering is not None:
-            standing.selected[:] = sorted(gathering.cohort)
-            standing.reported[:] = gathering.reported
-            dropped = gathering.dropped.items()
-            standing.ClearField("dropped")
-            standing.dropped.extend(pb.Loss(worker=worker, reason=reason) for worker, reason in dropped)

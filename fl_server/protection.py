@@ -76,14 +76,19 @@ class Protection:
         """A member says something; what the protocol does not allow ends its part."""
         try:
             self._expected_of(worker)
+            self._session.check_place(worker, message.context)
             self._session.take(worker, message)
         except RoundError as error:
-            log.warning("refused", reason=str(error))
-            self.lost(worker, "refused")
-            if call := self._calls.get(worker):
-                call.put_nowait(error)
+            self.refuse(worker, error)
         else:
             self._answered(worker)
+
+    def refuse(self, worker: str, error: RoundError) -> None:
+        """A member says what it must not: it is out of the session, and its call ends with the reason."""
+        log.warning("refused", reason=str(error))
+        self.lost(worker, "refused")
+        if call := self._calls.get(worker):
+            call.put_nowait(error)
 
     def lost(self, worker: str, reason: str) -> None:
         """Nothing more will come from this worker."""
@@ -97,9 +102,10 @@ class Protection:
         if self._due is not None and worker in self._due.missing:
             self._due.moved[worker] = time.monotonic()
 
-    def expects(self, worker: str) -> int:
+    def expects(self, worker: str, place: pb.Context) -> int:
         """Bytes of the vector that is due from this member; refuses one that is not."""
         self._expected_of(worker)
+        self._session.check_place(worker, place)
         self._session.host.expects_vector(number(worker))
         return self._session.layout.nbytes
 
@@ -223,6 +229,15 @@ class Opened:
         self.total = Vector.zeros(layout)
         self._folds: list[asyncio.Task[None]] = []
         self._lock = asyncio.Lock()
+
+    def check_place(self, worker: str, said: pb.Context) -> None:
+        """Refuse what is said of another job, round or attempt."""
+        here = self.host.context
+        if (said.job, said.plan, said.round, said.attempt) != (here.job, here.plan, here.round, here.attempt):
+            raise ProtocolError(
+                f"{worker} speaks of round {said.round}, attempt {said.attempt} of job {said.job!r}; "
+                f"the open session is {here}"
+            )
 
     def take(self, worker: str, message: pb.MemberMessage) -> None:
         """Hand a member's message to the protocol."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack, asynccontextmanager
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from fl_core.errors import FLJobError, UpdateError
 from fl_core.identity import Identity
@@ -101,11 +102,15 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             protection.leave(who.name, told)
 
     async def _listen(self, worker: str, requests: AsyncIterator[pb.MemberMessage], told: Told) -> None:
-        async for message in requests:
-            if where := strange(message):
-                told.put_nowait(UpdateError(f"{worker} sent fields that {where} does not have"))
-                return
-            self._protection.heard(worker, message)
+        try:
+            async for message in requests:
+                if where := strange(message):
+                    error = UpdateError(f"{worker} sent fields that {where} does not have")
+                    self._protection.refuse(worker, error)
+                else:
+                    self._protection.heard(worker, message)
+        except DecodeError:
+            self._protection.refuse(worker, UpdateError(f"{worker} sent bytes that are no message"))
         told.put_nowait(None)
 
     async def Measure(self, request: pb.MeasureRequest, call: Call) -> pb.Ack:  # noqa: N802
@@ -159,14 +164,14 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             spool = stack.enter_context(await admitted)
             largest = await self._spooled(spool, head, frames, manifest=manifest, worker=who.name)
             if expected is None:
-                self._coordinator.initialise(Model(manifest, b"".join(data for _, data in spool.chunks())))
+                self._coordinator.first.take(Model(manifest, b"".join(data for _, data in spool.chunks())))
                 return
             fold = self._coordinator.take(who.name, head, spool=spool, largest=largest)
             stack.pop_all()
         await asyncio.shield(fold)
 
     async def _receive_masked(self, worker: str, head: pb.Transfer, frames: AsyncIterator[bytes]) -> None:
-        nbytes = self._protection.expects(worker)
+        nbytes = self._protection.expects(worker, head.context)
         admitted = self._spools.admit(nbytes, waited=lambda: self._coordinator.moved(worker))
         with ExitStack() as stack:
             spool = stack.enter_context(await admitted)
