@@ -1,0 +1,91 @@
+"""What a server knows of its sessions after a restart is what it had begun, and nothing that was never on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fl_core.errors import StorageError
+from fl_server.journal import Journal
+from fl_server.storage import Lines
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the lines are."""
+    return tmp_path / "sessions.jsonl"
+
+
+def written(path: Path) -> Journal:
+    """Rounds 1 and 2, each summed; of round 3 two attempts, of which nobody signed."""
+    journal = Journal(Lines(path))
+    journal.dealt(1, 1, "range", candidates=[0, 1, 2])
+    journal.signed(1, 1, "range")
+    for number in (1, 2):
+        journal.dealt(number, 1, "update", candidates=[0, 1, 2])
+        journal.signed(number, 1, "update")
+        journal.dealt(number, 1, "measure", candidates=[0, 2])
+        journal.signed(number, 1, "measure")
+    journal.dealt(3, 1, "update", candidates=[0, 1, 2])
+    journal.dealt(3, 2, "update", candidates=[0, 1])
+    return journal
+
+
+def test_another_process_knows_what_this_one_began(path: Path) -> None:
+    """Candidates, signatures and attempts are the same after a restart."""
+    before, after = written(path), Journal(Lines(path))
+    past = after.restore(done=1)
+    assert past.attempts == {1: 1, 2: 1, 3: 2}
+    for number, purpose in ((1, "range"), (2, "update"), (2, "measure"), (3, "update"), (4, "update")):
+        assert after.candidates(number, purpose) == before.candidates(number, purpose)  # type: ignore[arg-type]
+        assert after.is_signed(number, purpose) == before.is_signed(number, purpose)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("done", "spent"), [(0, {1, 2}), (1, {2}), (2, set())])
+def test_rounds_that_were_signed_and_not_committed_are_spent(path: Path, done: int, spent: set[int]) -> None:
+    """A range or an update that anybody may have signed spends its round; what was committed is no longer asked."""
+    written(path)
+    assert set(Journal(Lines(path)).restore(done=done).spent) == spent
+
+
+def test_a_measurement_spends_no_round(path: Path) -> None:
+    """The model is committed already when it is measured."""
+    journal = Journal(Lines(path))
+    journal.signed(1, 1, "measure")
+    assert not Journal(Lines(path)).restore(done=0).spent
+
+
+def test_the_first_candidates_count(path: Path) -> None:
+    """Later attempts of a sum have fewer members, and the candidates of the first."""
+    written(path)
+    journal = Journal(Lines(path))
+    journal.restore(done=2)
+    assert journal.candidates(3, "update") == (0, 1, 2)
+    assert journal.candidates(4, "update") == ()
+
+
+def test_a_line_that_a_crash_cut_off_was_never_acted_upon(path: Path) -> None:
+    """Without its end a line does not count, and the next one is whole."""
+    written(path)
+    lines = path.read_bytes()
+    path.write_bytes(lines[: lines.rindex(b'"attempt":2') + 4])
+    journal = Journal(Lines(path))
+    assert journal.restore(done=2).attempts[3] == 1
+    journal.dealt(3, 2, "update", candidates=[0, 1, 2])
+    assert Journal(Lines(path)).restore(done=2).attempts[3] == 2
+
+
+def test_a_full_disk_stops_what_was_to_be_noted(tmp_path: Path) -> None:
+    """What cannot be written is not done; the error names the file."""
+    journal = Journal(Lines(tmp_path / "missing" / "sessions.jsonl"))
+    with pytest.raises(StorageError, match="sessions.jsonl cannot be written"):
+        journal.signed(1, 1, "update")
+
+
+def test_a_damaged_journal_is_refused(path: Path) -> None:
+    """A server that does not know what it has begun does not begin."""
+    written(path)
+    path.write_bytes(path.read_bytes().replace(b'"purpose"', b'"purpose', 1))
+    with pytest.raises(StorageError, match="damaged"):
+        Journal(Lines(path)).restore(done=0)

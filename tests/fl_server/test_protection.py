@@ -1,0 +1,227 @@
+"""The server's half of secure sums, with members on queues: who is in a sum, how long it waits, what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl_core.errors import ProtocolError
+from fl_core.plan import Plan
+from fl_core.wire import fl_pb2 as pb
+from fl_server.protection import Protection
+from tests.fl_server.crowd import MANIFEST, SECURE, SELECTION, Crowd, mean, silent_at
+
+pytestmark = pytest.mark.timeout(60)
+
+Build = Callable[..., Crowd]
+
+
+@pytest.fixture
+def crowd(tmp_path: Path, plan_of: Callable[..., Plan]) -> Build:
+    """Build a crowd; the plan's and selection's fields by name."""
+    return lambda **fields: Crowd(tmp_path, plan_of(**{**SELECTION, "secure_aggregation": SECURE, **fields}))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step's patience is a fifth of a second."""
+    monkeypatch.setitem(Protection._ask.__kwdefaults__, "stall", 0.2)
+
+
+async def summed(one: Crowd, *indices: int, **place: int) -> tuple[Any, list[str]]:
+    """The sum of updates of these workers, and whose are in it."""
+    here = one.place(**place)
+    async with one.attending(*indices, place=here) as names:
+        found, members = await one.sums.updates(here, MANIFEST, names)
+        return found, sorted(members)
+
+
+def run(main: Awaitable[Any]) -> Any:
+    """Run to the end."""
+    return asyncio.run(main)  # type: ignore[arg-type]
+
+
+def test_a_sum_is_everybodys(crowd: Build) -> None:
+    """Weights, examples, metrics and the mean are those of all members, and every call ends well."""
+    one = crowd()
+    found, members = run(summed(one, 0, 1, 2, 3))
+    assert members == ["worker-0", "worker-1", "worker-2", "worker-3"]
+    assert (found.weight, found.examples, found.clipped) == (100, 100, 0)
+    assert found.mean()["w"] == pytest.approx([mean(range(4))] * 6, abs=1e-6)
+    assert float(found.mean()["b"]) == pytest.approx(mean(range(4)), abs=1e-6)
+    assert found.metrics["loss"].value == pytest.approx(1.75, abs=1e-5)
+    assert found.metrics["right"].value == (0 + 1 + 2 + 3) / 40
+    assert set(one.endings.values()) == {None}
+    assert one.dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("step", "counted"),
+    [("opening", False), ("roster", False), ("vector", False), ("survivors", True), ("agreement", True)],
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_silent_member_costs_one_patience(crowd: Build, step: str, *, counted: bool) -> None:
+    """Who says nothing any more is out at that step, after its patience; its vector counts if it was whole."""
+    one = crowd(stall_seconds=0.2)
+    one.sums.restore({"exponents": [3, 3]})
+    one.altered["worker-1"] = silent_at(step)
+    began = time.monotonic()
+    found, members = run(summed(one, 0, 1, 2, 3))
+    assert time.monotonic() - began < 5
+    assert members == [f"worker-{index}" for index in range(4) if index != 1 or counted]
+    assert found.mean()["w"] == pytest.approx([mean([0, 1, 2, 3] if counted else [0, 2, 3])] * 6, abs=1e-6)
+    assert set(one.dropped.items()) <= {("worker-1", "stalled")}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_last_to_be_given_up_ends_the_wait(crowd: Build) -> None:
+    """When nobody is left to answer, nobody is waited for, however far the deadline is."""
+    one = crowd(deadline_seconds=1000)
+    for index in range(4):
+        one.altered[f"worker-{index}"] = silent_at("opening")
+    began = time.monotonic()
+    with pytest.raises(ProtocolError, match="0 workers take part|0 members"):
+        run(summed(one, 0, 1, 2, 3))
+    assert time.monotonic() - began < 5
+    assert one.dropped == {f"worker-{index}": "stalled" for index in range(4)}
+
+
+def test_who_hangs_up_is_not_waited_for(crowd: Build) -> None:
+    """A call that ends is news: the session goes on at once without it."""
+    one = crowd()
+
+    def hanging_up(what: str, _: pb.HostMessage, said: pb.MemberMessage | None) -> pb.MemberMessage | None:
+        if what == "roster":
+            call = one.protection._calls["worker-2"]
+            one.protection.leave("worker-2", call)
+            call.put_nowait(None)
+            return None
+        return said
+
+    one.altered["worker-2"] = hanging_up
+    _, members = run(summed(one, 0, 1, 2, 3))
+    assert members == ["worker-0", "worker-1", "worker-3"]
+    assert one.dropped == {"worker-2": "gone"}
+
+
+def test_what_is_refused_ends_its_senders_part_only(crowd: Build) -> None:
+    """Its call ends with the reason, and the others' sum is theirs."""
+    one = crowd()
+
+    def lying(_: str, __: pb.HostMessage, said: pb.MemberMessage | None) -> pb.MemberMessage | None:
+        if said is not None and said.WhichOneof("what") == "advertisement":
+            said.advertisement.commitment = bytes(32)
+        return said
+
+    one.altered["worker-0"] = lying
+    found, members = run(summed(one, 0, 1, 2, 3))
+    assert members == ["worker-1", "worker-2", "worker-3"]
+    assert found.examples == 90
+    assert one.dropped == {"worker-0": "refused"}
+    assert "worker-0: the signature does not fit" in str(one.endings["worker-0"])
+
+
+def test_a_message_of_another_attempt_is_refused(crowd: Build) -> None:
+    """What is said of another round, attempt or job has no place in this session."""
+    one = crowd()
+
+    def late(_: str, __: pb.HostMessage, said: pb.MemberMessage | None) -> pb.MemberMessage | None:
+        if said is not None:
+            said.context.attempt = 2
+        return said
+
+    one.altered["worker-3"] = late
+    _, members = run(summed(one, 0, 1, 2, 3))
+    assert members == ["worker-0", "worker-1", "worker-2"]
+    assert "worker-3 speaks of round 1, attempt 2" in str(one.endings["worker-3"])
+
+
+def test_too_few_are_no_sum_and_the_next_attempt_is_free(crowd: Build) -> None:
+    """Two of four give an error and no sum; another attempt with all of them gives theirs."""
+    one = crowd()
+
+    async def main() -> None:
+        with pytest.raises(ProtocolError, match="2 workers take part"):
+            await summed(one, 0, 1)
+        found, _ = await summed(one, 0, 1, 2, 3, attempt=2)
+        assert found.examples == 100
+        assert one.protection._open is one.protection._due is None
+
+    run(main())
+
+
+@pytest.mark.usefixtures("impatient")
+def test_candidates_stay_once_shares_were_dealt(crowd: Build) -> None:
+    """After an attempt in which vectors may have left, another has the same candidates, and strangers are refused."""
+    one = crowd(stall_seconds=0.2)
+    one.sums.restore({"exponents": [3, 3]})
+
+    async def main() -> None:
+        one.altered = {f"worker-{index}": silent_at("vector") for index in (1, 2)}
+        with pytest.raises(ProtocolError, match="1 vectors, fewer than the 3"):
+            await summed(one, 0, 1, 2)
+        assert one.journal.candidates(1, "update") == (0, 1, 2)
+        assert not one.sums.is_spent(1)
+        one.altered = {}
+        _, members = await summed(one, 0, 1, 2, 3, attempt=2)
+        assert members == ["worker-0", "worker-1", "worker-2"]
+        assert "worker-3 is not among this sum's candidates" in str(one.endings["worker-3"])
+
+    run(main())
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_sum_that_may_be_signed_is_spent(crowd: Build) -> None:
+    """From the moment that survivors are to sign, no attempt may seek this round's sum again; who signed refuses."""
+    one = crowd(stall_seconds=0.2)
+    one.sums.restore({"exponents": [3, 3]})
+
+    async def main() -> None:
+        one.altered = {f"worker-{index}": silent_at("survivors") for index in (1, 2)}
+        with pytest.raises(ProtocolError, match="2 signatures, fewer than the 3"):
+            await summed(one, 0, 1, 2, 3)
+        assert one.sums.is_spent(1)
+        assert not one.sums.is_spent(2)
+        one.altered = {}
+        with pytest.raises(ProtocolError, match="0 signatures"):
+            await summed(one, 0, 1, 2, 3, attempt=2)
+        assert "another signed was noted already" in str(one.endings["worker-0"])
+
+    run(main())
+
+
+def test_a_newer_call_ends_the_older(crowd: Build) -> None:
+    """A worker that calls again holds one place; the older call hears why it ends, and leaving it changes nothing."""
+    one = crowd()
+
+    async def main() -> None:
+        older = one.protection.join("worker-1")
+        newer = one.protection.join("worker-1")
+        assert "worker-1 has begun another call" in str(await older.get())
+        one.protection.leave("worker-1", older)
+        one.protection.dismiss()
+        assert await newer.get() is None
+
+    run(main())
+
+
+def test_without_a_session_nothing_is_expected(crowd: Build) -> None:
+    """Messages, vectors and news of workers outside of a session change nothing."""
+    one = crowd()
+
+    async def main() -> None:
+        call = one.protection.join("worker-1")
+        one.protection.heard("worker-1", pb.MemberMessage())
+        assert "nothing (more) is expected of worker-1" in str(await call.get())
+        with pytest.raises(ProtocolError, match="nothing \\(more\\) is expected"):
+            one.protection.expects("worker-1", pb.Context())
+        one.protection.lost("worker-1", "gone")
+        one.protection.moved("worker-1")
+        assert one.dropped == {}
+
+    run(main())

@@ -1,0 +1,108 @@
+"""What a worker has sent and signed it knows after any restart, and it does neither in two ways."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl_core.errors import ProtocolError, StorageError
+from fl_worker.memory import FileMemory
+from tests.fl_core.secagg.cast import context
+
+HERE, THERE = b"here", b"there"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where it is kept."""
+    return tmp_path / "sums.json"
+
+
+def sum_of(number: int, **changes: Any) -> Any:
+    """The sum of a round."""
+    return context(round=number, **changes)
+
+
+@pytest.mark.parametrize("act", ["bind", "sign"])
+def test_a_second_one_is_refused_over_restarts(path: Path, act: str) -> None:
+    """The same again is no harm; another one is refused, in any attempt, by this process and the next."""
+    memory = FileMemory(path)
+    getattr(memory, act)(sum_of(1), HERE)
+    for one in (memory, FileMemory(path)):
+        getattr(one, act)(sum_of(1, attempt=2), HERE)
+        with pytest.raises(ProtocolError, match="round 1, attempt 3"):
+            getattr(one, act)(sum_of(1, attempt=3), THERE)
+        getattr(one, act)(sum_of(1), HERE)
+
+
+def test_the_next_round_begins_afresh(path: Path) -> None:
+    """Other candidates and survivors are right in another round."""
+    memory = FileMemory(path)
+    for number, fact in ((1, HERE), (2, THERE), (5, HERE)):
+        memory.bind(sum_of(number), fact)
+        memory.sign(sum_of(number), fact)
+        assert json.loads(path.read_text())["update"] == {
+            "round": number,
+            "candidacy": fact.hex(),
+            "signed": fact.hex(),
+        }
+
+
+def test_an_older_round_is_refused_whole(path: Path) -> None:
+    """Rounds only go on, whatever a server says that was set back."""
+    FileMemory(path).sign(sum_of(3), HERE)
+    memory = FileMemory(path)
+    for act in (memory.bind, memory.sign):
+        with pytest.raises(ProtocolError, match="sums of round 3 were made already; rounds only go on"):
+            act(sum_of(2), HERE)
+
+
+def test_kinds_of_sums_are_apart(path: Path) -> None:
+    """A round's range, update and measurement have members and signatures of their own."""
+    memory = FileMemory(path)
+    for purpose, fact in (("range", HERE), ("update", THERE), ("measure", HERE)):
+        memory.bind(sum_of(1, purpose=purpose), fact)
+        memory.sign(sum_of(1, purpose=purpose), fact)
+    assert set(json.loads(path.read_text())) == {"range", "update", "measure"}
+
+
+def test_what_cannot_be_written_is_not_done(tmp_path: Path) -> None:
+    """A full disk is an error before anything leaves, and nothing is remembered that is not on it."""
+    folder = tmp_path / "away"
+    memory = FileMemory(folder / "sums.json")
+    with pytest.raises(StorageError, match="sums.json cannot be written"):
+        memory.sign(sum_of(1), HERE)
+    folder.mkdir()
+    memory.sign(sum_of(1), THERE)
+    assert json.loads((folder / "sums.json").read_text())["update"]["signed"] == THERE.hex()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"update": 7}', '{"update": {"signed": "00"}}', "\ufffd"])
+def test_a_damaged_memory_is_no_empty_one(path: Path, text: str) -> None:
+    """A worker that cannot know what it has signed joins no sum."""
+    path.write_text(text)
+    with pytest.raises(StorageError, match="without it no sum is safe to join"):
+        FileMemory(path)
+
+
+def test_a_crash_leaves_the_old_facts_or_the_new(path: Path) -> None:
+    """Killed while it writes again and again, a worker finds a whole file."""
+    program = (
+        "import sys; from pathlib import Path; from fl_worker.memory import FileMemory; "
+        "from tests.fl_core.secagg.cast import context; memory = FileMemory(Path(sys.argv[1]))\n"
+        "for number in range(1, 10**6): memory.sign(context(round=number), b'x')"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stderr=subprocess.DEVNULL) as process:
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(random.Random(5).uniform(0.05, 0.2))
+        process.kill()
+    FileMemory(path)
+    assert json.loads(path.read_text())["update"]["round"] >= 1
