@@ -245,7 +245,7 @@ class Run:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    """Build a run of the toy program with three workers; its processes end with the test."""
+    """Build a run of the toy program: three workers, updates in the clear; its processes end with the test."""
     runs: list[Run] = []
 
     def build(
@@ -271,6 +271,7 @@ def job(tmp_path: Path) -> Iterator[Callable[..., Run]]:
                         **(selection or {}),
                     },
                     "workers": {"replicas": 3},
+                    "secureAggregation": {"enabled": False},
                     **(spec or {}),
                 },
             }
