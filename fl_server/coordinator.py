@@ -213,6 +213,8 @@ class Coordinator:
             case r.Evaluate(number, _):
                 self._summons.start("evaluate", (number, self.rounds.attempt), self)
             case r.Conclude() | r.Skip():
+                if self.ledger.row.get("round") != action.round:  # another process opened it
+                    self.ledger.open(action.round, self.rounds.attempt)
                 await self._conclude(skipped=action.reason if isinstance(action, r.Skip) else "")
             case r.Fail(sentence):
                 raise ShortfallError(sentence)

@@ -49,8 +49,8 @@ BUSY_SECONDS = 1.0
 FOREIGN = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED)
 """The scheduler knows this worker as one of another job."""
 
-SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-"""The server is not there now, and may come back."""
+SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL)
+"""The server is not there now, and may come back; INTERNAL if it ended a call while something was written to it."""
 
 
 @dataclass(frozen=True, slots=True)
