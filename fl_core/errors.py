@@ -9,6 +9,7 @@ FLJobError
 ├── RoundError           this round's attempt is spoilt; another one may go well
 │   ├── UpdateError      one worker's update or measurement is refused; nothing changed
 │   └── ProtocolError    a message of secure aggregation that the protocol does not allow; nothing changed
+│       └── UnmaskError  shares or masks do not fit: a secure sum cannot be opened
 └── RetryError           wait and try again
     ├── UnavailableError a peer does not answer
     └── StorageError     a disk is full or a stored file is damaged
@@ -65,6 +66,10 @@ class UpdateError(RoundError):
 
 class ProtocolError(RoundError):
     """The protocol of secure aggregation does not allow a message: who, what, what was expected; nothing changed."""
+
+
+class UnmaskError(ProtocolError):
+    """A secure sum cannot be opened: shares or masks do not fit what was advertised."""
 
 
 class RetryError(FLJobError):

@@ -288,6 +288,7 @@ class Coordinator:
                 self._aggregator.take(summed)
         except RoundError as error:
             log.warning("no sum", reason=str(error))
+            self.metrics.unsummed(error)
             self._do(self.rounds.unsummed(str(error), signed=self.secure.is_spent(action.round)))
         else:
             self._do(self.rounds.summed(members))

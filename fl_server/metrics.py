@@ -8,11 +8,17 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from fl_core.errors import RoundError, UnmaskError
+
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 """Bounds of the histograms: from a tiny model on loopback to an hour of training."""
 
 REASONS = {"stalled", "deadline", "no heartbeat", "gone"}
 """Why workers drop out, as far as the words are our own; all else is `declined`."""
+
+
+UNSUMMED = ("members", "masks")
+"""Why secure sums do not open: too few members are left, or shares and masks do not fit."""
 
 
 class Metrics:
@@ -31,6 +37,14 @@ class Metrics:
         self.aggregation = self._histogram(
             "fl_aggregation_duration_seconds", "From the last update to the next model.", "mode"
         )
+        self._unsummed = self._counter(
+            "fl_secagg_unmask_failures_total", "Secure sums that did not open.", "reason"
+        )
+        self._clipped = self._counter(
+            "fl_secagg_clipped_values_total", "Elements of updates that lay beyond the round's range."
+        )
+        for reason in UNSUMMED:
+            self._unsummed.labels(reason)
         self._metric = self._gauge("fl_model_metric", "The last evaluation's global values.", "name")
         self._age = self._gauge("fl_checkpoint_age_seconds", "Seconds since the last checkpoint.")
         self._age.set(float("nan"))
@@ -52,9 +66,14 @@ class Metrics:
         """An attempt has failed."""
         self._rounds.labels("abandoned").inc()
 
+    def unsummed(self, error: RoundError) -> None:
+        """A secure sum did not open."""
+        self._unsummed.labels(UNSUMMED[isinstance(error, UnmaskError)]).inc()
+
     def closed(self, row: Mapping[str, Any]) -> None:
         """A round is over; `row` is its line in metrics.jsonl."""
         self._rounds.labels(row["result"].lower()).inc()
+        self._clipped.inc(row.get("clipped", 0))
         for stage, seconds in row["seconds"].items():
             self._seconds.labels(stage).observe(seconds)
         for state, workers in (("selected", "cohort"), ("reported", "reporters"), ("dropped", "dropouts")):

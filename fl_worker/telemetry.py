@@ -12,10 +12,10 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.training = Histogram(
+        self._training = Histogram(
             "fl_training_duration_seconds", "Local training.", buckets=SECONDS, registry=self.registry
         )
-        self.examples = Counter(
+        self._examples = Counter(
             "fl_training_examples_total", "Examples that updates were made from.", registry=self.registry
         )
         self.bytes = Counter(
@@ -24,3 +24,9 @@ class Telemetry:
             ("direction", "kind"),
             registry=self.registry,
         )
+
+    def trained(self, *, examples: float = 0, seconds: float | None = None) -> None:
+        """A round's training is over; nothing is counted where nothing may be told."""
+        self._examples.inc(examples)
+        if seconds is not None:
+            self._training.observe(seconds)

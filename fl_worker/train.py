@@ -53,6 +53,7 @@ class Hand:
     learner: Learner
     states: tuple[State, ...]
     telemetry: Telemetry
+    secret: bool = False
     pending: tuple[int, tuple[State, ...]] = field(default=(0, ()))
     steps: int = 0
 
@@ -66,9 +67,13 @@ class Hand:
             return Product(0, {}, self.learner.initial())
         if work.kind == "evaluate":
             measured = self.learner.evaluate(work.weights, moved=self.moved)
-            log.info("evaluated", examples=measured.examples)
+            log.info("evaluated", **self._open(examples=measured.examples))
             return Product(measured.examples, measured.metrics)
         return self._train(work)
+
+    def _open(self, **numbers: float) -> dict[str, float]:
+        """What may be told of this worker alone: nothing where sums are secure."""
+        return {} if self.secret else numbers
 
     def _train(self, work: Work) -> Product:
         if self.pending[0] and self.pending[0] < work.round:
@@ -79,9 +84,8 @@ class Hand:
         )
         self.pending = (work.round, finished.states)
         seconds = round(time.monotonic() - started, 6)
-        self.telemetry.training.observe(seconds)
-        self.telemetry.examples.inc(finished.examples)
-        log.info("trained", examples=finished.examples, seconds=seconds)
+        self.telemetry.trained(**self._open(examples=finished.examples, seconds=seconds))
+        log.info("trained", **self._open(examples=finished.examples, seconds=seconds))
         return Product(finished.examples, finished.metrics, finished.update)
 
 
@@ -118,7 +122,8 @@ def train(
     telemetry, health = Telemetry(), Health()
     settings.announce(metrics=settings.serve(telemetry.registry, health))
     learner = Learner.load(settings.plan, folder=program, site=site)
-    hand = Hand(learner, learner.pipeline.fresh(), telemetry)
+    secret = settings.plan.secure_aggregation is not None
+    hand = Hand(learner, learner.pipeline.fresh(), telemetry, secret=secret)
     initial = learner.initial()
     check_finite(initial, whose=f"{site.name}'s initial weights")
     own = Introduction(digest(initial), Manifest.of(initial), learner.backend.moves)

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain, combinations, count, islice
 from math import comb
 
-from fl_core.errors import ProtocolError
+from fl_core.errors import ProtocolError, UnmaskError
 from fl_core.secagg import keys, shamir
 from fl_core.secagg.encoding import digest
 from fl_core.secagg.messages import Unmasking
@@ -84,7 +84,7 @@ class Recovery:
                     holder for holder in holders if not self._agrees(chosen, holder, shares[holder])
                 )
                 return secret
-        raise ProtocolError(
+        raise UnmaskError(
             f"{self._session.context}: the shares of worker-{worker}'s secret do not give what it advertised"
         )
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
 
-from fl_core.errors import ProtocolError
+from fl_core.errors import ProtocolError, UnmaskError
 from fl_core.secagg import keys, masks, merkle, sealing, shamir
 from fl_core.secagg.masks import Layout, Mask, Vector
 from fl_core.secagg.messages import Agreement, Roster, Shares, Unmasking
@@ -208,7 +208,7 @@ class Host:
         off += self._pairs(mask_keys)
         masks.apply(total, off, layout=layout)
         if (total.sentinels != len(self.survivors)).any():
-            raise ProtocolError(
+            raise UnmaskError(
                 f"{self.context}: the masks do not come off: a member masked otherwise than it advertised"
             )
         self.step = Step.OPEN
