@@ -167,9 +167,13 @@ class Session:
             yield await self._outbox.get()
 
     async def _beat(self, seconds: float) -> None:
+        """Say in time that this worker lives, and whether it has moved: how much would tell how much data it has."""
+        seen = moves = 0
         while True:
-            moved = self._steps() + self._sent
-            self._outbox.put_nowait(pb.Presence(context=context_of(self._plan), beat=pb.Beat(moved=moved)))
+            steps = self._steps() + self._sent
+            if steps != seen:
+                seen, moves = steps, moves + 1
+            self._outbox.put_nowait(pb.Presence(context=context_of(self._plan), beat=pb.Beat(moved=moves)))
             await asyncio.sleep(seconds)
 
     # -- orders --

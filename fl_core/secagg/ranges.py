@@ -42,8 +42,7 @@ def needed(update: Weights) -> Exponents:
         exponent -= largest == math.ldexp(1.0, exponent - 1)
         if exponent > HIGHEST:
             raise UpdateError(
-                f"array {name!r} holds values up to {largest:.3g}, more than 2^{HIGHEST}: training has diverged; "
-                "lower the learning rate"
+                f"array {name!r} holds values beyond 2^{HIGHEST}: training has diverged; lower the learning rate"
             )
         exponents.append(max(exponent, LOWEST))
     return tuple(exponents)

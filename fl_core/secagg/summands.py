@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Schema:
         values = np.concatenate([np.zeros(0), *parts])
         if not (np.abs(values) < METRIC_LIMIT / members).all():  # NaN too
             raise UpdateError(
-                f"a metric's vector holds {values.max():.3g}; at most {METRIC_LIMIT / members:.3g} can be summed"
+                f"a metric's vector holds a number beyond {METRIC_LIMIT / members:.3g}; no more can be summed"
             )
         return np.rint(values * 2.0**FRACTION_BITS).astype(np.int64)
 
@@ -177,6 +177,44 @@ class UpdateSum:
 
 
 @dataclass(frozen=True)
+class WholeSum:
+    """Updates that are whole numbers already, as a mechanism of differential privacy made them; and nothing else.
+
+    Each weighs 1. Neither examples nor metrics go with them, for those have no noise. `release` says what a unit is.
+    """
+
+    bits: Literal[16, 32]
+    manifest: Manifest
+    release: str
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The elements of all arrays."""
+        return Layout(header=0, body=sum(spec.size for spec in self.manifest), bits=self.bits)
+
+    @property
+    def text(self) -> str:
+        """The meaning of the elements."""
+        return f"whole {self.manifest.digest} {self.bits} {self.release}"
+
+    def encode(self, update: Weights) -> Vector:
+        """One member's update, modulo the ring: noise may be larger than any sum that is right."""
+        flat = [update[spec.name].reshape(-1).astype(np.int64, casting="same_kind") for spec in self.manifest]
+        words = np.concatenate([np.empty(0, np.int64), *flat]).astype(self.layout.dtype)
+        return Vector.of(self.layout, np.empty(0, np.uint64), words)
+
+    def decode(self, total: Vector, *, members: int) -> Summed:
+        """What so many members have in sum; their mean."""
+        signed = total.body.view(f"<i{self.bits // 8}")
+        mean: dict[str, Array] = {}
+        place = 0
+        for spec in self.manifest:
+            mean[spec.name] = (signed[place : place + spec.size] / members).reshape(spec.shape)
+            place += spec.size
+        return Summed(weight=members, examples=0, clipped=0, exponents=(), metrics={}, update=mean)
+
+
+@dataclass(frozen=True)
 class MeasureSum:
     """Measurements of the new model by so many members at most."""
 
@@ -202,7 +240,7 @@ class MeasureSum:
         return self.schema.decode(total.header.view(np.int64))
 
 
-Summand = RangeSum | UpdateSum | MeasureSum
+Summand = RangeSum | UpdateSum | WholeSum | MeasureSum
 
 _COUNTS = 3
 

@@ -37,22 +37,26 @@ DIGEST = digest(MODEL)
 
 
 class Scheduler(fl_pb2_grpc.SchedulerServicer):
-    """Welcomes the worker, passes on what the test orders, keeps what the worker says but for its beats."""
+    """Welcomes the worker, passes on what the test orders, keeps what the worker says, its beats apart."""
 
     def __init__(self) -> None:
+        self.beats: list[int] = []
+        self.beat_seconds = 3.0
         self.orders: asyncio.Queue[pb.Order | None] = asyncio.Queue()
         self.said: asyncio.Queue[pb.Presence] = asyncio.Queue()
 
     async def Attend(self, requests: Any, call: Any) -> AsyncIterator[pb.Order]:  # noqa: N802, ARG002
         listening = asyncio.create_task(self._listen(requests))
-        yield pb.Order(welcome=pb.Welcome(beat_seconds=3))
+        yield pb.Order(welcome=pb.Welcome(beat_seconds=self.beat_seconds))
         while (order := await self.orders.get()) is not None:
             yield order
         listening.cancel()
 
     async def _listen(self, requests: Any) -> None:
         async for presence in requests:
-            if presence.WhichOneof("what") != "beat":
+            if presence.WhichOneof("what") == "beat":
+                self.beats.append(presence.beat.moved)
+            else:
                 self.said.put_nowait(presence)
 
 
@@ -90,10 +94,13 @@ class World:
     scheduler: Scheduler = field(default_factory=Scheduler)
     server: Server = field(default_factory=Server)
     health: Health = field(default_factory=Health)
+    steps: int = 0
     works: list[Work] = field(default_factory=list)
     begun: threading.Event = field(default_factory=threading.Event)
     free: threading.Event = field(default_factory=threading.Event)
-    outcome: Callable[[Work], Product] = lambda _: Product(7, {"loss": mean_of(1.0, 7)}, MODEL)
+    outcome: Callable[[Work], Product] = lambda work: Product(
+        7, {"loss": mean_of(1.0, 7)}, None if work.kind == "evaluate" else MODEL
+    )
 
     def order(self, number: int = 1, **what: Any) -> None:
         """Order something for a round; training unless told otherwise."""
@@ -129,7 +136,7 @@ class World:
         main.start()
         own = Introduction(DIGEST, Manifest.of(MODEL), moves=True)
         outside = Outside(Telemetry(), self.health)
-        session = Session(self.plan, own, inbox=inbox, steps=lambda: 0, outside=outside)
+        session = Session(self.plan, own, inbox=inbox, steps=lambda: self.steps, outside=outside)
         async with (
             open_channel(ports["scheduler"], folder / "worker", peer="scheduler") as to_scheduler,
             open_channel(ports["server"], folder / "worker", peer="server") as to_server,
@@ -186,6 +193,24 @@ def test_a_worker_is_ready_while_it_is_enrolled(world: World, tmp_path: Path) ->
             world.order(stop=pb.Stop(reason="done"))
             await task
             assert not world.health.ready
+
+    asyncio.run(main())
+
+
+def test_a_beat_tells_that_a_worker_moves_and_not_how_much(world: World, tmp_path: Path) -> None:
+    """However many steps lie between two beats, which would tell how much data it has, the number grows by one."""
+    world.scheduler.beat_seconds = 0.02
+
+    async def after(steps: int) -> int:
+        world.steps += steps
+        heard = len(world.scheduler.beats)
+        while len(world.scheduler.beats) < heard + 3:
+            await asyncio.sleep(0.01)
+        return world.scheduler.beats[-1]
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            assert [await after(steps) for steps in (0, 1, 1000, 0, 3)] == [0, 1, 2, 2, 3]
 
     asyncio.run(main())
 
