@@ -17,6 +17,7 @@ import pytest
 from fl_core.identity import Credentials
 from fl_core.secagg import flat, keys
 from fl_core.secagg import job as secagg
+from fl_core.secagg.messages import Agreement
 from fl_core.secagg.ring import public_dither
 from fl_core.secagg.session import Context
 from fl_core.secagg.signing import AuthorityTrust, CertifiedSigner
@@ -125,6 +126,13 @@ class Imposter:
         )
         self.member.mask(vector, self.summand.layout, dealt)
         return bytes(flat.pack(vector))
+
+    def signed(self, data: bytes) -> Agreement:
+        """Hand these bytes in, sign whose vectors are in the sum, and give the proof that others did."""
+        assert self.push(data) == ""
+        survivors = list(self.hear().survivors.workers)
+        self.say(signature=pb.Signature(signature=self.member.sign(survivors)))
+        return wire.agreement_in(self.hear().agreement)
 
     def push(self, data: bytes, *, announced: int | None = None, place: pb.Context | None = None) -> str:
         """Hand bytes in as a vector; the words that the call ends with."""
@@ -320,6 +328,58 @@ def test_who_breaks_the_protocol_is_out_and_the_others_go_on(job: Callable[..., 
             assert row["dropouts"] == {"worker-3": reason}, act.__doc__
             assert row["seconds"]["secure"] < STEP_SECONDS / 2, act.__doc__
     assert run.ends() == 0
+    assert models(run) == in_the_clear(run)
+
+
+def test_wrong_shares_are_named_and_a_wrong_vector_costs_the_round(job: Callable[..., SecureRun]) -> None:
+    """Who gives wrong shares is found out and the sum is right; a vector masked otherwise opens no sum, loudly."""
+    run = job(rounds=4, **QUIET)
+    with acting(run) as actor:
+        one = actor(2)
+        agreement = one.signed(one.masked())
+        answer = wire.unmasking_out(one.member.unmask(agreement))
+        for shares in (answer.seeds, answer.mask_keys):
+            for other in list(shares):
+                shares[other] = bytes(len(shares[other]))
+        one.say(unmasking=answer)
+        assert one.ending() == "OK"
+        one = actor(3)
+        agreement = one.signed(bytes(len(one.masked())))
+        one.say(unmasking=wire.unmasking_out(one.member.unmask(agreement)))
+        assert one.ending() == "OK"
+        silent(actor(4))
+    assert run.ends() == 0
+    rows = run.rounds()
+    assert [row["result"] for row in rows] == ["Committed", "Committed", "Skipped", "Committed"]
+    assert rows[1]["reporters"] == EVERYBODY
+    assert [row["workers"] for row in run.log("server") if row["event"] == "wrong shares"] == [["worker-3"]]
+    assert "round 3, attempt 1, update: the masks do not come off" in rows[2]["reason"]
+    assert models(run) == in_the_clear(run)
+
+
+def test_a_server_that_shows_one_worker_something_else_learns_nothing(job: Callable[..., SecureRun]) -> None:
+    """Worker 1 refuses a forged roster, and to sign for who is said to have shared with others but not with it."""
+    run = job(rounds=4, **QUIET)
+    run.at("server", "update.frozen.2", "lie")
+    run.at("server", "update.dealt.3", "lie")
+    run.begin()
+    assert run.ends() == 0
+    forged, halved = (
+        "the signature does not fit what it is said to sign",
+        "worker-0 survive whose shares never came",
+    )
+    said = [row["reason"] for row in run.log("worker-1") if row["event"] == "nothing to hand in"]
+    assert [words in reason for words, reason in zip((forged, halved), said, strict=True)] == [True, True]
+    rows = run.rounds()
+    assert [row["reporters"] for row in rows] == [
+        EVERYBODY,
+        ["worker-0", "worker-2", "worker-3"],
+        [],
+        EVERYBODY,
+    ]
+    assert rows[1]["dropouts"] == {"worker-1": "gone"}
+    assert [row["reason"] for row in run.log("scheduler") if row["event"] == "declined"] == said
+    assert "the masks do not come off" in rows[2]["reason"]
     assert models(run) == in_the_clear(run)
 
 

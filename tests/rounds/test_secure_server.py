@@ -1,0 +1,100 @@
+"""Jobs with secure aggregation whose server or scheduler is killed in the middle of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.rounds.secure import SecureRun, in_the_clear, models, runs
+
+pytestmark = [pytest.mark.rounds, pytest.mark.timeout(280)]
+
+EVERYBODY = [f"worker-{index}" for index in range(4)]
+
+AGAIN = {
+    "update.freeze": 1,
+    "update.frozen": 1,
+    "update.deal": 1,
+    "update.dealing": 2,
+    "update.dealt": 1,
+    "update.close": 2,
+    "update.closed": 2,
+}
+"""Killed there, the server seeks the same sum again; in which attempt: one counts once shares are to be dealt."""
+
+SPENT = ("update.signing", "update.agree", "update.agreed", "update.open", "update.opened", "save")
+"""Killed there, it does not: somebody may have signed."""
+
+MADE = ("saved", "measure.close", "measure.signing", "measure.opened", "record")
+"""Killed there, the model is safe already; its measurements may be lost with a sum that was signed."""
+
+UNMEASURED = ("measure.opened", "record")
+"""Its measurements were signed: nobody signs a second sum of them."""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Callable[..., SecureRun]]:
+    """Build runs of four workers, of whom three open a sum."""
+    with runs(tmp_path) as build:
+        yield build
+
+
+def killed_at(run: SecureRun, points: Sequence[str]) -> None:
+    """Kill the server once in every round from the second on, at these points, and start it again each time."""
+    for number, point in enumerate(points):
+        run.at("server", f"{point}.{number + 2}", "kill")
+    run.begin()
+    for _ in points:
+        run.serve_again()
+    assert run.ends() == 0, run.said("server")
+
+
+def check_killed(run: SecureRun, points: Sequence[str]) -> None:
+    """What each round came to, that the models are the right ones, and that no attempt's number went back."""
+    rounds = run.rounds()
+    assert [row["round"] for row in rounds] == list(range(1, len(points) + 3))
+    assert models(run) == in_the_clear(run)
+    for number, point in enumerate(points):
+        row = rounds[number + 1]
+        if point in SPENT:
+            assert row["result"] == "Skipped", point
+            assert (
+                row["reason"] == f"round {row['round']}: its sum was signed, and lost before it was committed"
+            )
+        else:
+            assert row["reporters"] == EVERYBODY, point
+            assert row["attempt"] == AGAIN.get(point, 1), point
+            assert bool(row["metrics"]) == (point not in UNMEASURED), point
+    for number in range(1, len(rounds) + 1):
+        attempts = [
+            row["attempt"] for row in run.sessions() if row["round"] == number and row["purpose"] == "update"
+        ]
+        assert attempts == sorted(attempts)
+    assert {name: run.code(name) for name in (*EVERYBODY, "scheduler")} == dict.fromkeys(
+        (*EVERYBODY, "scheduler"), 0
+    )
+
+
+def test_a_server_killed_in_a_session_goes_on_or_skips_the_round(job: Callable[..., SecureRun]) -> None:
+    """Before anybody could sign the round is another attempt's; after that it is recorded as Skipped; the job ends."""
+    points = ["update.dealing", "update.close", "update.signing", "saved", "measure.opened"]
+    run = job(rounds=len(points) + 2)
+    killed_at(run, points)
+    check_killed(run, points)
+
+
+def test_a_scheduler_killed_in_a_session_disturbs_nothing(job: Callable[..., SecureRun]) -> None:
+    """Killed while vectors come in and started again, it finds the workers; the session goes on as it was."""
+    run = job()
+    run.hold("update.mask.2", 0)
+    run.begin()
+    run.wait_at("worker-0", "update.mask.2")
+    run.kill("scheduler")
+    run.scheduler(listen=run.announced["scheduler"]["address"])
+    run.wait_said("worker-3", "the scheduler does not answer")
+    run.let_go("update.mask.2", 0)
+    assert run.ends() == 0
+    assert [(row["attempt"], row["reporters"]) for row in run.rounds()] == [(1, EVERYBODY)] * 3
+    assert models(run) == in_the_clear(run)
