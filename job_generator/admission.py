@@ -150,7 +150,7 @@ FIT = (
         field="selection.minimum",
     ),
     Validation(
-        rule=f"!{SECURE} || size(self.compression) == 0",
+        rule=f"!{SECURE} || !has(self.compression) || size(self.compression) == 0",
         message="secure aggregation sends whole numbers already; expected no compression, or "
         "secureAggregation.enabled: false",
         field="compression",

@@ -178,6 +178,26 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
         "spec.network.external",
         "expected network.external when a site is external, and only then",
     ),
+    "secureAggregation": (
+        {"selection": {"perRound": 2}, "secureAggregation": {"enabled": True}},
+        "spec.secureAggregation",
+        "secure aggregation needs three in a round, not 2; expected more, or enabled: false",
+    ),
+    "secureAggregation.tolerate": (
+        {"secureAggregation": {"tolerate": 2}},
+        "spec.secureAggregation.tolerate",
+        "of 4 in a round fewer than half may be lost; expected a smaller number than 2",
+    ),
+    "selection.minimum of a secure sum": (
+        {"selection": {"minimum": 2}},
+        "spec.selection.minimum",
+        "2 is fewer than the 3 with whom a secure sum opens",
+    ),
+    "compression": (
+        {"compression": [{"name": "float16"}]},
+        "spec.compression",
+        "secure aggregation sends whole numbers already",
+    ),
     "network.external without a site": (
         {"network": OUTSIDE},
         "spec.network.external",

@@ -279,7 +279,7 @@ def test_every_parent_gets_its_child(road: Road, cluster: Any, namespace: str) -
             while await children(direct, namespace) != parents:
                 assert not running.done(), running
                 await asyncio.sleep(0.1)
-            await asyncio.sleep(1.0)  # events may still be on their way
+            await asyncio.sleep(3.0)  # events may still be on their way
             before, began = await versions(direct, namespace), len(way.proxy.log) if way.proxy else 0
             await asyncio.sleep(4.0)
             assert await versions(direct, namespace) == before

@@ -85,7 +85,7 @@ def test_an_operator_that_is_cut_off_is_followed(lab: Lab) -> None:
     lab.apply("two")
     lab.eventually(lambda: second.said("leading"), within=20)
     assert time.monotonic() - began < 20
-    assert cut_off.process.wait(20) == 75
+    assert cut_off.process.wait(60) == 75  # a busy machine is slow to end a process
     lab.proxy.reconnect()
     lab.eventually(lambda: len(lab.jobs()) == 6)
     assert before.items() <= lab.children().items()
