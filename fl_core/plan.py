@@ -110,6 +110,21 @@ class SecureAggregation(Part):
     max_examples: int
 
 
+class Privacy(Part):
+    """What bounds how much the models tell of one worker, or of one example.
+
+    `epsilon` is the budget. Of a round's workers `corrupt` may tell the server all they know; the noise of the others
+    suffices. Where measurements are `measured`, they are released without noise, and epsilon covers the models only.
+    """
+
+    unit: Literal["worker", "example"]
+    mechanism: Extension
+    epsilon: float
+    delta: float
+    corrupt: int
+    measured: bool
+
+
 class Site(Part):
     """A worker with a place of its own; its number comes after those of the pool."""
 
@@ -126,7 +141,10 @@ class Checkpoint(Part):
 
 
 class Plan(Part):
-    """One compiled job; `workers` are all there may ever be, the sites included."""
+    """One compiled job; `workers` are all there may ever be, the sites included.
+
+    With an `evaluation_every` of 0 nobody ever measures the global model.
+    """
 
     version: Literal[1] = VERSION
     job: Job
@@ -138,6 +156,7 @@ class Plan(Part):
     aggregation: Extension
     compression: tuple[Extension, ...]
     secure_aggregation: SecureAggregation | None = None
+    privacy: Privacy | None = None
     selection: Selection
     evaluation_every: int
     checkpoint: Checkpoint

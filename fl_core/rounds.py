@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fl_core.errors import UpdateError
 from fl_core.plan import Selection
 
 
@@ -235,6 +236,17 @@ class Rounds:
         if self.gathering is not None and worker in self.gathering.missing:
             self.gathering.moved[worker] = max(now, self.gathering.moved[worker])
 
+    def check_open(self, phase: Phase, worker: str, place: tuple[int, int]) -> None:
+        """Refuse what a worker says of another phase, round or attempt than the open one, or unasked."""
+        here = (self.round, self.attempt)
+        if self.phase != phase or place != here:
+            raise UpdateError(
+                f"{worker} speaks of round {place[0]}, attempt {place[1]}; "
+                f"the server is {self.phase} in round {here[0]}, attempt {here[1]}"
+            )
+        if self.gathering is None or not self.gathering.accepts(worker):
+            raise UpdateError(f"nothing (more) is expected of {worker} in round {here[0]}")
+
     def tick(self, *, now: float) -> Actions:
         """Time has passed."""
         if self.gathering is None:
@@ -259,7 +271,8 @@ class Rounds:
 
     def committed(self, *, now: float) -> Actions:
         """The new model is safe: it is measured now, if its turn has come."""
-        if self.round % self._every and self.round < self.rounds and not self._ending:
+        due = self._every and (self.round % self._every == 0 or self.round >= self.rounds or self._ending)
+        if not due:
             return self._conclude(())
         reporters = tuple(sorted(self._reporters))
         self.phase = Phase.EVALUATING

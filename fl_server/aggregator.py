@@ -8,6 +8,7 @@ from fl_core.aggregation import Rule
 from fl_core.errors import JobError, UpdateError
 from fl_core.extensions import blamed, build
 from fl_core.plan import Plan
+from fl_core.privacy.job import wire_of
 from fl_core.secagg.summands import Summed
 from fl_core.stages import Pipeline, State
 from fl_core.strategies import Strategy
@@ -15,13 +16,15 @@ from fl_core.updates import ExactSum
 from fl_core.weights import Manifest
 from fl_server.memory import States
 from fl_server.model import Model
+from fl_server.privacy import Privacy
 from fl_server.spool import Spool
 
 
 class Aggregator:
     """The open attempt's sum, and what strategy and stages remember from round to round."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, privacy: Privacy | None = None) -> None:
+        self._privacy = privacy
         self._strategy = build(plan.strategy, within="fl_core.strategies", protocol=Strategy)
         self._rule = build(plan.aggregation, within="fl_core.aggregation", protocol=Rule)
         self._pipeline = Pipeline.of(plan.compression)
@@ -45,7 +48,7 @@ class Aggregator:
 
     def wire(self, manifest: Manifest) -> Manifest:
         """What an update of a model with this manifest looks like."""
-        return self._pipeline.wire(manifest)
+        return self._pipeline.wire(manifest) if self._privacy is None else wire_of(manifest)
 
     def open(self, manifest: Manifest) -> None:
         """Begin an attempt with an empty sum; one that was given up is forgotten."""
@@ -53,10 +56,14 @@ class Aggregator:
         self._folds = []
 
     def weigh(self, examples: int, *, largest: float) -> int:
-        """The weight of an update that may be folded in; refuses one that the sum cannot take."""
-        total = self._exact
-        with blamed(self._strategy):
-            weight: int = self._strategy.weight(examples)
+        """The weight of an update that may be folded in; refuses one that the sum cannot take.
+
+        With differential privacy each weighs the same, whatever the strategy says.
+        """
+        total, weight = self._exact, 1
+        if self._privacy is None:
+            with blamed(self._strategy):
+                weight = self._strategy.weight(examples)
         total.check(weight=weight, largest=largest)
         return weight
 
@@ -92,8 +99,9 @@ class Aggregator:
     def _step(self, model: Model) -> Model:
         if self._sum is None:
             raise JobError("there is nothing to step from")
+        total = self._sum if self._privacy is None else self._privacy.released(self._sum)
         with blamed(self._rule):
-            mean = self._rule.combine(self._sum)
+            mean = self._rule.combine(total)
         mean, self._stage_states = self._pipeline.on_server(mean, self._stage_states)
         with blamed(self._strategy):
             weights, self._strategy_state = self._strategy.step(model.weights, mean, self._strategy_state)

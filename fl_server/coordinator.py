@@ -29,6 +29,7 @@ from fl_server.model import Model
 from fl_server.muster import Muster
 from fl_server.protection import Call
 from fl_server.sentences import dissent
+from fl_server.spending import SPENT, Spending
 from fl_server.spool import Spool
 from fl_server.storage import Storage
 from fl_server.summons import Purpose, Summons
@@ -48,8 +49,9 @@ class Coordinator:
             plan.rounds, plan.workers, lambda standing: describe(standing, self.rounds, self._latest)
         )
         self._muster = Muster(plan, is_waiting=lambda: summons.answering, failed=self.failed)
-        self.sums = (
-            Sums.of(plan, storage, authority, dropped=self._dropped) if plan.secure_aggregation else None
+        self.spending = Spending(plan, storage.folder, board=self.board, metrics=self.metrics)
+        self.sums = Sums.of(
+            plan, storage, authority, dropped=self._dropped, unmasking=self.spending.unmasking
         )
         self.rounds = r.Rounds(
             plan.selection,
@@ -60,7 +62,7 @@ class Coordinator:
         self.ledger = Ledger()
         self._storage = storage
         self._summons = summons
-        self._aggregator = Aggregator(plan)
+        self._aggregator = Aggregator(plan, self.spending.privacy)
         self.first = FirstModel(deadline=plan.selection.deadline_seconds)
         self._answer = asyncio.Event()
         self._latest: r.Gathering | None = None
@@ -74,6 +76,7 @@ class Coordinator:
         self._muster.begin()
         try:
             await self._first_model()
+            await self.spending.settle(self.model)
             self._do(begin or self.rounds.begin())
             while not isinstance(action := await self._agenda.next(), r.Finish):
                 await self._carry_out(action)
@@ -108,7 +111,7 @@ class Coordinator:
             return None
         if transfer.kind != pb.KIND_UPDATE or self.sums is not None:
             raise UpdateError(f"{worker} may hand in an update, not a transfer of kind {transfer.kind}")
-        self._check_open(transfer.context, worker, r.Phase.TRAINING)
+        self.rounds.check_open(r.Phase.TRAINING, worker, (transfer.context.round, transfer.context.attempt))
         if self.model is None or transfer.model != self.model.digest:
             raise UpdateError(
                 f"{worker}'s update was made from the model {transfer.model[:12]}, not this round's"
@@ -117,7 +120,7 @@ class Coordinator:
 
     def take(self, worker: str, transfer: pb.Transfer, *, spool: Spool, largest: float) -> asyncio.Task[None]:
         """Fold a verified update in, and let the round know; from here on the spool belongs to the fold."""
-        self._check_open(transfer.context, worker, r.Phase.TRAINING)
+        self.rounds.check_open(r.Phase.TRAINING, worker, (transfer.context.round, transfer.context.attempt))
         weight = self._aggregator.weigh(transfer.examples, largest=largest)
         measured = read_measurements(transfer.metrics)
         self.metrics.bytes.labels("received", "update").inc(transfer.nbytes)
@@ -130,7 +133,7 @@ class Coordinator:
 
     def measured(self, worker: str, request: pb.MeasureRequest) -> None:
         """A worker has measured the new model."""
-        self._check_open(request.context, worker, r.Phase.EVALUATING)
+        self.rounds.check_open(r.Phase.EVALUATING, worker, (request.context.round, request.context.attempt))
         if self.model is None or request.model != self.model.digest:
             raise UpdateError(f"{worker} measured the model {request.model[:12]}, not this round's")
         self.ledger.evaluated(worker, read_measurements(request.metrics))
@@ -142,7 +145,7 @@ class Coordinator:
         waits = gathering is not None and worker in gathering.reported
         if not waits:
             phase = r.Phase.EVALUATING if self.rounds.phase == r.Phase.EVALUATING else r.Phase.TRAINING
-            self._check_open(message.context, worker, phase)
+            self.rounds.check_open(phase, worker, (message.context.round, message.context.attempt))
         if self.model is None or said.model != self.model.digest:
             raise UpdateError(f"{worker} is ready with the model {said.model[:12]}, not this round's")
         sums.admit(worker, said)
@@ -174,16 +177,6 @@ class Coordinator:
         self.ledger.down += nbytes
         self.metrics.bytes.labels("sent", "model").inc(nbytes)
 
-    def _check_open(self, context: pb.Context, worker: str, phase: r.Phase) -> None:
-        here = (self.rounds.round, self.rounds.attempt)
-        if self.rounds.phase != phase or (context.round, context.attempt) != here:
-            raise UpdateError(
-                f"{worker} speaks of round {context.round}, attempt {context.attempt}; "
-                f"the server is {self.rounds.phase} in round {here[0]}, attempt {here[1]}"
-            )
-        if self.rounds.gathering is None or not self.rounds.gathering.accepts(worker):
-            raise UpdateError(f"nothing (more) is expected of {worker} in round {here[0]}")
-
     # -- carrying out --
 
     def _do(self, actions: Iterable[r.Action]) -> None:
@@ -201,7 +194,7 @@ class Coordinator:
     async def _carry_out(self, action: r.Action) -> None:
         match action:
             case r.Convene(number, attempt):
-                self._open(number, attempt)
+                await self._open(number, attempt)
             case r.Abandon(_, _, reason):
                 log.warning("attempt abandoned", reason=reason)
                 self.metrics.abandoned()
@@ -222,6 +215,7 @@ class Coordinator:
     async def _restore(self) -> r.Actions:
         """Take up the newest checkpoint; a round that was committed but not recorded is evaluated again."""
         saved = await asyncio.to_thread(self._storage.checkpoints.newest)
+        await self.spending.restore(saved)
         if saved is None:
             return ()
         self.model = Model.of(saved.weights)
@@ -243,28 +237,24 @@ class Coordinator:
         return self.rounds.resume(self.ledger.row["attempt"], self.ledger.reporters, now=time.monotonic())
 
     async def _first_model(self) -> None:
-        """Have a worker hand in its initial weights; where one fails to, another is asked.
+        """The model of a worker, saved so that a server that dies in round 1 need not disturb workers that train."""
+        if self.model is not None:
+            return
 
-        They are saved, so that a server that dies in the first round need not disturb workers that train.
-        """
-        reason = ""
-        for attempt in range(1, self.plan.workers + 1):
-            if self.model is not None:
-                return
+        def begin(attempt: int) -> None:
             self._answer.clear()
             self._summons.start("initialise", (0, attempt), self)
-            given = await self.first.ask()
-            await self._summons.end()
-            if isinstance(given, Model):
-                self.model = given
-                await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
-                return
-            reason = given
-        raise ShortfallError(f"no worker handed in initial weights; the last one: {reason}")
 
-    def _open(self, number: int, attempt: int) -> None:
+        self.model = await self.first.ask(begin=begin, end=self._summons.end, most=self.plan.workers)
+        await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
+
+    async def _open(self, number: int, attempt: int) -> None:
         if self.model is None:
             raise JobError("a round needs a model")
+        if self.spending.over:
+            self._do(self.rounds.finish(SPENT))
+            return
+        await self.spending.asking(number, attempt)
         logs.bind(round=number, attempt=attempt)
         self.metrics.round.set(number)
         self.ledger.open(number, attempt)
@@ -301,6 +291,7 @@ class Coordinator:
             raise JobError("there is nothing to step from")
         await self._aggregator.folded()
         await self._summons.end()
+        await self.spending.charge(self.rounds.round, self.rounds.attempt)
         self.ledger.lap("train")
         with self.metrics.aggregation.labels("plain").time():
             self.model = await self._aggregator.step(self.model)
@@ -313,12 +304,14 @@ class Coordinator:
             await asyncio.gather(saving, asyncio.to_thread(self.model.prepare))
             self.metrics.saved()
         self.ledger.lap("commit")
+        if number < self.rounds.rounds and self.spending.over:
+            self._do(self.rounds.finish(SPENT))
         self._do(self.rounds.committed(now=time.monotonic()))
 
     async def _conclude(self, *, skipped: str) -> None:
         await self._summons.end()
         self._values = self.ledger.concluded(skipped=skipped)
-        row = self.ledger.row
+        row = self.ledger.row = self.ledger.row | self.spending.facts
         if not skipped and self._best.improved(self._values):
             # Before the round is recorded, so that a record's best model is always there.
             await asyncio.to_thread(self._storage.keep_model, "best", self._saved())
@@ -330,10 +323,12 @@ class Coordinator:
     async def _finish(self, reason: str) -> None:
         saved = self._saved()
         await asyncio.to_thread(self._storage.keep_model, "last", saved)
-        self.board.ending = pb.Ending(complete=True, reason=reason, model=saved.facts["digest"])
+        message, digest = self.spending.farewell(reason, done=self.rounds.round), saved.facts["digest"]
+        self.board.ending = pb.Ending(complete=True, reason=reason, message=message, model=digest)
         self.board.changed()
-        log.info("job complete", reason=reason, model=saved.facts["digest"])
-        last_words(json.dumps({"reason": reason, **saved.facts, **self.ledger.counts}))
+        log.info("job complete", reason=reason, model=digest)
+        told = {**saved.facts, **self.ledger.counts, **self.spending.facts}
+        last_words(json.dumps({"reason": reason, "message": message, **told}))
         await self._summons.dismiss(reason)
 
     def _saved(self) -> Saved:
@@ -345,7 +340,7 @@ class Coordinator:
     def _checkpoint(self) -> Saved:
         """The committed model, what its makers remember, and the round's row as far as it is known."""
         saved = self._saved()
-        facts = {**saved.facts, "metrics": {}, "row": self.ledger.row}
+        facts = {**saved.facts, "metrics": {}, "row": self.ledger.row, **self.spending.head}
         states = self._aggregator.states
         if self.sums is not None:
             states = {**states, "sums": self.sums.state}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from fl_core.errors import FLJobError, UpdateError
+from fl_core.errors import FLJobError, ShortfallError, UpdateError
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.model import Model
@@ -23,10 +24,23 @@ class FirstModel:
         """Whether an answer is waited for."""
         return self._answer is not None and not self._answer.done()
 
-    async def ask(self) -> Model | str:
-        """The model, or why the worker that was asked gave none; raises what ends the job."""
-        self._answer = asyncio.get_running_loop().create_future()
-        return await self._answer
+    async def ask(
+        self, *, begin: Callable[[int], None], end: Callable[[], Awaitable[None]], most: int
+    ) -> Model:
+        """Have a worker hand in its initial weights; where one fails to, another is asked, `most` in all.
+
+        Raises what ends the job.
+        """
+        reason = ""
+        for attempt in range(1, most + 1):
+            self._answer = asyncio.get_running_loop().create_future()
+            begin(attempt)
+            given = await self._answer
+            await end()
+            if isinstance(given, Model):
+                return given
+            reason = given
+        raise ShortfallError(f"no worker handed in initial weights; the last one: {reason}")
 
     def asked(self, cohort: pb.Cohort) -> None:
         """The scheduler has named the worker, which has its time from now on."""

@@ -81,7 +81,7 @@ class Ledger:
         self.row |= {
             "model": model,
             "reporters": list(reporters),
-            "examples": examples,
+            **({"examples": examples} if examples else {}),  # with differential privacy nobody says how many
             "train": _values(metrics),
             "bytes": {"up": self.up, "down": self.down},
         }

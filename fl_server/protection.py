@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from fl_core.secagg.messages import Agreement, Shares
 from fl_core.secagg.server import Host
 from fl_core.secagg.session import Context, Purpose
 from fl_core.secagg.signing import Trust
-from fl_core.secagg.summands import RangeSum, Summand, UpdateSum
+from fl_core.secagg.summands import MeasureSum, Summand, UpdateSum
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import secagg as wire
 from fl_server.journal import Journal
@@ -37,6 +37,14 @@ STEP_SECONDS = 30.0
 GRACE_SECONDS = 1.0
 """How long the others may take once enough have answered to go on."""
 
+Unmasking = Callable[[Context], Awaitable[None]]
+"""Awaited before anybody is asked for the shares that open a sum."""
+
+
+async def unheeded(context: Context) -> None:
+    """Nothing needs to be done first."""
+
+
 Call = asyncio.Queue[pb.HostMessage | RoundError | None]
 """What a member is told; an error or None ends its call."""
 
@@ -45,12 +53,19 @@ class Protection:
     """The members that are ready, and the session that is open among them."""
 
     def __init__(
-        self, plan: Plan, trust: Trust, journal: Journal, *, dropped: Callable[[str, str], None]
+        self,
+        plan: Plan,
+        trust: Trust,
+        journal: Journal,
+        *,
+        dropped: Callable[[str, str], None],
+        unmasking: Unmasking = unheeded,
     ) -> None:
         self.journal = journal
         self._selection = plan.selection
         self._trust = trust
         self._dropped = dropped
+        self._unmasking = unmasking
         self._calls: dict[str, Call] = {}
         self._open: Opened | None = None
         self._due: Gathering | None = None
@@ -155,6 +170,7 @@ class Protection:
             dict.fromkeys(map(name, survivors), listed), until=deadline, enough=lambda: host.agreed
         )
         asked = {name(worker): _agreement(proof) for worker, proof in host.agree().items()}
+        await self._unmasking(context)
         await self._ask(asked, until=deadline, enough=lambda: host.recoverable)
         await session.folded()
         recovery = await asyncio.to_thread(host.open, session.total, session.layout)
@@ -290,7 +306,7 @@ def _opening(summand: Summand, purpose: Purpose) -> pb.HostMessage:
     opening = pb.Opening(purpose=purpose)
     if isinstance(summand, UpdateSum):
         opening.exponents[:] = summand.exponents
-    if not isinstance(summand, RangeSum):
+    if isinstance(summand, UpdateSum | MeasureSum):
         opening.schema = summand.schema.text
     return pb.HostMessage(opening=opening)
 

@@ -19,7 +19,7 @@ from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.journal import Journal
 from fl_server.measurements import check_names
-from fl_server.protection import Protection, Sum
+from fl_server.protection import Protection, Sum, Unmasking
 from fl_server.storage import Storage
 
 log = structlog.get_logger()
@@ -46,11 +46,20 @@ class Sums:
 
     @classmethod
     def of(
-        cls, plan: Plan, storage: Storage, authority: bytes, *, dropped: Callable[[str, str], None]
-    ) -> Sums:
-        """The sums of a job whose workers' certificates this authority (PEM) has signed."""
+        cls,
+        plan: Plan,
+        storage: Storage,
+        authority: bytes,
+        *,
+        dropped: Callable[[str, str], None],
+        unmasking: Unmasking,
+    ) -> Sums | None:
+        """The sums of a job whose workers' certificates this authority (PEM) has signed; None where it has none."""
+        if plan.secure_aggregation is None:
+            return None
         trust = AuthorityTrust.of(plan.job.uid, authority)
-        return cls(plan, Protection(plan, trust, Journal(storage.sessions), dropped=dropped))
+        journal = Journal(storage.sessions)
+        return cls(plan, Protection(plan, trust, journal, dropped=dropped, unmasking=unmasking))
 
     @property
     def state(self) -> State:
@@ -71,6 +80,9 @@ class Sums:
         self, place: Place, manifest: Manifest, members: Collection[str]
     ) -> tuple[Summed, Collection[str]]:
         """The sum of the members' updates, and whose are in it."""
+        if (whole := job.whole_sum_of(self._plan, manifest)) is not None:
+            found = await self._sum(whole, "update", place, members)
+            return whole.decode(found.total, members=len(found.members)), found.members
         if not self._exponents:
             summand = RangeSum(manifest)
             votes = await self._sum(summand, "range", place, members)

@@ -19,7 +19,7 @@ from fl_core.secagg import flat, job, ranges
 from fl_core.secagg.masks import Vector
 from fl_core.secagg.ring import public_dither
 from fl_core.secagg.session import Purpose
-from fl_core.secagg.summands import MeasureSum, RangeSum, Schema, Summand, UpdateSum
+from fl_core.secagg.summands import MeasureSum, RangeSum, Schema, Summand, UpdateSum, WholeSum
 from fl_core.secagg.worker import Me, Member
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
@@ -42,6 +42,8 @@ class Protection:
     me: Me
     manifest: Manifest
     weight: Callable[[int], int]
+    whole: WholeSum | None = None
+    """How updates are summed that a mechanism of differential privacy has made whole numbers."""
 
     async def hand_in(
         self, place: pb.Context, model: str, product: Product, *, server: grpc.aio.Channel, push: Push
@@ -77,15 +79,15 @@ class Protection:
         purpose: Purpose
         summand: Summand
         match opening.purpose:
-            case "range":
+            case "range" if self.whole is None:
                 purpose, summand = "range", RangeSum(self.manifest)
             case "update":
-                purpose, summand = "update", self._updates(opening, schema)
+                purpose, summand = "update", self.whole or self._updates(opening, schema)
             case "measure":
                 purpose, summand = "measure", MeasureSum(schema, job.ring_of(self.plan).members)
             case other:
                 raise ProtocolError(f"the server wants {other!r} summed, which nobody can")
-        if purpose != "range" and opening.schema != schema.text:
+        if isinstance(summand, UpdateSum | MeasureSum) and opening.schema != schema.text:
             raise ProtocolError(
                 f"the server wants other metrics summed than {', '.join(schema.names) or 'none'}"
             )
@@ -117,6 +119,8 @@ class Protection:
                     metrics=product.metrics,
                     dither=public_dither(self.plan.seed, round=round, worker=self.me.signer.worker),
                 )
+            case WholeSum():
+                return summand.encode(product.update or {})
             case MeasureSum():
                 return summand.encode(product.metrics)
 

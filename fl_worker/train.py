@@ -21,6 +21,7 @@ import structlog
 from fl_core import logs
 from fl_core.errors import FLJobError, MismatchError, RoundError
 from fl_core.process import Settings, process
+from fl_core.secagg.job import whole_sum_of
 from fl_core.secagg.signing import AuthorityTrust, CertifiedSigner
 from fl_core.secagg.worker import Me
 from fl_core.serving import Health, answering
@@ -72,7 +73,7 @@ class Hand:
         return self._train(work)
 
     def _open(self, **numbers: float) -> dict[str, float]:
-        """What may be told of this worker alone: nothing where sums are secure."""
+        """What may be told of this worker alone: nothing where sums are secure or private."""
         return {} if self.secret else numbers
 
     def _train(self, work: Work) -> Product:
@@ -122,7 +123,7 @@ def train(
     telemetry, health = Telemetry(), Health()
     settings.announce(metrics=settings.serve(telemetry.registry, health))
     learner = Learner.load(settings.plan, folder=program, site=site)
-    secret = settings.plan.secure_aggregation is not None
+    secret = settings.plan.secure_aggregation is not None or settings.plan.privacy is not None
     hand = Hand(learner, learner.pipeline.fresh(), telemetry, secret=secret)
     initial = learner.initial()
     check_finite(initial, whose=f"{site.name}'s initial weights")
@@ -157,7 +158,8 @@ def _protection(
         random=os.urandom,
         policy=policy.sums,
     )
-    return Protection(settings.plan, me, manifest, learner.strategy.weight)
+    whole = whole_sum_of(settings.plan, manifest)
+    return Protection(settings.plan, me, manifest, learner.weight, whole)
 
 
 def converse(conversation: Conversation, do: Callable[[Work], Product]) -> None:

@@ -19,13 +19,17 @@ from fl_core.strategies import Strategy
 from fl_core.weights import Array, Weights, check_finite
 from fl_worker.backends import Backend, Evaluated
 from fl_worker.border import user_code
+from fl_worker.privacy import Privacy
 from fl_worker.program import load
 from fl_worker.task import Site
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a worker hands in, and what its stages will remember once the round is committed."""
+    """What a worker hands in, and what its stages will remember once the round is committed.
+
+    With differential privacy that is the update alone: numbers of its training would be a release without noise.
+    """
 
     update: Weights
     examples: int
@@ -42,6 +46,7 @@ class Learner:
     pipeline: Pipeline
     site: Site
     folder: Path
+    privacy: Privacy | None = None
 
     @classmethod
     def load(cls, plan: Plan, *, folder: Path, site: Site) -> Learner:
@@ -52,7 +57,12 @@ class Learner:
             pipeline=Pipeline.of(plan.compression),
             site=site,
             folder=folder,
+            privacy=Privacy.of(plan),
         )
+
+    def weight(self, examples: int) -> int:
+        """How much an update counts: as the strategy says, or the same for all where that would tell of a worker."""
+        return 1 if self.privacy is not None else self.strategy.weight(examples)
 
     def initial(self) -> dict[str, Array]:
         """Copy the weights that the job's seed gives."""
@@ -73,9 +83,13 @@ class Learner:
             raise UpdateError(f"{self.site.name} trained on no example; give it data, or leave it out")
         check_finite(trained.update, whose=f"{self.site.name}'s update")
         update, after = self.pipeline.on_worker(trained.update, states)
+        if self.privacy is not None:
+            return Finished(self.privacy.concealed(update), 0, {}, after)
         return Finished(update, trained.examples, trained.metrics, after)
 
     def evaluate(self, weights: Weights, *, moved: Callable[[], None]) -> Evaluated:
-        """Measure these weights on the worker's own test data."""
+        """Measure these weights on the worker's own test data; refuses where the job releases no measurement."""
+        if self.privacy is not None and not self.privacy.measured:
+            raise UpdateError(f"{self.site.name} measures nothing: spec.privacy.metrics is Suppressed")
         with user_code("it was evaluated", self.folder):
             return self.backend.evaluate(weights, moved=moved)

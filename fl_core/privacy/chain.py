@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from fl_core.errors import StorageError
+from fl_core.errors import JobError
 from fl_core.extensions import Extension
 from fl_core.privacy.costs import Cost, Neighbours, Unit
 
@@ -77,7 +77,7 @@ def sorted_out(entries: Sequence[Opening | Charge], path: Path) -> tuple[Opening
     opening, *rest = entries
     charges = tuple(one for one in rest if isinstance(one, Charge))
     if not isinstance(opening, Opening) or len(charges) < len(rest):
-        raise StorageError(f"{path} is damaged: an opening and then charges are expected; {WAY_OUT}")
+        raise JobError(f"{path} is damaged: an opening and then charges are expected; {WAY_OUT}")
     return opening, charges
 
 
@@ -100,7 +100,7 @@ def chained(entries: Iterable[Opening | Charge]) -> tuple[list[str], Head]:
 def parsed(content: bytes, path: Path) -> tuple[list[Opening | Charge], list[str]]:
     """The entries and the digest of each; refuses what was not written by a ledger to the last byte."""
     if not content.endswith(b"\n"):
-        raise StorageError(
+        raise JobError(
             f"{path} is damaged: its last line is torn (`Ledger.mend` says when that can be mended); {WAY_OUT}"
         )
     entries: list[Opening | Charge] = []
@@ -110,9 +110,9 @@ def parsed(content: bytes, path: Path) -> tuple[list[Opening | Charge], list[str
             entry = _ENTRY.validate_python(json.loads(text)["entry"])
             again, digest = line(entry, digests[-1] if digests else FORMAT)
         except (ValueError, KeyError, TypeError, ValidationError, RecursionError) as error:
-            raise StorageError(f"{path}:{number} is damaged: {error}; {WAY_OUT}") from error
+            raise JobError(f"{path}:{number} is damaged: {error}; {WAY_OUT}") from error
         if again != text:
-            raise StorageError(
+            raise JobError(
                 f"{path}:{number} is damaged: the entry or one before it is not what its digest says; {WAY_OUT}"
             )
         entries.append(entry)
@@ -123,11 +123,11 @@ def parsed(content: bytes, path: Path) -> tuple[list[Opening | Charge], list[str
 def check_reaches(path: Path, digests: Sequence[str], known: Head) -> None:
     """Refuse a ledger that was shortened, or is another, since its head was `known`."""
     if len(digests) < known.entries:
-        raise StorageError(
+        raise JobError(
             f"{path} was shortened: it had {known.entries} entries and has {len(digests)}; {WAY_OUT}"
         )
     if known.entries < 1 or digests[known.entries - 1] != known.digest:
-        raise StorageError(
+        raise JobError(
             f"{path} is another ledger: its entry {known.entries} is not the one that was seen; {WAY_OUT}"
         )
 

@@ -2,8 +2,9 @@
 
 One line per entry (`fl_core.privacy.chain`), appended and synced, never rewritten; each vouches for those before it.
 That the last lines are there is told by a second file beside it, `<name>.head`, which is replaced after each append,
-and by the head that whoever opens the ledger remembers (a checkpoint does). What does not fit together is refused: an
-unreadable ledger is never an empty one. All this guards against accidents; who may write the files can write others.
+and by the head that whoever opens the ledger remembers (a checkpoint does). What does not fit together is refused with
+JobError: an unreadable ledger is never an empty one. All this guards against accidents; who may write the files can
+write others.
 
 The ledger lies outside the checkpoints: going back to an older one lowers no epsilon.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fl_core.errors import SpecError, StorageError
+from fl_core.errors import JobError, SpecError, StorageError
 from fl_core.privacy.accountant import Guarantee, epsilon
 from fl_core.privacy.chain import (
     WAY_OUT,
@@ -55,7 +56,7 @@ class Ledger:
         lines, head = chained(_inherited(opening, parents))
         first = _head_of(path)  # alone and as it would be written, it is what a kill left of this beginning
         if path.exists() or (first.exists() and _read(first) != _encoded(head)):
-            raise StorageError(f"{path} or its head is there already: a ledger is begun once; {WAY_OUT}")
+            raise JobError(f"{path} or its head is there already: a ledger is begun once; {WAY_OUT}")
         _replace(first, _encoded(head))
         _replace(path, "".join(lines).encode())
         return cls.open(path, seen=head)
@@ -114,6 +115,11 @@ class Ledger:
         self.head = head
         self._charges = (*self._charges, charge)
         return head
+
+    @property
+    def opening(self) -> Opening:
+        """What this ledger is about."""
+        return self._opening
 
     @property
     def charges(self) -> tuple[Charge, ...]:
@@ -203,15 +209,17 @@ def _recorded(path: Path) -> Head:
         row = json.loads(content)
         head = Head(int(row["entries"]), str(row["digest"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{_head_of(path)} is damaged: {error}; {WAY_OUT}") from error
+        raise JobError(f"{_head_of(path)} is damaged: {error}; {WAY_OUT}") from error
     if _encoded(head) != content:
-        raise StorageError(f"{_head_of(path)} is damaged; {WAY_OUT}")
+        raise JobError(f"{_head_of(path)} is damaged; {WAY_OUT}")
     return head
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise JobError(f"{path} is missing; {WAY_OUT}") from error
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}; {WAY_OUT}") from error
 
@@ -220,6 +228,8 @@ def _locked(path: Path) -> int:
     """The file open for appending, and by this process only."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise JobError(f"{path} is missing; {WAY_OUT}") from error
     except OSError as error:
         raise StorageError(f"{path} cannot be opened: {error.strerror}; {WAY_OUT}") from error
     try:
@@ -268,4 +278,4 @@ def _write(descriptor: int, content: bytes) -> None:
 
 def _check_keeps_up(path: Path, head: Head, recorded: Head) -> None:
     if head.entries > recorded.entries + 1:
-        raise StorageError(f"{path} is longer than its head says, by more than one entry; {WAY_OUT}")
+        raise JobError(f"{path} is longer than its head says, by more than one entry; {WAY_OUT}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from fl_core.errors import MismatchError
 from fl_core.plan import Plan, SecureAggregation
+from fl_core.privacy.job import meaning_of, mechanism_of, release_of
 from fl_core.secagg.ring import Ring
 from fl_core.secagg.session import Context, Purpose
-from fl_core.secagg.summands import Summand
+from fl_core.secagg.summands import Summand, WholeSum
 from fl_core.secagg.terms import Terms
+from fl_core.weights import Manifest
 
 
 def settings_of(plan: Plan) -> SecureAggregation:
@@ -24,9 +26,18 @@ def terms_of(plan: Plan) -> Terms:
 
 
 def ring_of(plan: Plan) -> Ring:
-    """The ring that holds a whole cohort's updates."""
+    """The ring that holds a whole cohort's updates; with differential privacy each of them weighs 1."""
     own = settings_of(plan)
-    return Ring(bits=own.bits, members=plan.selection.asked, most_weight=own.max_examples)
+    most = own.max_examples if plan.privacy is None else 1
+    return Ring(bits=own.bits, members=plan.selection.asked, most_weight=most)
+
+
+def whole_sum_of(plan: Plan, manifest: Manifest) -> WholeSum | None:
+    """How updates of whole numbers are summed; None where the job's are none."""
+    if plan.privacy is None or mechanism_of(plan).noise == "worker":
+        return None
+    release = release_of(plan, manifest)
+    return WholeSum(settings_of(plan).bits, manifest, meaning_of(release))
 
 
 def context_of(

@@ -439,7 +439,7 @@ class Observation(_message.Message):
     def __init__(self, standing: _Optional[_Union[Standing, _Mapping]] = ..., closed: _Optional[_Iterable[str]] = ..., ending: _Optional[_Union[Ending, _Mapping]] = ...) -> None: ...
 
 class Standing(_message.Message):
-    __slots__ = ("round", "rounds", "attempt", "phase", "live", "expected", "selected", "reported", "dropped", "notice")
+    __slots__ = ("round", "rounds", "attempt", "phase", "live", "expected", "selected", "reported", "dropped", "notice", "privacy")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -450,6 +450,7 @@ class Standing(_message.Message):
     REPORTED_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_FIELD_NUMBER: _ClassVar[int]
     round: int
     rounds: int
     attempt: int
@@ -460,7 +461,26 @@ class Standing(_message.Message):
     reported: _containers.RepeatedScalarFieldContainer[str]
     dropped: _containers.RepeatedCompositeFieldContainer[Loss]
     notice: str
-    def __init__(self, round: _Optional[int] = ..., rounds: _Optional[int] = ..., attempt: _Optional[int] = ..., phase: _Optional[str] = ..., live: _Optional[int] = ..., expected: _Optional[int] = ..., selected: _Optional[_Iterable[str]] = ..., reported: _Optional[_Iterable[str]] = ..., dropped: _Optional[_Iterable[_Union[Loss, _Mapping]]] = ..., notice: _Optional[str] = ...) -> None: ...
+    privacy: Privacy
+    def __init__(self, round: _Optional[int] = ..., rounds: _Optional[int] = ..., attempt: _Optional[int] = ..., phase: _Optional[str] = ..., live: _Optional[int] = ..., expected: _Optional[int] = ..., selected: _Optional[_Iterable[str]] = ..., reported: _Optional[_Iterable[str]] = ..., dropped: _Optional[_Iterable[_Union[Loss, _Mapping]]] = ..., notice: _Optional[str] = ..., privacy: _Optional[_Union[Privacy, _Mapping]] = ...) -> None: ...
+
+class Privacy(_message.Message):
+    __slots__ = ("epsilon", "delta", "budget", "unit", "neighbours", "adversary", "epsilon_covers")
+    EPSILON_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
+    ADVERSARY_FIELD_NUMBER: _ClassVar[int]
+    EPSILON_COVERS_FIELD_NUMBER: _ClassVar[int]
+    epsilon: float
+    delta: float
+    budget: float
+    unit: str
+    neighbours: str
+    adversary: str
+    epsilon_covers: str
+    def __init__(self, epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., budget: _Optional[float] = ..., unit: _Optional[str] = ..., neighbours: _Optional[str] = ..., adversary: _Optional[str] = ..., epsilon_covers: _Optional[str] = ...) -> None: ...
 
 class Ending(_message.Message):
     __slots__ = ("complete", "reason", "message", "model")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from fl_core.privacy.costs import Cost, Unit
 from fl_core.privacy.rounding import Sensitivity
@@ -42,12 +42,22 @@ class Release:
         return math.ceil(noise_multiplier**2 * self.sensitivity.l2_squared)
 
 
+Noise = Literal["server", "workers", "worker"]
+"""Who makes the noise: the server; the workers together, so that only their sum may be seen; or each worker alone."""
+
+
 class Mechanism(Protocol):
     """Both ends of one idea and its cost; the adaptive clip norm makes a new one with another `clip` each round."""
 
     unit: ClassVar[Unit]
+    noise: ClassVar[Noise]
     adversary: ClassVar[str]
     """Against whom the epsilon of `cost` holds."""
+
+    @property
+    def noise_multiplier(self) -> float:
+        """The noise's standard deviation over the sensitivity."""
+        ...
 
     def on_worker(self, update: Weights, release: Release, random: Random) -> Weights:
         """What a worker hands in: whole numbers where the noise is discrete."""

@@ -17,7 +17,7 @@ from pydantic import Field
 from fl_core.errors import UpdateError
 from fl_core.privacy.clipping import Doubles, clipped_sum
 from fl_core.privacy.costs import Cost, SampledGaussianCost, Unit
-from fl_core.privacy.mechanisms import Release
+from fl_core.privacy.mechanisms import Noise, Release
 from fl_core.privacy.noise import noised
 from fl_core.privacy.stream import BLOCK, Random, Stream
 from fl_core.weights import Weights
@@ -34,6 +34,7 @@ class DpSgd:
     """
 
     unit: ClassVar[Unit] = "example"
+    noise: ClassVar[Noise] = "worker"
     adversary: ClassVar[str] = (
         "everyone who sees a worker's updates, the server and all other workers included"
     )

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from fl_core.privacy.clipping import clip
 from fl_core.privacy.costs import Cost, GaussianCost, Unit
-from fl_core.privacy.mechanisms import Release
+from fl_core.privacy.mechanisms import Noise, Release
 from fl_core.privacy.noise import discrete_gaussian
 from fl_core.privacy.rounding import rounded
 from fl_core.privacy.stream import Random, Stream
@@ -27,6 +27,7 @@ class Gaussian:
     """Workers clip and round; the server adds the noise to the sum before anybody else sees it."""
 
     unit: ClassVar[Unit] = "worker"
+    noise: ClassVar[Noise] = "server"
     adversary: ClassVar[str] = (
         "everyone who sees the models; the server is trusted, it sees the sum without noise"
     )

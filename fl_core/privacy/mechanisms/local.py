@@ -13,7 +13,7 @@ from pydantic import Field
 
 from fl_core.privacy.clipping import clip
 from fl_core.privacy.costs import Cost, GaussianCost, Unit
-from fl_core.privacy.mechanisms import Release
+from fl_core.privacy.mechanisms import Noise, Release
 from fl_core.privacy.noise import noised
 from fl_core.privacy.stream import Random, Stream
 from fl_core.weights import Weights
@@ -26,6 +26,7 @@ class Local:
     """Workers clip and add normal noise; what they hand in is private already."""
 
     unit: ClassVar[Unit] = "worker"
+    noise: ClassVar[Noise] = "worker"
     adversary: ClassVar[str] = "everyone, the server and all other workers included"
 
     clip: Annotated[float, Field(gt=0, description="The greatest L2 norm of a worker's update.")]

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from fl_core.privacy.clipping import clip
 from fl_core.privacy.costs import Cost, SkellamCost, Unit
-from fl_core.privacy.mechanisms import Release
+from fl_core.privacy.mechanisms import Noise, Release
 from fl_core.privacy.noise import share, skellam
 from fl_core.privacy.rounding import rounded
 from fl_core.privacy.stream import Random, Stream
@@ -27,6 +27,7 @@ class Skellam:
     """Workers clip, round and add their share of the noise; secure aggregation shows the sum only."""
 
     unit: ClassVar[Unit] = "worker"
+    noise: ClassVar[Noise] = "workers"
     adversary: ClassVar[str] = (
         "everyone, the server and as many corrupt workers as secure aggregation tolerates included"
     )

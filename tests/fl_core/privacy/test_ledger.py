@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fl_core.errors import SpecError, StorageError
+from fl_core.errors import JobError, SpecError, StorageError
 from fl_core.extensions import Extension
 from fl_core.privacy.accountant import epsilon
 from fl_core.privacy.chain import Charge, Head, Opening, canonical
@@ -126,7 +126,7 @@ def test_a_fork_speaks_of_the_same_neighbours(kept: Path, tmp_path: Path) -> Non
 def test_a_ledger_is_begun_once(kept: Path) -> None:
     """Neither a ledger nor what is left of one is begun anew."""
     for file in (kept, kept.with_name("ledger.head")):
-        with pytest.raises(StorageError, match="a ledger is begun once"):
+        with pytest.raises(JobError, match="a ledger is begun once"):
             Ledger.create(kept, opening())
         file.unlink()
     Ledger.create(kept, opening()).close()
@@ -136,7 +136,7 @@ def test_a_beginning_that_was_cut_short_is_begun_again(path: Path) -> None:
     """Where only the head of the same beginning is there, nothing was charged yet, and the ledger is begun."""
     Ledger.create(path, opening()).close()
     path.unlink()
-    with pytest.raises(StorageError, match="a ledger is begun once"):
+    with pytest.raises(JobError, match="a ledger is begun once"):
         Ledger.create(path, opening("job-2"))
     Ledger.create(path, opening()).close()
 
@@ -155,7 +155,7 @@ def test_one_process_has_it(kept: Path) -> None:
 
 
 def refused(path: Path, reason: str, *, seen: Head | None = None) -> None:
-    with pytest.raises(StorageError, match=reason) as told:
+    with pytest.raises(JobError, match=reason) as told:
         Ledger.open(path, seen=seen)
     assert str(path) in str(told.value)
     assert "nothing may be released" in str(told.value)
@@ -193,10 +193,10 @@ def test_without_either_file_there_is_no_ledger(kept: Path) -> None:
     head = kept.with_name("ledger.head")
     content = head.read_bytes()
     head.unlink()
-    refused(kept, "cannot be read")
+    refused(kept, "ledger.head is missing")
     head.write_bytes(content)
     kept.unlink()
-    refused(kept, "cannot be opened")
+    refused(kept, "ledger is missing")
 
 
 def test_an_older_copy_of_both_files_is_found(kept: Path) -> None:
@@ -297,7 +297,7 @@ def test_only_a_torn_line_can_be_mended(kept: Path) -> None:
     lines = whole.splitlines(keepends=True)
     for wrong in (b"".join(lines[:3]) + lines[3][:9], whole[:40] + b"?" + whole[41:], b"", whole[:9]):
         kept.write_bytes(wrong)
-        with pytest.raises(StorageError, match="shortened|damaged"):
+        with pytest.raises(JobError, match="shortened|damaged"):
             Ledger.mend(kept)
         assert kept.read_bytes() == wrong
 
