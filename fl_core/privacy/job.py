@@ -1,0 +1,94 @@
+"""A job's mechanism and release from its plan: what both ends derive alike, so that neither believes the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from fl_core.errors import MismatchError
+from fl_core.extensions import build
+from fl_core.plan import Plan, Privacy
+from fl_core.privacy.chain import Opening
+from fl_core.privacy.costs import Cost, Neighbours
+from fl_core.privacy.mechanisms import Mechanism, Release
+from fl_core.privacy.rounding import resolution
+from fl_core.weights import ArraySpec, Manifest
+
+NEIGHBOURS = Neighbours.ADD_OR_REMOVE
+"""A worker that is removed counts as one that hands in zeros: the denominator stays the same."""
+
+BITS = 32
+"""Of a sum in the clear; a worker's own whole numbers stay far below 2^24, so float32 holds them exactly."""
+
+WIRE = "float32"
+
+
+def settings_of(plan: Plan) -> Privacy:
+    """The plan's settings; refuses a plan that has none."""
+    if plan.privacy is None:
+        raise MismatchError("this job has no differential privacy (spec.privacy is not given)")
+    return plan.privacy
+
+
+def mechanism_of(plan: Plan) -> Mechanism:
+    """The mechanism that the plan names."""
+    mechanism: Mechanism = build(
+        settings_of(plan).mechanism, within="fl_core.privacy.mechanisms", protocol=Mechanism
+    )
+    return mechanism
+
+
+def release_of(plan: Plan, manifest: Manifest) -> Release:
+    """What is settled for every round of the job, from the shape of its model."""
+    return released(plan, mechanism_of(plan), dimension=sum(spec.size for spec in manifest))
+
+
+def released(plan: Plan, mechanism: Mechanism, *, dimension: int) -> Release:
+    """The same for a model of so many values.
+
+    Where the workers make the noise, those of a round's survivors that are surely honest make all of it; with those
+    that are beyond, the sum holds more, for which there must be room.
+    """
+    honest, asked = honest_of(plan), plan.selection.asked
+    together = mechanism.noise == "workers"
+    units = resolution(
+        dimension=dimension,
+        cohort=asked,
+        noise_multiplier=mechanism.noise_multiplier * (math.sqrt(asked / honest) if together else 1.0),
+        bits=plan.secure_aggregation.bits if plan.secure_aggregation else BITS,
+    )
+    return Release(dimension=dimension, units=units, honest=honest if together else 1)
+
+
+def honest_of(plan: Plan) -> int:
+    """How many of a round's survivors are surely honest."""
+    return max(plan.selection.minimum - settings_of(plan).corrupt, 1)
+
+
+def cost_of(plan: Plan, *, dimension: int) -> Sequence[Cost]:
+    """What a round costs that releases a model of so many values."""
+    mechanism = mechanism_of(plan)
+    return (mechanism.cost(released(plan, mechanism, dimension=dimension)),)
+
+
+def opening_of(plan: Plan) -> Opening:
+    """What an epsilon of this job is about."""
+    own, mechanism = settings_of(plan), mechanism_of(plan)
+    few = f" ({own.corrupt} of {plan.selection.per_round} in a round)" if mechanism.noise == "workers" else ""
+    return Opening(
+        job=plan.job.uid,
+        unit=own.unit,
+        neighbours=NEIGHBOURS,
+        adversary=f"{mechanism.adversary}{few}",
+        delta=own.delta,
+    )
+
+
+def wire_of(manifest: Manifest) -> Manifest:
+    """What a private update looks like that travels in the clear, whatever the model's dtypes are."""
+    return Manifest(tuple(ArraySpec(spec.name, WIRE, spec.shape) for spec in manifest))
+
+
+def meaning_of(release: Release) -> str:
+    """The release in a session's context, so that members who mean different units never sum."""
+    return f"{release.dimension} values, {release.units} units, {release.honest} honest"

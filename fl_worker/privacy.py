@@ -1,0 +1,44 @@
+"""Differential privacy at a worker: what leaves it of an update, and that nothing else does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from fl_core.plan import Plan
+from fl_core.privacy.job import WIRE, mechanism_of, release_of
+from fl_core.privacy.mechanisms import Mechanism
+from fl_core.privacy.stream import Random
+from fl_core.weights import Array, Manifest, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """The job's mechanism, as each update of this worker goes through it; private randomness, whatever the seed is."""
+
+    plan: Plan
+    mechanism: Mechanism
+    random: Random = os.urandom
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self | None:
+        """The plan's; None where it has no differential privacy."""
+        return cls(plan, mechanism_of(plan)) if plan.privacy is not None else None
+
+    @property
+    def measured(self) -> bool:
+        """Whether this worker may hand in what it measures, without noise."""
+        return self.plan.privacy is None or self.plan.privacy.measured
+
+    def concealed(self, update: Weights) -> Mapping[str, Array]:
+        """What is handed in instead: clipped, and with this worker's part of the noise.
+
+        For a sum in the clear it is rounded to what travels there; whole numbers are exact in it.
+        """
+        release = release_of(self.plan, Manifest.of(update))
+        made = self.mechanism.on_worker(update, release, self.random)
+        if self.plan.secure_aggregation is not None:
+            return made
+        return {name: array.astype(WIRE) for name, array in made.items()}
