@@ -58,15 +58,15 @@ class Forgetful:
 
 
 class Imposter:
-    """Somebody with worker 3's key, who speaks for himself in one round's session."""
+    """Somebody with a worker's key, who speaks for himself in one round's session."""
 
-    def __init__(self, run: SecureRun, opened: grpc.Channel, *, clear: Clear, round: int) -> None:
-        self.run, self.round = run, round
+    def __init__(self, run: SecureRun, opened: grpc.Channel, *, index: int, clear: Clear, round: int) -> None:
+        self.run, self.index, self.round = run, index, round
         self.place = context_of(run.plan, round=round, attempt=1)
         self._opened = opened
         self._model = digest(clear.weights)
         self._manifest = Manifest.of(clear.weights)
-        self._update = clear.trained([HOSTILE], round)[HOSTILE]
+        self._update = clear.trained([index], round)[index]
         self._schema = Schema.of(self._update.metrics)
         self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
         self._heard = self._method("stream_stream", "Protect")(iter(self._outbox.get, None), timeout=60)
@@ -92,7 +92,7 @@ class Imposter:
         """Come, hear the opening, and give an honest advertisement to be sent."""
         self.come()
         opening = self.hear().opening
-        plan, own = self.run.plan, Credentials.read(self.run.folder / f"worker-{HOSTILE}")
+        plan, own = self.run.plan, Credentials.read(self.run.folder / f"worker-{self.index}")
         me = Me(
             CertifiedSigner(own),
             AuthorityTrust.of(plan.job.uid, own.authority),
@@ -122,7 +122,7 @@ class Imposter:
             weight=self._update.examples,
             examples=self._update.examples,
             metrics=self._update.metrics,
-            dither=public_dither(self.run.plan.seed, round=self.round, worker=HOSTILE),
+            dither=public_dither(self.run.plan.seed, round=self.round, worker=self.index),
         )
         self.member.mask(vector, self.summand.layout, dealt)
         return bytes(flat.pack(vector))
@@ -334,7 +334,7 @@ def test_who_breaks_the_protocol_is_out_and_the_others_go_on(job: Callable[..., 
 def test_wrong_shares_are_named_and_a_wrong_vector_costs_the_round(job: Callable[..., SecureRun]) -> None:
     """Who gives wrong shares is found out and the sum is right; a vector masked otherwise opens no sum, loudly."""
     run = job(rounds=4, **QUIET)
-    with acting(run) as actor:
+    with acting(run, 0) as actor:
         one = actor(2)
         agreement = one.signed(one.masked())
         answer = wire.unmasking_out(one.member.unmask(agreement))
@@ -352,7 +352,7 @@ def test_wrong_shares_are_named_and_a_wrong_vector_costs_the_round(job: Callable
     rows = run.rounds()
     assert [row["result"] for row in rows] == ["Committed", "Committed", "Skipped", "Committed"]
     assert rows[1]["reporters"] == EVERYBODY
-    assert [row["workers"] for row in run.log("server") if row["event"] == "wrong shares"] == [["worker-3"]]
+    assert [row["workers"] for row in run.log("server") if row["event"] == "wrong shares"] == [["worker-0"]]
     assert "round 3, attempt 1, update: the masks do not come off" in rows[2]["reason"]
     assert models(run) == in_the_clear(run)
 
@@ -384,22 +384,22 @@ def test_a_server_that_shows_one_worker_something_else_learns_nothing(job: Calla
 
 
 @contextmanager
-def acting(run: SecureRun) -> Iterator[Callable[[int], Imposter]]:
-    """From round 2 on worker 3 attends, and its part in the sums is played from here."""
+def acting(run: SecureRun, index: int = HOSTILE) -> Iterator[Callable[[int], Imposter]]:
+    """From round 2 on a worker attends, and its part in the sums is played from here."""
     run.at("server", "patience", "2")
-    run.hold("train.2", HOSTILE)
+    run.hold("train.2", index)
     run.begin()
-    run.wait_at("worker-3", "train.2")
-    run.at("worker-3", "absent", "")
-    run.let_go("train.2", HOSTILE)
+    run.wait_at(f"worker-{index}", "train.2")
+    run.at(f"worker-{index}", "absent", "")
+    run.let_go("train.2", index)
     clear = Clear(run)
-    with channel(run.announced["server"]["address"], run.folder / "worker-3", peer="server") as opened:
+    with channel(run.announced["server"]["address"], run.folder / f"worker-{index}", peer="server") as opened:
 
         def actor(number: int) -> Imposter:
             until(lambda: opened_round(run, number), what=f"round {number}")
             for row in run.rounds()[clear.round :]:
                 clear.skip() if row["result"] == "Skipped" else clear.step(numbers(row["reporters"]))
-            return Imposter(run, opened, clear=clear, round=number)
+            return Imposter(run, opened, index=index, clear=clear, round=number)
 
         yield actor
 
