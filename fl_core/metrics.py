@@ -191,9 +191,8 @@ class Measurement:
 
     @classmethod
     def zero(cls, row: Mapping[str, Any]) -> Measurement:
-        """Nothing measured yet, of the kind and options that `to_json` wrote; its vector does not matter."""
-        metric = _metric(row)
-        return cls(metric, np.zeros(metric.length))
+        """Nothing measured yet, of the kind and options that `to_json` wrote; its vector is empty."""
+        return cls(_metric(row), np.zeros(0))
 
     def to_json(self) -> dict[str, Any]:
         """A plain description: kind, options, vector."""

@@ -26,6 +26,9 @@ FRACTION_BITS = 20
 METRIC_LIMIT = 2.0**42
 """Of a metric's element over all workers; beyond, its multiples do not fit into 64 bits."""
 
+MOST_ELEMENTS = 1 << 20
+"""Of all metrics of a sum together."""
+
 
 @dataclass(frozen=True)
 class Schema:
@@ -72,9 +75,15 @@ class Schema:
     def _empty(self) -> Mapping[str, Measurement]:
         try:
             rows: dict[str, Any] = json.loads(self.text)
-            return {name: Measurement.zero(row) for name, row in sorted(rows.items())}
-        except (ValueError, TypeError, AttributeError) as error:
+            found = {name: Measurement.zero(row) for name, row in sorted(rows.items())}
+            lengths: list[Any] = [one.metric.length for one in found.values()]
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise MismatchError(f"metrics are named as a JSON object of kind and options: {error}") from error
+        if not all(isinstance(one, int) and one > 0 for one in lengths) or sum(lengths) > MOST_ELEMENTS:
+            raise MismatchError(
+                f"metrics of {sum(lengths)} elements; from 1 of each to {MOST_ELEMENTS} can be summed"
+            )
+        return found
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,176 @@
+"""What the server learns from secure sums: ranges once, updates each round, measurements; and what it restores."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from fl_core.errors import FLJobError, ProtocolError
+from fl_core.metrics import mean_of
+from fl_core.plan import Plan
+from fl_core.wire import fl_pb2 as pb
+from fl_worker.product import Product
+from tests.fl_server.crowd import DIGEST, MANIFEST, SECURE, SELECTION, Crowd, product
+
+pytestmark = pytest.mark.timeout(60)
+
+Build = Callable[..., Crowd]
+EVERYBODY = (0, 1, 2, 3)
+
+
+@pytest.fixture
+def crowd(tmp_path: Path, plan_of: Callable[..., Plan]) -> Build:
+    """Build a crowd; the plan's and selection's fields by name."""
+    return lambda **fields: Crowd(tmp_path, plan_of(**{**SELECTION, "secure_aggregation": SECURE, **fields}))
+
+
+async def updated(one: Crowd, *indices: int, **place: int) -> Any:
+    """The sum of these workers' updates."""
+    here = one.place(**place)
+    async with one.attending(*indices, place=here) as names:
+        return (await one.sums.updates(here, MANIFEST, names))[0]
+
+
+def purposes(one: Crowd) -> list[tuple[int, str]]:
+    """Which sums were dealt for, by round."""
+    rows = [json.loads(line) for line in (one.folder / "sessions.jsonl").read_text().splitlines()]
+    return [(row["round"], row["purpose"]) for row in rows if "candidates" in row]
+
+
+def test_ranges_are_learned_once(crowd: Build) -> None:
+    """The first update is preceded by its ranges; later ones follow from the sums before them."""
+    one = crowd()
+
+    async def main() -> list[Any]:
+        return [await updated(one, *EVERYBODY, number=number) for number in (1, 2)]
+
+    first, second = asyncio.run(main())
+    assert purposes(one) == [(1, "range"), (1, "update"), (2, "update")]
+    assert first.exponents == second.exponents == (2, 2)
+    assert one.sums.state == {"exponents": [2, 2]}
+
+
+def test_another_process_goes_on_with_the_ranges(crowd: Build) -> None:
+    """From its state another server sums the next round alike, without learning ranges again."""
+    one, other = crowd(), crowd()
+
+    async def main() -> tuple[Any, Any]:
+        await updated(one, *EVERYBODY)
+        other.sums.restore(json.loads(json.dumps(one.sums.state)))
+        return await updated(one, *EVERYBODY, number=2), await updated(other, *EVERYBODY, number=2)
+
+    found, again = asyncio.run(main())
+    assert np.array_equal(found.mean()["w"], again.mean()["w"])
+    assert purposes(one)[2:] == [(2, "update"), (2, "update")]
+
+
+def test_a_server_without_a_state_learns_ranges(crowd: Build) -> None:
+    """What an older checkpoint lacks is learned."""
+    one = crowd()
+    one.sums.restore({})
+    asyncio.run(updated(one, *EVERYBODY))
+    assert purposes(one)[0] == (1, "range")
+
+
+def test_measurements_are_exact_counts(crowd: Build) -> None:
+    """A ratio of counts comes out as if all data were in one place, a mean within the resolution."""
+    one = crowd()
+    one.products = {f"worker-{index}": replace(product(index), update=None) for index in EVERYBODY}
+
+    async def main() -> Any:
+        async with one.attending(*EVERYBODY) as names:
+            return await one.sums.measurements(one.place(), names)
+
+    found, members = asyncio.run(main())
+    assert found["right"].vector.tolist() == [6, 40]
+    assert found["loss"].value == pytest.approx(1.75, abs=1e-6)
+    assert sorted(members) == [f"worker-{index}" for index in EVERYBODY]
+    assert purposes(one) == [(1, "measure")]
+
+
+def test_who_measures_otherwise_is_left_out_and_named(crowd: Build) -> None:
+    """Metrics of another kind cannot be added; the sum is of those who agree."""
+    one = crowd()
+    one.sums.restore({"exponents": [3, 3]})
+    one.products["worker-2"] = replace(product(2), metrics={"other": mean_of(1.0, 1)})
+    with capture_logs() as logged:
+        found = asyncio.run(updated(one, *EVERYBODY))
+    assert found.examples == 10 + 20 + 40
+    (line,) = [line for line in logged if "left out" in line["event"]]
+    assert (line["workers"], line["expected"]) == (["worker-2"], ["loss", "right"])
+
+
+def test_an_update_that_has_diverged_is_its_workers_own(crowd: Build) -> None:
+    """Values that no range holds cost their worker its place, and its reason holds no number of them."""
+    one = crowd()
+    one.products["worker-1"] = Product(
+        5, product(1).metrics, {"w": np.full(6, 7.5e30, "f4"), "b": np.zeros((), "f4")}
+    )
+    found = asyncio.run(updated(one, *EVERYBODY))
+    assert found.examples == 10 + 30 + 40
+    assert "training has diverged" in str(one.endings["worker-1"])
+    assert "7.5" not in str(one.endings["worker-1"])
+
+
+@pytest.mark.parametrize(
+    ("signed", "learned", "spent"),
+    [("update", True, True), ("range", False, True), ("range", True, False), ("measure", True, False)],
+)
+def test_a_round_is_spent_when_what_it_needs_was_signed(
+    crowd: Build, signed: Any, *, learned: bool, spent: bool
+) -> None:
+    """Ranges that were signed and lost cannot be learned again in this round; those that are known are no loss."""
+    one = crowd()
+    one.sums.restore({"exponents": [1, 1] if learned else []})
+    one.journal.signed(7, 1, signed)
+    assert one.sums.is_spent(7) is spent
+    assert not one.sums.is_spent(8)
+
+
+WRONG_SCHEMAS = {
+    "no JSON": "{",
+    "a list": "[1]",
+    "another kind": '{"m": {"kind": "median", "options": {}, "vector": []}}',
+    "an option that no kind has": '{"m": {"kind": "mean", "options": {"k": 1}, "vector": []}}',
+    "a text for a number": '{"m": {"kind": "macro_f1", "options": {"classes": "x"}, "vector": []}}',
+    "a negative size": '{"m": {"kind": "auc", "options": {"bins": -1}, "vector": []}}',
+    "more elements than there is memory": '{"m": {"kind": "macro_f1", "options": {"classes": 1000000000}}}',
+    "many gigabytes": '{"m": {"kind": "macro_f1", "options": {"classes": 200000}}}',
+    "half an element": '{"m": {"kind": "auc", "options": {"bins": 0.25}}}',
+    "no end of brackets": "[" * 100_000,
+    "a name that is none": '{"a\\nb": {"kind": "mean", "options": {}, "vector": []}}',
+    "no name": '{"": {"kind": "mean", "options": {}, "vector": []}}',
+    "too many": json.dumps({f"m{n}": {"kind": "mean", "options": {}, "vector": []} for n in range(101)}),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_SCHEMAS)
+def test_metrics_that_are_none_are_refused(crowd: Build, wrong: str) -> None:
+    """What no worker of ours measures is refused when it comes, with a sentence, and nothing is kept of it."""
+    one = crowd()
+    with pytest.raises(FLJobError):
+        one.sums.admit("worker-1", pb.Ready(model=DIGEST, schema=WRONG_SCHEMAS[wrong]))
+    assert one.sums._schemas == {}
+
+
+def test_too_few_for_a_sum_is_an_error(crowd: Build) -> None:
+    """With two workers there is no sum of updates nor of measurements."""
+    one = crowd()
+
+    async def main() -> None:
+        async with one.attending(0, 1) as names:
+            with pytest.raises(ProtocolError, match="secure aggregation needs at least 3"):
+                await one.sums.updates(one.place(), MANIFEST, names)
+        async with one.attending(0, 1) as names:
+            with pytest.raises(ProtocolError, match="secure aggregation needs at least 3"):
+                await one.sums.measurements(one.place(), names)
+
+    asyncio.run(main())
