@@ -94,8 +94,11 @@ class Session:
 
     @cached_property
     def parameters(self) -> Parameters:
-        """Threshold and graph, from the number of candidates."""
-        return self.context.terms.parameters(len(self.candidates))
+        """Threshold and graph: in cross-silo from the number of candidates, so that no two attempts can both open.
+
+        In cross-device from that of the members, among whom the curious are denser when others have gone.
+        """
+        return self.context.terms.parameters(len(self.members if self._sparse else self.candidates))
 
     @property
     def threshold(self) -> int:
@@ -176,8 +179,9 @@ class Session:
 
     @cached_property
     def _graph(self) -> graph.Graph:
-        degree = min(self.parameters.degree, len(self.members) - 1)
-        return graph.regular(len(self.members), degree, seed=digest("graph", self.context.digest, self.root))
+        return graph.regular(
+            len(self.members), self.parameters.degree, seed=digest("graph", self.context.digest, self.root)
+        )
 
     @cached_property
     def _places(self) -> dict[int, int]:
