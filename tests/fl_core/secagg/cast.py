@@ -252,3 +252,16 @@ def refusal(actor: Member | Host, reason: str) -> Iterator[None]:
     with pytest.raises(ProtocolError, match=reason):
         yield
     assert state(actor) == before
+
+
+def stopped(last: str, n: int = 4, **more: Any) -> Cohort:
+    """A session up to this step."""
+    cohort = Cohort(range(n), **more)
+    cohort.run(last=last)
+    return cohort
+
+
+def goes_on(cohort: Cohort) -> None:
+    """The honest rest of the session opens the sum of all."""
+    cohort.finish()
+    assert same(cohort.total, cohort.sum(cohort.members))
