@@ -42,14 +42,6 @@ class Done:
     pages: dict[str, str]
 
     @property
-    def seen(self) -> dict[str, bytes]:
-        """What server and scheduler have seen, said and kept: messages as they came, logs, files, metric pages."""
-        own = [self.run.folder / f"{name}.log" for name in PROCESSES[:2]]
-        own += [path for path in self.run.storage.rglob("*") if path.is_file()]
-        pages = {f"page of {name}": self.pages[name].encode() for name in PROCESSES[:2]}
-        return {str(path): path.read_bytes() for path in own} | pages | self.traffic
-
-    @property
     def traffic(self) -> dict[str, bytes]:
         """All messages that came to the server and to the scheduler."""
         rows = {name: self.run.recorded(name) for name in PROCESSES[:2]}
@@ -168,8 +160,8 @@ def test_no_secret_is_anywhere_but_in_its_worker(done: Done) -> None:
         assert len(known) == SECRETS_IN_A_SESSION * sessions
 
 
-def test_no_number_of_a_single_worker_comes_to_the_server(done: Done) -> None:
-    """Examples, losses and sums of one worker are in no spelling in what server and scheduler see or keep."""
+def test_no_number_of_a_single_worker_is_anywhere(done: Done) -> None:
+    """Examples, losses and sums of one worker are in no spelling in any message, file, log or metric page."""
     clear, single = Clear(done.run), []
     for _ in range(ROUNDS):
         for index, finished in clear.trained(EVERYBODY, clear.round + 1).items():
@@ -178,7 +170,7 @@ def test_no_number_of_a_single_worker_comes_to_the_server(done: Done) -> None:
             if clear.round:
                 single += [measured.metrics["loss"].value, measured.metrics["loss"].vector[0]]
         clear.step(EVERYBODY)
-    seen = done.seen
+    seen = done.everything
     assert [one for one in single if found_number(one, seen)] == []
     together = [row["metrics"]["loss"] for row in done.run.rounds()] + [done.run.rounds()[0]["examples"]]
     assert all(found_number(one, seen) for one in together)  # what is there is found
