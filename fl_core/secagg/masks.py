@@ -5,8 +5,9 @@ the header, chunks 1 and up are the body's, 256 KiB each. A plain sentinel is 1,
 sum of n vectors does not have n in a chunk's sentinel, then that chunk's masks did not come off.
 
 A mask is the keystream of AES-256 in counter mode, for each chunk from a start of its own, so that any chunk can be
-masked alone: first the chunk's bytes, then its sentinel's. It is computed as AES-GCM computes it, the nonce being
-(shard: 32 bits, chunk: 64 bits), block after block into the same memory, which stays in the processor's cache.
+masked alone: first the chunk's bytes, then its sentinel's. The counter starts at (shard: 32 bits, chunk: 64 bits,
+2: 32 bits), where AES-GCM starts it for a text; the keystream goes into the same memory for each mask in turn, which
+stays in the processor's cache.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import GCM
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from fl_core.errors import ProtocolError, SpecError
 
@@ -30,6 +31,7 @@ WIDE = np.dtype("<u8")
 """The ring of the header and of the sentinels."""
 
 SHARD = bytes(4)
+FIRST_BLOCK = (2).to_bytes(4, "big")
 SLACK = 16
 """`update_into` wants room for one more block than it fills."""
 
@@ -156,7 +158,7 @@ def apply(vector: Vector, masks: Sequence[Mask], *, layout: Layout) -> None:
         nothing = memoryview(zeros)[:size]
         keystream = np.frombuffer(stream, chunk.dtype, chunk.size)
         for cipher, combine, sign in ciphers:
-            Cipher(cipher, GCM(_nonce(number))).encryptor().update_into(nothing, stream)
+            Cipher(cipher, CTR(_start(number))).encryptor().update_into(nothing, stream)
             combine(chunk, keystream, out=chunk)
             sentinel += sign * int.from_bytes(stream[size - WIDE.itemsize : size], "little")
         vector.sentinels[number] = sentinel % 2**64
@@ -167,8 +169,9 @@ def _length(chunk: Numbers) -> int:
     return chunk.nbytes + WIDE.itemsize
 
 
-def _nonce(chunk: int) -> bytes:
-    return SHARD + chunk.to_bytes(8, "big")
+def _start(chunk: int) -> bytes:
+    """The counter's first value for a chunk."""
+    return SHARD + chunk.to_bytes(8, "big") + FIRST_BLOCK
 
 
 def _check(masks: Sequence[Mask]) -> None:
