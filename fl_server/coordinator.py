@@ -232,6 +232,7 @@ class Coordinator:
         rows = {row["round"]: row for row in await asyncio.to_thread(self._storage.rows)}
         if self.rounds.round == 0 or self.rounds.round in rows:
             self._values = rows.get(self.rounds.round, {}).get("metrics", {})
+            self.rounds.round = await asyncio.to_thread(self._storage.over, self.rounds.round)
             return ()
         self.ledger.resume(saved.facts["row"])
         return self.rounds.resume(self.ledger.row["attempt"], self.ledger.reporters, now=time.monotonic())

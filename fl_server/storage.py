@@ -78,3 +78,10 @@ class Storage:
     def rows(self) -> list[dict[str, Any]]:
         """The recorded rounds."""
         return self._record.read()
+
+    def over(self, number: int) -> int:
+        """The last round that is over after this one: those skipped since made no model, and so no checkpoint."""
+        results = {row["round"]: row["result"] for row in self.rows()}
+        while results.get(number + 1) == "Skipped":
+            number += 1
+        return number

@@ -115,3 +115,15 @@ def test_a_full_disk_keeps_the_earlier_lines(storage: Storage, world: World) -> 
     assert "metrics.jsonl cannot be written: File too large" in done.stdout
     assert json.loads((storage.folder / "metrics.jsonl").read_text().splitlines()[0]) == {"round": 1}
     assert storage.rows() == [{"round": 1}]
+
+
+@pytest.mark.parametrize(
+    ("results", "over"),
+    [("", 1), ("C", 1), ("CS", 2), ("CSSC", 3), ("CCS", 1), ("SS", 2)],
+)
+def test_rounds_that_were_skipped_since_are_over(storage: Storage, results: str, over: int) -> None:
+    """After round 1's checkpoint those skipped next are not begun again; a committed one is, for its model is lost."""
+    words = {"C": "Committed", "S": "Skipped"}
+    for number, result in enumerate(results, start=1):
+        storage.record({"round": number, "result": words[result]})
+    assert storage.over(1) == over
