@@ -197,7 +197,7 @@ def plan_of(
     return compile_job(sealed(job, program.parent, uid=UID))
 
 
-RETRY = {"action": "Retry", "attempts": 3}
+RETRY = {"action": "Retry", "attempts": 5}
 
 
 @dataclass

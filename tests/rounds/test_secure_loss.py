@@ -132,8 +132,9 @@ def test_too_few_left_is_tried_again_unless_it_was_signed(job: Callable[..., Sec
     assert run.ends() == 0
     assert models(run) == in_the_clear(run)
     second, third, fourth, fifth = run.rounds()[1:]
-    assert (second["result"], second["attempt"]) == ("Committed", 2)
     assert [row["result"] for row in (third, fourth, fifth)] == ["Committed", "Skipped", "Committed"]
+    assert second["result"] == "Committed"
+    assert (last := second["attempt"]) > 1  # 2, if they are back before their lease is over
     few = "2 signatures, fewer than the 3 that are needed"
     assert fourth["reason"] == f"round 4, attempt 1: round 4, attempt 1, update: {few}"
     assert [row["reason"] for row in run.log("server") if row["event"] == "no sum"] == [
@@ -143,8 +144,8 @@ def test_too_few_left_is_tried_again_unless_it_was_signed(job: Callable[..., Sec
     sought = [row for row in run.sessions() if row["round"] == 2 and row["purpose"] == "update"]
     assert [(row["attempt"], row.get("candidates")) for row in sought] == [
         (1, [0, 1, 2, 3]),
-        (2, [0, 1, 2, 3]),
-        (2, None),
+        (last, [0, 1, 2, 3]),
+        (last, None),
     ]
 
 
