@@ -125,8 +125,8 @@ class Host:
         circle = set(self.frozen.circle(worker)).intersection(self.shared)
         live, dead = circle.intersection(self.survivors), circle.difference(self.survivors)
         spoilt = set(answer.spoilt)
-        for what, given, due in (("seeds", answer.seeds, live), ("mask keys", answer.mask_keys, dead)):
-            if set(given) != due - spoilt:
+        for what, given, held in (("seeds", answer.seeds, live), ("mask keys", answer.mask_keys, dead)):
+            if set(given) != (due := held - spoilt):
                 raise ProtocolError(
                     f"worker-{worker} gives shares of {what} of {named(given)}; expected {named(due)}"
                 )
