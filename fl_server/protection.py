@@ -188,6 +188,8 @@ class Protection:
     ) -> None:
         """Tell each of these something, and wait until all have answered or are out; a little once `enough` have."""
         here = [worker for worker in messages if worker in self._calls]
+        for worker in sorted(set(messages).difference(here)):
+            self._dropped(worker, "gone")
         due = self._due = Gathering(
             cohort=frozenset(here),
             enough=len(here),

@@ -109,6 +109,21 @@ def test_who_hangs_up_is_not_waited_for(crowd: Build) -> None:
     assert one.dropped == {"worker-2": "gone"}
 
 
+def test_who_is_ready_and_goes_before_the_session_is_named(crowd: Build) -> None:
+    """A worker that was counted on, and whose call has ended when the session opens, is among the lost."""
+    one = crowd()
+
+    async def main() -> None:
+        async with one.attending(3):
+            pass
+        async with one.attending(0, 1, 2) as names:
+            _, members = await one.sums.updates(one.place(), MANIFEST, [*names, "worker-3"])
+            assert sorted(members) == names
+
+    run(main())
+    assert one.dropped == {"worker-3": "gone"}
+
+
 def test_what_is_refused_ends_its_senders_part_only(crowd: Build) -> None:
     """Its call ends with the reason, and the others' sum is theirs."""
     one = crowd()
