@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain, combinations, count, islice
 from math import comb
 
-from fl_core.errors import ProtocolError, UnmaskError
+from fl_core.errors import UnmaskError
 from fl_core.secagg import keys, shamir
 from fl_core.secagg.encoding import digest
 from fl_core.secagg.messages import Unmasking

@@ -81,7 +81,7 @@ class Schema:
             raise MismatchError(f"metrics are named as a JSON object of kind and options: {error}") from error
         if not all(isinstance(one, int) and one > 0 for one in lengths) or sum(lengths) > MOST_ELEMENTS:
             raise MismatchError(
-                f"metrics of {sum(lengths)} elements; from 1 of each to {MOST_ELEMENTS} can be summed"
+                f"metrics of {lengths!r:.60} elements; from 1 of each to {MOST_ELEMENTS} of all can be summed"
             )
         return found
 
@@ -158,9 +158,10 @@ class UpdateSum:
         dither: np.random.Generator,
     ) -> Vector:
         """One member's update; `weight` is cut at the ring's greatest."""
+        _check(update, self.manifest)
+        strain = ranges.strain(update, self.exponents)
         weight = min(weight, self.ring.most_weight)
         words, clipped = self.ring.encode(update, self.exponents, weight=weight, dither=dither)
-        strain = ranges.strain(update, self.exponents)
         values = self.schema.encode(metrics, members=self.ring.members)
         header = np.concatenate([np.array([weight, examples, clipped], np.int64), strain, values])
         return Vector.of(self.layout, header.view(np.uint64), words)
@@ -252,6 +253,13 @@ class MeasureSum:
 Summand = RangeSum | UpdateSum | WholeSum | MeasureSum
 
 _COUNTS = 3
+
+
+def _check(update: Weights, manifest: Manifest) -> None:
+    """Refuse an update whose elements would be added to those of other arrays."""
+    given, expected = ([(one.name, one.shape) for one in each] for each in (Manifest.of(update), manifest))
+    if given != expected:
+        raise UpdateError(f"the update has the arrays {given}; expected {expected}")
 
 
 def _wide(layout: Layout, header: ranges.Counts) -> Vector:
