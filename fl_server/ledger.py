@@ -95,8 +95,8 @@ class Ledger:
         self.lap("evaluate")
         values = _values(total(agreeing(self._evaluation)))
         nothing = {"reporters": [], "examples": 0, "train": {}}
-        known = {"result": "Skipped", "reason": skipped} if skipped else {"result": "Committed"}
-        self.row = {**nothing, **self.row, **known, "metrics": values}
+        known = {**nothing, "result": "Skipped", "reason": skipped} if skipped else {"result": "Committed"}
+        self.row = {**self.row, **known, "metrics": values}
         self.row["bytes"] = {"up": self.up, "down": self.down}
         seconds = self.row["seconds"]
         seconds["total"] = round(sum(seconds.values()), 6)

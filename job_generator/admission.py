@@ -156,6 +156,26 @@ FIT = (
         field="compression",
     ),
     Validation(
+        rule="!has(self.privacy) || self.privacy.mechanism.name in ['gaussian', 'local', 'skellam']",
+        message="no job can have this mechanism yet; expected gaussian, local or skellam",
+        field="privacy.mechanism",
+    ),
+    Validation(
+        rule=f"!has(self.privacy) || self.privacy.mechanism.name != 'skellam' || {SECURE}",
+        message="skellam needs secure aggregation, with three or more in a round; expected that, or gaussian",
+        field="privacy.mechanism",
+    ),
+    Validation(
+        rule="!has(self.privacy) || !has(self.compression) || size(self.compression) == 0",
+        message="differential privacy bounds updates and adds noise to them; expected no compression of the result",
+        field="compression",
+    ),
+    Validation(
+        rule="!has(self.privacy) || !has(self.target) || self.privacy.metrics != 'Suppressed'",
+        message="nobody measures the model where privacy.metrics is Suppressed; expected Released, or no target",
+        field="target",
+    ),
+    Validation(
         rule="!has(self.selection.stallSeconds) || "
         "double(self.selection.stallSeconds) <= double(self.selection.deadlineSeconds)",
         message="stallSeconds is longer than deadlineSeconds; expected at most that",
@@ -221,7 +241,7 @@ FIT = (
 LASTING = (
     *_fixed(
         "managedBy", "seed", "program", "target", "strategy", "aggregation", "selection", "compression",
-        "secureAggregation", "evaluation",
+        "secureAggregation", "privacy", "evaluation",
         "preRunningDeadlineSeconds", "network",
     ),
     *_fixed("checkpoint", "storage", at=("server",)),

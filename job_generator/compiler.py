@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 
 from fl_core import plan
-from job_generator import secrecy
+from job_generator import privacy, secrecy
 from job_generator.problems import InvalidJobError
 from job_generator.rules import broken
 from job_generator.spec import FLJob, Selection, Target
@@ -39,8 +39,9 @@ def compile_job(job: FLJob) -> plan.Plan:
         aggregation=spec.aggregation.extension(),
         compression=tuple(stage.extension() for stage in spec.compression),
         secure_aggregation=_secure(job),
+        privacy=_privacy(job),
         selection=_selection(job, spec.selection),
-        evaluation_every=spec.evaluation.every_rounds,
+        evaluation_every=spec.evaluation.every_rounds if _measured(job) else 0,
         checkpoint=plan.Checkpoint(**spec.server.checkpoint.model_dump()),
         workers=job.capacity + len(spec.sites),
         sites=_sites(job),
@@ -68,6 +69,24 @@ def _secure(job: FLJob) -> plan.SecureAggregation | None:
         return None
     given = job.secure.model_dump(exclude={"enabled"})
     return plan.SecureAggregation(**{**given, "profile": secrecy.profile_of(given, job.per_round)})
+
+
+def _privacy(job: FLJob) -> plan.Privacy | None:
+    given = job.spec.privacy
+    if given is None:
+        return None
+    return plan.Privacy(
+        unit=given.unit,
+        mechanism=given.mechanism.extension(),
+        epsilon=given.budget.epsilon,
+        delta=given.budget.delta,
+        corrupt=privacy.corrupt_of(job.per_round),
+        measured=_measured(job),
+    )
+
+
+def _measured(job: FLJob) -> bool:
+    return job.spec.privacy is None or job.spec.privacy.metrics == "Released"
 
 
 def _target(target: Target | None) -> plan.Target | None:

@@ -22,6 +22,10 @@ MODELS_PER_SERVER = 6
 """Copies at the server's peak, whatever the cohort: the model, the wire's copy, a sum of 16 bytes per value."""
 
 
+EQUAL = "with differential privacy every update counts the same, however many examples it was made from"
+"""What a strategy that weighs by examples does otherwise than usual."""
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """The program's first model: bytes of its arrays, and bytes of one update on the wire."""
@@ -67,7 +71,7 @@ def forecast(plan: Plan, *, model: Model | None = None, machine: Machine | None 
     """Foretell a job; bytes are per round, but for `total`."""
     asked = plan.selection.asked
     down = asked * model.nbytes if model else None
-    measured = -(-plan.rounds // plan.evaluation_every)
+    measured = -(-plan.rounds // plan.evaluation_every) if plan.evaluation_every else 0
     up = asked * update_bytes(plan, model) if model else None
     total = None
     if model and down is not None and up is not None:
@@ -89,6 +93,8 @@ def forecast(plan: Plan, *, model: Model | None = None, machine: Machine | None 
 def update_bytes(plan: Plan, model: Model) -> int:
     """Bytes of one worker's update on its way; where sums are secure, whole numbers and two counts for each array."""
     secure = plan.secure_aggregation
+    if secure is None and plan.privacy is not None:
+        return model.parameters * 4
     return model.parameters * secure.bits // 8 + 16 * model.arrays if secure else model.update_nbytes
 
 
@@ -131,6 +137,8 @@ def _findings(plan: Plan, memory: int, machine: Machine | None) -> list[Finding]
         found.append(
             Finding("note", "no worker of a round may be late or lost; see spec.selection.extra and minimum")
         )
+    if plan.privacy is not None:
+        found.append(Finding("note", EQUAL))
     if plan.workers == 1:
         found.append(Finding("note", "one worker is not federated: its update is the mean"))
     return found

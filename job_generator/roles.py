@@ -14,10 +14,12 @@ from job_generator.processes import ROLES, Place, Role, installed
 SECTIONS: dict[Role, tuple[str, ...]] = {
     "scheduler": ("seed", "workers", "sites", "selection"),
     "server": (
-        "rounds", "target", "strategy", "aggregation", "compression", "secure_aggregation", "selection",
+        "rounds", "target", "strategy", "aggregation", "compression", "secure_aggregation", "privacy", "selection",
         "evaluation_every", "checkpoint", "ready_seconds",
     ),
-    "worker": ("seed", "workers", "sites", "program", "strategy", "compression", "secure_aggregation", "selection"),
+    "worker": (
+        "seed", "workers", "sites", "program", "strategy", "compression", "secure_aggregation", "privacy", "selection",
+    ),
 }  # fmt: skip
 """What of the Plan each role acts on; every role gets the whole Plan, and its digest guards it."""
 

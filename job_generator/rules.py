@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
-from job_generator import secrecy
+from job_generator import privacy, secrecy
 from job_generator.problems import Problem
 from job_generator.schema import Path, alternatives, node
 
@@ -129,6 +129,12 @@ def _secure_stages(
     return secrecy.compression_complaint(stages, given, _cohort_of(per_round, replicas, sites))
 
 
+def _private_sums(
+    mechanism: Map | None, given: Map | None, per_round: int | None, replicas: int, sites: Sequence[Map]
+) -> str | None:
+    return privacy.trust_complaint(mechanism, given, _cohort_of(per_round, replicas, sites))
+
+
 def _times(stall: float | None, deadline: float) -> str | None:
     if stall is None or stall <= deadline:
         return None
@@ -238,9 +244,11 @@ REPLICAS = "spec.workers.replicas"
 MOST = "spec.workers.maxReplicas"
 SITES: Path = ("spec", "sites")
 EGRESS: Path = ("spec", "network", "egress")
+MECHANISM = "spec.privacy.mechanism"
+PRIVACY: Path = ("spec", "privacy")
 STAGES: Path = ("spec", "compression")
 SECRECY: Path = ("spec", "secureAggregation")
-WHOLE = {SITES, EGRESS, STAGES, SECRECY}
+WHOLE = {SITES, EGRESS, STAGES, SECRECY, PRIVACY}
 """What rules look at with all that is in it."""
 PER_ROUND = "spec.selection.perRound"
 SECURE = "spec.secureAggregation"
@@ -253,6 +261,10 @@ RULES = (
     Rule((SECURE, PER_ROUND, REPLICAS, "spec.sites", "spec.selection.extra"), _secure),
     Rule(("spec.selection.minimum", SECURE, PER_ROUND, REPLICAS, "spec.sites"), _secure_quorum),
     Rule(("spec.compression", SECURE, PER_ROUND, REPLICAS, "spec.sites"), _secure_stages),
+    Rule((MECHANISM,), privacy.mechanism_complaint),
+    Rule((MECHANISM, SECURE, PER_ROUND, REPLICAS, "spec.sites"), _private_sums),
+    Rule(("spec.compression", "spec.privacy"), privacy.compression_complaint),
+    Rule(("spec.target", "spec.privacy"), privacy.target_complaint),
     Rule(("spec.selection.stallSeconds", "spec.selection.deadlineSeconds"), _times),
     Rule(("spec.target",), _one_side),
     Rule(("spec.program.source",), _one_source),

@@ -6,23 +6,12 @@ These types are the API: the custom resource definition, the JSON schema for edi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from functools import cache
-from typing import Annotated, Any, Final, Literal, Self, Union, get_type_hints
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    ConfigDict,
-    Discriminator,
-    Field,
-    GetCoreSchemaHandler,
-    JsonValue,
-    Tag,
-    create_model,
-)
-from pydantic_core import CoreSchema
+from pydantic import Field, JsonValue
 
-from fl_core.extensions import Extension, known, resolve
 from job_generator import secrecy
+from job_generator.choices import ATTRIBUTE, DOTTED, Choice, OneOf, default
 from job_generator.deployment import MOST_SITES, Data, Network, Site, Source, Storage, Template
 from job_generator.part import NAME, Part, whole
 
@@ -31,76 +20,9 @@ KIND: Final = "FLJob"
 LONGEST_NAME = 40
 """Kubernetes allows 63 characters, of which the names of children need the rest."""
 
-DOTTED = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
-ATTRIBUTE = r"[A-Za-z_][A-Za-z0-9_]*"
 MANAGER = "fljob.dev/operator"
 YEAR = 31_536_000
 """In seconds."""
-
-
-# -- strategies, rules, policies and stages: a name, and the fields of the class of that name
-
-
-class Choice(Part):
-    """A strategy, rule, policy or stage: its name, and its own fields beside it."""
-
-    name: str
-
-    def extension(self) -> Extension:
-        """What the Plan holds of it."""
-        return Extension(name=self.name, options=self.model_dump(mode="json", exclude={"name"}))
-
-
-class Installed(Choice):
-    """A class of the user's own, installed in the image of the server or scheduler."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: Annotated[
-        str, Field(pattern=f"^{DOTTED}:{ATTRIBUTE}$", max_length=253, examples=["package.module:Class"])
-    ]
-    """`package.module:Class`; the fields beside it are the arguments of the class."""
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """Marks a field that holds any extension of one package, or the user's own."""
-
-    within: str
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's
-        members = [Annotated[choice(name, within=self.within), Tag(name)] for name in known(self.within)]
-        members.append(Annotated[Installed, Tag("installed")])
-        which = Discriminator(
-            _tag,
-            custom_error_type="unknown_name",
-            custom_error_message="unknown name",
-            custom_error_context={"within": self.within},
-        )
-        return handler.generate_schema(Annotated[Union[tuple(members)], which])  # noqa: UP007 - members are computed
-
-
-def _tag(value: Any) -> str | None:  # noqa: ANN401 - whatever stands in the YAML
-    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return "installed" if isinstance(name, str) and ":" in name else name
-
-
-@cache
-def choice(name: str, *, within: str) -> type[Choice]:
-    """The type of one extension in YAML: its name, and the fields of its dataclass."""
-    kind = resolve(name, within=within)
-    hints = get_type_hints(kind, include_extras=True)
-    own: dict[str, Any] = {field.name: (hints[field.name], ...) for field in fields(kind)}
-    own["name"] = (Literal[name], ...)
-    summary = (kind.__doc__ or "").partition("\n")[0]
-    return create_model(kind.__name__, __base__=Choice, __doc__=summary, **own)
-
-
-def _default(name: str, *, within: str) -> Any:  # noqa: ANN401 - a field of any type
-    return Field(
-        default_factory=lambda: choice(name, within=within)(name=name),
-        json_schema_extra={"default": {"name": name}},
-    )
 
 
 # -- the job
@@ -176,7 +98,7 @@ class Shortfall(Part):
 class Selection(Part):
     """Who takes part in each round, and how long a round waits for them."""
 
-    policy: Annotated[Choice, OneOf("fl_core.selection")] = _default("uniform", within="fl_core.selection")
+    policy: Annotated[Choice, OneOf("fl_core.selection")] = default("uniform", within="fl_core.selection")
     """How the scheduler chooses among the live workers."""
 
     per_round: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -220,6 +142,33 @@ class SecureAggregation(Part):
 
     max_examples: Annotated[int, Field(ge=1, le=2**30)] = 65_536
     """An update counts as at most so many examples; the resolution of smaller ones falls with it."""
+
+
+class Budget(Part):
+    """How much may be learned of one worker from all that is released: the job ends before it would be more."""
+
+    epsilon: Annotated[float, Field(gt=0, le=1000)]
+    """The most that is spent; what it means is told by `fl-submit explain --security`."""
+
+    delta: Annotated[float, Field(gt=0, le=0.1)]
+    """The probability with which epsilon may fail; far below one in the number of those protected, such as 1e-5."""
+
+
+class Privacy(Part):
+    """Differential privacy: what the models tell of one worker is bounded, counted, and never more than a budget."""
+
+    unit: Literal["worker"] = "worker"
+    """Whose presence is hidden: a worker with all of its data. Every update then counts the same."""
+
+    mechanism: Annotated[Choice, OneOf("fl_core.privacy.mechanisms")]
+    """How updates are bounded, and who adds the noise."""
+
+    budget: Budget
+    """How much may be learned of one worker from all that is released."""
+
+    metrics: Literal["Released", "Suppressed"] = "Released"
+    """The measurements of the global model: released without noise, so that epsilon covers the models only, or not
+made at all."""
 
 
 class Evaluation(Part):
@@ -316,10 +265,10 @@ class Spec(Part):
     target: Target | None = None
     """The value of a metric that ends the job before its last round."""
 
-    strategy: Annotated[Choice, OneOf("fl_core.strategies")] = _default("fedavg", within="fl_core.strategies")
+    strategy: Annotated[Choice, OneOf("fl_core.strategies")] = default("fedavg", within="fl_core.strategies")
     """What workers do with the model, and how the server makes the next one."""
 
-    aggregation: Annotated[Choice, OneOf("fl_core.aggregation")] = _default(
+    aggregation: Annotated[Choice, OneOf("fl_core.aggregation")] = default(
         "mean", within="fl_core.aggregation"
     )
     """How updates are combined."""
@@ -334,6 +283,9 @@ class Spec(Part):
 
     secure_aggregation: SecureAggregation | None = None
     """How updates are summed so that nobody sees a single one. On without it, if three or more are in a round."""
+
+    privacy: Privacy | None = None
+    """Differential privacy: what the models tell of one worker is bounded, counted, and never more than a budget."""
 
     evaluation: Evaluation = whole(Evaluation)
     """When the workers measure the global model on their own test data."""

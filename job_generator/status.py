@@ -83,6 +83,9 @@ class Training(Part):
     epsilon: Annotated[float, Field(ge=0)] | None = None
     """The privacy that was spent, when the job has differential privacy."""
 
+    epsilon_covers: Literal["everything", "modelOnly"] | None = None
+    """`modelOnly` where measurements of the model are released without noise, which epsilon does not cover."""
+
     last_round_seconds: Annotated[float, Field(ge=0)] | None = None
     """How long the last round took."""
 

@@ -13,9 +13,6 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 Random = Callable[[int], bytes]
 """Gives so many random bytes; `os.urandom` wherever something is private."""
@@ -33,6 +30,11 @@ class Stream:
     """Words of 64 uniform bits that are used once and never come again."""
 
     def __init__(self, random: Random) -> None:
+        # Late: who reads a job's mechanism draws nothing, and `fl-submit check` is to be quick.
+        from cryptography.hazmat.primitives.ciphers import Cipher
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+        from cryptography.hazmat.primitives.ciphers.modes import CTR
+
         self._cipher = Cipher(AES256(random(32)), CTR(bytes(_CIPHER_BLOCK))).encryptor()
         self._buffer = bytearray(8 * BLOCK + _CIPHER_BLOCK)
 

@@ -74,12 +74,14 @@ def _list_jobs(where: Where, output: str | None, *, everywhere: bool) -> None:
         )
         return
     now = dt.datetime.now(dt.UTC)
-    titles = (["NAMESPACE"] if everywhere else []) + ["JOB", "STATE", "ROUND", "METRIC", "AGE"]
+    shown = ["state", "round", "metric"]
+    shown += ["epsilon"] if any("epsilon" in display(one) for one in found) else []
+    titles = (["NAMESPACE"] if everywhere else []) + ["JOB", *(one.upper() for one in shown), "AGE"]
     rows = [
         [
             *([one["metadata"]["namespace"]] if everywhere else []),
             one["metadata"]["name"],
-            *(display(one).get(key, "-") for key in ("state", "round", "metric")),
+            *(display(one).get(key, "-") for key in shown),
             age(now - dt.datetime.fromisoformat(one["metadata"]["creationTimestamp"])),
         ]
         for one in found
@@ -132,7 +134,8 @@ def _table(results: list[Result], *, now: dt.datetime) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     longest = max(len(str(result.folder.path)) for result in results)
     table.add_column("RUN", overflow="fold", min_width=min(longest, NARROWEST_RUN))
-    for title in ("STATE", "ROUND", "METRIC", "AGE"):
+    private = ["EPSILON"] if any(result.privacy for result in results) else []
+    for title in ("STATE", "ROUND", "METRIC", *private, "AGE"):
         table.add_column(title, no_wrap=True)
     for result in results:
         rounds = f"{result.rounds[-1].round if result.rounds else 0}/{result.plan.rounds}"
@@ -141,6 +144,7 @@ def _table(results: list[Result], *, now: dt.datetime) -> Table:
             result.state.state,
             rounds,
             _metric(result),
+            *[f"{result.privacy.epsilon:.3g}" if result.privacy else "-" for _ in private],
             age(now - result.state.started),
         )
     return table

@@ -43,6 +43,7 @@ def plan(*, given: JobFiles, data: str | None, measure: bool, output: str | None
     from job_generator.forecast import forecast
     from job_generator.local.outlook import show
     from job_generator.local.preflight import shared_data
+    from job_generator.outlay import check_budget
     from job_generator.program import sealed
 
     compiled = compile_job(sealed(given.load(), given.program))
@@ -50,12 +51,14 @@ def plan(*, given: JobFiles, data: str | None, measure: bool, output: str | None
     if notice := shared_data(data, compiled.workers):
         click.echo(notice, err=True)
     expected = forecast(compiled, model=model, machine=machine())
+    spent = check_budget(compiled, dimension=model.parameters if model else None)
     if output:
         rows = {"job": compiled.job.name, "planDigest": compiled.digest, "rounds": compiled.rounds}
         size = {to_camel(name): value for name, value in asdict(model).items()} if model else None
-        write_document(rows | {"model": size} | asdict(expected), output)
+        privacy = {"privacy": spent.document()} if spent else {}
+        write_document(rows | {"model": size} | asdict(expected) | privacy, output)
     else:
-        show(compiled, model, expected)
+        show(compiled, model, expected, spent)
 
 
 def measured(plan: Plan, program: Path, data: str | None) -> Model:

@@ -80,6 +80,7 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
 
     from job_generator.aside import for_this_machine, notice
     from job_generator.compiler import compile_job
+    from job_generator.forecast import EQUAL
     from job_generator.local.conduct import check
     from job_generator.local.folder import RunFolder, new_folder
     from job_generator.local.session import Run
@@ -96,6 +97,8 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
         where, plan, given.program, _absolute(data), job.spec.workers.restarts_per_worker, files=files
     )
     check(prepared)
+    if plan.privacy is not None:
+        click.echo(f"note: {EQUAL}", err=True)
     where.prepare(job=yaml.safe_dump(job.document(), sort_keys=False, allow_unicode=True), plan=plan)
     return prepared
 

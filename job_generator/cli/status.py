@@ -39,7 +39,8 @@ def _of_job(where: Where, name: str, output: str | None) -> None:
         return
     shown = display(job)
     columns = [shown.get(one, "-") for one in ("round", "cohort", "metric")]
-    click.echo(f"{shown['state']}  {name}: round {columns[0]}, cohort {columns[1]}, {columns[2]}")
+    spent = f", epsilon {shown['epsilon']}" if "epsilon" in shown else ""
+    click.echo(f"{shown['state']}  {name}: round {columns[0]}, cohort {columns[1]}, {columns[2]}{spent}")
     for one in conditions(job).values():
         click.echo(
             f"  {one['type']:<12} {one['status']:<8} {one['reason']}  {one.get('message', '')}".rstrip()

@@ -12,7 +12,7 @@ from job_generator.cluster.jobs import conditions, display, exit_code, training
 from job_generator.compiler import compile_job
 from job_generator.local.live import Display
 from job_generator.local.observer import Ending, Observation, Standing
-from job_generator.local.record import ClosedRound
+from job_generator.local.record import ClosedRound, Spent
 from job_generator.spec import FLJob
 
 PHASES: Final = {"Running": "Training", "Complete": "Finished"}
@@ -54,6 +54,7 @@ def _closed(told: Object) -> tuple[ClosedRound, ...]:
             reporters=tuple(map(str, range(reported))),
             metrics=told.get("metrics") or {},
             seconds={"total": told.get("lastRoundSeconds") or 0.0},
+            privacy=Spent.model_validate(told) if told.get("epsilon") is not None else None,
         ),
     )
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from fl_core.plan import Plan
 from job_generator.local.curve import draw
 from job_generator.local.observer import Observation
-from job_generator.local.picture import Picture, duration, figure, short, traffic, turnout
+from job_generator.local.picture import Picture, duration, epsilon, figure, short, traffic, turnout
 from job_generator.local.record import ClosedRound
 
 TABLE_ROUNDS = 8
@@ -168,7 +168,17 @@ def rounds_table(picture: Picture) -> Table:
     """Draw the last rounds."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 2))
     scores = picture.scores
-    for title in ("ROUND", "COHORT", "LOSS", *(short(name).upper() for name in scores), "SECONDS", "BYTES"):
+    private = ["EPSILON"] if picture.plan.privacy is not None else []
+    titles = (
+        "ROUND",
+        "COHORT",
+        "LOSS",
+        *(short(name).upper() for name in scores),
+        *private,
+        "SECONDS",
+        "BYTES",
+    )
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     for closed in picture.rounds[-TABLE_ROUNDS:]:
         partial = len(closed.reporters) < len(closed.cohort)
@@ -178,6 +188,7 @@ def rounds_table(picture: Picture) -> Table:
             Text(turnout(closed), style="yellow" if partial else style),
             figure(closed.loss) if closed.committed else closed.result.lower(),
             *(figure(closed.scores.get(name)) for name in scores),
+            *[epsilon(closed) for _ in private],
             f"{closed.total_seconds:.2f}",
             traffic(closed),
             style=style,
@@ -217,5 +228,6 @@ def round_line(closed: ClosedRound, *, rounds: int) -> str:
         return f"{number}  {closed.result.lower()}  {turnout(closed)} workers  {reasons}".rstrip()
     figures = [f"loss {figure(closed.loss)}"] if closed.loss is not None else []
     figures += [f"{name} {figure(value)}" for name, value in closed.scores.items()]
+    figures += [f"epsilon {epsilon(closed)}"] if closed.privacy is not None else []
     cost = f"{duration(closed.total_seconds)}  {traffic(closed)}"
     return "  ".join([number, f"{turnout(closed)} workers", *figures, cost])

@@ -11,7 +11,7 @@ import grpc.aio
 from fl_core.errors import UnavailableError
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.fl_pb2_grpc import ServerStub
-from job_generator.local.record import ClosedRound
+from job_generator.local.record import ClosedRound, Spent
 
 STEER_SECONDS = 10.0
 
@@ -30,6 +30,7 @@ class Standing:
     reported: tuple[str, ...] = ()
     dropped: dict[str, str] = field(default_factory=dict)
     notice: str = ""
+    privacy: Spent | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -106,5 +107,18 @@ def from_wire(message: pb.Observation) -> Observation:
         reported=tuple(heard.reported),
         dropped={loss.worker: loss.reason for loss in heard.dropped},
         notice=heard.notice,
+        privacy=_spent(heard.privacy) if heard.HasField("privacy") else None,
     )
     return Observation(standing, tuple(map(ClosedRound.from_json, message.closed)), ending)
+
+
+def _spent(told: pb.Privacy) -> Spent:
+    return Spent(
+        epsilon=told.epsilon,
+        delta=told.delta,
+        budget=told.budget,
+        unit=told.unit,
+        neighbours=told.neighbours,
+        adversary=told.adversary,
+        epsilon_covers=told.epsilon_covers,
+    )

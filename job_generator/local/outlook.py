@@ -10,17 +10,18 @@ from rich.text import Text
 from fl_core.plan import Plan
 from job_generator.forecast import Forecast, Model
 from job_generator.local.picture import volume
+from job_generator.outlay import Outlay
 
 COLOURS = {"warning": "bold yellow", "note": "dim"}
 
 
-def show(plan: Plan, model: Model | None, expected: Forecast) -> None:
+def show(plan: Plan, model: Model | None, expected: Forecast, spent: Outlay | None = None) -> None:
     """Print the forecast as a page."""
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for name, value in _rows(plan, model, expected):
+    for name, value in (*_rows(plan, model, expected), *_privacy(spent)):
         table.add_row(name, value)
     console.print(
         Text.assemble((plan.job.name, "bold cyan"), f"  {plan.strategy.name}, {plan.rounds} rounds")
@@ -30,6 +31,8 @@ def show(plan: Plan, model: Model | None, expected: Forecast) -> None:
         console.print(
             Text.assemble((f"{finding.level}: ", COLOURS[finding.level]), finding.message), soft_wrap=True
         )
+    if spent is not None and spent.shortfall:
+        console.print(Text.assemble(("warning: ", COLOURS["warning"]), spent.shortfall), soft_wrap=True)
 
 
 def _rows(plan: Plan, model: Model | None, expected: Forecast) -> list[tuple[str, str]]:
@@ -50,6 +53,21 @@ def _rows(plan: Plan, model: Model | None, expected: Forecast) -> list[tuple[str
     )
     rows.append(("plan digest", plan.digest[:16]))
     return rows
+
+
+def _privacy(spent: Outlay | None) -> list[tuple[str, str]]:
+    """What the job will spend, with all that the number depends on."""
+    if spent is None:
+        return []
+    done = min(spent.fit, spent.rounds)
+    least = "" if spent.exact else "at least "
+    covers = ", for the models only" if spent.covers == "modelOnly" else ""
+    figures = f"{least}epsilon {spent.epsilon:.3g} of {spent.budget:g} at delta {spent.delta:g}"
+    return [
+        ("privacy", f"{figures} after {done} rounds{covers}"),
+        ("one round", f"epsilon {spent.first:.3g}; {spent.fit} rounds fit into the budget"),
+        ("it protects", f"one {spent.unit} ({spent.neighbours}) against {spent.adversary}"),
+    ]
 
 
 def _model(model: Model | None) -> str:

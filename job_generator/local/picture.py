@@ -98,6 +98,11 @@ def figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}" if abs(value) < THOUSAND else f"{value:.4g}"
 
 
+def epsilon(closed: ClosedRound) -> str:
+    """Write the privacy that was spent by the end of a round."""
+    return "-" if closed.privacy is None else f"{closed.privacy.epsilon:.3g}"
+
+
 def volume(number: int) -> str:
     """Write a number of bytes as people say it."""
     value, unit = float(number), 0

@@ -6,10 +6,33 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
 
 from fl_core.errors import StorageError
 
 COMMITTED = "Committed"
+
+
+class Spent(BaseModel):
+    """The privacy that was spent: epsilon, with what it depends on as far as that was told."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+    epsilon: float
+    delta: float | None = None
+    budget: float | None = None
+    unit: str = "worker"
+    neighbours: str = ""
+    adversary: str = ""
+    epsilon_covers: str = "everything"
+
+    def __str__(self) -> str:
+        at = f" at delta {self.delta:g}" if self.delta is not None else ""
+        of = f" of {self.budget:g}" if self.budget is not None else ""
+        about = f", for one {self.unit}" + (f" ({self.neighbours})" if self.neighbours else "")
+        against = f", against {self.adversary}" if self.adversary else ""
+        covers = "; the measurements are not covered" if self.epsilon_covers == "modelOnly" else ""
+        return f"epsilon {self.epsilon:.3g}{of}{at}{about}{against}{covers}"
 
 
 class ClosedRound(BaseModel):
@@ -29,6 +52,7 @@ class ClosedRound(BaseModel):
     train: dict[str, float | None] = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
     bytes: dict[str, int] = Field(default_factory=dict)
+    privacy: Spent | None = None
 
     @property
     def committed(self) -> bool:

@@ -15,7 +15,7 @@ from fl_core.plan import Plan
 from job_generator.local.folder import RunFolder, RunState
 from job_generator.local.live import target_text
 from job_generator.local.picture import duration, figure
-from job_generator.local.record import ClosedRound, last_evaluated
+from job_generator.local.record import ClosedRound, Spent, last_evaluated
 
 PREDICTION = {
     "paddle": "task.model(next(iter(task.test))[0]).argmax(axis=1).numpy()",
@@ -70,6 +70,11 @@ class Result:
         return min(scored, key=lambda pair: (pair[0], pair[1].round))[1] if scored else None
 
     @property
+    def privacy(self) -> Spent | None:
+        """The privacy that was spent; None where the job has no differential privacy."""
+        return self.rounds[-1].privacy if self.rounds else None
+
+    @property
     def seconds(self) -> float:
         """How long the run took, from first to last process; before its end, how long at least."""
         if self.state.seconds is not None:
@@ -115,6 +120,7 @@ class Result:
             "rounds": self.rounds[-1].round if self.rounds else 0,
             "metrics": dict(evaluated.metrics) if evaluated else {},
             "best": {"round": best.round, "metrics": dict(best.metrics)} if best else None,
+            "privacy": spent.model_dump(by_alias=True) if (spent := self.privacy) else None,
             "target_reached": self.reached,
             "model": str(model) if model.exists() else None,
             "digest": last.model if last else None,
@@ -127,7 +133,7 @@ def closing(result: Result) -> RenderableType:
     if result.last is None:
         return Text(f"\nNo round was committed, so there is no model.\n  {result.onward}".rstrip())
     code = OPEN_MODEL.format(run=result.folder.path, prediction=PREDICTION[result.plan.program.framework])
-    parts = [Text(""), _headline(result), Text(""), *_places(result), Text("")]
+    parts = [Text(""), _headline(result), *_spending(result), Text(""), *_places(result), Text("")]
     parts += [Text("Load it and predict:", style="bold"), *(Text(f"  {line}") for line in code.splitlines())]
     parts += [Text(""), Text("Next:", style="bold"), *_advice(result)]
     return Group(*parts)
@@ -152,6 +158,16 @@ def _headline(result: Result) -> Text:
         (", ".join(figures), "bold cyan"),
         f" after {_rounds(len(result.rounds))} in {duration(result.seconds)}.",
         (verdict, "green" if result.reached else "yellow"),
+    )
+
+
+def _spending(result: Result) -> list[Text]:
+    """What was spent, and why the budget has ended the job where it has."""
+    if result.privacy is None:
+        return []
+    told = [Text(str(result.privacy), style="magenta")]
+    return told + (
+        [Text(result.state.message, style="yellow")] if result.state.reason == "BudgetSpent" else []
     )
 
 

@@ -13,7 +13,7 @@ from fl_operator.cluster.resources import Object
 from fl_operator.conditions import COMPLETE, FAILED, READY, STALLED, SUSPENDED, holds
 from fl_operator.findings import termination_message
 from job_generator.local.observer import Standing
-from job_generator.local.record import ClosedRound
+from job_generator.local.record import ClosedRound, Spent
 
 AT_WORK = frozenset({"Training", "Committing", "Evaluating", "Concluding"})
 """Phases that a server gets to with a quorum only."""
@@ -22,6 +22,7 @@ SELECTION = dt.timedelta(seconds=10)
 """A server that has chosen no cohort for so long, and for the time that late workers are given, has no quorum."""
 MOST_METRICS = 16
 """A status holds no more."""
+EPSILON_PLACES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +65,23 @@ class Report:
         if (measured := self.evaluated) is not None:
             values = {name: value for name, value in measured.metrics.items() if value is not None}
             told["metrics"] = dict(sorted(values.items())[:MOST_METRICS])
-        return told
+        return told | spending(self.standing.privacy)
 
 
 @dataclass(frozen=True, slots=True)
 class LastWords:
-    """What the server wrote down when the job was complete."""
+    """What the server wrote down when the job was complete; `message` says more than the reason where it must."""
 
     reason: str = "RoundsDone"
     training: Mapping[str, Any] = field(default_factory=dict)
+    message: str = ""
 
     @property
     def sentence(self) -> str:
         """For the condition and the event."""
         done = f" after round {self.training['round']}" if "round" in self.training else ""
-        return f"the final model is written{done}; fetch it with `fl-submit model`"
+        why = f"{self.message}; " if self.message else ""
+        return f"{why}the final model is written{done}; fetch it with `fl-submit model`"
 
 
 def last_words(pod: Object) -> LastWords | None:
@@ -88,10 +91,19 @@ def last_words(pod: Object) -> LastWords | None:
         reason, facts = str(said["reason"]), {"round": int(said["round"])}
         facts |= {name: int(said[name]) for name in ("selected", "reported", "dropped") if name in said}
         metrics = {str(name): float(value) for name, value in said["metrics"].items()}
+        spent = Spent.model_validate(said["privacy"]) if "privacy" in said else None
+        message = str(said.get("message", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     shown = {"metrics": dict(sorted(metrics.items())[:MOST_METRICS])} if metrics else {}
-    return LastWords(reason, {**facts, **shown})
+    return LastWords(reason, {**facts, **shown, **spending(spent)}, message)
+
+
+def spending(spent: Spent | None) -> dict[str, Any]:
+    """The status of the privacy that was spent; nothing where the job has none."""
+    if spent is None:
+        return {}
+    return {"epsilon": round(spent.epsilon, EPSILON_PLACES), "epsilonCovers": spent.epsilon_covers}
 
 
 def quorum_outside(report: Report | None, plan: Plan, before: Mapping[str, Any], *, now: dt.datetime) -> bool:
@@ -136,6 +148,8 @@ def told(status: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
     if metrics := training.get("metrics"):
         name = _metric(metrics, spec)
         shown["metric"] = f"{name}={metrics[name]:.4g}"
+    if (spent := training.get("epsilon")) is not None:
+        shown["epsilon"] = f"{spent:.3g}"
     return shown
 
 

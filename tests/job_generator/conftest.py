@@ -75,6 +75,12 @@ LARGEST: dict[str, Any] = {
             "bits": 16,
             "maxExamples": 500,
         },
+        "privacy": {
+            "unit": "worker",
+            "mechanism": {"name": "gaussian", "clip": 0.5, "noiseMultiplier": 3.5},
+            "budget": {"epsilon": 7.5, "delta": 1e-6},
+            "metrics": "Released",
+        },
         "evaluation": {"everyRounds": 2},
         "preRunningDeadlineSeconds": 300.5,
         "server": {

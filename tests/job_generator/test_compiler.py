@@ -56,7 +56,7 @@ def leaves(value: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step
         yield from leaves(inner, (*path, step))
 
 
-KINDS = {"fljob.dev/v1alpha1", "FLJob", "fedprox", "cross-silo"}
+KINDS = {"fljob.dev/v1alpha1", "FLJob", "fedprox", "cross-silo", "worker", "gaussian", "Released"}
 """Words that the document cannot do without."""
 
 PLAIN = {"enabled": False}
@@ -125,6 +125,8 @@ def test_the_whole_job_is_whole(whole_map: Callable[..., Map]) -> None:
         ".spec.target.atMost",
         ".spec.compression",
         ".spec.secureAggregation.enabled is at its default",
+        ".spec.privacy.unit is at its default",
+        ".spec.privacy.metrics is at its default",
         ".spec.server.storage.existingClaim",
         ".spec.network.policy is at its default",
     ]

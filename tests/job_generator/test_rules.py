@@ -99,6 +99,12 @@ def test_fields_exist(rule: Any) -> None:
     assert [path for path in rule.paths if node(path, {}) is None] == []
 
 
+def private(name: str, **more: Any) -> dict[str, Any]:
+    """Differential privacy by this mechanism."""
+    mechanism = {"name": name, "clip": 1.0, "noiseMultiplier": 2.0, **more}
+    return {"mechanism": mechanism, "budget": {"epsilon": 8, "delta": 1e-5}}
+
+
 BROKEN: dict[str, dict[str, Any]] = {
     "_anybody": {"workers": {"replicas": 0}},
     "_cohort": {"selection": {"perRound": 9}},
@@ -107,6 +113,17 @@ BROKEN: dict[str, dict[str, Any]] = {
     "_secure": {"secureAggregation": {"tolerate": 2}},
     "_secure_quorum": {"selection": {"minimum": 2}},
     "_secure_stages": {"compression": [{"name": "float16"}]},
+    "mechanism_complaint": {"privacy": private("dp_sgd", rate=0.1, steps=10)},
+    "_private_sums": {"privacy": private("skellam"), "secureAggregation": {"enabled": False}},
+    "compression_complaint": {
+        "privacy": private("gaussian"),
+        "compression": [{"name": "float16"}],
+        "secureAggregation": {"enabled": False},
+    },
+    "target_complaint": {
+        "privacy": {**private("gaussian"), "metrics": "Suppressed"},
+        "target": {"metric": "a", "atLeast": 1},
+    },
     "_times": {"selection": {"stallSeconds": 9, "deadlineSeconds": 1}},
     "_one_side": {"target": {"metric": "a"}},
     "_one_source": {"program__source": {}},

@@ -53,6 +53,7 @@ def test_closed() -> None:
         ".metadata.labels",
         ".spec.aggregation",
         ".spec.compression[]",
+        ".spec.privacy.mechanism",
         ".spec.program.config",
         ".spec.scheduler.template.metadata",
         ".spec.scheduler.template.spec",

@@ -14,9 +14,10 @@ from fl_core.extensions import build, known
 from fl_core.selection import Policy
 from fl_core.stages import Stage
 from fl_core.strategies import Strategy
+from job_generator.choices import choice
 from job_generator.problems import InvalidJobError
 from job_generator.source import Document
-from job_generator.spec import FLJob, Metadata, Program, choice
+from job_generator.spec import FLJob, Metadata, Program
 
 Map = dict[str, Any]
 PROTOCOLS = {

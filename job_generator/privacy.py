@@ -1,0 +1,62 @@
+"""What differential privacy asks of a job: a mechanism, secure sums, stages and measurements that fit each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fl_core.secagg.parameters import part_of
+from fl_core.secagg.terms import Terms
+from job_generator import secrecy
+
+Map = dict[str, Any]
+
+READY = ("gaussian", "local", "skellam")
+"""The mechanisms that jobs can have."""
+
+LATER = {
+    "dp_sgd": "needs the gradient of each example, which no backend gives yet",
+}
+
+
+def corrupt_of(cohort: int) -> int:
+    """How many of a round's workers may be in league with the server: the share for which secure sums are made."""
+    return part_of(cohort, Terms().corrupt_share)
+
+
+def mechanism_complaint(mechanism: Map | None) -> str | None:
+    """What is wrong with a mechanism as such."""
+    if mechanism is None or (name := str(mechanism.get("name"))) in READY:
+        return None
+    why = LATER.get(name, "is no mechanism whose cost is known; an epsilon would be a guess")
+    return f"{name} {why}; expected gaussian, where the server may be trusted, or skellam, where it may not"
+
+
+def trust_complaint(mechanism: Map | None, secure: Map | None, cohort: int) -> str | None:
+    """What is wrong with a mechanism where the server sees each update."""
+    if (mechanism or {}).get("name") != "skellam" or secrecy.is_on(secure, cohort):
+        return None
+    return (
+        "skellam lets each worker add a share of the noise, too little for an update that the server sees alone; "
+        "expected secure aggregation (spec.secureAggregation: {enabled: true}, with three or more in a round), "
+        "or gaussian"
+    )
+
+
+def compression_complaint(stages: list[Map], privacy: Map | None) -> str | None:
+    """What is wrong with compression beside differential privacy."""
+    if not stages or privacy is None:
+        return None
+    return (
+        f"{stages[0].get('name')} changes updates after their length was bounded and noise was added; expected none: "
+        "with secure aggregation spec.secureAggregation: {bits: 16} sends half as much"
+    )
+
+
+def target_complaint(target: Map | None, privacy: Map | None) -> str | None:
+    """What is wrong with a target that nobody measures."""
+    if target is None or (privacy or {}).get("metrics") != "Suppressed":
+        return None
+    return (
+        "is given, but under spec.privacy.metrics Suppressed nobody measures the model; expected Released, "
+        "or no target"
+    )

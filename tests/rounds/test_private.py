@@ -1,0 +1,155 @@
+"""Whole jobs with differential privacy: real processes spend what `plan` foretold, and never forget it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from job_generator.outlay import outlay
+
+pytestmark = pytest.mark.rounds
+
+Build = Callable[..., Any]
+
+DIMENSION = 5
+SECURE = {"enabled": True}
+
+
+def private(name: str, *, epsilon: float = 50, multiplier: float = 2.0, **more: Any) -> dict[str, Any]:
+    """A spec with this mechanism; secure sums where it needs them."""
+    own = {
+        "mechanism": {"name": name, "clip": 1.0, "noiseMultiplier": multiplier},
+        "budget": {"epsilon": epsilon, "delta": 1e-5},
+    }
+    secure = {"secureAggregation": SECURE} if name == "skellam" else {}
+    return {"privacy": own, **secure, **more}
+
+
+def epsilons(run: Any) -> list[float]:
+    """What was spent by the end of each recorded round."""
+    return [row["privacy"]["epsilon"] for row in run.rounds()]
+
+
+def charges(run: Any) -> list[tuple[int, int]]:
+    """Round and attempt of every charge on disk."""
+    lines = [json.loads(line)["entry"] for line in (run.storage / "privacy.jsonl").read_text().splitlines()]
+    return [(one["round"], one["attempt"]) for one in lines if one["kind"] == "charge"]
+
+
+@pytest.mark.parametrize(
+    ("name", "secure"), [("gaussian", False), ("gaussian", True), ("skellam", True), ("local", True)]
+)
+def test_a_job_spends_what_was_foretold(job: Build, name: str, *, secure: bool) -> None:
+    """Each mechanism ends with the epsilon that `plan` foretold; nothing of the training but its model is told."""
+    run = job(spec=private(name, secureAggregation={"enabled": secure}), selection={"minimum": 3})
+    rows = run.finish()
+    foretold = outlay(run.plan, dimension=DIMENSION)
+    assert foretold is not None
+    assert run.code("server") == 0
+    assert [row["result"] for row in rows] == ["Committed"] * 4
+    assert rows[-1]["privacy"]["epsilon"] == pytest.approx(foretold.epsilon)
+    assert rows[-1]["privacy"]["epsilonCovers"] == "modelOnly"
+    assert charges(run) == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    assert [(row["train"], "examples" in row) for row in rows] == [({}, False)] * 4
+    assert len({row["model"] for row in rows}) == 4
+
+
+def test_two_runs_of_one_seed_draw_other_noise(job: Build) -> None:
+    """Noise does not follow from the seed: whoever knows it cannot take it off."""
+    models = {job(spec=private("gaussian")).finish()[0]["model"] for _ in range(2)}
+    assert len(models) == 2
+
+
+@pytest.mark.parametrize("name", ["gaussian", "skellam"])
+def test_a_killed_server_forgets_no_charge(job: Build, name: str) -> None:
+    """A server killed while workers train goes on with its ledger; what was spent only grows."""
+    run = job(spec=private(name), selection={"minimum": 3}, gate=3)
+    run.begin()
+    run.wait_held()
+    before = charges(run)
+    address = run.announced["server"]["address"]
+    run.kill("server")
+    run.server(address)
+    run.release()
+    assert run.code("server") == 0
+    assert before == [(1, 1), (2, 1)]
+    assert charges(run)[:2] == before
+    assert len(charges(run)) >= 4
+    spent, foretold = epsilons(run), outlay(run.plan, dimension=DIMENSION)
+    assert spent == sorted(spent)
+    assert foretold is not None
+    assert spent[-1] >= foretold.epsilon - 1e-9
+
+
+def test_a_rolled_back_checkpoint_lowers_nothing(job: Build) -> None:
+    """Rounds that are trained again from an older checkpoint are charged again, on top of what was released."""
+    run = job(spec=private("gaussian"), gate=3)
+    run.begin()
+    run.wait_held()
+    address = run.announced["server"]["address"]
+    run.kill("server")
+    newest = max((run.storage / "checkpoints").glob("round-*"))
+    newest.unlink()
+    run.server(address)
+    run.release()
+    assert run.code("server") == 0
+    assert [number for number, _ in charges(run)] == [1, 2, 2, 3, 4]
+
+
+def test_the_budget_ends_a_job(job: Build) -> None:
+    """A job ends well with the last round that its budget has room for, and says so."""
+    run = job(spec=private("gaussian", epsilon=4.1, rounds=10))
+    rows = run.finish()
+    foretold = outlay(run.plan, dimension=DIMENSION)
+    assert foretold is not None
+    assert run.code("server") == 0
+    assert (len(rows), foretold.fit) == (3, 3)
+    assert epsilons(run)[-1] <= 4.1
+    assert rows[-1]["metrics"]
+    assert (run.storage / "models" / "last.safetensors").exists()
+    assert run.log("server")[-1]["reason"] == "BudgetSpent"
+
+
+def test_a_budget_without_room_for_a_round_fails_the_job(job: Build) -> None:
+    """A server whose ledger has room for no round releases nothing, and says what one round costs."""
+    run = job(spec=private("gaussian", epsilon=1.0))
+    assert run.finish() == []
+    assert run.code("server") == 65
+    assert charges(run) == []
+    assert "2.17 that one round costs" in run.said("server")
+
+
+def test_measurements_can_be_kept_back(job: Build) -> None:
+    """With suppressed metrics nobody measures, and epsilon covers everything that is released."""
+    spec = private("gaussian")
+    spec["privacy"]["metrics"] = "Suppressed"
+    rows = job(spec=spec).finish()
+    assert [row["metrics"] for row in rows] == [{}] * 4
+    assert rows[-1]["privacy"]["epsilonCovers"] == "everything"
+
+
+@pytest.mark.parametrize("damage", [b"?", b""])
+def test_a_damaged_ledger_ends_the_job(job: Build, damage: bytes) -> None:
+    """Where it cannot be known what was spent, nothing more is released: the server ends for good with a sentence."""
+    run = job(spec=private("gaussian"), gate=3)
+    run.begin()
+    run.wait_held()
+    run.kill("server")
+    ledger = run.storage / "privacy.jsonl"
+    ledger.write_bytes(damage + ledger.read_bytes()[1:] if damage else damage)
+    reading = run.spawn(
+        "server",
+        ["fl_server"],
+        identity=str(run.identity("server")),
+        scheduler=run.announced["scheduler"]["address"],
+        storage=str(run.storage),
+        listen="127.0.0.1:0",
+    )
+    os.close(reading)
+    assert run.code("server") == 64
+    assert "nothing may be released until it is known what was" in run.said("server")
+    run.release()
