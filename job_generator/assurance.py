@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from fl_core.plan import Plan, SecureAggregation
+from fl_core.plan import Plan, Privacy, SecureAggregation
+from fl_core.privacy.job import mechanism_of, opening_of
 from fl_core.secagg.terms import Terms
 
 Verdict = Literal["protected", "conditional", "open"]
+
+
+FALSE_ALARMS = 0.01
+"""Of somebody who guesses, as in docs/explanation/privacy.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +37,7 @@ def assurance(plan: Plan) -> tuple[Claim, ...]:
             "never leaves its worker: only models, updates and measurements travel.",
         ),
         *(_secure(plan, secure) if secure else _plain(plan)),
-        Claim(
-            "whoever uses the model",
-            "open",
-            "The model is released as it is, without differential privacy: who has it can test whether it has seen a "
-            "record, and it may repeat some of what it has seen.",
-        ),
+        _users(plan),
         Claim(
             "an author of the program",
             "open",
@@ -57,7 +58,52 @@ def assurance(plan: Plan) -> tuple[Claim, ...]:
     )
 
 
+def _users(plan: Plan) -> Claim:
+    """What the model itself tells."""
+    own, whom = plan.privacy, "whoever uses the model"
+    if own is None:
+        return Claim(
+            whom,
+            "open",
+            "The model is released as it is, without differential privacy: who has it can test whether it has seen a "
+            "record, and it may repeat some of what it has seen. spec.privacy would bound that.",
+        )
+    told = opening_of(plan)
+    uncovered = (
+        "Measurements of the model are released without noise and are not covered (spec.privacy.metrics)."
+        if own.measured
+        else "Nothing else is released: nobody measures the model."
+    )
+    return Claim(
+        whom,
+        "conditional" if own.measured else "protected",
+        f"By {own.mechanism.name} noise, what all models of the job together tell of one {own.unit}, with all of its "
+        f"data, is bounded: epsilon {own.epsilon:g} at most, at delta {own.delta:g}, for data sets that differ by "
+        f"{told.neighbours} {own.unit}. {_within(own)} That holds against {told.adversary}. {uncovered} What all "
+        "workers' data have in common is learned, and is meant to be.",
+    )
+
+
+def _within(own: Privacy) -> str:
+    """What the budget means to somebody who guesses whether one worker took part."""
+    right = math.exp(own.epsilon) * FALSE_ALARMS + own.delta
+    if right >= 1:
+        return (
+            "So large an epsilon promises nothing by itself; that attacks do worse is experience, not proof."
+        )
+    return f"Who guesses whether one took part, with {FALSE_ALARMS:.0%} false alarms, is right in at most {right:.1%}."
+
+
 def _plain(plan: Plan) -> tuple[Claim, ...]:
+    if plan.privacy is not None and mechanism_of(plan).noise == "worker":
+        return (
+            Claim(
+                "the server",
+                "protected" if not plan.privacy.measured else "conditional",
+                "It sees each worker's update with all of the noise that hides the worker already"
+                + (", and its measurements of the model, without noise." if plan.privacy.measured else "."),
+            ),
+        )
     why = "" if plan.selection.per_round >= Terms().floor else ", which needs three workers in a round"
     return (
         Claim(
@@ -103,12 +149,13 @@ def _secure(plan: Plan, secure: SecureAggregation) -> tuple[Claim, ...]:
                 "The cross-device profile is for a server that follows the protocol; cross-silo is for others, too.",
             )
         )
+    noisy = ", but for the noise" if plan.privacy else ". More workers, or differential privacy, help"
     claims.append(
         Claim(
             "the other workers",
             "conditional",
             f"Each sees the models of the rounds it takes part in, so with {least} in a sum the other {least - 1} "
-            "together could subtract their own and know the last one's. More workers, or differential privacy, help.",
+            f"together could subtract their own and know the last one's{noisy}.",
         )
     )
     return tuple(claims)
