@@ -31,6 +31,11 @@ def test_a_worker_killed_at_any_step_of_an_update(job: Callable[..., SecureRun],
     loss.check_killed(run, steps)
 
 
+def test_a_worker_stopped_at_any_step_of_an_update(job: Callable[..., SecureRun]) -> None:
+    """It holds the others up for one step's patience, and is in the next round again."""
+    loss.stopped_at(job, list(loss.LEFT))
+
+
 @pytest.mark.parametrize("step", ["advertise", "share", "mask", "sign", "unmask"])
 def test_a_worker_killed_while_ranges_are_learned(job: Callable[..., SecureRun], step: str) -> None:
     """The ranges are those of the vectors that were whole, and the update is of who is left."""

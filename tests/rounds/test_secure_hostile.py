@@ -347,7 +347,7 @@ def test_wrong_shares_are_named_and_a_wrong_vector_costs_the_round(job: Callable
         agreement = one.signed(bytes(len(one.masked())))
         one.say(unmasking=wire.unmasking_out(one.member.unmask(agreement)))
         assert one.ending() == "OK"
-        silent(actor(4))
+        nothing(actor(4))
     assert run.ends() == 0
     rows = run.rounds()
     assert [row["result"] for row in rows] == ["Committed", "Committed", "Skipped", "Committed"]
