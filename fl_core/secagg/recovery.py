@@ -20,7 +20,10 @@ MOST_SUBSETS = 500
 
 
 class Recovery:
-    """Puts secrets together, checks each against its owner's advertisement, and remembers who gave wrong shares."""
+    """Puts secrets together, checks each against its owner's advertisement, and remembers who gave wrong shares.
+
+    Of m holders up to (m - t + 1)/2 can be named: more could agree on lies by which others would seem to be the liars.
+    """
 
     def __init__(
         self, session: Session, entries: Mapping[int, Entry], answers: Mapping[int, Unmasking]
@@ -80,9 +83,10 @@ class Recovery:
             chosen = self._at_points({holder: shares[holder] for holder in some})
             secret = shamir.combine_many([chosen], threshold=threshold)[0]
             if secret is not None and fits(worker, secret):
-                self.liars.update(
-                    holder for holder in holders if not self._agrees(chosen, holder, shares[holder])
-                )
+                apart = [holder for holder in holders if not self._agrees(chosen, holder, shares[holder])]
+                # Lies of several holders can cancel at the secret, and make others seem liars; those of so few cannot.
+                if 2 * len(apart) <= len(holders) - threshold + 1:
+                    self.liars.update(apart)
                 return secret
         raise UnmaskError(
             f"{self._session.context}: the shares of worker-{worker}'s secret do not give what it advertised"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from fl_core.secagg.masks import Mask, Vector, apply
 from fl_core.secagg.messages import Unmasking
 from fl_core.secagg.recovery import Recovery
 from fl_core.secagg.server import Host
+from fl_core.secagg.shamir import PRIME
 from tests.fl_core.secagg.cast import DEVICE, STEPS, Cohort, same
 
 LIES = ("seeds", "mask keys", "masks", "commitment")
@@ -135,6 +137,34 @@ def test_liars_are_found_among_many() -> None:
     cohort.run()
     assert cohort.open().liars == {0, 1, 2}
     assert same(cohort.total, cohort.sum(range(30)))
+
+
+def weight_at_zero(point: int, points: Sequence[int]) -> int:
+    """Lagrange's weight of this point's value in the value at zero."""
+    rest = [other for other in points if other != point]
+    return prod(rest) * pow(prod(other - point for other in rest), -1, PRIME) % PRIME
+
+
+def test_liars_cannot_frame_others() -> None:
+    """Two whose errors cancel in one set of six give the right seed with it; nobody is named, whoever disagrees."""
+    first, second = (weight_at_zero(point, [1, 2, 3, 4, 5, 7]) for point in (1, 2))
+    errors = {0: 1, 1: -first * pow(second, -1, PRIME) % PRIME}
+
+    def framing(what: str, worker: int, message: Any) -> Any:
+        if what != "unmasking" or worker not in errors:
+            return message
+        seeds = {
+            other: ((int.from_bytes(share[:4], "big") + errors[worker]) % PRIME).to_bytes(4, "big")
+            + share[4:]
+            for other, share in message.seeds.items()
+        }
+        return Unmasking(seeds, message.mask_keys)
+
+    cohort = Cohort(range(8))
+    cohort.altered = framing
+    cohort.run()
+    assert cohort.open().liars <= {0, 1}
+    assert same(cohort.total, cohort.sum(range(8)))
 
 
 def test_a_sealed_share_that_does_not_open_is_named_by_its_receiver() -> None:
