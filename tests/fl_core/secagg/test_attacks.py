@@ -354,4 +354,4 @@ def test_the_search_finds_a_broken_protocol(
     """Without any one of its checks the protocol falls to the same search."""
     mutant(monkeypatch)
     with pytest.raises(AssertionError, match="leak|answered twice"):
-        search(MaliciousServer, 1000)
+        search(MaliciousServer, 2000)

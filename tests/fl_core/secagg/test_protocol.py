@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as some
 from fl_core.errors import ProtocolError
 from fl_core.secagg.masks import CHUNK_BYTES, Layout, Vector
 from fl_core.secagg.terms import Terms
-from tests.fl_core.secagg.cast import DEVICE, SILO, SMALL, STEPS, Cohort, Notes, plain, same, state
+from fl_worker.memory import FileMemory
+from tests.fl_core.secagg.cast import DEVICE, SILO, SMALL, STEPS, Cohort, Notes, context, plain, same, state
 
 THRESHOLDS = {3: 3, 4: 3, 5: 4, 6: 5, 7: 5, 8: 6, 9: 7, 10: 7, 11: 8, 12: 9}
 """Of a complete graph; they are the design's, not computed."""
@@ -261,3 +263,29 @@ def test_a_worker_that_restarts_is_dead_for_its_session(died: str) -> None:
         getattr(cohort, step)(others)
     cohort.open()
     assert same(cohort.total, cohort.sum(range(4) if died in {"sign", "unmask"} else others))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    facts=some.lists(
+        some.tuples(
+            some.sampled_from(["bind", "sign"]),
+            some.integers(1, 3),
+            some.sampled_from(["range", "update"]),
+            some.sampled_from([b"one", b"other"]),
+        ),
+        max_size=8,
+    )
+)
+def test_the_memory_of_these_tests_is_that_of_a_worker(facts: Any, tmp_path: Path) -> None:
+    """Whatever is noted in whatever order, `Notes` refuses what a worker's file refuses, restarts in between."""
+    path, notes = tmp_path / "memory.json", Notes()
+    path.unlink(missing_ok=True)
+    for act, turn, purpose, said in facts:
+        refused = []
+        for memory in (notes, FileMemory(path)):
+            try:
+                getattr(memory, act)(context(round=turn, purpose=purpose), said)
+            except ProtocolError:
+                refused.append(memory)
+        assert len(refused) in {0, 2}
