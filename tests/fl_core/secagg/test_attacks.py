@@ -300,6 +300,21 @@ def test_without_a_memory_of_candidates_two_sums_overlap(monkeypatch: pytest.Mon
     machine.teardown()
 
 
+@pytest.mark.parametrize(("terms", "leaks"), [(Terms(), False), (Terms(tolerate=2), True)], ids=["4", "3"])
+def test_the_threshold_bears_so_many_colluders_and_no_more(terms: Terms, *, leaks: bool) -> None:
+    """Among five, with one that signs twice, a threshold of 4 keeps 2t > n + c; one of 3 does not, and all is lost."""
+    machine = MaliciousServer()
+    machine.gather((5, 1, terms))
+    machine.begin(EVERYBODY, Place())
+    machine.survive(machine.plays[-1], EVERYBODY, 0b11110, to=0b00011)
+    if leaks:
+        with pytest.raises(AssertionError, match=r"leak: \+1\*x0"):
+            machine.nothing_leaks()
+    else:
+        machine.nothing_leaks()
+    machine.teardown()
+
+
 # -- protocols that are broken in one place --
 
 
