@@ -2,9 +2,9 @@
 
     python -m bench.operator_scale --kubeconfig ... --jobs 1000
 
-Creates the jobs, starts an operator, and measures from outside: seconds until all children exist, seconds of a
-reconcile, memory, writes while nothing happens, and seconds of a start beside jobs that exist already. The namespace
-is removed afterwards.
+Creates the jobs and a volume for each, starts an operator, and measures from outside: seconds until all children
+exist and until all jobs are ready, seconds of a reconcile with and without its waits, memory, writes while nothing
+happens, and seconds of a start beside jobs that exist already. Namespace and volumes are removed afterwards.
 """
 
 import asyncio
@@ -27,13 +27,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import AlreadyExistsError, NotFoundError
-from fl_operator.cluster.resources import FLJOBS, JOBS, NAMESPACES, Key
+from fl_operator.cluster.resources import FLJOBS, JOBS, NAMESPACES, Key, Object
+from fl_operator.cluster.transport import Request
 from fl_operator.metrics import ClientMetrics
 
 NAMESPACE = "fljob-bench"
+VOLUMES = "/api/v1/persistentvolumes"
 AT_ONCE = 16
 JOBS_EACH = 3
 LOOK_SECONDS = 2.0
+SETTLE_SECONDS = 20.0
+"""What was written last has been seen by then, and events have been told."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -156,22 +160,39 @@ async def create(connection: Connection, jobs: int) -> None:
     places = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> None:
-        spec = {
-            "program": {"entrypoint": "program:task", "framework": "numpy"},
-            "rounds": 2,
-            "workers": {"replicas": 1},
-        }
-        metadata = {"name": f"job-{number}", "namespace": NAMESPACE}
         async with places:
-            await connection.create(
-                {"apiVersion": FLJOBS.api_version, "kind": FLJOBS.kind, "metadata": metadata, "spec": spec}
-            )
+            await connection.wire.send(Request("POST", VOLUMES, body=_volume(number)))
+            await connection.create(_job(number))
 
     await asyncio.gather(*map(one, range(jobs)))
 
 
+def _job(number: int) -> Object:
+    spec = {
+        "program": {"entrypoint": "program:task", "framework": "numpy"},
+        "rounds": 2,
+        "workers": {"replicas": 1},
+        "server": {"storage": {"storageClassName": NAMESPACE}},
+    }
+    metadata = {"name": f"job-{number}", "namespace": NAMESPACE}
+    return {"apiVersion": FLJOBS.api_version, "kind": FLJOBS.kind, "metadata": metadata, "spec": spec}
+
+
+def _volume(number: int) -> Object:
+    """A volume for a server's claim, which nobody but the jobs of this benchmark asks for."""
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": "1Gi"},
+        "hostPath": {"path": f"/var/lib/{NAMESPACE}"},
+        "persistentVolumeReclaimPolicy": "Retain",
+        "storageClassName": NAMESPACE,
+    }
+    metadata = {"name": f"{NAMESPACE}-{number}", "labels": {NAMESPACE: "volume"}}
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": spec}
+
+
 async def remove(connection: Connection) -> None:
-    """Delete the namespace, and wait until it is gone."""
+    """Delete the namespace, wait until it is gone, and delete the volumes."""
     key = Key("", NAMESPACE)
     with suppress(NotFoundError):
         found = await connection.read(NAMESPACES, key)
@@ -179,6 +200,7 @@ async def remove(connection: Connection) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await connection.read(NAMESPACES, key)
+    await connection.wire.send(Request("DELETE", VOLUMES, query={"labelSelector": NAMESPACE}))
 
 
 async def count(connection: Connection) -> int:
@@ -187,18 +209,21 @@ async def count(connection: Connection) -> int:
     return len(listed["items"]) + int(listed["metadata"].get("remainingItemCount", 0))
 
 
-async def measure(kubeconfig: str, *, jobs: int, quiet: float) -> dict[str, float]:
-    """All figures."""
+async def measure(kubeconfig: str, *, jobs: int, quiet: float) -> None:
+    """Print each figure as soon as it is known."""
     async with connected(kubeconfig) as connection:
         await create(connection, jobs)
         try:
-            return await _measure(connection, kubeconfig, jobs=jobs, quiet=quiet)
+            async for name, value in _measure(connection, kubeconfig, jobs=jobs, quiet=quiet):
+                click.echo(f"{name:50} {value:10.3f}")
         finally:
             with operator(kubeconfig):  # without one the namespace would wait for its Jobs for ever
                 await remove(connection)
 
 
-async def _measure(connection: Connection, kubeconfig: str, *, jobs: int, quiet: float) -> dict[str, float]:
+async def _measure(
+    connection: Connection, kubeconfig: str, *, jobs: int, quiet: float
+) -> AsyncIterator[tuple[str, float]]:
     with operator(kubeconfig) as first:
         server = cpu_seconds("kube-apiserver")
         began = time.perf_counter()
@@ -207,34 +232,57 @@ async def _measure(connection: Connection, kubeconfig: str, *, jobs: int, quiet:
         created = time.perf_counter() - began
         spent = cpu_seconds("kube-apiserver") - server
         worked = first.cpu_seconds()
-        await asyncio.sleep(5)
-        figures = {
-            "jobs": jobs,
-            "seconds until all children exist": created,
-            "processor seconds of the operator meanwhile": worked,
-            "processor seconds of the API server meanwhile": spent,
-            **_reconciles(first.samples()),
-        }
-        before = _writes(first.samples())
+        ready = created + await until(lambda: _running(first.samples()) >= jobs)
+        yield "jobs", jobs
+        yield "seconds until all Jobs exist", created
+        yield "processor seconds of the operator meanwhile", worked
+        yield "processor milliseconds a job", 1000 * worked / jobs
+        yield "processor seconds of the API server meanwhile", spent
+        yield "seconds until all jobs are ready", ready
+        yield "processor seconds of the operator until then", first.cpu_seconds()
+        for name, value in _reconciles(first.samples()).items():
+            yield name, value
+        yield "peak MiB", first.peak_mebibytes()
+        await asyncio.sleep(SETTLE_SECONDS)
+        before, used = _writes(first.samples()), first.cpu_seconds()
         await asyncio.sleep(quiet)
-        figures["writes but the Lease's in quiet seconds"] = _writes(first.samples()) - before
-        figures["quiet seconds"] = quiet
-        figures["peak MiB"] = first.peak_mebibytes()
+        yield "quiet seconds", quiet
+        yield "writes but the Lease's in quiet seconds", _writes(first.samples()) - before
+        yield "processor seconds in quiet seconds", first.cpu_seconds() - used
+        yield "peak MiB after them", first.peak_mebibytes()
     with operator(kubeconfig) as second:
-        figures["seconds of a start beside them, to ready"] = await until(second.is_ready)
-    return figures
+        yield "seconds of a start beside them, to ready", await until(second.is_ready)
+
+
+def _running(samples: dict[str, float]) -> float:
+    """How many jobs are ready."""
+    return sum(
+        value for key, value in samples.items() if key.startswith("fljob_jobs[") and "'Running'" in key
+    )
 
 
 def _reconciles(samples: dict[str, float]) -> dict[str, float]:
-    name = "fljob_reconcile_duration_seconds"
-    total = samples[f"{name}_count[]"]
+    """How long reconciles took, and of that the operator's own time."""
+    whole, own = "fljob_reconcile_duration_seconds", "fljob_reconcile_cpu_seconds"
+    total = samples[f"{whole}_count[]"]
+    return {
+        "reconciles": total,
+        "p99 of a reconcile, at most seconds": _p99(samples, whole),
+        "p99 of its own processor time, at most seconds": _p99(samples, own),
+        "mean of a reconcile, seconds": samples[f"{whole}_sum[]"] / total,
+        "mean of its own processor time, seconds": samples[f"{own}_sum[]"] / total,
+    }
+
+
+def _p99(samples: dict[str, float], name: str) -> float:
+    """The bound of the histogram's bucket with which 99 % are reached."""
     bounds = sorted(
         (float(key.split("'")[3]), value)
         for key, value in samples.items()
         if key.startswith(f"{name}_bucket") and "Inf" not in key
     )
-    p99 = next((bound for bound, value in bounds if value >= 0.99 * total), float("inf"))
-    return {"reconciles": total, "p99 of a reconcile, at most seconds": p99}
+    total = samples[f"{name}_count[]"]
+    return next((bound for bound, value in bounds if value >= 0.99 * total), float("inf"))
 
 
 def _writes(samples: dict[str, float]) -> float:
@@ -253,8 +301,7 @@ def _writes(samples: dict[str, float]) -> float:
 @click.option("--quiet", default=60.0, show_default=True, help="Seconds in which nothing should be written.")
 def main(kubeconfig: str, jobs: int, quiet: float) -> None:
     """Print one figure a line."""
-    for name, value in asyncio.run(measure(kubeconfig, jobs=jobs, quiet=quiet)).items():
-        click.echo(f"{name:50} {value:10.3f}")
+    asyncio.run(measure(kubeconfig, jobs=jobs, quiet=quiet))
 
 
 if __name__ == "__main__":
