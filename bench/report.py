@@ -92,12 +92,12 @@ def _listed(versions: dict[str, str]) -> str:
 
 def _limits(limits: list[Limit]) -> str:
     rows = [(limit.name, f"{limit.gigabytes_per_second:.2f}") for limit in limits]
-    return _table(("limit of the machine", "GB/s"), rows) if rows else ""
+    return table(("limit of the machine", "GB/s"), rows) if rows else ""
 
 
 def _rows(rows: list[Row]) -> str:
     ours = {row.case: row.result for row in rows if row.system == OURS}
-    return _table(HEADER, [_cells(row, ours.get(row.case)) for row in rows]) if rows else ""
+    return table(HEADER, [_cells(row, ours.get(row.case)) for row in rows]) if rows else ""
 
 
 def _cells(row: Row, ours: Result | None) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def _cells(row: Row, ours: Result | None) -> tuple[str, ...]:
     )
 
 
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Pad the columns, so that the table reads as well in a terminal as on a page."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     rule = tuple("-" * width for width in widths)
