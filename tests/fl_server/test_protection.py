@@ -20,6 +20,12 @@ pytestmark = pytest.mark.timeout(60)
 
 Build = Callable[..., Crowd]
 
+PATIENCE = 0.8
+"""Seconds; honest members answer in much less, on a busy machine too."""
+
+LONG = 20.0
+"""Seconds that nobody waits who waits as told; deadlines lie far beyond."""
+
 
 @pytest.fixture
 def crowd(tmp_path: Path, plan_of: Callable[..., Plan]) -> Build:
@@ -29,8 +35,8 @@ def crowd(tmp_path: Path, plan_of: Callable[..., Plan]) -> Build:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step's patience is a fifth of a second."""
-    monkeypatch.setitem(Protection._ask.__kwdefaults__, "stall", 0.2)
+    """A step's patience is short."""
+    monkeypatch.setitem(Protection._ask.__kwdefaults__, "stall", PATIENCE)
 
 
 async def summed(one: Crowd, *indices: int, **place: int) -> tuple[Any, list[str]]:
@@ -67,12 +73,12 @@ def test_a_sum_is_everybodys(crowd: Build) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_a_silent_member_costs_one_patience(crowd: Build, step: str, *, counted: bool) -> None:
     """Who says nothing any more is out at that step, after its patience; its vector counts if it was whole."""
-    one = crowd(stall_seconds=0.2)
+    one = crowd(stall_seconds=PATIENCE, deadline_seconds=1000)
     one.sums.restore({"exponents": [3, 3]})
     one.altered["worker-1"] = silent_at(step)
     began = time.monotonic()
     found, members = run(summed(one, 0, 1, 2, 3))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < LONG
     assert members == [f"worker-{index}" for index in range(4) if index != 1 or counted]
     assert found.mean()["w"] == pytest.approx([mean([0, 1, 2, 3] if counted else [0, 2, 3])] * 6, abs=1e-6)
     assert set(one.dropped.items()) <= {("worker-1", "stalled")}
@@ -87,7 +93,7 @@ def test_the_last_to_be_given_up_ends_the_wait(crowd: Build) -> None:
     began = time.monotonic()
     with pytest.raises(ProtocolError, match="0 workers take part|0 members"):
         run(summed(one, 0, 1, 2, 3))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < LONG
     assert one.dropped == {f"worker-{index}": "stalled" for index in range(4)}
 
 
@@ -173,7 +179,7 @@ def test_too_few_are_no_sum_and_the_next_attempt_is_free(crowd: Build) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_candidates_stay_once_shares_were_dealt(crowd: Build) -> None:
     """After an attempt in which vectors may have left, another has the same candidates, and strangers are refused."""
-    one = crowd(stall_seconds=0.2)
+    one = crowd(stall_seconds=PATIENCE, deadline_seconds=1000)
     one.sums.restore({"exponents": [3, 3]})
 
     async def main() -> None:
@@ -193,7 +199,7 @@ def test_candidates_stay_once_shares_were_dealt(crowd: Build) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_a_sum_that_may_be_signed_is_spent(crowd: Build) -> None:
     """From the moment that survivors are to sign, no attempt may seek this round's sum again; who signed refuses."""
-    one = crowd(stall_seconds=0.2)
+    one = crowd(stall_seconds=PATIENCE, deadline_seconds=1000)
     one.sums.restore({"exponents": [3, 3]})
 
     async def main() -> None:

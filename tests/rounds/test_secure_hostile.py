@@ -317,7 +317,7 @@ OUT: dict[Act, tuple[str, str]] = {
 
 def test_who_breaks_the_protocol_is_out_and_the_others_go_on(job: Callable[..., SecureRun]) -> None:
     """Whatever one member says or leaves out, it is told why, and the round's sum is that of the others."""
-    run = job(rounds=len(OUT) + 1, selection={"stallSeconds": 3}, **QUIET)
+    run = job(rounds=len(OUT) + 1, selection={"stallSeconds": 6}, **QUIET)
     with acting(run) as actor:
         for number, (act, (words, reason)) in enumerate(OUT.items()):
             told = act(actor(number + 2))
@@ -386,7 +386,7 @@ def test_a_server_that_shows_one_worker_something_else_learns_nothing(job: Calla
 @contextmanager
 def acting(run: SecureRun, index: int = HOSTILE) -> Iterator[Callable[[int], Imposter]]:
     """From round 2 on a worker attends, and its part in the sums is played from here."""
-    run.at("server", "patience", "2")
+    run.at("server", "patience", "4")
     run.hold("train.2", index)
     run.begin()
     run.wait_at(f"worker-{index}", "train.2")

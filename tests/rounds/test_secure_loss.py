@@ -103,7 +103,7 @@ def test_a_stopped_worker_is_out_after_the_steps_patience(job: Callable[..., Sec
 
 def stopped_at(job: Callable[..., SecureRun], steps: Sequence[str]) -> None:
     """Stop worker 1 at one step in each round from the second on, and wake it when the round is over."""
-    patience = 1.0
+    patience = 2.0
     run = job(rounds=len(steps) + 2, size=SIZE, selection={"stallSeconds": 2 * patience}, **QUIET)
     run.at("server", "patience", str(patience))
     for number, step in enumerate(steps):
