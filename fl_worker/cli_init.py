@@ -43,7 +43,7 @@ def run(plan: Path, *, program: Path, index: int, data: Path | None) -> None:
         "arrays": len(manifest.arrays),
         "parameters": sum(spec.size for spec in manifest),
         "nbytes": manifest.nbytes,
-        "updateNbytes": one.pipeline.wire(manifest).nbytes,
+        "updateNbytes": one.wire(manifest).nbytes,
         "digest": digest(weights),
     }
     click.echo(json.dumps(row))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,6 +12,8 @@ import click
 from fl_core.errors import ProgramError, RoundError
 from fl_core.metrics import Measurements
 from fl_core.plan import Plan
+from fl_core.privacy.clipping import norm
+from fl_core.privacy.job import settings_of
 from fl_core.weights import Manifest, Weights, add
 from fl_worker.cli_init import learner
 from fl_worker.work import Finished, Learner
@@ -40,7 +43,9 @@ def _try(plan: Plan, *, program: Path, index: int, data: Path | None) -> None:
     )
     _line("model", f"{len(manifest.arrays)} arrays, {parameters:,} parameters, {manifest.nbytes:,} bytes")
     _line("loaded in", f"{time.monotonic() - started:.2f} s")
-    measured = _round(one, weights)
+    measured = _round(replace(one, privacy=None), weights)  # noise would say nothing of the program
+    if plan.privacy is not None:
+        _line("hidden by", f"{plan.privacy.mechanism.name}, which cuts the update to {_clip(plan):g}")
     if plan.target is not None:
         plan.target.check(measured)
 
@@ -54,11 +59,16 @@ def _round(one: Learner, weights: Weights) -> Measurements:
     after = one.evaluate(_stepped(one, weights, done), moved=_quiet)
     _line("examples", f"{done.examples:,} to train on, {after.examples:,} to test with")
     _line("trained in", f"{seconds:.2f} s")
-    _line("update", f"{one.pipeline.wire(Manifest.of(weights)).nbytes:,} bytes")
+    _line("update", f"{one.wire(Manifest.of(weights)).nbytes:,} bytes, of length {norm(done.update):.4g}")
     for name, measurement in done.metrics.items():
         _line(f"training {name}", f"{measurement.value:.4f}")
     _compare(before, after.metrics)
     return after.metrics
+
+
+def _clip(plan: Plan) -> float:
+    """The length that updates are cut to."""
+    return float(str(settings_of(plan).mechanism.options["clip"]))
 
 
 def _stepped(one: Learner, weights: Weights, done: Finished) -> Weights:

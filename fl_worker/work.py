@@ -14,9 +14,10 @@ from fl_core.errors import UpdateError
 from fl_core.extensions import build
 from fl_core.metrics import Measurements
 from fl_core.plan import Plan
+from fl_core.privacy.job import wire_of
 from fl_core.stages import Pipeline, State
 from fl_core.strategies import Strategy
-from fl_core.weights import Array, Weights, check_finite
+from fl_core.weights import Array, Manifest, Weights, check_finite
 from fl_worker.backends import Backend, Evaluated
 from fl_worker.border import user_code
 from fl_worker.privacy import Privacy
@@ -59,6 +60,10 @@ class Learner:
             folder=folder,
             privacy=Privacy.of(plan),
         )
+
+    def wire(self, manifest: Manifest) -> Manifest:
+        """What an update of a model with this manifest looks like when it is handed in, in the clear."""
+        return self.pipeline.wire(manifest) if self.privacy is None else wire_of(manifest)
 
     def weight(self, examples: int) -> int:
         """How much an update counts: as the strategy says, or the same for all where that would tell of a worker."""

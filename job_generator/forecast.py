@@ -93,8 +93,6 @@ def forecast(plan: Plan, *, model: Model | None = None, machine: Machine | None 
 def update_bytes(plan: Plan, model: Model) -> int:
     """Bytes of one worker's update on its way; where sums are secure, whole numbers and two counts for each array."""
     secure = plan.secure_aggregation
-    if secure is None and plan.privacy is not None:
-        return model.parameters * 4
     return model.parameters * secure.bits // 8 + 16 * model.arrays if secure else model.update_nbytes
 
 
