@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -21,6 +21,18 @@ from fl_core.errors import MismatchError, ProtocolError
 from fl_core.identity import Credentials, Identity
 
 ALGORITHM = ec.ECDSA(hashes.SHA256())
+
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    MismatchError,
+)
+"""What the reading of a damaged certificate raises."""
 
 
 class Signer(Protocol):
@@ -132,7 +144,7 @@ class AuthorityTrust:
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             who = Identity.from_uri(*names.get_values_for_type(x509.UniformResourceIdentifier))
             key = certificate.public_key()
-        except (ValueError, TypeError, x509.ExtensionNotFound, MismatchError) as error:
+        except UNREADABLE as error:
             raise ProtocolError(
                 f"worker-{worker} shows no certificate of a process of an FLJob: {error}"
             ) from error
@@ -152,6 +164,6 @@ class AuthorityTrust:
 def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
         return False
     return True
