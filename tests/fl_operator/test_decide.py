@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from fl_operator.decide import decide
 from fl_operator.status import Report
 from job_generator import names
 from job_generator.local.observer import Standing
-from job_generator.local.record import ClosedRound
+from job_generator.local.record import ClosedRound, Spent
 from job_generator.settings import Images, Settings
 
 START = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
@@ -617,6 +617,38 @@ def test_a_job_completes_with_its_server(running: World) -> None:
     assert running.status["display"]["cohort"] == "2/3"
     assert running.status["display"]["metric"] == "accuracy=0.975"
     assert running.status["display"]["state"] == "Complete"
+
+
+SPENT = {"epsilon": 3.1875, "delta": 1e-5, "budget": 4, "epsilonCovers": "modelOnly"}
+
+
+def test_a_job_tells_what_it_spends(running: World) -> None:
+    """While it runs the status has the epsilon of the server's last word, whether the open round is closed or not."""
+    standing = Standing(round=8, rounds=20, phase="Training", privacy=Spent.model_validate(SPENT))
+    running.report = replace(report(7), standing=standing)
+    running.settle()
+    training = running.status["training"]
+    assert (training["epsilon"], training["epsilonCovers"]) == (3.1875, "modelOnly")
+    assert running.status["display"]["epsilon"] == "3.19"
+
+
+def test_a_job_whose_budget_is_spent_is_complete(running: World) -> None:
+    """The reason, the server's sentence and the epsilon are in the status when the server is gone."""
+    said = {
+        "reason": "BudgetSpent",
+        "round": 12,
+        "message": "epsilon 3.19 of 4 is spent",
+        "metrics": {},
+        "privacy": SPENT,
+    }
+    complete(running, words=json.dumps(said))
+    assert running.condition("Complete") == (
+        "True",
+        "BudgetSpent",
+        "epsilon 3.19 of 4 is spent; the final model is written after round 12; fetch it with `fl-submit model`",
+    )
+    assert running.status["training"]["epsilon"] == 3.1875
+    assert running.status["display"]["epsilon"] == "3.19"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from fl_core.wire.channels import open_channel
+from job_generator.local.observer import Observation, Observer
 from job_generator.outlay import outlay
 
 pytestmark = pytest.mark.rounds
@@ -16,6 +19,7 @@ pytestmark = pytest.mark.rounds
 Build = Callable[..., Any]
 
 DIMENSION = 5
+UID = "job-1"
 SECURE = {"enabled": True}
 
 
@@ -83,6 +87,26 @@ def test_a_killed_server_forgets_no_charge(job: Build, name: str) -> None:
     assert spent == sorted(spent)
     assert foretold is not None
     assert spent[-1] >= foretold.epsilon - 1e-9
+
+
+def test_epsilon_can_be_watched(job: Build) -> None:
+    """Prometheus and whoever observes the server are told what was spent by now."""
+    run = job(spec=private("gaussian"), gate=3)
+    run.begin()
+    run.wait_held()
+    (line,) = [one for one in run.scrape("server").splitlines() if one.startswith("fl_privacy_epsilon ")]
+    assert float(line.split()[1]) == epsilons(run)[1]
+    told = asyncio.run(observed(run)).standing.privacy
+    assert told is not None
+    assert told.model_dump(by_alias=True) == run.rounds()[1]["privacy"]
+    run.release()
+
+
+async def observed(run: Any) -> Observation:
+    """What the server says at once."""
+    address, identity = run.announced["server"]["address"], run.identity("observer")
+    async with open_channel(address, identity, peer="server") as channel:
+        return await anext(Observer(channel, UID, run.plan.digest).observations())
 
 
 def test_a_rolled_back_checkpoint_lowers_nothing(job: Build) -> None:
