@@ -108,6 +108,7 @@ dist/images/%.tar: wheels-%
 
 bench: $(VENV)/.dev ## Print the benchmark's ratios, measured now on this machine
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.secagg
 
 clean: ## Remove what was built, the environment included; runs stay
 	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -123,7 +124,7 @@ VERSION = $(shell $(BIN)/python -c 'import importlib.metadata as m; print(m.vers
 BASE ?= python:$(shell $(BIN)/python -c 'import platform; print(".".join(platform.python_version_tuple()[:2]))')-slim
 NAME_control := fljob
 FILE_control := operator/Dockerfile
-EXTRA_control := [operator]
+EXTRA_control := [operator,privacy]
 $(foreach name,paddle sklearn numpy,$(eval NAME_$(name) := fljob-worker-$(name)))
 $(foreach name,paddle sklearn numpy,$(eval FILE_$(name) := images/worker.Dockerfile))
 EXTRA_sklearn := [sklearn]

@@ -93,7 +93,7 @@ def convert(divergences: Doubles, *, delta: float) -> float:
         )
     if not divergences.any():
         return 0.0
-    return float(_library().rdp.compute_epsilon(ORDERS, divergences, delta)[0])
+    return float(_library("rdp").compute_epsilon(ORDERS, divergences, delta)[0])
 
 
 @lru_cache(maxsize=256)
@@ -113,10 +113,10 @@ def _sampled(cost: SampledGaussianCost, neighbours: Neighbours) -> Doubles:
             f"privacy: sampled examples are accounted for data sets that differ by {Neighbours.ADD_OR_REMOVE} example; "
             f"{neighbours} is not known for them"
         )
-    library = _library()
-    accountant = library.rdp.RdpAccountant(ORDERS)
-    step = library.GaussianDpEvent(cost.noise_multiplier)
-    accountant.compose(library.PoissonSampledDpEvent(cost.rate, step), cost.steps)
+    events = _library("dp_event")
+    accountant = _library("rdp").RdpAccountant(ORDERS)
+    step = events.GaussianDpEvent(cost.noise_multiplier)
+    accountant.compose(events.PoissonSampledDpEvent(cost.rate, step), cost.steps)
     divergences: Doubles = accountant.rdp
     return divergences
 
@@ -128,11 +128,10 @@ def _sum(costs: Iterable[Cost], neighbours: Neighbours) -> Doubles:
     return total
 
 
-def _library() -> Any:  # noqa: ANN401 - a module without types
-    """dp_accounting, found when epsilon is asked for: it takes a second to load, and workers lack it."""
+def _library(module: str) -> Any:  # noqa: ANN401 - a module without types
+    """One of dp_accounting's, found when epsilon is asked for: it takes a second to load, and workers lack it."""
     try:
-        import_module("dp_accounting.rdp")
-        return import_module("dp_accounting")
+        return import_module(f"dp_accounting.{module}")
     except ImportError as error:
         raise JobError(
             f"epsilon is computed by the package dp-accounting, which cannot be loaded ({error}); "
