@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import structlog
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fl_core import durable
 from fl_core.errors import MismatchError, StorageError
 from fl_core.plan import canonical
 from fl_core.weights import Weights, digest
@@ -48,18 +47,10 @@ def write(path: Path, saved: Saved) -> None:
     arrays, _ = apart(saved.states)
     remembered = {f"{STATES}{name}": array for name, array in arrays.items()}
     content = save({**saved.weights, **remembered}, {"fljob": canonical(_sealed(saved))})
-    temporary = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-        _sync(path.parent)
+        durable.replace(path, content)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise StorageError(
             f"{path} cannot be written: {error.strerror}; earlier checkpoints are whole"
         ) from error
@@ -123,11 +114,3 @@ def _sealed(saved: Saved) -> dict[str, Any]:
         seal.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         seal.update(array.tobytes())
     return {**content, "sha256": seal.hexdigest()}
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

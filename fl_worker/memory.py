@@ -7,10 +7,10 @@ was set back to an earlier state goes on with rounds that nobody has signed.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from fl_core import durable
 from fl_core.errors import ProtocolError, StorageError
 from fl_core.secagg.session import Context
 
@@ -49,13 +49,8 @@ class FileMemory:
 
     def _keep(self, context: Context, row: dict[str, Any]) -> None:
         rows = {**self._rows, context.purpose: row}
-        temporary = self._path.with_suffix(".partial")
         try:
-            with temporary.open("w", encoding="utf-8") as stream:
-                json.dump(rows, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self._path)
+            durable.replace(self._path, json.dumps(rows).encode())
         except OSError as error:
             raise StorageError(f"{self._path} cannot be written: {error.strerror}; make room") from error
         self._rows = rows

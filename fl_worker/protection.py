@@ -20,7 +20,7 @@ from fl_core.secagg.masks import Vector
 from fl_core.secagg.ring import public_dither
 from fl_core.secagg.session import Purpose
 from fl_core.secagg.summands import MeasureSum, RangeSum, Schema, Summand, UpdateSum, WholeSum
-from fl_core.secagg.worker import Me, Member
+from fl_core.secagg.worker import Me, Member, Step
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
@@ -47,13 +47,16 @@ class Protection:
 
     async def hand_in(
         self, place: pb.Context, model: str, product: Product, *, server: grpc.aio.Channel, push: Push
-    ) -> None:
-        """Wait with this result until the server has summed it; RoundError where the sum is not sound."""
+    ) -> bool:
+        """Wait with this result until the server has summed it, and tell whether it was among those summed.
+
+        RoundError where the sum is not sound.
+        """
         call = fl_pb2_grpc.ServerStub(server).Protect()
         schema = Schema.of(product.metrics)
+        part: Part | None = None
         try:
             await call.write(pb.MemberMessage(context=place, ready=pb.Ready(model=model, schema=schema.text)))
-            part: Part | None = None
             while (message := await call.read()) is not grpc.aio.EOF:
                 if where := strange(message):
                     raise ProtocolError(f"the server sent fields that {where} does not have")
@@ -68,6 +71,7 @@ class Protection:
                         await call.write(answer)
         finally:
             call.cancel()
+        return part is not None and part.member.step == Step.DONE
 
     def _part(self, opening: pb.Opening, place: pb.Context, model: str, product: Product) -> Part:
         """A session, if what is to be summed is what this worker holds."""

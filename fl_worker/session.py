@@ -265,8 +265,8 @@ class Session:
         """Hand in a product: masked where the job has secure aggregation."""
         if self._protection is not None:
             push = partial(self._push_masked, place)
-            await self._protection.hand_in(place, model, product, server=self._server, push=push)
-            log.info("summed")
+            summed = await self._protection.hand_in(place, model, product, server=self._server, push=push)
+            log.info("summed" if summed else "not among those that were summed")
         elif product.update is not None:
             await self._push(place, pb.KIND_UPDATE, product, model=model)
         else:
