@@ -159,10 +159,12 @@ def session(case: SumCase, cast: Cast) -> Meter:
         signature = meter.member(worker, lambda w=worker: members[w].sign(survivors))
         send(worker, pb.MemberMessage(signature=pb.Signature(signature=signature)))
         meter.server(lambda w=worker, s=signature: host.signed(w, s))
+        meter.server(lambda: host.agreed)
     for worker, agreement in meter.server(host.agree).items():
         answer = meter.member(worker, lambda w=worker, a=agreement: members[w].unmask(a))
         send(worker, pb.MemberMessage(unmasking=wire.unmasking_out(answer)))
         meter.server(lambda w=worker, a=answer: host.unmasked(w, a))
+        meter.server(lambda: host.recoverable)
     meter.server(lambda: host.open(total, EIGHT))
     if total.body.tolist() != [case.survivors * n for n in range(5)]:
         raise SystemExit(f"{case}: the sum is not that of the survivors")
@@ -227,7 +229,7 @@ def memory(case: SumCase) -> int:
 
     As many vectors wait in memory as the server's budget for them allows, at least one.
     """
-    summand, _ = _update(case)
+    summand = _update(case)[0]
     layout = summand.layout
     forget_peak(os.getpid())
     idle = resident(os.getpid())
