@@ -50,10 +50,13 @@ class Host:
         self._trust = trust
         self._candidates = tuple(sorted(candidates))
         self._entries: dict[int, Entry] = {}
+        self._used: set[tuple[str, bytes]] = set()
+        self._statement = b""
         self._sealed: dict[int, Shares] = {}
         self._vectors: set[int] = set()
         self._signatures: dict[int, bytes] = {}
         self._unmaskings: dict[int, Unmasking] = {}
+        self._given: Counter[int] = Counter()
 
     @property
     def done(self) -> frozenset[int]:
@@ -79,14 +82,15 @@ class Host:
             raise ProtocolError(
                 f"worker-{worker} is not among this sum's candidates, {named(self._candidates)}"
             )
-        for what in ("mask_key", "seal_key", "commitment"):
-            if any(getattr(entry, what) == getattr(other, what) for other in self._entries.values()):
-                raise ProtocolError(f"worker-{worker} advertises another member's {what.replace('_', ' ')}")
+        own = {(what, getattr(entry, what)) for what in ("mask_key", "seal_key", "commitment")}
+        for what, _ in sorted(own & self._used):
+            raise ProtocolError(f"worker-{worker} advertises another member's {what.replace('_', ' ')}")
         for key in (entry.mask_key, entry.seal_key):
             PROBE.agree(key)
         statement = entry.statement(self.context.digest)
         self._trust.check(entry.certificate, worker=worker, statement=statement, signature=entry.signature)
         self._entries[worker] = entry
+        self._used |= own
 
     def shared_by(self, worker: int, sealed: Shares) -> None:
         """A member's sealed shares for its neighbours."""
@@ -114,9 +118,8 @@ class Host:
     def signed(self, worker: int, signature: bytes) -> None:
         """A survivor's signature of the survivors."""
         self._expect(Step.SIGNATURES, worker, "a signature")
-        statement = self.frozen.survivors(self.survivors)
         certificate = self._entries[worker].certificate
-        self._trust.check(certificate, worker=worker, statement=statement, signature=signature)
+        self._trust.check(certificate, worker=worker, statement=self._statement, signature=signature)
         self._signatures[worker] = signature
 
     def unmasked(self, worker: int, answer: Unmasking) -> None:
@@ -130,9 +133,9 @@ class Host:
                 raise ProtocolError(
                     f"worker-{worker} gives shares of {what} of {named(given)}; expected {named(due)}"
                 )
-            for share in given.values():
-                shamir.check(share)
+            shamir.check(*given.values())
         self._unmaskings[worker] = answer
+        self._given.update((*answer.seeds, *answer.mask_keys))
 
     # -- the ends of the steps --
 
@@ -148,7 +151,8 @@ class Host:
             whole = Roster(session.candidates, members, session.root, tuple(entries))
             return dict.fromkeys(members, whole)
         tree = merkle.Tree([entry.leaf for entry in entries])
-        return {worker: self._view(session, worker, tree) for worker in members}
+        proofs = {worker: tuple(tree.proof(place)) for place, worker in enumerate(members)}
+        return {worker: self._view(session, worker, proofs) for worker in members}
 
     def deal(self) -> dict[int, Shares]:
         """End the sharing: what each of those who shared gets from its neighbours."""
@@ -171,6 +175,7 @@ class Host:
         survivors = tuple(sorted(self._vectors))
         self.frozen.check(survivors, what="vectors")
         self.survivors, self.step = survivors, Step.SIGNATURES
+        self._statement = self.frozen.survivors(survivors)
         return survivors
 
     @property
@@ -190,11 +195,8 @@ class Host:
     @property
     def recoverable(self) -> bool:
         """Whether every secret can be put together from the shares that have come."""
-        counts = Counter(
-            of for answer in self._unmaskings.values() for of in (*answer.seeds, *answer.mask_keys)
-        )
         return self.step == Step.SECRETS and all(
-            counts[worker] >= self.frozen.threshold for worker in self.shared
+            self._given[worker] >= self.frozen.threshold for worker in self.shared
         )
 
     def open(self, total: Vector, layout: Layout) -> Recovery:
@@ -218,10 +220,10 @@ class Host:
 
     def _pairs(self, mask_keys: Mapping[int, keys.KeyPair]) -> list[Mask]:
         """The masks that survivors share with those who were lost after sharing."""
-        session, off = self.frozen, []
+        session, survivors, off = self.frozen, set(self.survivors), []
         for lost, pair in mask_keys.items():
             for other in session.neighbours(lost):
-                if other in self.survivors:
+                if other in survivors:
                     secret = pair.agree(self._entries[other].mask_key)
                     off.append(Mask(session.mask_key(secret, lost, other), -1 if other < lost else 1))
         return off
@@ -234,12 +236,12 @@ class Host:
             for other, _ in zip(known, range(self.frozen.threshold), strict=False)
         }
 
-    def _view(self, session: Session, worker: int, tree: merkle.Tree) -> Roster:
+    def _view(self, session: Session, worker: int, proofs: Mapping[int, tuple[bytes, ...]]) -> Roster:
         """The roster as one member of a sparse graph is shown it."""
         circle = session.circle(worker)
-        proofs = tuple(tuple(tree.proof(session.place(other))) for other in circle)
         entries = tuple(self._entries[other] for other in circle)
-        return Roster(session.candidates, session.members, session.root, entries, proofs)
+        shown = tuple(proofs[other] for other in circle)
+        return Roster(session.candidates, session.members, session.root, entries, shown)
 
     @property
     def frozen(self) -> Session:

@@ -78,12 +78,9 @@ def combine_many(
     return secrets
 
 
-def check(share: bytes, *, length: int = 32) -> None:
-    """Refuse what cannot be a share of one secret: another length, or words outside of the field."""
-    if len(share) != share_bytes(length):
-        raise ProtocolError(f"a share has {len(share)} bytes; it must have {share_bytes(length)}")
-    if int(np.frombuffer(share, WORD).max(initial=0)) >= PRIME:
-        raise ProtocolError("a share holds a word outside of the field of 2^31 - 1")
+def check(*shares: bytes, length: int = 32) -> None:
+    """Refuse what cannot be shares of one secret each: another length, or words outside of the field."""
+    _values(shares, length)
 
 
 def share_bytes(length: int) -> int:
@@ -106,12 +103,13 @@ def _secret(limbs: Sequence[int], length: int) -> bytes | None:
 
 
 def _values(shares: Sequence[bytes], length: int) -> Elements:
-    """The words of well-formed shares, one after the other."""
-    text = b"".join(shares)
-    values = np.frombuffer(text, WORD) if len(text) % WORD.itemsize == 0 else np.empty(0, WORD)
-    if any(len(share) != share_bytes(length) for share in shares) or int(values.max(initial=0)) >= PRIME:
-        for share in shares:
-            check(share, length=length)
+    """The words of shares, one after the other; refuses those that are not well formed."""
+    for share in shares:
+        if len(share) != share_bytes(length):
+            raise ProtocolError(f"a share has {len(share)} bytes; it must have {share_bytes(length)}")
+    values = np.frombuffer(b"".join(shares), WORD)
+    if int(values.max(initial=0)) >= PRIME:
+        raise ProtocolError("a share holds a word outside of the field of 2^31 - 1")
     return values.astype(np.uint64)
 
 
