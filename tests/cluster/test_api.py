@@ -120,6 +120,13 @@ def test_no_complaints(kubectl: Kubectl) -> None:
 
 # -- the rules of a new job
 
+
+def private(name: str, **more: Any) -> Map:
+    """Differential privacy by this mechanism."""
+    mechanism = {"name": name, "clip": 1, "noiseMultiplier": 2.5, **more}
+    return {"mechanism": mechanism, "budget": {"epsilon": 8, "delta": 1e-5}}
+
+
 EXTERNAL = {"name": "a", "external": {}}
 OUTSIDE = {"external": {"hostname": "fl.example.org"}}
 REFUSED: dict[str, tuple[Map, str, str]] = {
@@ -197,6 +204,33 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
         {"compression": [{"name": "float16"}]},
         "spec.compression",
         "secure aggregation sends whole numbers already",
+    ),
+    "privacy.mechanism": (
+        {"privacy": private("dp_sgd", rate=0.1, steps=10)},
+        "spec.privacy.mechanism",
+        "no job can have this mechanism yet; expected gaussian, local or skellam",
+    ),
+    "privacy.mechanism in the clear": (
+        {"privacy": private("skellam"), "secureAggregation": {"enabled": False}},
+        "spec.privacy.mechanism",
+        "skellam needs secure aggregation, with three or more in a round",
+    ),
+    "compression of private updates": (
+        {
+            "privacy": private("gaussian"),
+            "compression": [{"name": "float16"}],
+            "secureAggregation": {"enabled": False},
+        },
+        "spec.compression",
+        "differential privacy bounds updates and adds noise to them",
+    ),
+    "target": (
+        {
+            "privacy": {**private("gaussian"), "metrics": "Suppressed"},
+            "target": {"metric": "a", "atLeast": 1},
+        },
+        "spec.target",
+        "nobody measures the model where privacy.metrics is Suppressed",
     ),
     "network.external without a site": (
         {"network": OUTSIDE},
@@ -310,6 +344,7 @@ LASTING: dict[str, tuple[Map, str]] = {
     "selection": ({"selection": {"minimum": 1}}, FIXED),
     "compression": ({"compression": [{"name": "float16"}]}, FIXED),
     "secureAggregation": ({"secureAggregation": {"tolerate": 1}}, FIXED),
+    "privacy": ({"privacy": private("gaussian")}, FIXED),
     "evaluation": ({"evaluation": {"everyRounds": 2}}, FIXED),
     "preRunningDeadlineSeconds": ({"preRunningDeadlineSeconds": 5}, FIXED),
     "network": ({"network": {"external": {"port": 9443}}}, FIXED),
