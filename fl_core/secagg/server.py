@@ -57,6 +57,7 @@ class Host:
         self._signatures: dict[int, bytes] = {}
         self._unmaskings: dict[int, Unmasking] = {}
         self._given: Counter[int] = Counter()
+        self._near_signed: Counter[int] = Counter()
 
     @property
     def done(self) -> frozenset[int]:
@@ -121,6 +122,7 @@ class Host:
         certificate = self._entries[worker].certificate
         self._trust.check(certificate, worker=worker, statement=self._statement, signature=signature)
         self._signatures[worker] = signature
+        self._near_signed.update(self.frozen.circle(worker))
 
     def unmasked(self, worker: int, answer: Unmasking) -> None:
         """A survivor's shares."""
@@ -182,7 +184,7 @@ class Host:
     def agreed(self) -> bool:
         """Whether enough have signed to go on, without waiting for the others."""
         return self.step == Step.SIGNATURES and all(
-            len(self._near(worker)) >= self.frozen.threshold for worker in self.survivors
+            self._near_signed[worker] >= self.frozen.threshold for worker in self.survivors
         )
 
     def agree(self) -> dict[int, Agreement]:
