@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fl_core.errors import StorageError
-from job_generator.local.record import ClosedRound, last_evaluated, latest, read_record
+from job_generator.local.record import ClosedRound, Spent, last_evaluated, latest, read_record
 
 
 def test_round_trip() -> None:
@@ -38,6 +38,24 @@ def test_loss() -> None:
     """The loss is the evaluated one, or else that of the training."""
     assert ClosedRound(round=1, metrics={"loss": 0.0}, train={"loss": 2.0}).loss == 0.0
     assert ClosedRound(round=1, train={"loss": 2.0}).loss == 2.0
+
+
+def test_what_was_spent_is_said_whole() -> None:
+    """The sentence has budget, delta, unit, neighbours and adversary, and whether measurements are covered."""
+    told = {
+        "epsilon": 2.1687,
+        "delta": 1e-5,
+        "budget": 8,
+        "neighbours": "add or remove one",
+        "adversary": "everyone",
+        "epsilonCovers": "modelOnly",
+    }
+    closed = ClosedRound.model_validate({"round": 1, "privacy": told})
+    assert str(closed.privacy) == (
+        "epsilon 2.17 of 8 at delta 1e-05, for one worker (add or remove one), against everyone; "
+        "the measurements are not covered"
+    )
+    assert str(Spent(epsilon=2.0)) == "epsilon 2, for one worker"
 
 
 def test_last_evaluated() -> None:
