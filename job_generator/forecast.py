@@ -22,6 +22,11 @@ MODELS_PER_SERVER = 6
 """Copies at the server's peak, whatever the cohort: the model, the wire's copy, a sum of 16 bytes per value."""
 
 
+ACCOUNTANT_BYTES = 80 << 20
+"""What dp-accounting and scipy take in a server, as measured."""
+PRIVATE_MODELS = 10
+"""Further copies of a float32 model while whole numbers are made and get their noise, in 64 bits each."""
+
 EQUAL = "with differential privacy every update counts the same, however many examples it was made from"
 """What a strategy that weighs by examples does otherwise than usual."""
 
@@ -99,9 +104,12 @@ def update_bytes(plan: Plan, model: Model) -> int:
 def footprint(plan: Plan, role: Role, *, model: Model | None = None) -> int:
     """Bytes of resident memory that one process of this role needs at its peak."""
     size = model.nbytes if model else 0
+    noisy = PRIVATE_MODELS * size if plan.privacy else 0
     if role == "worker":
-        return PROCESS_BYTES[plan.program.framework] + MODELS_PER_WORKER * size
-    return CONTROL_BYTES + (MODELS_PER_SERVER * size if role == "server" else 0)
+        return PROCESS_BYTES[plan.program.framework] + MODELS_PER_WORKER * size + noisy
+    if role == "scheduler":
+        return CONTROL_BYTES
+    return CONTROL_BYTES + MODELS_PER_SERVER * size + (ACCOUNTANT_BYTES + noisy if plan.privacy else 0)
 
 
 def _memory(plan: Plan, model: Model | None) -> int:

@@ -13,6 +13,7 @@ from fl_core.plan import Plan
 from fl_core.privacy.accountant import forecast
 from fl_core.privacy.costs import GaussianCost, Neighbours
 from job_generator.compiler import compile_job
+from job_generator.forecast import footprint
 from job_generator.outlay import Outlay, check_budget, outlay, with_noise
 from job_generator.problems import InvalidJobError
 from job_generator.spec import FLJob
@@ -76,6 +77,14 @@ def test_whole_numbers_cost_a_little_more(plan: Callable[..., Plan]) -> None:
     assert (unknown.exact, known.exact) == (False, True)
     assert unknown.epsilon < known.epsilon < 1.03 * unknown.epsilon
     assert "(1 of 4 in a round)" in known.adversary
+
+
+def test_an_accountant_takes_memory(plan: Callable[..., Plan]) -> None:
+    """A private job's server is given room for the library, its scheduler none."""
+    private = plan()
+    plain = private.model_copy(update={"privacy": None})
+    more = [footprint(private, role) - footprint(plain, role) for role in ("server", "scheduler", "worker")]
+    assert more == [80 << 20, 0, 0]
 
 
 def test_the_library_is_loaded_for_private_jobs_only() -> None:
