@@ -51,7 +51,7 @@ def test_a_case_is_read_as_it_is_written() -> None:
 
 
 def test_the_limits_are_measured() -> None:
-    """Nothing that masks is faster than copying."""
+    """Each limit has a name and a rate; which is the highest depends on what else the machine does."""
     rates = dict(limits())
-    assert max(rates, key=lambda name: rates[name]).startswith("memcpy")
+    assert {name.partition(",")[0] for name in rates} == {"memcpy", "AES-256-CTR", "SHA-256"}
     assert min(rates.values()) > 0
