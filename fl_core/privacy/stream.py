@@ -31,9 +31,9 @@ class Stream:
 
     def __init__(self, random: Random) -> None:
         # Late: who reads a job's mechanism draws nothing, and `fl-submit check` is to be quick.
-        from cryptography.hazmat.primitives.ciphers import Cipher
-        from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-        from cryptography.hazmat.primitives.ciphers.modes import CTR
+        from cryptography.hazmat.primitives.ciphers import Cipher  # noqa: PLC0415
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES256  # noqa: PLC0415
+        from cryptography.hazmat.primitives.ciphers.modes import CTR  # noqa: PLC0415
 
         self._cipher = Cipher(AES256(random(32)), CTR(bytes(_CIPHER_BLOCK))).encryptor()
         self._buffer = bytearray(8 * BLOCK + _CIPHER_BLOCK)

@@ -62,17 +62,17 @@ KINDS = {"fljob.dev/v1alpha1", "FLJob", "fedprox", "cross-silo", "worker", "gaus
 PLAIN = {"enabled": False}
 
 
+OTHERS = {"Skip": "Fail", "sklearn": "numpy", 16: 32}
+"""Of fields that take a few values only."""
+
+
 def other(value: Any, path: tuple[Step, ...]) -> Any:
     """Another value that the same field takes, near enough for the rules."""
     match value:
         case bool():
             return not value
-        case "Skip":
-            return "Fail"
-        case "sklearn":
-            return "numpy"
-        case 16:
-            return 32
+        case int() | float() | str() if value in OTHERS:
+            return OTHERS[value]
         case str():
             return value[::-1] if path[-1] == "sha256" else f"{value}x"
         case int() | float() if path[-1] in {"replicas", "maxReplicas", "seed", "rounds"}:
