@@ -32,6 +32,7 @@ WRONG = "wrong"
 """A job in a file of such a name shows what is refused."""
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 PROCESSES = ("fl_core", "fl_server", "fl_scheduler", "fl_worker")
+TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 METRIC = re.compile(r'\(\s*"(fl_[a-z]+_[a-z_]+)",')
 ANCHOR = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 SECONDS = 280
@@ -235,3 +236,11 @@ def test_every_exit_code_is_beside_its_error() -> None:
     rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)
     assert rows
     assert [row for row in rows if getattr(errors, row[1]).exit_code != int(row[0])] == []
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    """A claim that points at its proof points at one that is there."""
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/explanation/attacks.md").read_text()))
+    there = {name for file in (ROOT / "tests").rglob("test_*.py") for name in TEST.findall(file.read_text())}
+    assert len(named) > 20
+    assert named - there == set()
