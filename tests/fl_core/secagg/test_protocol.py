@@ -163,19 +163,6 @@ def test_a_hundred_workers_of_whom_a_third_is_lost(terms: Terms) -> None:
     assert same(cohort.total, cohort.sum(left_at(100, deaths, "upload")))
 
 
-@pytest.mark.rounds
-def test_a_thousand_workers_of_whom_a_third_is_lost() -> None:
-    """300 of 1,000 workers on a sparse graph, lost at all steps together, leave the sum of the others.
-
-    It takes about a minute; by itself: `pytest tests/fl_core/secagg/test_protocol.py -k thousand`.
-    """
-    deaths = {worker * 3: STEPS[1:][worker % 4] for worker in range(300)}
-    cohort = Cohort(range(1000), terms=DEVICE)
-    cohort.run(deaths=deaths)
-    cohort.open()
-    assert same(cohort.total, cohort.sum(left_at(1000, deaths, "upload")))
-
-
 # -- attempts --
 
 
