@@ -13,7 +13,7 @@ from typing import Literal
 import structlog
 
 from fl_operator.cluster.connection import Connection
-from fl_operator.cluster.errors import ClusterError, NotFoundError
+from fl_operator.cluster.errors import AlreadyExistsError, ClusterError, NotFoundError, UnreachableError
 from fl_operator.cluster.lease import now
 from fl_operator.cluster.resources import EVENTS, Key, Object, key_of, uid_of
 from fl_operator.pace import TokenBucket
@@ -124,6 +124,10 @@ class Aggregator:
         return Writing(note, series.name, 1)
 
 
+PAUSES = (0.2, 1.0)
+"""Seconds before an event is written again whose connection broke."""
+
+
 @dataclass(slots=True)
 class Recorder:
     """Writes events in the background, as well as it can: nothing waits for them, and they may be lost."""
@@ -149,7 +153,7 @@ class Recorder:
         while True:
             writing = await self._waiting.get()
             try:
-                await self._write(writing)
+                await self._persist(writing)
             except ClusterError as error:
                 log.warning("event not written", object=str(writing.note.key), reason=str(error))
             finally:
@@ -158,6 +162,19 @@ class Recorder:
     async def drain(self) -> None:
         """Wait until everything recorded has been written."""
         await self._waiting.join()
+
+    async def _persist(self, writing: Writing) -> None:
+        """Write, and again where the connection broke: what was written without our hearing of it is there already."""
+        for pause in PAUSES:
+            try:
+                await self._write(writing)
+            except AlreadyExistsError:
+                return
+            except UnreachableError:
+                await asyncio.sleep(pause)
+            else:
+                return
+        await self._write(writing)
 
     async def _write(self, writing: Writing) -> None:
         if writing.count > 1:
