@@ -294,7 +294,7 @@ class Coordinator:
         await self._summons.end()
         await self.spending.charge(self.rounds.round, self.rounds.attempt)
         self.ledger.lap("train")
-        with self.metrics.aggregation.labels("plain").time():
+        with self.metrics.aggregation.labels("secure" if self.sums else "plain").time():
             self.model = await self._aggregator.step(self.model)
         self.ledger.lap("aggregate")
         self.ledger.committed(reporters, model=self.model.digest)

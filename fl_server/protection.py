@@ -157,7 +157,9 @@ class Protection:
         opening = _opening(summand, context.purpose)
         await self._ask(dict.fromkeys(members, opening), until=deadline)
         rosters = host.freeze()
-        asked = {name(worker): pb.HostMessage(roster=wire.roster_out(one)) for worker, one in rosters.items()}
+        each = {id(one): one for one in rosters.values()}  # in cross-silo all are shown the same
+        shown = {key: pb.HostMessage(roster=wire.roster_out(one)) for key, one in each.items()}
+        asked = {name(worker): shown[id(one)] for worker, one in rosters.items()}
         await self._ask(asked, until=deadline)
         dealt = host.deal()
         await asyncio.to_thread(self.journal.dealt, *place, candidates=host.frozen.candidates)

@@ -137,8 +137,9 @@ FIT = (
         field="secureAggregation",
     ),
     Validation(
-        rule=f"!({TOLERATE}) || {SPARSE} || 2 * self.secureAggregation.tolerate < {COHORT}",
-        message="of %d in a round fewer than half may be lost; expected a smaller number than %d",
+        rule=f"!({TOLERATE}) || (!{SPARSE} && 2 * self.secureAggregation.tolerate < {COHORT})",
+        message="of %d in a round fewer than half may be lost, and in cross-device three tenths; "
+        "expected a smaller number than %d, or none",
         values=f"{COHORT}, self.secureAggregation.tolerate",
         field="secureAggregation.tolerate",
     ),

@@ -44,6 +44,11 @@ def cohort_complaint(given: Map | None, cohort: int, asked: int) -> str | None:
             f"the others' updates from the sum; take more, {OFF}"
         )
     own = given or {}
+    if own.get("tolerate") is not None and profile_of(given, cohort) == "cross-device":
+        return (
+            f"tolerate: {own['tolerate']} is for cross-silo; in cross-device, by default from {MOST_SILOS + 1} in a "
+            "round on, three tenths may be lost; leave it out, or set profile: cross-silo"
+        )
     try:
         least_quorum(given, cohort)
         Ring(own.get("bits", 32), asked, own.get("maxExamples", 1))

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from fl_core import durable
 from fl_core.errors import JobError, SpecError, StorageError
 from fl_core.privacy.accountant import Guarantee, epsilon
 from fl_core.privacy.chain import (
@@ -253,19 +254,11 @@ def _replace(path: Path, content: bytes) -> None:
         finally:
             os.close(descriptor)
         temporary.replace(path)
-        _sync(path.parent)
+        durable.sync(path.parent)
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written: {error.strerror}; nothing may be released without its charge"
         ) from error
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write(descriptor: int, content: bytes) -> None:

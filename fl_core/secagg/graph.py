@@ -50,11 +50,6 @@ class Graph:
         return {member: place for place, member in enumerate(self.order)}
 
 
-def complete(n: int) -> Graph:
-    """Everybody with everybody."""
-    return Graph(n - 1, tuple(range(n)))
-
-
 def regular(n: int, degree: int, *, seed: bytes) -> Graph:
     """Each with `degree` others, in an order that follows from the seed: every member computes the same graph.
 

@@ -193,7 +193,7 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
     "secureAggregation.tolerate": (
         {"secureAggregation": {"tolerate": 2}},
         "spec.secureAggregation.tolerate",
-        "of 4 in a round fewer than half may be lost; expected a smaller number than 2",
+        "of 4 in a round fewer than half may be lost, and in cross-device three tenths",
     ),
     "selection.minimum of a secure sum": (
         {"selection": {"minimum": 2}},

@@ -286,3 +286,14 @@ def test_made_in_python(a_job: Callable[..., FLJob]) -> None:
     bad = job.model_copy(update={"spec": job.spec.model_copy(update={"selection": selection})})
     with pytest.raises(InvalidJobError, match="4 is more than spec.selection.perRound, 3"):
         compile_job(bad)
+
+
+def test_losses_are_tolerated_by_number_in_cross_silo_only(job_map: Build) -> None:
+    """In cross-device the number would be ignored, so it is refused."""
+    for changes in (
+        {"secureAggregation": {"profile": "cross-device", "tolerate": 1}},
+        {"workers": {"replicas": 101}},
+    ):
+        (told,) = complaints(job_map(**{"secureAggregation": {"tolerate": 1}, **changes}))
+        assert told.startswith("spec.secureAggregation: tolerate: 1 is for cross-silo")
+    assert complaints(job_map(secureAggregation={"profile": "cross-silo", "tolerate": 1})) == []
