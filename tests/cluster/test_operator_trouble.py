@@ -133,7 +133,13 @@ def test_a_node_that_vanishes_costs_its_pods_only(lab: Lab) -> None:
     host = "kubernetes.io/hostname"
     here: Map = {"template": {"spec": {"nodeSelector": {host: "fake-1"}}}}
     workers: Map = {"replicas": 4, "template": {"spec": spread_but_for(host, "fake-1")}}
-    lab.apply(server={**lab.storage(), **here}, scheduler=here, selection={"minimum": 1}, workers=workers)
+    lab.apply(
+        server={**lab.storage(), **here},
+        scheduler=here,
+        selection={"minimum": 1},
+        secureAggregation={"enabled": False},
+        workers=workers,
+    )
     lab.eventually(lambda: is_ready(lab) and counted(lab) == 4)
     before = {pod["metadata"]["uid"] for pod in lab.pods("worker")}
     gone = lab.pods("worker")[0]["spec"]["nodeName"]
