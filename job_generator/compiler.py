@@ -11,6 +11,7 @@ import uuid
 
 from fl_core import plan
 from job_generator import privacy, secrecy
+from job_generator.outlay import check_budget
 from job_generator.problems import InvalidJobError
 from job_generator.rules import broken
 from job_generator.spec import FLJob, Selection, Target
@@ -29,7 +30,7 @@ def compile_job(job: FLJob) -> plan.Plan:
     if problems := list(broken(job.document())):
         raise InvalidJobError(problems)
     spec = job.spec
-    return plan.Plan(
+    compiled = plan.Plan(
         job=_identity(job),
         seed=spec.seed,
         rounds=spec.rounds,
@@ -47,6 +48,8 @@ def compile_job(job: FLJob) -> plan.Plan:
         sites=_sites(job),
         ready_seconds=spec.pre_running_deadline_seconds,
     )
+    check_budget(compiled)
+    return compiled
 
 
 def _identity(job: FLJob) -> plan.Job:

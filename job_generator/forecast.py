@@ -22,8 +22,6 @@ MODELS_PER_SERVER = 6
 """Copies at the server's peak, whatever the cohort: the model, the wire's copy, a sum of 16 bytes per value."""
 
 
-ACCOUNTANT_BYTES = 80 << 20
-"""What dp-accounting and scipy take in a server, as measured."""
 PRIVATE_MODELS = 10
 """Further copies of a float32 model while whole numbers are made and get their noise, in 64 bits each."""
 
@@ -109,7 +107,7 @@ def footprint(plan: Plan, role: Role, *, model: Model | None = None) -> int:
         return PROCESS_BYTES[plan.program.framework] + MODELS_PER_WORKER * size + noisy
     if role == "scheduler":
         return CONTROL_BYTES
-    return CONTROL_BYTES + MODELS_PER_SERVER * size + (ACCOUNTANT_BYTES + noisy if plan.privacy else 0)
+    return CONTROL_BYTES + MODELS_PER_SERVER * size + (noisy if plan.privacy else 0)
 
 
 def _memory(plan: Plan, model: Model | None) -> int:

@@ -1,7 +1,4 @@
-"""What a job will spend of its privacy budget, said before anything starts.
-
-Here and nowhere else in `fl-submit` is dp-accounting needed, and only for a job with `spec.privacy`.
-"""
+"""What a job will spend of its privacy budget, said before anything starts."""
 
 from __future__ import annotations
 

@@ -8,10 +8,14 @@ releases, also where each depends on those before it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+
+from fl_core.errors import SpecError
 
 Unit = Literal["worker", "example"]
 """Whose presence is hidden: a worker with all its data, or one example of one worker."""
@@ -65,9 +69,6 @@ class SkellamCost(_Cost):
     squared L2 and the L1 sensitivity, so these take the places of D^2 and |D| (Corollary 3.6). Both are whole
     numbers after conditional rounding: see `fl_core.privacy.rounding.Sensitivity`.
 
-    Between whole orders: (a - 1) D_a is the cumulant generating function of the privacy loss, hence convex in a and 0
-    at a = 1, so the chord between two bounds is a bound.
-
     The noise is the sum of the workers' shares, and a sum of Skellams is Skellam with the sum of the variances. A
     larger variance than `variance` can only cost less: it is this noise with further, independent noise added.
     """
@@ -81,12 +82,7 @@ class SkellamCost(_Cost):
 
     def divergence(self, order: float, neighbours: Neighbours) -> float:
         """The greatest D_order."""
-        lower = math.floor(order)
-        if lower == order:
-            return self._at(lower, neighbours.factor)
-        below = (lower - 1) * self._at(lower, neighbours.factor) if lower > 1 else 0.0
-        above = lower * self._at(lower + 1, neighbours.factor)
-        return (below + (order - lower) * (above - below)) / (order - 1)
+        return _by_chords(order, lambda whole: self._at(whole, neighbours.factor))
 
     def _at(self, order: int, factor: int) -> float:
         one, two, variance = factor * self.l1, factor**2 * self.l2_squared, self.variance
@@ -97,13 +93,49 @@ class SkellamCost(_Cost):
 class SampledGaussianCost(_Cost):
     """Gaussian noise on sums over examples, each of which is in a sum with probability `rate` and nobody knows.
 
-    The sampled Gaussian mechanism of DP-SGD (Mironov, Talwar, Zhang 2019); its divergences are the library's.
+    The noise of DP-SGD. For whole orders a > 1 (Mironov, Talwar, Zhang, Renyi Differential Privacy of the Sampled
+    Gaussian Mechanism, 2019, section 3.3), with q the rate and z the noise multiplier, one step has
+
+        (a - 1) D_a  =  log sum over k = 0..a of  C(a, k) (1 - q)^(a - k) q^k exp((k^2 - k) / (2 z^2)).
     """
 
     kind: Literal["sampled_gaussian"] = "sampled_gaussian"
     noise_multiplier: Annotated[float, Field(gt=0)]
     rate: Annotated[float, Field(gt=0, le=1)]
     steps: Annotated[int, Field(ge=1)]
+
+    def divergence(self, order: float, neighbours: Neighbours) -> float:
+        """The greatest D_order of all steps."""
+        if neighbours is not Neighbours.ADD_OR_REMOVE:
+            raise SpecError(
+                "privacy: sampled examples are accounted for data sets that differ by "
+                f"{Neighbours.ADD_OR_REMOVE} example; {neighbours} is not known for them"
+            )
+        return self.steps * _by_chords(order, self._at)
+
+    def _at(self, order: int) -> float:
+        if self.rate == 1:
+            return order / (2 * self.noise_multiplier**2)
+        k = np.arange(order + 1)
+        factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, order + 1)))])
+        chosen = factorials[order] - factorials - factorials[::-1]
+        drawn = k * math.log(self.rate) + (order - k) * math.log1p(-self.rate)
+        shifted = (k * k - k) / (2 * self.noise_multiplier**2)
+        return max(0.0, float(np.logaddexp.reduce(chosen + drawn + shifted))) / (order - 1)
+
+
+def _by_chords(order: float, at: Callable[[int], float]) -> float:
+    """D_order, or a bound on it, from those of whole orders.
+
+    (a - 1) D_a is the cumulant generating function of the privacy loss, hence convex in a and 0 at a = 1: between two
+    whole orders the chord is a bound.
+    """
+    lower = math.floor(order)
+    if lower == order:
+        return at(lower)
+    below = (lower - 1) * at(lower) if lower > 1 else 0.0
+    above = lower * at(lower + 1)
+    return (below + (order - lower) * (above - below)) / (order - 1)
 
 
 Cost = Annotated[GaussianCost | SkellamCost | SampledGaussianCost, Field(discriminator="kind")]

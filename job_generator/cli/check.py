@@ -44,15 +44,13 @@ def check(*, given: JobFiles, output: str | None) -> None:
 def checked(given: JobFiles) -> FLJob:
     """The job, when nothing can be seen to be wrong with it."""
     from job_generator.compiler import compile_job
-    from job_generator.outlay import check_budget
     from job_generator.problems import InvalidJobError
     from job_generator.program import inspect
 
     document = given.document()
     job = document.job()
-    plan = compile_job(job)
     try:
-        check_budget(plan)
+        compile_job(job)
     except InvalidJobError as error:
         raise InvalidJobError(document.placed(error.problems)) from None
     if problems := tuple(inspect(job, given.program)):
