@@ -32,7 +32,9 @@ CASES = (
     "100x1M:16",
     "100x1M:sparse",
     "100x1M:sparse:30%",
+    "100x1M:sparse:30%spread",
     "1000x100k:sparse:30%",
+    "1000x100k:sparse:30%spread",
 )
 MEMORY_CASES = ("100x1M", "100x10M")
 HEADER = ("case", "system", "mask ns/element", "worker s", "server s", "upload kB", "once s")
@@ -55,7 +57,9 @@ class Row:
 
 
 @click.command()
-@click.option("--case", "cases", multiple=True, default=CASES, help="MEMBERSxELEMENTS[:16][:sparse][:LOST%].")
+@click.option(
+    "--case", "cases", multiple=True, default=CASES, help="MEMBERSxELEMENTS[:16][:sparse][:LOST%[spread]]."
+)
 @click.option("--memory", "memory_cases", multiple=True, default=MEMORY_CASES, help="The server's memory.")
 @click.option(
     "--times", default=3, type=click.IntRange(1), help="Repetitions; the least of each figure counts."
@@ -113,6 +117,7 @@ def _theirs(case: SumCase, *what: str) -> Figures:
         "holders": case.holders,
         "survivors": case.survivors,
         "gone": case.gone,
+        "pairs": case.gone * case.sharers,
     }
     python = FLOWER.programs / "python"
     return _said([python, PEER, json.dumps(counts), *what], FLOWER.variables())

@@ -119,16 +119,20 @@ def costs(case: SumCase) -> Costs:
     cast.introduced(near)  # loads the keys that sign
     return Costs(
         mask=vectors.mask,
-        worker=median(meter.members[case.gone :]) + vectors.worker(case.parameters.degree + 1),
+        worker=median(meter.members[case.members - case.survivors :])
+        + vectors.worker(case.parameters.degree + 1),
         server=meter.host + vectors.server(case),
-        upload=int(median(meter.sent[case.gone :])) + vectors.nbytes,
+        upload=int(median(meter.sent[case.members - case.survivors :])) + vectors.nbytes,
         introduction=_best(lambda: cast.introduced(near)) - _best(lambda: _signatures(cast, near)),
     )
 
 
 def session(case: SumCase, cast: Cast) -> Meter:
-    """A whole session; the first `case.gone` members share their secrets and are not heard of again."""
+    """A whole session; the first members are lost, in the order of the steps after which they are."""
     meter, everybody = Meter(case.members), range(case.members)
+    there = everybody[case.silent :]
+    whole = there[case.gone :]
+    lasting = set(whole[case.mute :])
     trust = cast.introduced(list(everybody))
     context = Context(JOB, "plan", 1, 1, "update", "model", "shape", case.terms)
     host = Host(context, trust)
@@ -144,18 +148,20 @@ def session(case: SumCase, cast: Cast) -> Meter:
         entry = meter.member(worker, member.advertise)
         send(worker, pb.MemberMessage(advertisement=wire.entry_out(entry)))
         meter.server(lambda w=worker, e=entry: host.advertised(w, e))
-    for worker, roster in meter.server(host.freeze).items():
+    rosters = meter.server(host.freeze)
+    for worker in there:
+        roster = rosters[worker]
         sealed = meter.member(worker, lambda w=worker, r=roster: members[w].share(r))
         send(worker, pb.MemberMessage(shares=pb.SealedShares(shares=dict(sealed))))
         meter.server(lambda w=worker, s=sealed: host.shared_by(w, s))
     dealt, total = meter.server(host.deal), Vector.zeros(EIGHT)
-    for worker in everybody[case.gone :]:
+    for worker in whole:
         vector = Vector.of(EIGHT, np.arange(3, dtype="<u8"), np.arange(5, dtype="<u4"))
         meter.member(worker, lambda w=worker, v=vector: members[w].mask(v, EIGHT, dealt[w]))
         meter.server(lambda w=worker: host.arrived(w))
         total.add(vector)
     survivors = meter.server(host.close)
-    for worker in survivors:
+    for worker in lasting:
         signature = meter.member(worker, lambda w=worker: members[w].sign(survivors))
         send(worker, pb.MemberMessage(signature=pb.Signature(signature=signature)))
         meter.server(lambda w=worker, s=signature: host.signed(w, s))
@@ -188,8 +194,7 @@ class Vectors:
 
     def server(self, case: SumCase) -> float:
         """The server's: all vectors added, all masks taken off, the mean."""
-        pairs = case.gone * (case.holders if case.sparse else case.survivors)
-        return case.survivors * self.add + (case.survivors + pairs) * self.mask + self.decode
+        return case.survivors * self.add + (case.survivors + case.pairs) * self.mask + self.decode
 
 
 def _vectors(case: SumCase) -> Vectors:

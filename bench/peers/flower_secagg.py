@@ -112,7 +112,7 @@ def server(counts: dict[str, int], defaults: SecAggPlusWorkflow) -> float:
     shapes, span = get_parameters_shape(vector), defaults.modulus_range
     key, other = private_key_to_bytes(generate_key_pairs()[0]), public_key()
     shares = create_shares(key[:32], counts["threshold"], counts["neighbours"] + 1)[: counts["holders"]]
-    pairs = counts["gone"] * counts["neighbours"]
+    pairs = counts["pairs"]
     opened = counts["survivors"] + counts["gone"]
 
     def mean() -> None:

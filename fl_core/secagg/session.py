@@ -82,6 +82,7 @@ class Session:
     candidates: tuple[int, ...]
     members: tuple[int, ...]
     root: bytes = field(repr=False)
+    _near: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse lists that no honest server makes."""
@@ -123,6 +124,11 @@ class Session:
 
     def neighbours(self, worker: int) -> tuple[int, ...]:
         """With whom a member shares masks and secrets; in cross-silo with all others."""
+        if worker not in self._near:
+            self._near[worker] = self._neighbours(worker)
+        return self._near[worker]
+
+    def _neighbours(self, worker: int) -> tuple[int, ...]:
         if not self._sparse:
             return tuple(other for other in self.members if other != worker)
         return tuple(self.members[place] for place in self._graph.neighbours(self._places[worker]))
