@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from harness.cluster import Cluster
 from harness.images import build
 from harness.runtime import load
 from harness.waiting import until
+from tests.cluster.tenant import IMAGES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4)]
 
@@ -212,3 +215,24 @@ def test_a_claim_gets_a_volume(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("delete", "pod", "writes", "reads", "-n", namespace)
     cluster.kubectl("delete", "persistentvolumeclaim", "data", "-n", namespace)
     assert until(lambda: not folder.exists())
+
+
+def test_the_control_plane_is_small() -> None:
+    """Beyond its base the image of operator, server and scheduler has under 150 MB of files, and no framework."""
+    image = IMAGES / "control.tar"
+    if not image.is_file():
+        pytest.skip(f"there is no {image}: make cluster-images builds it")
+    with tarfile.open(image) as archive:
+        *_, newest = json.loads(_text(archive, "manifest.json"))[0]["Layers"]
+        with tarfile.open(fileobj=archive.extractfile(newest)) as layer:
+            files = {member.name: member.size for member in layer}
+    assert sum(files.values()) < 150e6
+    packages = {name.partition("/site-packages/")[2].partition("/")[0] for name in files}
+    assert {"fl_operator", "fl_server", "numpy"} <= packages
+    assert not packages & {"paddle", "torch", "sklearn", "scipy", "jax"}
+
+
+def _text(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    assert file is not None
+    return file.read()
