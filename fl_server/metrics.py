@@ -49,7 +49,9 @@ class Metrics:
         self._age = self._gauge("fl_checkpoint_age_seconds", "Seconds since the last checkpoint.")
         self._age.set(float("nan"))
         self.epsilon = self._gauge("fl_privacy_epsilon", "The epsilon that was spent by now.")
-        self.epsilon.set(float("nan"))
+        self.budget = self._gauge("fl_privacy_epsilon_budget", "The epsilon that may be spent in all.")
+        for privacy in (self.epsilon, self.budget):
+            privacy.set(float("nan"))
         self.external = self._gauge("fl_external_connections", "Connections of external sites that are open.")
         self.turned_away = self._counter(
             "fl_external_refused_total", "Connections from outside the cluster that led nowhere.", "reason"

@@ -71,6 +71,11 @@ class Privacy:
         return cls(plan, folder / "privacy.jsonl") if plan.privacy is not None else None
 
     @property
+    def budget(self) -> float:
+        """The most epsilon that may be spent."""
+        return self._own.epsilon
+
+    @property
     def at_workers(self) -> bool:
         """Whether what a worker hands in is a release already, so that it is charged before any is asked for."""
         return self._mechanism.noise == "worker"

@@ -94,8 +94,9 @@ def test_epsilon_can_be_watched(job: Build) -> None:
     run = job(spec=private("gaussian"), gate=3)
     run.begin()
     run.wait_held()
-    (line,) = [one for one in run.scrape("server").splitlines() if one.startswith("fl_privacy_epsilon ")]
-    assert float(line.split()[1]) == epsilons(run)[1]
+    gauges = dict(line.rsplit(" ", 1) for line in run.scrape("server").splitlines() if line[0] != "#")
+    assert float(gauges["fl_privacy_epsilon"]) == epsilons(run)[1]
+    assert float(gauges["fl_privacy_epsilon_budget"]) == 50
     told = asyncio.run(observed(run)).standing.privacy
     assert told is not None
     assert told.model_dump(by_alias=True) == run.rounds()[1]["privacy"]
