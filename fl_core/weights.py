@@ -125,6 +125,11 @@ class Manifest:
         return tuple(offsets)
 
     @cached_property
+    def size(self) -> int:
+        """Number of elements of all arrays."""
+        return sum(spec.size for spec in self.arrays)
+
+    @cached_property
     def nbytes(self) -> int:
         """Length of the flat buffer in bytes."""
         return self.offsets[-1] + self.arrays[-1].nbytes if self.arrays else 0

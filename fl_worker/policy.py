@@ -5,8 +5,9 @@ No server and no spec can lower it. How it reads, line by line: docs/how-to/site
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -14,6 +15,8 @@ from pydantic.alias_generators import to_camel
 
 from fl_core.errors import MismatchError
 from fl_core.plan import Plan
+from fl_core.privacy import accountant
+from fl_core.privacy.job import NEIGHBOURS, cost_of, mechanism_of
 from fl_core.secagg.policy import Policy
 from fl_core.secagg.terms import Terms
 
@@ -55,10 +58,66 @@ class SecureSums(_Part):
     organisations: Annotated[int, Field(ge=1)] = 1
 
 
+class PrivateReleases(_Part):
+    """How much may be learned of this site from all that a job releases; without differential privacy no job is taken.
+
+    `noise_multiplier` is at least, `clip`, `epsilon` and `delta` are at most. Epsilon is reckoned here, from the plan,
+    for all of its rounds; no ledger of a server is believed.
+    """
+
+    mechanisms: tuple[str, ...] | None = None
+    noise_multiplier: Annotated[float, Field(gt=0)] | None = None
+    clip: Annotated[float, Field(gt=0)] | None = None
+    epsilon: Annotated[float, Field(gt=0)] | None = None
+    delta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    metrics: Literal["Released", "Suppressed"] = "Released"
+
+    def complaints(self, plan: Plan, *, dimension: int | None = None) -> Iterator[str]:
+        """What this site does not accept of a job whose model has so many values, if that is known by now."""
+        own = plan.privacy
+        if own is None:
+            yield "spec.privacy is not given; this site demands differential privacy"
+            return
+        mechanism, name = mechanism_of(plan), own.mechanism.name
+        if self.mechanisms is not None and name not in self.mechanisms:
+            yield f"spec.privacy.mechanism.name is {name}; this site demands one of {', '.join(self.mechanisms)}"
+        if self.noise_multiplier is not None and mechanism.noise_multiplier < self.noise_multiplier:
+            yield (
+                f"spec.privacy.mechanism.noiseMultiplier is {mechanism.noise_multiplier:g}; this site demands at least "
+                f"{self.noise_multiplier:g}"
+            )
+        if self.metrics == "Suppressed" and own.measured:
+            yield "spec.privacy.metrics is Released; this site demands Suppressed"
+        yield from _beyond("spec.privacy.mechanism.clip", mechanism.clip, self.clip)
+        yield from _beyond("spec.privacy.budget.delta", own.delta, self.delta)
+        yield from _beyond("spec.privacy.budget.epsilon", own.epsilon, self.epsilon)
+        yield from self._about_rounds(plan, delta=own.delta, dimension=dimension)
+
+    def _about_rounds(self, plan: Plan, *, delta: float, dimension: int | None) -> Iterator[str]:
+        """What all rounds cost, should the server never stop for its budget."""
+        if self.epsilon is None:
+            return
+        cost = cost_of(plan, dimension=dimension)
+        spent = accountant.forecast(cost, rounds=plan.rounds, delta=delta, neighbours=NEIGHBOURS)
+        if spent <= self.epsilon:
+            return
+        fit = accountant.rounds_within(cost, budget=self.epsilon, delta=delta, neighbours=NEIGHBOURS)
+        yield (
+            f"spec.rounds is {plan.rounds}, whose releases come to epsilon {spent:.3g} at delta {delta:g}; this site "
+            f"demands at most {self.epsilon:g}, in which {fit} rounds fit"
+        )
+
+
+def _beyond(path: str, value: float, most: float | None) -> Iterator[str]:
+    if most is not None and value > most:
+        yield f"{path} is {value:g}; this site demands at most {most:g}"
+
+
 class SitePolicy(_Part):
     """The whole file; what is not in it is not asked for."""
 
     secure_aggregation: SecureSums = SecureSums()
+    privacy: PrivateReleases | None = None
     programs: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] | None = None
     config: dict[str, Bounds] = Field(default_factory=dict)
 
@@ -83,9 +142,13 @@ class SitePolicy(_Part):
 
     def check(self, plan: Plan) -> None:
         """Refuse a job that this site takes no part in, before its program is loaded."""
-        complaints = [*self._about_sums(plan), *self._about_program(plan)]
-        if complaints:
-            raise MismatchError(f"this site's policy refuses the job: {'; '.join(complaints)}")
+        private = self.privacy.complaints(plan) if self.privacy is not None else ()
+        _refuse([*self._about_sums(plan), *private, *self._about_program(plan)])
+
+    def check_cost(self, plan: Plan, *, dimension: int) -> None:
+        """Refuse a job whose rounds cost too much, now that its model is known to have so many values."""
+        if self.privacy is not None:
+            _refuse([*self.privacy.complaints(plan, dimension=dimension)])
 
     def _about_sums(self, plan: Plan) -> list[str]:
         own, secure = self.secure_aggregation, plan.secure_aggregation
@@ -116,6 +179,11 @@ class SitePolicy(_Part):
             elif wrong := bounds.complaint(plan.program.config[name]):
                 complaints.append(f"spec.program.config.{name} is {wrong}")
         return complaints
+
+
+def _refuse(complaints: list[str]) -> None:
+    if complaints:
+        raise MismatchError(f"this site's policy refuses the job: {'; '.join(complaints)}")
 
 
 OPEN_POLICY = SitePolicy(secure_aggregation=SecureSums(required=False, threshold=0))

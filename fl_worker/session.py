@@ -218,6 +218,10 @@ class Session:
     async def _handed_in(self, order: pb.Order, what: str) -> bool:
         """Carry an order out; False where the server is silent, so that it is worth another try."""
         place = order.context
+        if what == "train" and place.round > self._plan.rounds:
+            raise UpdateError(
+                f"round {place.round} of {self._plan.rounds} is asked for; no more are trained than the plan has"
+            )
         try:
             if what == "initialise":
                 product = await self._product((what, place.round, ""), place)

@@ -128,6 +128,7 @@ def train(
     initial = learner.initial()
     check_finite(initial, whose=f"{site.name}'s initial weights")
     own = Introduction(digest(initial), Manifest.of(initial), learner.backend.moves)
+    policy.check_cost(settings.plan, dimension=own.manifest.size)
     inbox: SimpleQueue[Work | None] = SimpleQueue()
     outside = Outside(telemetry, health)
     session = Session(

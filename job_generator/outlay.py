@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fl_core.errors import JobError
 from fl_core.plan import Plan
 from fl_core.privacy import accountant
-from fl_core.privacy.costs import Cost, GaussianCost
 from fl_core.privacy.job import NEIGHBOURS, cost_of, mechanism_of, opening_of, settings_of
 from job_generator.problems import InvalidJobError, Problem
 
@@ -59,7 +57,7 @@ def outlay(plan: Plan, *, dimension: int | None = None) -> Outlay | None:
     if plan.privacy is None:
         return None
     own, opening = settings_of(plan), opening_of(plan)
-    cost = _cost(plan, dimension)
+    cost = cost_of(plan, dimension=dimension)
     terms: dict[str, Any] = {"delta": own.delta, "neighbours": NEIGHBOURS}
     fit = accountant.rounds_within(cost, budget=own.epsilon, **terms)
     return Outlay(
@@ -99,21 +97,13 @@ def check_budget(plan: Plan, *, dimension: int | None = None) -> Outlay | None:
     )
 
 
-def _cost(plan: Plan, dimension: int | None, multiplier: float | None = None) -> Sequence[Cost]:
-    """What one round costs; less than that by a little where the model's size is not known."""
-    plan = plan if multiplier is None else with_noise(plan, multiplier)
-    if dimension is None:
-        return (GaussianCost(noise_multiplier=mechanism_of(plan).noise_multiplier),)
-    return cost_of(plan, dimension=dimension)
-
-
 def _enough(plan: Plan, dimension: int | None, terms: dict[str, Any]) -> float | None:
     """The least noise multiplier with which all rounds fit, to three digits and rounded up."""
     low = high = mechanism_of(plan).noise_multiplier
 
     def fits(multiplier: float) -> bool:
         try:
-            cost = _cost(plan, dimension, multiplier)
+            cost = cost_of(with_noise(plan, multiplier), dimension=dimension)
         except JobError:  # no ring has room for so much noise
             return False
         return accountant.forecast(cost, rounds=plan.rounds, **terms) <= settings_of(plan).epsilon

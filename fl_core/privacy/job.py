@@ -9,7 +9,7 @@ from fl_core.errors import MismatchError
 from fl_core.extensions import build
 from fl_core.plan import Plan, Privacy
 from fl_core.privacy.chain import Opening
-from fl_core.privacy.costs import Cost, Neighbours
+from fl_core.privacy.costs import Cost, GaussianCost, Neighbours
 from fl_core.privacy.mechanisms import Mechanism, Release
 from fl_core.privacy.rounding import resolution
 from fl_core.weights import ArraySpec, Manifest
@@ -40,7 +40,7 @@ def mechanism_of(plan: Plan) -> Mechanism:
 
 def release_of(plan: Plan, manifest: Manifest) -> Release:
     """What is settled for every round of the job, from the shape of its model."""
-    return released(plan, mechanism_of(plan), dimension=sum(spec.size for spec in manifest))
+    return released(plan, mechanism_of(plan), dimension=manifest.size)
 
 
 def released(plan: Plan, mechanism: Mechanism, *, dimension: int) -> Release:
@@ -65,9 +65,14 @@ def honest_of(plan: Plan) -> int:
     return max(plan.selection.minimum - settings_of(plan).corrupt, 1)
 
 
-def cost_of(plan: Plan, *, dimension: int) -> Sequence[Cost]:
-    """What a round costs that releases a model of so many values."""
+def cost_of(plan: Plan, *, dimension: int | None) -> Sequence[Cost]:
+    """What a round costs that releases a model of so many values.
+
+    None where nobody has the model yet: a little less then, by what whole numbers cost beyond the noise.
+    """
     mechanism = mechanism_of(plan)
+    if dimension is None:
+        return (GaussianCost(noise_multiplier=mechanism.noise_multiplier),)
     return (mechanism.cost(released(plan, mechanism, dimension=dimension)),)
 
 

@@ -157,7 +157,7 @@ class World:
 @pytest.fixture
 def world(write: Callable[..., Any]) -> World:
     """A world whose main thread is free."""
-    one = World(write("").plan)
+    one = World(write("").plan.model_copy(update={"rounds": 9}))
     one.free.set()
     return one
 
@@ -239,6 +239,21 @@ def test_a_refused_update_is_declined(world: World, tmp_path: Path) -> None:
             said = await world.scheduler.said.get()
             assert said.decline.reason == "the server refused: training has diverged"
             assert said.context.round == 2
+
+    asyncio.run(main())
+
+
+def test_no_more_rounds_are_trained_than_the_plan_has(world: World, tmp_path: Path) -> None:
+    """A server that asks for a round after the last gets nothing, whatever it has to say for it."""
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            await world.scheduler.said.get()
+            world.order(10)
+            assert "round 10 of 9 is asked for" in (await world.scheduler.said.get()).decline.reason
+            world.order(9)
+            await world.server.pushed.get()
+        assert [work.round for work in world.works] == [9]
 
     asyncio.run(main())
 

@@ -55,6 +55,11 @@ class Mechanism(Protocol):
     """Against whom the epsilon of `cost` holds."""
 
     @property
+    def clip(self) -> float:
+        """The greatest L2 norm of what one unit adds."""
+        ...
+
+    @property
     def noise_multiplier(self) -> float:
         """The noise's standard deviation over the sensitivity."""
         ...

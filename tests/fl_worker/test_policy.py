@@ -1,0 +1,167 @@
+"""What a site insists on is checked by its own worker: each demand, its value and its path are named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_core.errors import MismatchError
+from fl_core.extensions import Extension
+from fl_core.plan import Plan, Privacy, SecureAggregation
+from fl_core.privacy.accountant import epsilon
+from fl_core.privacy.job import NEIGHBOURS, cost_of
+from fl_worker.policy import OPEN_POLICY, SitePolicy
+
+PlanOf = Callable[..., Plan]
+
+SECURE = SecureAggregation(profile="cross-silo", tolerate=None, bits=32, max_examples=100)
+DEMANDS = {
+    "mechanisms": ["skellam", "local"],
+    "noiseMultiplier": 2,
+    "clip": 1.5,
+    "epsilon": 8,
+    "delta": 1e-5,
+    "metrics": "Suppressed",
+}
+
+
+def private(name: str = "skellam", *, noise: float = 4.0, clip: float = 1.0, **changes: Any) -> Privacy:
+    mechanism = Extension(name=name, options={"clip": clip, "noise_multiplier": noise})
+    told = {"unit": "worker", "epsilon": 8.0, "delta": 1e-5, "corrupt": 1, "measured": False, **changes}
+    return Privacy(mechanism=mechanism, **told)
+
+
+def policy(**demands: Any) -> SitePolicy:
+    return SitePolicy.model_validate({"secureAggregation": {"required": False}, "privacy": demands})
+
+
+def job(plan_of: PlanOf, privacy: Privacy | None, *, rounds: int = 10) -> Plan:
+    return plan_of(
+        privacy=privacy,
+        rounds=rounds,
+        per_round=10,
+        minimum=7,
+        workers=10,
+        secure_aggregation=SECURE,
+    )
+
+
+def test_what_a_site_demands_is_read_from_its_file(tmp_path: Path) -> None:
+    """The words of the page are those of the file, and numbers may be written as YAML likes them."""
+    file = tmp_path / "site.yaml"
+    file.write_text("privacy: {noiseMultiplier: 2, epsilon: 8, delta: 1e-5, mechanisms: [skellam]}\n")
+    read = SitePolicy.read(file).privacy
+    assert read is not None
+    assert (read.noise_multiplier, read.epsilon, read.delta, read.clip) == (2.0, 8.0, 1e-5, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("privacy: {epsilom: 8}", "privacy.epsilom"),
+        ("privacy: {epsilon: 0}", "privacy.epsilon"),
+        ("privacy: {noiseMultiplier: much}", "privacy.noiseMultiplier"),
+        ("privacy: {delta: 1}", "privacy.delta"),
+        ("privacy: [8]", "privacy"),
+        ("privacy: {epsilon: .inf}", "privacy.epsilon"),
+        ("a: b: c", "is no YAML"),
+    ],
+)
+def test_a_file_that_is_wrong_is_not_taken_for_an_empty_one(tmp_path: Path, text: str, told: str) -> None:
+    """A demand that cannot be read ends the worker, with its place in the file."""
+    file = tmp_path / "site.yaml"
+    file.write_text(text)
+    with pytest.raises(MismatchError, match=re.escape(told)):
+        SitePolicy.read(file)
+    with pytest.raises(MismatchError, match="cannot be read"):
+        SitePolicy.read(tmp_path / "absent.yaml")
+
+
+def test_a_job_that_meets_every_demand_is_taken(plan_of: PlanOf) -> None:
+    """At the limits themselves nothing is refused, before the model is known and after."""
+    plan = job(plan_of, private(noise=4.0, clip=1.5))
+    policy(**DEMANDS).check(plan)
+    policy(**DEMANDS).check_cost(plan, dimension=100_000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"name": "gaussian"}, "mechanism.name is gaussian; this site demands one of skellam, local"),
+        ({"noise": 1.9}, "mechanism.noiseMultiplier is 1.9; this site demands at least 2"),
+        ({"clip": 1.6}, "mechanism.clip is 1.6; this site demands at most 1.5"),
+        ({"epsilon": 8.5}, "budget.epsilon is 8.5; this site demands at most 8"),
+        ({"delta": 1e-4}, "budget.delta is 0.0001; this site demands at most 1e-05"),
+        ({"measured": True}, "metrics is Released; this site demands Suppressed"),
+    ],
+)
+def test_each_demand_is_held(plan_of: PlanOf, changes: dict[str, Any], told: str) -> None:
+    """One step beyond a limit is refused, with path, value and demand; nobody else's limit is blamed."""
+    plan = job(plan_of, private(**changes), rounds=1)
+    with pytest.raises(MismatchError, match=re.escape(f"spec.privacy.{told}")) as error:
+        policy(**DEMANDS).check(plan)
+    assert str(error.value).count("this site demands") == 1
+    OPEN_POLICY.check(plan)
+
+
+def test_a_job_without_differential_privacy_is_refused(plan_of: PlanOf) -> None:
+    """A site that demands any of it takes part in no job without, and one that demands nothing does."""
+    plan = job(plan_of, None)
+    for one in (policy(), policy(**DEMANDS)):
+        with pytest.raises(MismatchError, match=r"spec\.privacy is not given"):
+            one.check(plan)
+    OPEN_POLICY.check(plan)
+
+
+def test_epsilon_is_reckoned_from_the_plan_and_not_believed(plan_of: PlanOf) -> None:
+    """Where rounds cost more than the site allows, a budget that promises to stop in time does not help."""
+    plan = job(plan_of, private(noise=2.0, epsilon=8.0), rounds=50)
+    with pytest.raises(MismatchError) as error:
+        policy(epsilon=8).check(plan)
+    assert "spec.rounds is 50, whose releases come to epsilon 22 at delta 1e-05" in str(error.value)
+    assert "at most 8, in which 9 rounds fit" in str(error.value)
+    policy(epsilon=8).check(job(plan_of, private(noise=2.0), rounds=9))
+
+
+def test_what_whole_numbers_cost_is_told_once_the_model_is_known(plan_of: PlanOf) -> None:
+    """A limit between the noise's cost and that of coarse units refuses after loading, and not before."""
+    private_ = private(noise=2.0)
+    plan = job(plan_of, private_, rounds=9).model_copy(
+        update={"secure_aggregation": SECURE.model_copy(update={"bits": 16})}
+    )
+    costs = [
+        epsilon([*cost_of(plan, dimension=size)] * 9, delta=1e-5, neighbours=NEIGHBOURS)
+        for size in (None, 1_000_000)
+    ]
+    assert costs[0] < costs[1]
+    demanded = policy(epsilon=sum(costs) / 2, delta=1e-5)
+    plan = plan.model_copy(update={"privacy": private_.model_copy(update={"epsilon": 1.0})})
+    demanded.check(plan)
+    with pytest.raises(MismatchError, match=r"spec\.rounds is 9"):
+        demanded.check_cost(plan, dimension=1_000_000)
+
+
+@given(
+    noise=st.floats(0.5, 20),
+    rounds=st.integers(1, 200),
+    most=st.floats(0.1, 50),
+    delta=st.sampled_from([1e-7, 1e-5, 1e-3]),
+)
+def test_a_job_that_is_taken_costs_no_more_than_is_demanded(
+    plan_of: PlanOf, noise: float, rounds: int, most: float, delta: float
+) -> None:
+    """Whatever the plan says, epsilon over all of its rounds is within the site's limit, or the job is refused."""
+    plan = job(plan_of, private("gaussian", noise=noise, epsilon=0.01, delta=delta), rounds=rounds)
+    spent = epsilon([*cost_of(plan, dimension=1000)] * rounds, delta=delta, neighbours=NEIGHBOURS)
+    demanded = policy(epsilon=most)
+    if spent <= most * (1 - 1e-9):
+        demanded.check_cost(plan, dimension=1000)
+    elif spent > most * (1 + 1e-9):
+        with pytest.raises(MismatchError, match=r"spec\.rounds"):
+            demanded.check_cost(plan, dimension=1000)
