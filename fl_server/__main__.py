@@ -30,10 +30,9 @@ FAREWELL_SECONDS = 2
 """How long watchers may take to read the job's end."""
 
 
-async def coordinate(settings: Settings, *, scheduler: str, storage: Path, relay: str | None) -> None:
+async def coordinate(settings: Settings, *, scheduler: str, kept: Storage, relay: str | None) -> None:
     """Serve until the job is over; sites outside the cluster come in at `relay`."""
     plan = settings.plan
-    kept = Storage(storage, plan)
     channel = open_channel(scheduler, settings.identity_folder, peer="scheduler")
     coordinator = Coordinator(plan, kept, Summons(plan, channel), authority=settings.credentials.authority)
     server = grpc.aio.server(options=(*OPTIONS, *FLOW))
@@ -69,10 +68,20 @@ def _own(address: str) -> str:
 @click.option("--scheduler", required=True, help="The scheduler's address.")
 @click.option("--storage", type=click.Path(path_type=Path), required=True, help="Folder for what is kept.")
 @click.option("--relay", help="Address for sites outside the cluster, who dial nothing else.")
-def main(settings: Settings, *, scheduler: str, storage: Path, relay: str | None) -> None:
+@click.option(
+    "--parent-ledger",
+    "parents",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="The privacy ledger of a job that this one was forked from: what it spent counts from the start.",
+)
+def main(
+    settings: Settings, *, scheduler: str, storage: Path, relay: str | None, parents: tuple[Path, ...]
+) -> None:
     """Send models, sum updates, and keep the model of one job."""
     allocator.settle()
-    run_until_terminated(coordinate(settings, scheduler=scheduler, storage=storage, relay=relay))
+    kept = Storage(storage, settings.plan, parents=parents)
+    run_until_terminated(coordinate(settings, scheduler=scheduler, kept=kept, relay=relay))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Coordinator:
             plan.rounds, plan.workers, lambda standing: describe(standing, self.rounds, self._latest)
         )
         self._muster = Muster(plan, is_waiting=lambda: summons.answering, failed=self.failed)
-        self.spending = Spending(plan, storage.folder, board=self.board, metrics=self.metrics)
+        self.spending = Spending(plan, storage, board=self.board, metrics=self.metrics)
         self.sums = Sums.of(
             plan, storage, authority, dropped=self._dropped, unmasking=self.spending.unmasking
         )

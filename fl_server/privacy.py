@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from pydantic.alias_generators import to_snake
 
 from fl_core.errors import JobError, MismatchError, SpecError
 from fl_core.plan import Plan
-from fl_core.privacy.chain import Charge, Head
+from fl_core.privacy.chain import Charge, Head, Opening
 from fl_core.privacy.job import mechanism_of, opening_of, released, settings_of
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.mechanisms import Release
@@ -21,6 +22,9 @@ from fl_core.weights import Manifest, Weights
 from fl_core.wire import fl_pb2 as pb
 
 log = structlog.get_logger()
+
+LEDGER = "privacy.jsonl"
+"""The ledger's name in a job's storage."""
 
 UPDATE = "update"
 """What is released in each round, and charged."""
@@ -53,8 +57,11 @@ class Spent:
 class Privacy:
     """One job's mechanism, its release once the model's shape is known, and its ledger once that is open."""
 
-    def __init__(self, plan: Plan, path: Path, *, random: Random = os.urandom) -> None:
+    def __init__(
+        self, plan: Plan, path: Path, *, parents: Sequence[Path] = (), random: Random = os.urandom
+    ) -> None:
         self.path = path
+        self._parents = parents
         self.epsilon = 0.0
         self._plan = plan
         self._own = settings_of(plan)
@@ -66,9 +73,12 @@ class Privacy:
         self._charged = (0, 0)
 
     @classmethod
-    def of(cls, plan: Plan, folder: Path) -> Privacy | None:
-        """The plan's, with its ledger in this folder, outside of the checkpoints; None where it has none."""
-        return cls(plan, folder / "privacy.jsonl") if plan.privacy is not None else None
+    def of(cls, plan: Plan, folder: Path, *, parents: Sequence[Path] = ()) -> Privacy | None:
+        """The plan's, with its ledger in this folder, outside of the checkpoints; None where it has none.
+
+        `parents` are the ledgers of the jobs that this one was forked from: what they released counts here too.
+        """
+        return cls(plan, folder / LEDGER, parents=parents) if plan.privacy is not None else None
 
     @property
     def budget(self) -> float:
@@ -93,12 +103,20 @@ class Privacy:
             head = Head(int(seen["entries"]), str(seen["digest"])) if seen else None
             self._ledger = Ledger.open(self.path, seen=head)
         else:
-            self._ledger = Ledger.create(self.path, self._opening)
-        if (there := self._ledger.opening) != self._opening:
+            self._ledger = Ledger.create(self.path, self._opening, parents=self._parents)
+        self._check_own(self._ledger.opening)
+        self.epsilon = self._ledger.epsilon().epsilon
+
+    def _check_own(self, there: Opening) -> None:
+        if there.model_copy(update={"parents": ()}) != self._opening:
             raise MismatchError(
                 f"{self.path} is the ledger of job {there.job}, about other things than this job"
             )
-        self.epsilon = self._ledger.epsilon().epsilon
+        if self._parents and not there.parents:
+            raise MismatchError(
+                f"{self.path} was begun without the charges in {', '.join(map(str, self._parents))}; a fork counts "
+                "them from its start: give it a storage of its own"
+            )
 
     @property
     def head(self) -> dict[str, Any]:
@@ -107,12 +125,14 @@ class Privacy:
 
     def settle(self, manifest: Manifest) -> None:
         """Settle the release for a model of this shape; SpecError where not one round fits into the budget."""
-        size = sum(spec.size for spec in manifest)
-        self._release = released(self._plan, self._mechanism, dimension=size)
-        if not self._open.charges and (first := self._with_another()) > self._own.epsilon:
+        self._release = released(self._plan, self._mechanism, dimension=manifest.size)
+        begun = any(one.job == self._plan.job.uid for one in self._open.charges)
+        if not begun and (first := self._with_another()) > self._own.epsilon:
+            parents = ", ".join(one.job for one in self._open.opening.parents)
+            inherited = f" after the {self.epsilon:.3g} that {parents} spent" if parents else ""
             raise SpecError(
                 f"spec.privacy.budget.epsilon: {self._own.epsilon:g} is less than the {first:.3g} that one round "
-                "costs; expected more, or a larger spec.privacy.mechanism.noiseMultiplier"
+                f"costs{inherited}; expected more, or a larger spec.privacy.mechanism.noiseMultiplier"
             )
 
     def affords(self) -> bool:

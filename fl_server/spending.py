@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 from fl_core.plan import Plan
@@ -13,6 +12,7 @@ from fl_server.checkpoints import Saved
 from fl_server.metrics import Metrics
 from fl_server.model import Model
 from fl_server.privacy import Privacy
+from fl_server.storage import Storage
 
 SPENT = "BudgetSpent"
 """Why a job ends before a round for which its budget has no room."""
@@ -21,8 +21,8 @@ SPENT = "BudgetSpent"
 class Spending:
     """A job's charges, each on disk before its release; `board` and `metrics` tell the newest epsilon."""
 
-    def __init__(self, plan: Plan, folder: Path, *, board: Board, metrics: Metrics) -> None:
-        self.privacy = Privacy.of(plan, folder)
+    def __init__(self, plan: Plan, storage: Storage, *, board: Board, metrics: Metrics) -> None:
+        self.privacy = Privacy.of(plan, storage.folder, parents=storage.parents)
         self._board = board
         self._metrics = metrics
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,11 @@ class Lines:
 
 
 class Storage:
-    """One folder that belongs to one job."""
+    """One folder that belongs to one job; `parents` are the privacy ledgers of the jobs that it was forked from."""
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, plan: Plan, *, parents: Sequence[Path] = ()) -> None:
         self.folder = folder
+        self.parents = parents
         self.spool = folder / "spool"
         self.spool.mkdir(parents=True, exist_ok=True)
         self._record = Lines(folder / "metrics.jsonl")

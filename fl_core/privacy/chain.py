@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,20 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Parent(_Entry):
+    """A job that this one was forked from, by way of others perhaps: whose releases count here too."""
+
+    job: Annotated[str, Field(min_length=1)]
+    adversary: str
+    """Against whom the epsilon of its own releases holds."""
+
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of the last line that its ledger had at the fork, and so of all of it."""
+
+    charges: Annotated[int, Field(ge=0)]
+    """How many of the charges below are its own."""
+
+
 class Opening(_Entry):
     """The first line: what an epsilon of this ledger is about."""
 
@@ -42,8 +57,8 @@ class Opening(_Entry):
     neighbours: Neighbours
     adversary: str
     delta: Annotated[float, Field(gt=0, lt=1)]
-    parents: tuple[tuple[str, str], ...] = ()
-    """The jobs whose charges stand below as well, with the adversaries of their epsilons."""
+    parents: tuple[Parent, ...] = ()
+    """The jobs whose charges stand below before any of its own."""
 
 
 class Charge(_Entry):
@@ -78,6 +93,12 @@ def sorted_out(entries: Sequence[Opening | Charge], path: Path) -> tuple[Opening
     charges = tuple(one for one in rest if isinstance(one, Charge))
     if not isinstance(opening, Opening) or len(charges) < len(rest):
         raise JobError(f"{path} is damaged: an opening and then charges are expected; {WAY_OUT}")
+    others = Counter(one.job for one in charges if one.job != opening.job)
+    if others != {one.job: one.charges for one in opening.parents if one.charges}:
+        raise JobError(
+            f"{path} is damaged: it has charges of {dict(others) or 'no other job'}, its opening names "
+            f"{ {one.job: one.charges for one in opening.parents} or 'none' }; {WAY_OUT}"
+        )
     return opening, charges
 
 

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from fl_core.privacy.chain import (
     Charge,
     Head,
     Opening,
+    Parent,
     canonical,
     chained,
     check_reaches,
@@ -132,7 +134,9 @@ class Ledger:
         opening = self._opening
         costs = [cost for charge in self._charges for cost in charge.costs]
         others = [
-            f"in the rounds of {job}: {who}" for job, who in opening.parents if who != opening.adversary
+            f"in the rounds of {one.job}: {one.adversary}"
+            for one in opening.parents
+            if one.adversary != opening.adversary
         ]
         return Guarantee(
             epsilon=epsilon([*costs, *further], delta=opening.delta, neighbours=opening.neighbours),
@@ -176,21 +180,33 @@ class Ledger:
 
 
 def _inherited(opening: Opening, parents: Sequence[Path]) -> list[Opening | Charge]:
-    """The opening with the names of the parents, and their charges."""
-    names: dict[str, str] = dict(opening.parents)
+    """The opening with what it says of the parents and of theirs, and all charges that count from the start."""
+    known: dict[str, Parent] = {}
     charges: list[Charge] = []
     for path in parents:
+        recorded = _recorded(path)  # first: a parent that still trains may be charged meanwhile
         entries, digests = parsed(_read(path), path)
-        check_reaches(path, digests, _recorded(path))
+        check_reaches(path, digests, recorded)
         theirs, found = sorted_out(entries, path)
-        if (theirs.unit, theirs.neighbours) != (opening.unit, opening.neighbours):
-            raise SpecError(
-                f"privacy: {path} is about {theirs.neighbours} {theirs.unit}, this job about {opening.neighbours} "
-                f"{opening.unit}; the epsilons of a fork and its parents must be about the same"
-            )
-        names |= {theirs.job: theirs.adversary, **dict(theirs.parents)}
+        _check_fork(opening, theirs, path)
+        itself = Parent(job=theirs.job, adversary=theirs.adversary, digest=digests[-1], charges=0)
+        known |= {one.job: one for one in (itself, *theirs.parents)}
         charges += found
-    return [opening.model_copy(update={"parents": tuple(names.items())}), *charges]
+    counts = Counter(one.job for one in charges)
+    named = tuple(one.model_copy(update={"charges": counts[job]}) for job, one in known.items())
+    return [opening.model_copy(update={"parents": named}), *charges]
+
+
+def _check_fork(opening: Opening, theirs: Opening, path: Path) -> None:
+    if opening.job in {theirs.job, *(one.job for one in theirs.parents)}:
+        raise SpecError(
+            f"privacy: {path} is a ledger of job {opening.job} itself; a fork has a uid of its own"
+        )
+    if (theirs.unit, theirs.neighbours) != (opening.unit, opening.neighbours):
+        raise SpecError(
+            f"privacy: {path} is about {theirs.neighbours} {theirs.unit}, this job about {opening.neighbours} "
+            f"{opening.unit}; the epsilons of a fork and its parents must be about the same"
+        )
 
 
 # -- files

@@ -145,7 +145,7 @@ class Run:
             "scheduler", ["fl_scheduler"], identity=str(self.identity("scheduler")), listen=listen
         )
 
-    def server(self, listen: str = "127.0.0.1:0") -> str:
+    def server(self, listen: str = "127.0.0.1:0", **more: str) -> str:
         return self.start(
             "server",
             ["fl_server"],
@@ -153,6 +153,7 @@ class Run:
             scheduler=self.announced["scheduler"]["address"],
             storage=str(self.storage),
             listen=listen,
+            **more,
         )
 
     def worker(self, *indices: int) -> None:
@@ -171,10 +172,10 @@ class Run:
         for name, reading in pipes.items():
             self.hear(name, reading)
 
-    def begin(self) -> None:
-        """Start all processes."""
+    def begin(self, **server: str) -> None:
+        """Start all processes, the server with these further options."""
         self.scheduler()
-        self.server()
+        self.server(**server)
         self.worker(*range(self.plan.workers))
 
     def finish(self) -> list[dict[str, Any]]:

@@ -6,10 +6,14 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fl_core.privacy.chain import Charge
+from fl_core.privacy.job import cost_of, opening_of
+from fl_core.privacy.ledger import Ledger
 from fl_core.wire.channels import open_channel
 from job_generator.local.observer import Observation, Observer
 from job_generator.outlay import outlay
@@ -123,6 +127,32 @@ def test_a_rolled_back_checkpoint_lowers_nothing(job: Build) -> None:
     run.release()
     assert run.code("server") == 0
     assert [number for number, _ in charges(run)] == [1, 2, 2, 3, 4]
+
+
+def test_a_fork_pays_for_its_parent(job: Build, tmp_path: Path) -> None:
+    """A server that is given the ledger of another job has its rounds in its own epsilon, and in its budget."""
+    run, parent = job(spec=private("gaussian", epsilon=8.3, rounds=10)), tmp_path / "parent.jsonl"
+    opening = opening_of(run.plan)
+    (cost,) = cost_of(run.plan, dimension=DIMENSION)
+    with Ledger.create(parent, opening.model_copy(update={"job": "job-0"})) as ledger:
+        for number in range(1, 7):
+            mechanism = run.plan.privacy.mechanism
+            ledger.charge(
+                Charge(
+                    job="job-0",
+                    round=number,
+                    attempt=1,
+                    released="update",
+                    mechanism=mechanism,
+                    costs=(cost,),
+                )
+            )
+        before = ledger.epsilon().epsilon
+    run.begin(**{"parent-ledger": str(parent)})
+    assert run.code("server") == 0
+    assert charges(run)[6:] == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    assert before < epsilons(run)[0] < epsilons(run)[-1] <= 8.3
+    assert run.log("server")[-1]["reason"] == "BudgetSpent"
 
 
 def test_the_budget_ends_a_job(job: Build) -> None:

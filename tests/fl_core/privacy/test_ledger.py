@@ -15,7 +15,7 @@ import pytest
 from fl_core.errors import JobError, SpecError, StorageError
 from fl_core.extensions import Extension
 from fl_core.privacy.accountant import epsilon
-from fl_core.privacy.chain import Charge, Head, Opening, canonical
+from fl_core.privacy.chain import Charge, Head, Opening, Parent, canonical, chained
 from fl_core.privacy.costs import GaussianCost, Neighbours, SkellamCost
 from fl_core.privacy.ledger import Ledger
 
@@ -116,10 +116,49 @@ def test_a_fork_pays_for_its_parents(kept: Path, tmp_path: Path) -> None:
         assert ledger.epsilon().adversary == "everyone; in the rounds of job-2: the server too"
 
 
+def test_a_forks_first_line_names_what_it_inherits(kept: Path, tmp_path: Path) -> None:
+    """Job, digest of its ledger and number of its charges, for each ancestor; the parent may go on meanwhile."""
+    child, grandchild = tmp_path / "child", tmp_path / "grandchild"
+    with Ledger.open(kept) as parent:
+        at_the_fork = parent.head.digest
+        with Ledger.create(child, opening("job-2"), parents=[kept]) as ledger:
+            parent.charge(charge(4))
+            ledger.charge(charge(1, job="job-2"))
+            middle = ledger.head.digest
+    Ledger.create(grandchild, opening("job-3"), parents=[child]).close()
+    first = json.loads(grandchild.read_text().splitlines()[0])["entry"]
+    assert [(one["job"], one["digest"], one["charges"]) for one in first["parents"]] == [
+        ("job-2", middle, 1),
+        ("job-1", at_the_fork, 3),
+    ]
+
+
+def test_charges_that_no_parent_accounts_for_are_damage(path: Path) -> None:
+    """A ledger that holds more or fewer charges of others than its first line says is refused."""
+    told = Parent(job="job-1", adversary="everyone", digest="0" * 64, charges=2)
+    for parents, jobs in (((told,), ["job-1"]), ((), ["job-1"]), ((told,), ["job-1"] * 3), ((told,), [])):
+        lines, head = chained([opening("job-2", parents=parents), *(charge(job=one) for one in jobs)])
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(lines))
+        path.with_name("ledger.head").write_text(
+            canonical({"digest": head.digest, "entries": head.entries}) + "\n"
+        )
+        refused(path, "its opening names")
+
+
+def test_no_job_is_a_fork_of_itself(kept: Path, tmp_path: Path) -> None:
+    """A uid stands for one job: a fork under its parent's, or its grandparent's, is refused."""
+    child = tmp_path / "child"
+    Ledger.create(child, opening("job-2"), parents=[kept]).close()
+    for uid, parent in (("job-1", kept), ("job-2", child), ("job-1", child)):
+        with pytest.raises(SpecError, match=f"is a ledger of job {uid} itself"):
+            Ledger.create(tmp_path / "other", opening(uid), parents=[parent])
+
+
 def test_a_fork_speaks_of_the_same_neighbours(kept: Path, tmp_path: Path) -> None:
     """Epsilons for workers and for examples do not add up."""
     with pytest.raises(SpecError, match="about the same"):
-        Ledger.create(tmp_path / "child", opening(unit="example"), parents=[kept])
+        Ledger.create(tmp_path / "child", opening("job-2", unit="example"), parents=[kept])
     assert not (tmp_path / "child").exists()
 
 

@@ -1,0 +1,176 @@
+"""Epsilon never falls: not when a server starts again, goes back to an older checkpoint, or a job is forked."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from fl_core.errors import JobError, MismatchError, SpecError
+from fl_core.extensions import Extension
+from fl_core.plan import Job, Plan
+from fl_core.plan import Privacy as Settings
+from fl_core.privacy.accountant import epsilon
+from fl_core.privacy.costs import Cost
+from fl_core.privacy.job import NEIGHBOURS, cost_of
+from fl_core.weights import ArraySpec, Manifest
+from fl_server.privacy import LEDGER, Privacy
+from tests.conftest import plan_of
+
+PlanOf = Callable[..., Plan]
+
+MANIFEST = Manifest((ArraySpec("w", "float32", (2000,)),))
+DELTA = 1e-5
+
+
+def private_plan(uid: str, *, noise: float = 4.0, budget: float = 500.0) -> Plan:
+    mechanism = Extension(name="gaussian", options={"clip": 1.0, "noise_multiplier": noise})
+    own = Settings(unit="worker", mechanism=mechanism, epsilon=budget, delta=DELTA, corrupt=1, measured=True)
+    return plan_of(job=Job(name="test", namespace="default", uid=uid), privacy=own)
+
+
+def opened(
+    plan: Plan, folder: Path, *, seen: dict[str, Any] | None = None, parents: tuple[Path, ...] = ()
+) -> Privacy:
+    folder.mkdir(exist_ok=True)
+    one = Privacy.of(plan, folder, parents=parents)
+    assert one is not None
+    try:
+        one.open(seen, begun=seen is not None)
+        one.settle(MANIFEST)
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+class Lineage(RuleBasedStateMachine):
+    """One job and its forks, as their servers live through them; `paid` is every release that ever was."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.paid: list[Cost] = []
+        self.highest = 0.0
+        self.jobs = 0
+        self._job(noise=4.0, parents=())
+
+    def _job(self, *, noise: float, parents: tuple[Path, ...]) -> None:
+        self.jobs += 1
+        self.place = Path(self.folder.name) / f"{self.jobs}"
+        self.plan = private_plan(f"job-{self.jobs}", noise=noise)
+        self.privacy = opened(self.plan, self.place, parents=parents)
+        self.round, self.attempt = 0, 1
+        self.checkpoints = [(0, self.privacy.head)]
+
+    @rule()
+    def train(self) -> None:
+        """A round is charged, and saved."""
+        self.round, self.attempt = self.round + 1, 1
+        self._charge()
+        self.checkpoints.append((self.round, self.privacy.head))
+
+    @rule()
+    def retry(self) -> None:
+        """Another attempt of the round, whose checkpoint is not written."""
+        if self.round:
+            self.attempt += 1
+            self._charge()
+
+    def _charge(self) -> None:
+        assert self.privacy.charge(self.round, self.attempt)
+        self.paid += cost_of(self.plan, dimension=2000)
+
+    @rule(back=st.integers(0, 5))
+    def restart(self, back: int) -> None:
+        """The server starts again from the newest checkpoint, or from an older one, and goes on from there."""
+        self.checkpoints = self.checkpoints[: max(1, len(self.checkpoints) - back)]
+        self.round, head = self.checkpoints[-1]
+        self.privacy.close()
+        self.privacy = opened(self.plan, self.place, seen=head)
+
+    @rule(noise=st.sampled_from([2.0, 8.0]), alive=st.booleans())
+    def fork(self, noise: float, *, alive: bool) -> None:
+        """Another job begins with what the newest one has spent, which may still run."""
+        parent = self.privacy
+        if not alive:
+            parent.close()
+        self._job(noise=noise, parents=(self.place / LEDGER,))
+        parent.close()
+
+    @invariant()
+    def epsilon_is_that_of_every_release(self) -> None:
+        """What is told is what all releases of the lineage come to, and never less than before."""
+        assert self.privacy.epsilon == epsilon(self.paid, delta=DELTA, neighbours=NEIGHBOURS)
+        assert self.privacy.epsilon >= self.highest
+        self.highest = self.privacy.epsilon
+
+    def teardown(self) -> None:
+        self.privacy.close()
+        self.folder.cleanup()
+
+
+Lineage.TestCase.settings = settings(max_examples=12, stateful_step_count=16, deadline=None)
+test_epsilon_never_falls = Lineage.TestCase
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Path:
+    """The ledger of a job that has spent two rounds."""
+    one = opened(private_plan("job-1"), tmp_path / "parent")
+    assert one.charge(1, 1)
+    assert one.charge(2, 1)
+    one.close()
+    return one.path
+
+
+def test_a_fork_has_what_is_left_of_the_budget(parent: Path, tmp_path: Path) -> None:
+    """With the parent's rounds counted fewer fit, and the budget is not passed."""
+    rounds = []
+    for parents in ((), (parent,)):
+        one = opened(private_plan("job-2", budget=3.0), tmp_path / f"child-{len(parents)}", parents=parents)
+        number = 0
+        while one.affords():
+            number += 1
+            one.charge(number, 1)
+        assert one.epsilon <= 3
+        one.close()
+        rounds.append(number)
+    assert rounds[0] - rounds[1] == 2
+
+
+def test_a_fork_whose_parents_spent_the_budget_is_refused(parent: Path, tmp_path: Path) -> None:
+    """It says what they spent, before any worker is asked."""
+    with pytest.raises(SpecError, match=r"epsilon: 1\.5 is less than .* after the 1\.\d+ that job-1 spent"):
+        opened(private_plan("job-2", budget=1.5), tmp_path / "child", parents=(parent,))
+
+
+def test_a_fork_needs_its_parents_ledger(parent: Path, tmp_path: Path) -> None:
+    """A ledger that is missing or damaged is not taken for one of a job that spent nothing."""
+    parent.write_bytes(parent.read_bytes()[:-9])
+    for path in (parent, tmp_path / "absent.jsonl"):
+        with pytest.raises(JobError, match="nothing may be released"):
+            opened(private_plan("job-2"), tmp_path / "child", parents=(path,))
+
+
+def test_parents_cannot_be_named_afterwards(parent: Path, tmp_path: Path) -> None:
+    """A job that began as nobody's fork stays so; one that began as a fork needs its parents' files no more."""
+    plan, child = private_plan("job-2"), tmp_path / "child"
+    first = opened(plan, child)
+    head = first.head
+    first.close()
+    with pytest.raises(MismatchError, match="was begun without the charges in"):
+        opened(plan, child, seen=head, parents=(parent,))
+    fork = opened(private_plan("job-3"), tmp_path / "fork", parents=(parent,))
+    head, spent = fork.head, fork.epsilon
+    fork.close()
+    parent.unlink()
+    again = opened(private_plan("job-3"), tmp_path / "fork", seen=head, parents=(parent,))
+    assert again.epsilon == spent > 0
+    again.close()
