@@ -23,7 +23,7 @@ from fl_operator.cluster.resources import (
 )
 from fl_operator.enrolment import Endpoint, Register, Tokens
 from fl_operator.loop import controller, itself, labelled, wished
-from fl_operator.progress import Address, Progress, in_cluster
+from fl_operator.progress import Progress
 from fl_operator.reconcile import Reconciler, present
 from fl_operator.run import Engine, Parts, Watch
 from fl_operator.sites import Sites
@@ -58,11 +58,11 @@ WATCHES: Final = (
 """The first are the jobs themselves; children point to the job that owns them, pods and kept claims by label."""
 
 
-async def assemble(engine: Engine, *, address: Address = in_cluster) -> Parts:
+async def assemble(engine: Engine) -> Parts:
     """The operator's logic for this process."""
     settings, connection = engine.settings, engine.connection
     authority = await authority_of(connection, settings.namespace)
-    progress = Progress(authority, engine.look_at, address)
+    progress = Progress(authority, engine.look_at)
     reconciler = Reconciler(
         connection=connection,
         mirror=engine.mirror,

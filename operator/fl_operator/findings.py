@@ -10,7 +10,7 @@ from typing import Any, Final
 from fl_core.errors import PERMANENT_EXIT_CODES
 from fl_operator.cluster.resources import Object
 from fl_operator.conditions import REASONS
-from job_generator.names import ROLE, SITE
+from job_generator.names import PORT, ROLE, SITE
 from job_generator.pods import CONTAINER
 
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
@@ -88,6 +88,21 @@ class Finding:
         return ADVICE.get(self.reason, "")
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A process in a pod, told from an earlier one at the same place by when it began."""
+
+    host: str
+    """The pod's address: names are kept in caches for longer than pods live."""
+    port: int
+    since: str = ""
+
+    @property
+    def address(self) -> str:
+        """As gRPC dials it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 def who(pod: Object) -> str:
     """The process that runs in a pod, as users call it."""
     labels = pod["metadata"].get("labels", {})
@@ -125,17 +140,21 @@ def pods_of(pods: Iterable[Object], role: str) -> list[Object]:
     return [pod for pod in pods if pod["metadata"].get("labels", {}).get(ROLE) == role]
 
 
-def has_begun(pod: Object) -> bool:
-    """Whether the pod's process runs, ready or not."""
-    return not pod["metadata"].get("deletionTimestamp") and "running" in _container(pod).get("state", {})
-
-
 def is_ready(pod: Object) -> bool:
     """Whether a pod is ready; what a lost node last said of it counts no more once it is over or has to go."""
     status = pod.get("status", {})
     if pod["metadata"].get("deletionTimestamp") or status.get("phase") in {"Succeeded", "Failed"}:
         return False
     return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
+
+
+def listener_of(pods: Iterable[Object]) -> Listener | None:
+    """The ready one of these pods as who listens at its port."""
+    for pod in filter(is_ready, pods):
+        if host := pod["status"].get("podIP"):
+            running = _container(pod).get("state", {}).get("running") or {}
+            return Listener(host, PORT, since=str(running.get("startedAt", "")))
+    return None
 
 
 def lost_workers(children: Iterable[Object]) -> int:

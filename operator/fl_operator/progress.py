@@ -1,7 +1,7 @@
 """What the servers of running jobs say: one stream each, from which rounds come in, and one wish that goes out.
 
-It is the leader's alone. A server that is silent costs nothing but its news: the stream is dialled again, ever
-more patiently, until the job is over.
+It is the leader's alone. A server that is silent costs next to nothing: until its port can be reached there is no
+channel, only a knock after ever longer pauses, and one at once when its process is another one.
 """
 
 from __future__ import annotations
@@ -15,29 +15,27 @@ from dataclasses import dataclass, field, replace
 import grpc
 import structlog
 
-from fl_core.errors import FLJobError
+from fl_core.errors import FLJobError, UnavailableError
 from fl_core.identity import Authority, Identity
 from fl_core.plan import Plan
 from fl_core.wire.channels import dial
 from fl_operator.cluster.resources import Key
+from fl_operator.findings import Listener
 from fl_operator.pace import FullJitter
 from fl_operator.status import Report
-from job_generator import names
 from job_generator.local.observer import Observation, Observer
 
 log = structlog.get_logger()
 
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 15.0
-"""Seconds before a server that does not answer is dialled again."""
+LONGEST_PAUSE = 60.0
+"""Seconds before a server that does not answer is tried again; its pod tells when that is worth it sooner."""
+KNOCK_SECONDS = 5.0
+"""So long may its port take to open; where packets are dropped nobody ever says no."""
+ANSWER_SECONDS = 10.0
+"""So long may its first word take, from a port that is open."""
 
 Changed = Callable[[Key], None]
-Address = Callable[[Plan], str]
-
-
-def in_cluster(plan: Plan) -> str:
-    """Where a job's server is dialled from within the cluster."""
-    return names.address(plan.job, "server")
 
 
 @dataclass(slots=True)
@@ -46,8 +44,10 @@ class _Stream:
 
     key: Key
     plan: Plan
+    server: Listener | None = None
     task: asyncio.Task[None] | None = None
     observer: Observer | None = None
+    """While it speaks."""
     report: Report | None = None
 
 
@@ -57,14 +57,17 @@ class Progress:
 
     authority: Authority
     changed: Changed
-    address: Address = in_cluster
     _streams: dict[str, _Stream] = field(default_factory=dict)
 
-    def follow(self, key: Key, plan: Plan) -> None:
-        """Listen to a job's server from now on."""
-        if plan.job.uid not in self._streams:
-            stream = self._streams[plan.job.uid] = _Stream(key, plan)
-            stream.task = asyncio.create_task(self._listen(stream), name=f"progress {key}")
+    def follow(self, key: Key, plan: Plan, server: Listener) -> None:
+        """Listen from now on to this process as the job's server; to another one than before, at once."""
+        stream = self._streams.setdefault(plan.job.uid, _Stream(key, plan))
+        if stream.server == server:
+            return
+        if stream.task is not None:
+            stream.task.cancel()
+        stream.server = server
+        stream.task = asyncio.create_task(self._listen(stream, server), name=f"progress {key}")
 
     def report(self, uid: str) -> Report | None:
         """What a job's server last said."""
@@ -81,30 +84,45 @@ class Progress:
     async def finish(self, uid: str) -> None:
         """Ask a job's server to end with the open round; raises UnavailableError where it does not answer."""
         stream = self._streams.get(uid)
-        if stream is not None and stream.observer is not None:
-            await stream.observer.finish()
+        if stream is None or stream.observer is None:
+            raise UnavailableError("the job's server does not answer")
+        await stream.observer.finish()
 
     async def run(self) -> None:
         """Listen until cancelled, then to nobody."""
         try:
             await asyncio.Event().wait()
         finally:
-            for uid in list(self._streams):
-                await self.forget(uid)
+            await asyncio.gather(*map(self.forget, list(self._streams)))
 
-    async def _listen(self, stream: _Stream) -> None:
+    async def _listen(self, stream: _Stream, server: Listener) -> None:
         patience = FullJitter(random.Random(), first=FIRST_PAUSE, most=LONGEST_PAUSE)  # noqa: S311 - spreads load
+        while True:
+            try:
+                await _knock(server)
+                await self._hear(stream, server, patience)
+            except (FLJobError, grpc.aio.AioRpcError, OSError) as error:
+                log.debug("a server is silent", job=str(stream.key), reason=str(error))
+            await asyncio.sleep(patience.next())
+
+    async def _hear(self, stream: _Stream, server: Listener, patience: FullJitter) -> None:
+        """Take in what a server says, until it goes.
+
+        The channel ends with this frame: its `close` looks at every task there is, seconds for a thousand streams.
+        """
         own = self.authority.issue(Identity(stream.plan.job.uid, "observer"))
-        async with dial(self.address(stream.plan), own, peer="server") as channel:
-            stream.observer = Observer(channel, stream.plan.job.uid, stream.plan.digest)
-            while True:
-                try:
-                    async for observation in stream.observer.observations():
-                        patience.reset()
-                        self._heard(stream, observation)
-                except (FLJobError, grpc.aio.AioRpcError) as error:
-                    log.debug("a server is silent", job=str(stream.key), reason=str(error))
-                await asyncio.sleep(patience.next())
+        channel = dial(server.address, own, peer="server")
+        observer = Observer(channel, stream.plan.job.uid, stream.plan.digest)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS) as limit:
+                async for observation in observer.observations():
+                    limit.reschedule(None)
+                    stream.observer = observer
+                    patience.reset()
+                    self._heard(stream, observation)
+        finally:
+            if stream.observer is observer:
+                stream.observer = None
 
     def _heard(self, stream: _Stream, observation: Observation) -> None:
         first = stream.report is None
@@ -122,3 +140,10 @@ class Progress:
         moved = before.standing.round != now.standing.round or before.at_work != now.at_work
         if first or observation.closed or moved:
             self.changed(stream.key)
+
+
+async def _knock(server: Listener) -> None:
+    """See whether anybody listens; a channel that waits for an answer takes 100 KiB and ten times the work."""
+    async with asyncio.timeout(KNOCK_SECONDS):
+        _, writer = await asyncio.open_connection(server.host, server.port)
+    writer.close()

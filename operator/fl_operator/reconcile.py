@@ -44,7 +44,7 @@ from fl_operator.cluster.resources import (
 from fl_operator.conditions import COMPLETE, FAILED, READY, holds, is_over
 from fl_operator.decide import decide
 from fl_operator.drift import differs, merged, projected
-from fl_operator.findings import has_begun, pods_of
+from fl_operator.findings import listener_of, pods_of
 from fl_operator.loop import GATHER_SECONDS, Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
@@ -176,11 +176,10 @@ class Reconciler:
 
     async def _follow(self, key: Key, seen: Seen) -> None:
         """Listen to the server of a job that runs, and to no other."""
-        over = is_over(seen.job)
-        if seen.attempt is not None and not over and any(map(has_begun, pods_of(seen.pods, "server"))):
-            self.progress.follow(key, seen.attempt.plan)
-        elif over:
+        if is_over(seen.job):
             await self.progress.forget(uid_of(seen.job))
+        elif seen.attempt is not None and (server := listener_of(pods_of(seen.pods, "server"))):
+            self.progress.follow(key, seen.attempt.plan, server)
 
     async def _forget(self, key: Key, uid: str) -> None:
         """A job is gone; so is what was remembered of it."""

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fl_core.wire.channels import open_channel
 from fl_operator.cluster.resources import Key
+from fl_operator.findings import Listener
 from fl_operator.progress import Progress
 from job_generator.local.observer import Ending, Observer
 
@@ -60,18 +61,16 @@ def test_every_line_of_a_round_can_be_found(job: Callable[..., Any]) -> None:
 
 
 def test_the_operator_hears_of_each_round(job: Callable[..., Any]) -> None:
-    """Its stream tells the newest round, asks the server to finish, and survives a server that is not there yet."""
+    """Its stream tells the newest round, asks the server to finish, and leaves one that is lost for the next."""
     run = job(spec={"rounds": 500}, gate=3)
-    addresses, news, key = ["127.0.0.1:1"], [], Key("lab", "toy")
+    news, key = [], Key("lab", "toy")
 
     async def follow() -> None:
-        progress = Progress(run.authority, news.append, lambda _: addresses[-1])
-        progress.follow(key, run.plan)
-        await asyncio.sleep(0)
-        await progress.forget(run.plan.job.uid)
+        progress = Progress(run.authority, news.append)
+        progress.follow(key, run.plan, Listener("127.0.0.1", 1))
         run.begin()
-        addresses.append(run.announced["server"]["address"])
-        progress.follow(key, run.plan)
+        host, _, port = run.announced["server"]["address"].rpartition(":")
+        progress.follow(key, run.plan, Listener(host, int(port)))
         while (report := progress.report(run.plan.job.uid)) is None or report.standing.round < 3:
             await asyncio.sleep(0.01)
         told = report.training(run.plan.rounds)

@@ -1,0 +1,224 @@
+"""Servers of jobs are heard as soon as they speak, and cost next to nothing while they do not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from fl_core.errors import UnavailableError
+from fl_core.identity import Authority, Identity
+from fl_core.plan import Job
+from fl_core.wire import fl_pb2 as pb
+from fl_core.wire.channels import open_port
+from fl_core.wire.fl_pb2_grpc import ServerServicer, add_ServerServicer_to_server
+from fl_operator import progress
+from fl_operator.cluster.resources import Key
+from fl_operator.findings import Listener
+from fl_operator.progress import Progress
+
+KEY = Key("lab", "toy")
+UID = "job-1"
+SOON = 2.0
+"""Seconds within which a server that has become ready is heard."""
+NEVER = 1e6
+SILENT_KIB = 16
+"""The most that a silent stream may hold."""
+
+
+class Server(ServerServicer):
+    """Says one standing, and nothing more until its stream is broken."""
+
+    def __init__(self, round: int) -> None:
+        self.round = round
+        self.broken = asyncio.Event()
+        self.left = asyncio.Event()
+
+    async def Observe(self, request: Any, context: Any) -> AsyncIterator[pb.Observation]:  # noqa: ARG002, N802
+        self.broken.clear()
+        yield pb.Observation(standing=pb.Standing(round=self.round, rounds=9))
+        try:
+            await self.broken.wait()
+        finally:
+            self.left.set()
+
+    async def Steer(self, request: Any, context: Any) -> pb.Ack:  # noqa: ARG002, N802
+        await self.broken.wait()
+        return pb.Ack()
+
+
+@dataclass
+class Stage:
+    """A job's server, which comes and goes, and the operator's view of it."""
+
+    folder: Path
+    plan: Any
+    port: int = 0
+    authority: Authority = field(default_factory=lambda: Authority("tests"))
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self.authority, lambda _: None)
+        self.authority.issue(Identity(UID, "server")).write(self.folder)
+
+    @asynccontextmanager
+    async def serving(self, *, round: int) -> AsyncIterator[Server]:
+        """A server at the same port each time."""
+        server, service = grpc.aio.server(), Server(round)
+        add_ServerServicer_to_server(service, server)
+        address = await open_port(server, f"127.0.0.1:{self.port}", self.folder)
+        self.port = int(address.rpartition(":")[2])
+        await server.start()
+        try:
+            yield service
+        finally:
+            await server.stop(None)
+
+    def follow(self, *, since: str) -> None:
+        """As the reconciler does when a pod is ready."""
+        self.progress.follow(KEY, self.plan, Listener("127.0.0.1", self.port, since))
+
+    async def hears(self, round: int) -> None:
+        """Wait until the server has told this round."""
+        async with asyncio.timeout(SOON):
+            while (report := self.progress.report(UID)) is None or report.standing.round != round:
+                await asyncio.sleep(0.01)
+
+
+def play(scene: Awaitable[None]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(60):
+            await scene
+
+    asyncio.run(limited())
+
+
+@pytest.fixture
+def stage(tmp_path: Path, plan_of: Callable[..., Any]) -> Stage:
+    return Stage(tmp_path, plan_of())
+
+
+def test_a_server_that_began_again_is_heard_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the pause had grown: its pod says that another process listens there."""
+    monkeypatch.setattr(progress, "FIRST_PAUSE", NEVER)
+    monkeypatch.setattr(progress, "LONGEST_PAUSE", NEVER)
+
+    async def scene() -> None:
+        async with stage.serving(round=1):
+            stage.follow(since="12:00:00")
+            await stage.hears(1)
+        await asyncio.sleep(0.1)
+        async with stage.serving(round=2):
+            stage.follow(since="12:00:00")
+            with pytest.raises(TimeoutError):
+                await stage.hears(2)
+            stage.follow(since="12:00:07")
+            await stage.hears(2)
+            await stage.progress.forget(UID)
+
+    play(scene())
+
+
+def test_a_stream_that_broke_is_taken_up_again(stage: Stage) -> None:
+    """The same process is asked again after a moment, without any word of its pod."""
+
+    async def scene() -> None:
+        async with stage.serving(round=1) as server:
+            stage.follow(since="12:00:00")
+            await stage.hears(1)
+            server.round = 2
+            server.broken.set()
+            await stage.hears(2)
+            await stage.progress.forget(UID)
+
+    play(scene())
+
+
+def test_an_open_port_without_an_answer_is_left(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes connections and says nothing is given up, and tried again."""
+    monkeypatch.setattr(progress, "ANSWER_SECONDS", 0.1)
+    met: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.append(await reader.read(1))
+        await reader.read()
+        writer.close()
+
+    async def scene() -> None:
+        mute = await asyncio.start_server(listen, "127.0.0.1", 0)
+        stage.port = mute.sockets[0].getsockname()[1]
+        stage.follow(since="12:00:00")
+        while met.count(b"\x16") < 2:  # a TLS handshake begins so
+            await asyncio.sleep(0.01)
+        with pytest.raises(UnavailableError, match="does not answer"):
+            await stage.progress.finish(UID)
+        await stage.progress.forget(UID)
+        mute.close()
+
+    play(scene())
+
+
+def test_who_is_forgotten_is_left(stage: Stage) -> None:
+    """Its server hears at once that nobody listens any more."""
+
+    async def scene() -> None:
+        async with stage.serving(round=1) as server:
+            stage.follow(since="12:00:00")
+            await stage.hears(1)
+            await stage.progress.forget(UID)
+            async with asyncio.timeout(SOON):
+                await server.left.wait()
+
+    play(scene())
+
+
+def test_who_was_asked_to_finish_may_still_agree(stage: Stage) -> None:
+    """Its answer is heard, though another server is listened to by then."""
+
+    async def scene() -> None:
+        async with stage.serving(round=1) as server:
+            stage.follow(since="12:00:00")
+            await stage.hears(1)
+            asking = asyncio.create_task(stage.progress.finish(UID))
+            await asyncio.sleep(0.1)
+            stage.follow(since="12:00:07")
+            await server.left.wait()
+            server.broken.set()
+            await asking
+            await stage.progress.forget(UID)
+
+    play(scene())
+
+
+def test_silent_servers_are_nearly_free(
+    stage: Stage, plan_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a thousand of them, tried again and again, take few KiB each, and the end of them no time."""
+    monkeypatch.setattr(progress, "LONGEST_PAUSE", 1.0)
+    plans = [plan_of(job=Job(name="toy", namespace="lab", uid=f"job-{number}")) for number in range(500)]
+
+    async def scene() -> None:
+        following = asyncio.create_task(stage.progress.run())
+        await asyncio.sleep(0)
+        before = resident_kib()
+        for plan in plans:
+            stage.progress.follow(KEY, plan, Listener("127.0.0.1", 1, ""))
+        await asyncio.sleep(3)
+        assert (resident_kib() - before) / len(plans) < SILENT_KIB
+        following.cancel()
+        async with asyncio.timeout(SOON):
+            await asyncio.wait({following})
+        assert len(asyncio.all_tasks()) == 1
+
+    play(scene())
+
+
+def resident_kib() -> int:
+    """Memory of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
