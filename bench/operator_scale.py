@@ -4,7 +4,8 @@
 
 Creates the jobs and a volume for each, starts an operator, and measures from outside: seconds until all children
 exist and until all jobs are ready, seconds of a reconcile with and without its waits, memory, writes while nothing
-happens, and seconds of a start beside jobs that exist already. Namespace and volumes are removed afterwards.
+happens, and seconds of an end and of a start beside jobs that exist already. Namespace and volumes are removed
+afterwards.
 """
 
 import asyncio
@@ -38,6 +39,8 @@ JOBS_EACH = 3
 LOOK_SECONDS = 2.0
 SETTLE_SECONDS = 20.0
 """What was written last has been seen by then, and events have been told."""
+END_SECONDS = 60.0
+"""An operator that has not ended by then is killed."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -65,17 +68,44 @@ class Operator:
             for sample in family.samples
         }
 
+    def running(self) -> float:
+        """How many jobs are ready, as it says."""
+        self.check()
+        return sum(
+            value
+            for key, value in self.samples().items()
+            if key.startswith("fljob_jobs[") and "'Running'" in key
+        )
+
     def is_ready(self) -> bool:
         """Whether its copies are whole."""
+        self.check()
         try:
             return bool(self.address) and self.read("/readyz").startswith("200")
         except OSError:
             return False
 
+    def check(self) -> None:
+        """Raises where it is over, with its last words."""
+        if (code := self.process.poll()) is not None:
+            words = "\n".join(self.log.read_text().splitlines()[-5:])
+            raise click.ClickException(f"the operator ended with {code}: {words}")
+
     def read(self, path: str) -> str:
         """A page of its web server."""
         with urllib.request.urlopen(f"http://{self.address}{path}", timeout=5) as page:
             return str(page.read().decode())
+
+    def end(self) -> float:
+        """Seconds from being told to end until it has."""
+        began = time.perf_counter()
+        self.process.terminate()
+        try:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        return time.perf_counter() - began
 
     def cpu_seconds(self) -> float:
         """Processor time that it has used."""
@@ -125,11 +155,11 @@ def operator(kubeconfig: str) -> Iterator[Operator]:
         log = Path(folder) / "log"
         with log.open("wb") as file:
             process = subprocess.Popen([*command, *options], stdout=file, stderr=file)
+        started = Operator(process, log)
         try:
-            yield Operator(process, log)
+            yield started
         finally:
-            process.terminate()
-            process.wait()
+            started.end()
 
 
 async def until(what: Callable[[], Any]) -> float:
@@ -228,11 +258,12 @@ async def _measure(
         server = cpu_seconds("kube-apiserver")
         began = time.perf_counter()
         while await count(connection) < JOBS_EACH * jobs:
+            first.check()
             await asyncio.sleep(LOOK_SECONDS)
         created = time.perf_counter() - began
         spent = cpu_seconds("kube-apiserver") - server
         worked = first.cpu_seconds()
-        ready = created + await until(lambda: _running(first.samples()) >= jobs)
+        ready = created + await until(lambda: first.running() >= jobs)
         yield "jobs", jobs
         yield "seconds until all Jobs exist", created
         yield "processor seconds of the operator meanwhile", worked
@@ -250,15 +281,12 @@ async def _measure(
         yield "writes but the Lease's in quiet seconds", _writes(first.samples()) - before
         yield "processor seconds in quiet seconds", first.cpu_seconds() - used
         yield "peak MiB after them", first.peak_mebibytes()
+        yield "seconds of its end", first.end()
     with operator(kubeconfig) as second:
         yield "seconds of a start beside them, to ready", await until(second.is_ready)
-
-
-def _running(samples: dict[str, float]) -> float:
-    """How many jobs are ready."""
-    return sum(
-        value for key, value in samples.items() if key.startswith("fljob_jobs[") and "'Running'" in key
-    )
+        yield "processor seconds of it", second.cpu_seconds()
+        await asyncio.sleep(SETTLE_SECONDS)
+        yield "peak MiB after it", second.peak_mebibytes()
 
 
 def _reconciles(samples: dict[str, float]) -> dict[str, float]:
