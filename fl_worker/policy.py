@@ -7,16 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
-from fl_core.errors import MismatchError
+from fl_core.errors import MismatchError, ProtocolError
 from fl_core.plan import Plan
 from fl_core.privacy import accountant
 from fl_core.privacy.job import NEIGHBOURS, cost_of, mechanism_of
+from fl_core.secagg.endorsement import NONE, Endorsement, Organisations, endorse
 from fl_core.secagg.policy import Policy
 from fl_core.secagg.terms import Terms
 
@@ -55,7 +65,47 @@ class SecureSums(_Part):
     required: bool = True
     members: Annotated[int, Field(ge=3)] = 3
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    organisations: Annotated[int, Field(ge=1)] = 1
+
+
+def _beside(path: Path, info: ValidationInfo) -> Path:
+    """A path in the policy's file is meant from where the file lies."""
+    return Path((info.context or {}).get("folder", "")) / path
+
+
+Beside = Annotated[Path, AfterValidator(_beside)]
+
+
+class Partners(_Part):
+    """The organisations one of which must endorse each member of a sum, and with what this site endorses its worker.
+
+    All files are PEM: an authority's certificate each, then a certificate that one of them issued, and its key.
+    """
+
+    at_least: Annotated[int, Field(ge=1)] = 2
+    authorities: tuple[Beside, ...]
+    certificate: Beside
+    key: Beside
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if len(self.authorities) < self.at_least:
+            raise ValueError(f"atLeast is {self.at_least}, but there are {len(self.authorities)} authorities")
+        return self
+
+    def read(self) -> Organisations:
+        """The authorities; MismatchError where a file holds none."""
+        return Organisations.read(self.authorities)
+
+    def endorse(self, *, job: str, worker: int, own: bytes) -> Endorsement:
+        """This site's word for its worker, whose certificate is `own` (DER), as its partners will take it."""
+        given = endorse(self.certificate, self.key, job=job, worker=worker, own=own)
+        try:
+            self.read().of(given, job=job, worker=worker, own=own)
+        except ProtocolError as error:
+            raise MismatchError(
+                f"the policy's organisations.certificate {self.certificate} does not do: {error}"
+            ) from error
+        return given
 
 
 class PrivateReleases(_Part):
@@ -117,6 +167,7 @@ class SitePolicy(_Part):
     """The whole file; what is not in it is not asked for."""
 
     secure_aggregation: SecureSums = SecureSums()
+    organisations: Partners | None = None
     privacy: PrivateReleases | None = None
     programs: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] | None = None
     config: dict[str, Bounds] = Field(default_factory=dict)
@@ -125,7 +176,8 @@ class SitePolicy(_Part):
     def read(cls, path: Path) -> SitePolicy:
         """Read a policy file; one that cannot be read is not taken for an empty one."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+            text = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            return cls.model_validate(text, context={"folder": path.parent})
         except OSError as error:
             raise MismatchError(f"the policy {path} cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -134,11 +186,20 @@ class SitePolicy(_Part):
             lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
             raise MismatchError(f"the policy {path} is wrong: {'; '.join(lines)}") from error
 
-    @property
     def sums(self) -> Policy:
-        """The part that each session is held to."""
-        own = self.secure_aggregation
-        return Policy(members=own.members, organisations=own.organisations, threshold=own.threshold)
+        """The part that each session is held to; MismatchError where an authority's file cannot be read."""
+        own, others = self.secure_aggregation, self.organisations
+        return Policy(
+            members=own.members,
+            organisations=others.at_least if others else 0,
+            threshold=own.threshold,
+            partners=others.read() if others else None,
+        )
+
+    def endorsement(self, *, job: str, worker: int, own: bytes) -> Endorsement:
+        """This site's word for its worker, empty where the policy names no organisations."""
+        others = self.organisations
+        return others.endorse(job=job, worker=worker, own=own) if others else NONE
 
     def check(self, plan: Plan) -> None:
         """Refuse a job that this site takes no part in, before its program is loaded."""

@@ -152,12 +152,14 @@ def _protection(
     if settings.plan.secure_aggregation is None:
         return None
     credentials = settings.credentials
+    signer, job = CertifiedSigner(credentials), settings.plan.job.uid
     me = Me(
-        signer=CertifiedSigner(credentials),
-        trust=AuthorityTrust.of(settings.plan.job.uid, credentials.authority),
+        signer=signer,
+        trust=AuthorityTrust.of(job, credentials.authority),
         memory=FileMemory(settings.identity_folder / "sums.json"),
         random=os.urandom,
-        policy=policy.sums,
+        policy=policy.sums(),
+        endorsement=policy.endorsement(job=job, worker=signer.worker, own=signer.certificate),
     )
     whole = whole_sum_of(settings.plan, manifest)
     return Protection(settings.plan, me, manifest, learner.weight, whole)

@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from cryptography import x509
-
-from fl_core.errors import ProtocolError
+from fl_core.errors import ProtocolError, SpecError
+from fl_core.secagg.endorsement import Organisations
 from fl_core.secagg.session import Entry, Session
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Floors of a session: `members`, `organisations`, and the `threshold` as a share of the candidates."""
+    """Floors of a session: `members`, `organisations`, and the `threshold` as a share of the candidates.
+
+    With `partners` each member must be endorsed by one of them: members that a job's authority has made up could hold
+    enough shares to open what an honest member hid.
+    """
 
     members: int = 0
     organisations: int = 0
     threshold: float = 0.0
+    partners: Organisations | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse to count organisations that nobody has named."""
+        if self.organisations > 1 and self.partners is None:
+            raise SpecError(f"a policy that asks for {self.organisations} organisations names none")
 
     def check_session(self, session: Session) -> None:
         """Refuse a session with a threshold that this site does not accept."""
@@ -33,14 +42,19 @@ class Policy:
             raise ProtocolError(
                 f"{session.context}: {len(workers)} members; this site's policy asks for {self.members}"
             )
-        if self.organisations > 1:
-            certificates = [entry.certificate for worker, entry in entries.items() if worker in workers]
-            issuers = {x509.load_der_x509_certificate(der).issuer.rfc4514_string() for der in certificates}
-            if len(issuers) < self.organisations:
-                raise ProtocolError(
-                    f"{session.context}: members of {len(issuers)} organisations; this site's policy asks for "
-                    f"{self.organisations}"
-                )
+        if self.partners is None:
+            return
+        job = session.context.job
+        names = {
+            self.partners.of(entry.endorsement, job=job, worker=worker, own=entry.certificate)
+            for worker, entry in entries.items()
+            if worker in workers
+        }
+        if len(names) < self.organisations:
+            raise ProtocolError(
+                f"{session.context}: members of {len(names)} organisations; this site's policy asks for "
+                f"{self.organisations}"
+            )
 
 
 OPEN = Policy()

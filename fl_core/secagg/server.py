@@ -88,6 +88,7 @@ class Host:
             raise ProtocolError(f"worker-{worker} advertises another member's {what.replace('_', ' ')}")
         for key in (entry.mask_key, entry.seal_key):
             PROBE.agree(key)
+        entry.endorsement.check_size(worker)
         statement = entry.statement(self.context.digest)
         self._trust.check(entry.certificate, worker=worker, statement=statement, signature=entry.signature)
         self._entries[worker] = entry

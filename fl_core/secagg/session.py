@@ -15,6 +15,7 @@ from typing import Literal
 from fl_core.errors import ProtocolError
 from fl_core.secagg import graph, keys, merkle
 from fl_core.secagg.encoding import digest, encode
+from fl_core.secagg.endorsement import NONE, Endorsement
 from fl_core.secagg.parameters import Parameters
 from fl_core.secagg.terms import Terms
 
@@ -58,6 +59,7 @@ class Entry:
     commitment: bytes
     certificate: bytes
     signature: bytes = b""
+    endorsement: Endorsement = NONE
 
     def statement(self, context: bytes) -> bytes:
         """What its signature signs."""
@@ -65,9 +67,9 @@ class Entry:
 
     @property
     def leaf(self) -> bytes:
-        """The entry in the roster's tree, its certificate and signature included."""
+        """The entry in the roster's tree, its certificate, signature and endorsement included."""
         keys_of = (self.mask_key, self.seal_key, self.commitment)
-        return digest("entry", self.worker, *keys_of, self.certificate, self.signature)
+        return digest("entry", self.worker, *keys_of, self.certificate, self.signature, *self.endorsement)
 
 
 @dataclass(frozen=True)

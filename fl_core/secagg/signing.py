@@ -148,7 +148,7 @@ class AuthorityTrust:
             raise ProtocolError(
                 f"worker-{worker} shows no certificate of a process of an FLJob: {error}"
             ) from error
-        if not any(_issued(certificate, authority) for authority in self.authorities):
+        if not any(issued(certificate, authority) for authority in self.authorities):
             raise ProtocolError(
                 f"worker-{worker} shows a certificate that none of the trusted authorities has issued"
             )
@@ -161,7 +161,8 @@ class AuthorityTrust:
         return Known(who.index, key, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
-def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+def issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether this authority itself has issued the certificate."""
     try:
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):

@@ -9,13 +9,14 @@ was sent, and which survivors were signed) is told to `Memory` before it leaves.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Protocol
 
 from fl_core.errors import ProtocolError
 from fl_core.secagg import keys, masks, sealing, shamir
 from fl_core.secagg.encoding import digest
+from fl_core.secagg.endorsement import NONE, Endorsement
 from fl_core.secagg.masks import Layout, Mask, Vector
 from fl_core.secagg.messages import Agreement, Roster, Shares, Unmasking
 from fl_core.secagg.policy import OPEN, Policy
@@ -41,13 +42,14 @@ class Memory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Me:
-    """A worker in all its sessions: its key, whom it trusts, what it remembers, what it insists on."""
+    """A worker in all its sessions: its key, whom it trusts, what it remembers and insists on, who endorses it."""
 
     signer: Signer
     trust: Trust
     memory: Memory
     random: Random
     policy: Policy = OPEN
+    endorsement: Endorsement = NONE
 
 
 class Step(IntEnum):
@@ -90,11 +92,9 @@ class Member:
             seal_key=self._seal.public,
             commitment=keys.commit(self._seed),
             certificate=self._me.signer.certificate,
+            endorsement=self._me.endorsement,
         )
-        signature = self._me.signer.sign(bare.statement(self.context.digest))
-        self._own = Entry(
-            bare.worker, bare.mask_key, bare.seal_key, bare.commitment, bare.certificate, signature
-        )
+        self._own = replace(bare, signature=self._me.signer.sign(bare.statement(self.context.digest)))
         self.step = Step.ADVERTISED
         return self._own
 

@@ -325,20 +325,24 @@ class Opening(_message.Message):
     def __init__(self, purpose: _Optional[str] = ..., exponents: _Optional[_Iterable[int]] = ..., schema: _Optional[str] = ...) -> None: ...
 
 class Advertisement(_message.Message):
-    __slots__ = ("worker", "mask_key", "seal_key", "commitment", "certificate", "signature")
+    __slots__ = ("worker", "mask_key", "seal_key", "commitment", "certificate", "signature", "organisation", "endorsement")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     MASK_KEY_FIELD_NUMBER: _ClassVar[int]
     SEAL_KEY_FIELD_NUMBER: _ClassVar[int]
     COMMITMENT_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ORGANISATION_FIELD_NUMBER: _ClassVar[int]
+    ENDORSEMENT_FIELD_NUMBER: _ClassVar[int]
     worker: int
     mask_key: bytes
     seal_key: bytes
     commitment: bytes
     certificate: bytes
     signature: bytes
-    def __init__(self, worker: _Optional[int] = ..., mask_key: _Optional[bytes] = ..., seal_key: _Optional[bytes] = ..., commitment: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    organisation: bytes
+    endorsement: bytes
+    def __init__(self, worker: _Optional[int] = ..., mask_key: _Optional[bytes] = ..., seal_key: _Optional[bytes] = ..., commitment: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., organisation: _Optional[bytes] = ..., endorsement: _Optional[bytes] = ...) -> None: ...
 
 class Roster(_message.Message):
     __slots__ = ("candidates", "members", "root", "entries", "proofs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fl_core.secagg.endorsement import Endorsement
 from fl_core.secagg.messages import Agreement, Roster, Unmasking
 from fl_core.secagg.session import Entry
 from fl_core.wire import fl_pb2 as pb
@@ -16,13 +17,21 @@ def entry_out(entry: Entry) -> pb.Advertisement:
         commitment=entry.commitment,
         certificate=entry.certificate,
         signature=entry.signature,
+        organisation=entry.endorsement.certificate,
+        endorsement=entry.endorsement.signature,
     )
 
 
 def entry_in(said: pb.Advertisement) -> Entry:
     """An advertisement that came."""
     keys = (said.mask_key, said.seal_key, said.commitment)
-    return Entry(said.worker, *keys, certificate=said.certificate, signature=said.signature)
+    return Entry(
+        said.worker,
+        *keys,
+        certificate=said.certificate,
+        signature=said.signature,
+        endorsement=Endorsement(said.organisation, said.endorsement),
+    )
 
 
 def roster_out(roster: Roster) -> pb.Roster:

@@ -156,8 +156,8 @@ class Run:
             **more,
         )
 
-    def worker(self, *indices: int) -> None:
-        """Start these workers side by side."""
+    def worker(self, *indices: int, **more: str) -> None:
+        """Start these workers side by side, with these further options."""
         pipes = {}
         for index in indices:
             pipes[f"worker-{index}"] = self.spawn(
@@ -168,6 +168,7 @@ class Run:
                 program=str(self.program),
                 scheduler=self.announced["scheduler"]["address"],
                 server=self.announced["server"]["address"],
+                **more,
             )
         for name, reading in pipes.items():
             self.hear(name, reading)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 import pytest
 
-from fl_core.errors import ProtocolError
+from fl_core.errors import ProtocolError, SpecError
+from fl_core.secagg.endorsement import NONE, Organisations, endorse
 from fl_core.secagg.policy import OPEN, Policy
 from fl_core.secagg.session import Entry, Session
 from fl_core.secagg.terms import Terms
-from tests.fl_core.secagg.cast import context, signer
+from tests.fl_core.secagg.cast import JOB, context, signer
+from tests.fl_core.secagg.hospitals import hospital
 
 
 def session(n: int, terms: Terms | None = None) -> Session:
@@ -18,12 +21,27 @@ def session(n: int, terms: Terms | None = None) -> Session:
     return Session(context(terms or Terms()), tuple(range(n)), tuple(range(n)), b"")
 
 
-def entries(*organisations: str) -> dict[int, Entry]:
-    """An entry for each worker, whose certificate its organisation has issued."""
-    return {
-        worker: Entry(worker, b"", b"", b"", signer(worker, by=by).certificate)
-        for worker, by in enumerate(organisations)
-    }
+def entries(folder: Path, *organisations: str) -> dict[int, Entry]:
+    """An entry for each worker, which its organisation endorses; one without a name has none."""
+    return {worker: entry(folder, worker, by) for worker, by in enumerate(organisations)}
+
+
+def entry(folder: Path, worker: int, by: str) -> Entry:
+    """A worker's entry."""
+    own = signer(worker).certificate
+    word = NONE
+    if by:
+        files = hospital(by).write(folder)
+        word = endorse(folder / files["certificate"], folder / files["key"], job=JOB, worker=worker, own=own)
+    return Entry(worker, b"", b"", b"", own, endorsement=word)
+
+
+def insisting(least: int = 2) -> Policy:
+    """A site's that knows two hospitals."""
+    return Policy(
+        organisations=least,
+        partners=Organisations([hospital("North").authority, hospital("South").authority]),
+    )
 
 
 def test_an_open_policy_asks_for_nothing() -> None:
@@ -60,11 +78,28 @@ def test_a_threshold_as_a_share_of_the_candidates(tolerate: int | None, share: f
 @pytest.mark.parametrize(
     ("left", "good"), [(range(4), True), ((0, 1, 3), True), ((0, 1, 2), False), ((2,), False), ((), False)]
 )
-def test_organisations_are_counted_among_those_who_are_left(left: Collection[int], *, good: bool) -> None:
+def test_organisations_are_counted_among_those_who_are_left(
+    left: Collection[int], tmp_path: Path, *, good: bool
+) -> None:
     """A server that drops all others' workers leaves one organisation, which is refused."""
-    policy, own = Policy(organisations=2), entries("north", "north", "north", "south")
+    policy, own = insisting(), entries(tmp_path, "North", "North", "North", "South")
     if good:
         policy.check_members(session(4), left, own)
     else:
         with pytest.raises(ProtocolError, match="organisations; this site's policy asks for 2"):
             policy.check_members(session(4), left, own)
+
+
+@pytest.mark.parametrize(("by", "told"), [("", "no organisation endorses worker-3"), ("East", "by O=East")])
+def test_a_member_that_no_partner_endorses_is_refused(by: str, told: str, tmp_path: Path) -> None:
+    """However many others are: it could hold shares for the server; once it is gone the others may go on."""
+    policy, own = insisting(), entries(tmp_path, "North", "South", "South", by)
+    with pytest.raises(ProtocolError, match=told):
+        policy.check_members(session(4), range(4), own)
+    policy.check_members(session(4), range(3), own)
+
+
+def test_organisations_that_nobody_names_are_not_counted() -> None:
+    """A policy of two organisations without their authorities is a mistake."""
+    with pytest.raises(SpecError, match="asks for 2 organisations names none"):
+        Policy(organisations=2)

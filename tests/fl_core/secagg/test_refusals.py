@@ -10,12 +10,14 @@ import pytest
 
 from fl_core.errors import ProtocolError
 from fl_core.secagg import keys
+from fl_core.secagg.endorsement import Organisations
 from fl_core.secagg.messages import Roster
 from fl_core.secagg.policy import Policy
 from fl_core.secagg.session import Entry, root_of
 from fl_core.secagg.signing import CertifiedSigner
 from fl_core.secagg.terms import Terms
 from tests.fl_core.secagg.cast import DEVICE, SMALL, Cohort, goes_on, plain, refusal, same, signer, stopped
+from tests.fl_core.secagg.hospitals import hospital
 
 Change = Callable[[Roster], Roster]
 
@@ -248,10 +250,11 @@ def test_a_threshold_below_the_sites_share_is_refused() -> None:
     goes_on(strict)
 
 
-def test_members_of_one_organisation_are_not_enough() -> None:
-    """Where a site asks for two organisations, members that one authority has certified do not suffice."""
-    cohort = stopped("advertise", policy=Policy(organisations=2))
-    with refusal(cohort.members[0], "members of 1 organisations; this site's policy asks for 2"):
+def test_members_that_nobody_but_the_jobs_authority_vouches_for_are_refused() -> None:
+    """Where a site asks for organisations, whoever controls the job's authority cannot make up members."""
+    partners = Organisations([hospital("North").authority, hospital("South").authority])
+    cohort = stopped("advertise", policy=Policy(organisations=2, partners=partners))
+    with refusal(cohort.members[0], "no organisation endorses worker-"):
         cohort.members[0].share(cohort.shown(0))
 
 

@@ -1,0 +1,141 @@
+"""Which organisation stands behind a worker: its own authority's word, which no cluster and no server can give.
+
+A job's authority decides who is a worker, so whoever controls it could make up all the members of a sum but one. An
+organisation's endorsement is a signature over a worker's certificate by a key that the organisation's own authority
+has certified. A site that knows the others' authorities can then tell its partners' workers from made-up ones.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fl_core.errors import MismatchError, ProtocolError
+from fl_core.secagg.encoding import encode
+from fl_core.secagg.signing import ALGORITHM, UNREADABLE, issued
+
+LARGEST = 4096
+"""Bytes of an organisation's certificate, and of a signature, at most: each member is shown everybody's."""
+
+
+class Endorsement(NamedTuple):
+    """An organisation's certificate, DER, and its signature over a worker's, DER; both empty where there is none."""
+
+    certificate: bytes = b""
+    signature: bytes = b""
+
+    def check_size(self, worker: int) -> None:
+        """Refuse, with ProtocolError, what is longer than any endorsement."""
+        if (longest := max(map(len, self))) > LARGEST:
+            raise ProtocolError(
+                f"worker-{worker}: an endorsement of {longest} bytes; expected {LARGEST} at most"
+            )
+
+
+NONE = Endorsement()
+
+
+def endorse(certificate: Path, key: Path, *, job: str, worker: int, own: bytes) -> Endorsement:
+    """Endorse this job's worker and its certificate, `own` (DER), with an organisation's certificate and key (PEM).
+
+    MismatchError where a file cannot be read, is something else, or the two do not belong together.
+    """
+    found = _certificate(certificate)
+    try:
+        secret = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    except OSError as error:
+        raise MismatchError(f"the organisation's key {key} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise MismatchError(f"the organisation's key {key} is no private key in PEM: {error}") from error
+    if not isinstance(secret, ec.EllipticCurvePrivateKey) or secret.public_key() != found.public_key():
+        raise MismatchError(
+            f"{key} is not the elliptic-curve key of the organisation's certificate {certificate}"
+        )
+    der = found.public_bytes(serialization.Encoding.DER)
+    return Endorsement(der, secret.sign(_statement(job, worker, own), ALGORITHM))
+
+
+@dataclass(frozen=True)
+class Organisations:
+    """The authorities of the organisations that a site takes for partners, its own among them.
+
+    An endorsement that was found good is remembered by its bytes; whether it is still in force is asked each time.
+    """
+
+    authorities: Sequence[x509.Certificate]
+    clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+    _known: dict[tuple[Endorsement, str, int, bytes], _Found] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, paths: Sequence[Path]) -> Self:
+        """The authorities in these PEM files, one in each; MismatchError where one is none."""
+        return cls([_certificate(path) for path in paths])
+
+    def of(self, endorsement: Endorsement, *, job: str, worker: int, own: bytes) -> str:
+        """The name of the organisation that endorses this worker; ProtocolError where none of them does."""
+        asked = (endorsement, job, worker, own)
+        found = self._known.get(asked)
+        if found is None:
+            found = self._known[asked] = self._read(*asked)
+        now = self.clock()
+        if not found.begins <= now <= found.ends:
+            raise ProtocolError(
+                f"worker-{worker} is endorsed with a certificate that is not good at {now:%Y-%m-%d %H:%M} UTC"
+            )
+        return found.name
+
+    def _read(self, endorsement: Endorsement, job: str, worker: int, own: bytes) -> _Found:
+        if endorsement == NONE:
+            raise ProtocolError(
+                f"no organisation endorses worker-{worker}; this site's policy asks for the word of one of "
+                f"{len(self.authorities)} authorities"
+            )
+        endorsement.check_size(worker)
+        try:
+            certificate = x509.load_der_x509_certificate(endorsement.certificate)
+            key, issuer = certificate.public_key(), certificate.issuer.rfc4514_string()
+            begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        except UNREADABLE as error:
+            raise ProtocolError(f"worker-{worker} is endorsed with no certificate: {error}") from error
+        by = next((one for one in self.authorities if issued(certificate, one)), None)
+        if by is None:
+            raise ProtocolError(
+                f"worker-{worker} is endorsed by {issuer or 'nobody'}, none of the "
+                "organisations that this site's policy names"
+            )
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ProtocolError(f"worker-{worker} is endorsed with a key that is not of an elliptic curve")
+        try:
+            key.verify(endorsement.signature, _statement(job, worker, own), ALGORITHM)
+        except InvalidSignature:
+            raise ProtocolError(
+                f"worker-{worker}: its endorsement is for another worker, job or key"
+            ) from None
+        return _Found(by.subject.rfc4514_string(), begins, ends)
+
+
+class _Found(NamedTuple):
+    name: str
+    begins: dt.datetime
+    ends: dt.datetime
+
+
+def _statement(job: str, worker: int, certificate: bytes) -> bytes:
+    return encode("endorse", job, worker, certificate)
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except OSError as error:
+        raise MismatchError(f"the certificate {path} cannot be read: {error.strerror}") from error
+    except UNREADABLE as error:
+        raise MismatchError(f"{path} is no certificate in PEM: {error}") from error
