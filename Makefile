@@ -34,7 +34,7 @@ demo: $(VENV)/.demo ## Train the digits example: real data, 10 workers, Paddle
 
 test: lint typecheck verify ## Everything: lint, types, import contracts, generated files, all tests
 	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples and not cluster"
-	$(PYTEST) -m "rounds or examples"
+	$(PYTEST) -n 2 --dist loadscope -m "rounds or examples"
 
 quick: $(VENV)/.dev ## The tests that take seconds
 	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples and not cluster"
@@ -58,7 +58,10 @@ typecheck: $(VENV)/.dev ## mypy --strict
 	$(BIN)/mypy
 
 generate: $(VENV)/.dev ## Write what is generated: the gRPC modules, the CRD, the JSON schema, the API reference
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
+	mkdir -p $(VENV)/proto
+	$(BIN)/python -m grpc_tools.protoc -I. \
+		--python_out=$(VENV)/proto --pyi_out=$(VENV)/proto --grpc_python_out=$(VENV)/proto $(PROTO)
+	install -C -m 644 $(VENV)/proto/fl_core/wire/* fl_core/wire/
 	$(BIN)/python -m job_generator.generate
 	$(BIN)/python helm/generate.py
 

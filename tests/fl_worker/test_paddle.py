@@ -72,7 +72,8 @@ def test_every_optimiser_trains(name: str) -> None:
     """Each class of paddle.optimizer lowers the loss of the model that it is given, and replays to the byte."""
     kind = getattr(paddle.optimizer, name)
     rate = 1.0 if name == "Adadelta" else 0.02
-    one = backend(optimizer=lambda parameters, _: kind(rate, parameters=parameters), epochs=4)
+    more = {"max_iter": 3} if name == "LBFGS" else {}
+    one = backend(optimizer=lambda parameters, _: kind(rate, parameters=parameters, **more), epochs=4)
     weights = one.weights()
     before = one.evaluate(weights, moved=quiet).metrics["loss"].value
     update = one.train(weights, round=1, moved=quiet).update
@@ -159,10 +160,11 @@ def test_fedsgd_is_the_full_gradient() -> None:
 def test_fedprox_pulls_towards_the_received_model(name: str) -> None:
     """The larger mu, the less the model moves away."""
     kind = getattr(paddle.optimizer, name)
+    more = {"max_iter": 3} if name == "LBFGS" else {}
 
     def moved(mu: float) -> float:
         one = backend(
-            optimizer=lambda parameters, _: kind(0.05, parameters=parameters),
+            optimizer=lambda parameters, _: kind(0.05, parameters=parameters, **more),
             work=LocalWork(proximal=mu),
             epochs=2,
         )
