@@ -34,6 +34,8 @@ OURS: Final = "app.kubernetes.io/managed-by=fljob-operator"
 JWKS: Final = ("/openid/v1/jwks", "application/jwk-set+json")
 OF_CONTAINER: Final = ("name", "resources")
 """What is kept of a pod's containers."""
+OF_JOB: Final = ("conditions", "failedIndexes", "succeeded")
+"""What is kept of a Job's status; its counts of pods change often, and the pods themselves tell more."""
 
 
 def _without_spec(thing: Object) -> Object:
@@ -45,6 +47,12 @@ def _without_spec(thing: Object) -> Object:
     return slim
 
 
+def _outcome(thing: Object) -> Object:
+    """A Job as far as anybody reads it."""
+    status = thing.get("status") or {}
+    return {**trimmed(thing), "status": {name: status[name] for name in OF_JOB if name in status}}
+
+
 def _owned(resource: Resource) -> Watch:
     return Watch(Selection(resource, labels=OURS), controller(FLJOBS))
 
@@ -53,7 +61,8 @@ WATCHES: Final = (
     Watch(Selection(FLJOBS), itself, at_once=wished),
     Watch(Selection(PODS, labels=OURS, project=_without_spec), labelled(names.JOB)),
     Watch(Selection(CLAIMS, labels=OURS), labelled(names.JOB)),
-    *map(_owned, (JOBS, SERVICES, CONFIG_MAPS, NETWORK_POLICIES)),
+    Watch(Selection(JOBS, labels=OURS, project=_outcome), controller(FLJOBS)),
+    *map(_owned, (SERVICES, CONFIG_MAPS, NETWORK_POLICIES)),
 )
 """The first are the jobs themselves; children point to the job that owns them, pods and kept claims by label."""
 

@@ -57,6 +57,7 @@ class Progress:
 
     authority: Authority
     changed: Changed
+    random: random.Random = field(default_factory=random.Random)
     _streams: dict[str, _Stream] = field(default_factory=dict)
 
     def follow(self, key: Key, plan: Plan, server: Listener) -> None:
@@ -96,7 +97,7 @@ class Progress:
             await asyncio.gather(*map(self.forget, list(self._streams)))
 
     async def _listen(self, stream: _Stream, server: Listener) -> None:
-        patience = FullJitter(random.Random(), first=FIRST_PAUSE, most=LONGEST_PAUSE)  # noqa: S311 - spreads load
+        patience = FullJitter(self.random, first=FIRST_PAUSE, most=LONGEST_PAUSE)
         while True:
             try:
                 await _knock(server)

@@ -143,3 +143,21 @@ def test_one_refusal_does_not_keep_the_others_back(memory: Any) -> None:
         assert "over quota" in stalled["message"]
 
     play(memory, scene)
+
+
+def test_counts_of_pods_are_no_news(memory: Any) -> None:
+    """While a Job only counts its pods nobody is told; what it came to is told, and kept."""
+
+    async def scene(one: Reconciler) -> None:
+        await one.reconcile(KEY)
+        told: list[Any] = []
+        for informer in one.mirror.informers(JOBS):
+            informer.handlers.append(lambda old, new: told.append((new or old)["status"]))
+        path = JOBS.path("lab", "digits-server")
+        for status in ({"active": 1, "ready": 0}, {"active": 1, "ready": 1}, {"active": 0, "succeeded": 1}):
+            memory.put(path, {**memory.objects[path], "status": status})
+        while not told:
+            await asyncio.sleep(0.001)
+        assert told == [{"succeeded": 1}]
+
+    play(memory, scene)

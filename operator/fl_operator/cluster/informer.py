@@ -55,6 +55,12 @@ def trimmed(thing: Object) -> Object:
     return {**thing, "metadata": metadata}
 
 
+def _is_alike(old: Object, new: Object) -> bool:
+    """Whether nothing of what is kept has changed but the version."""
+    versionless = ({**one["metadata"], "resourceVersion": ""} for one in (old, new))
+    return {**old, "metadata": next(versionless)} == {**new, "metadata": next(versionless)}
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which objects are copied, and what of them."""
@@ -183,7 +189,7 @@ class Informer:
         resource = self.selection.resource
         new = self.selection.project({**thing, "apiVersion": resource.api_version, "kind": resource.kind})
         self.cache.put(new)
-        if not told:
+        if not told or (old and _is_alike(old, new)):
             return
         if old and uid_of(old) != uid_of(new):
             self._tell(old, None)

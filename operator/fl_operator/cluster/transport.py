@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -34,6 +34,9 @@ REQUEST_SECONDS = 30.0
 
 _PLAIN = {"Accept-Encoding": "identity"}
 """The API server compresses watches, too, where it may: much work for small lines, and late ones."""
+
+MOST_AT_ONCE = 16
+"""Requests that wait for answers, watches and urgent ones aside; each has a connection, whose TLS takes 0.3 MB."""
 
 LONGEST_RETRY_AFTER = 60.0
 MOST_RETRIES = 5
@@ -75,6 +78,7 @@ class Transport:
         self._host = str(pool.configuration.host)
         self._label = urlsplit(self._host).netloc
         self._held_until = float("-inf")
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
 
     @classmethod
     async def open(cls, kubeconfig: Path | None, *, bucket: TokenBucket, metrics: ClientMetrics) -> Transport:
@@ -91,7 +95,8 @@ class Transport:
         while True:
             await self._pace(request)
             try:
-                return await self._once(request)
+                async with nullcontext() if request.urgent else self._places:
+                    return await self._once(request)
             except TransientError as error:
                 if error.retry_after is None or request.urgent or retries >= MOST_RETRIES:
                     raise

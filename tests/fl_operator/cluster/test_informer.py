@@ -143,6 +143,22 @@ def test_twice_is_once(scene: Scene) -> None:
     scene(play)
 
 
+def test_a_version_alone_is_no_news(scene: Scene) -> None:
+    """Where only what is not kept has changed nobody is told, and the copy has the new version."""
+
+    async def play(world: Any) -> None:
+        path = world.api.config_map("a", x="1")
+        await world.informer.synced.wait()
+        world.api.config_map("a", x="1")
+        world.api.config_map("b")
+        await world.same()
+        assert world.news() == [("came", "a"), ("came", "b")]
+        version = world.api.objects[path]["metadata"]["resourceVersion"]
+        assert world.informer.cache.find(key("a"))["metadata"]["resourceVersion"] == version
+
+    scene(play)
+
+
 def test_another_of_the_same_name(scene: Scene) -> None:
     """An object that was replaced by another of its name while nobody looked went, and another came."""
 

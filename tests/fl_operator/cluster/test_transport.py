@@ -109,6 +109,7 @@ def kubeconfig(port: int) -> dict[str, Any]:
     }
 
 
+NEVER = 1e6
 GET = Request("GET", "/api/v1/pods/a", query={"limit": "5"})
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 
@@ -197,6 +198,25 @@ def test_our_own_pace(run: Run) -> None:
         await asyncio.gather(*(world.transport.send(Request("GET", "/x", urgent=True)) for _ in range(5)))
         assert loop.time() - began < 0.1
         assert (world.metric("rate_limiter_duration_seconds_sum", verb="GET") or 0) >= 0.4
+
+    run(play)
+
+
+def test_so_many_at_once(run: Run) -> None:
+    """Requests wait for one another where there are many, but neither watches nor the urgent for them."""
+
+    async def play(world: World) -> None:
+        world.transport._places = asyncio.Semaphore(2)
+        world.answers = [streamed(NEVER), streamed(NEVER)]
+        waiting = [asyncio.create_task(world.transport.send(GET)) for _ in range(5)]
+        while len(world.asked) < 2:
+            await asyncio.sleep(0.01)
+        await world.transport.send(Request("GET", "/x", urgent=True))
+        assert [line async for line in world.transport.lines(GET)] == [{}]
+        assert [request.path for request, _ in world.asked] == [GET.path, GET.path, "/x", GET.path]
+        for task in waiting[:2]:
+            task.cancel()
+        assert await asyncio.gather(*waiting[2:]) == [{}, {}, {}]
 
     run(play)
 
