@@ -102,12 +102,16 @@ class Selection(Part):
 
 
 class SecureAggregation(Part):
-    """How updates are summed so that nobody sees a single one; an update counts as `max_examples` at most."""
+    """How updates are summed so that nobody sees a single one; an update counts as `max_examples` at most.
+
+    Each of the `buckets` is a sum of its own; with one, all workers are in it.
+    """
 
     profile: Literal["cross-silo", "cross-device"]
     tolerate: int | None
     bits: Literal[16, 32]
     max_examples: int
+    buckets: int = 1
 
 
 class Privacy(Part):

@@ -17,6 +17,7 @@ from typing import Literal
 from fl_core.errors import JobError
 from fl_core.extensions import blamed
 from fl_core.plan import Selection
+from fl_core.secagg.buckets import Buckets, shares
 from fl_core.selection import Policy
 
 LEASE_SECONDS = 15.0
@@ -139,19 +140,32 @@ class Member:
     steps: int = 0
 
 
+ONE = Buckets("")
+"""No groups: all workers are in the one bucket."""
+
+
 class Roster:
     """Members by name, and at most one open call.
 
     The first call is answered when as many attend as are `expected`, or when a quorum has waited long enough for
-    them. Who comes beyond them takes part in later rounds as they do.
+    them. Who comes beyond them takes part in later rounds as they do. Each bucket has its equal share of a cohort.
     """
 
-    def __init__(self, selection: Selection, policy: Policy, *, seed: int, expected: Sequence[str]) -> None:
+    def __init__(
+        self,
+        selection: Selection,
+        policy: Policy,
+        *,
+        seed: int,
+        expected: Sequence[str],
+        buckets: Buckets = ONE,
+    ) -> None:
         self.members: dict[str, Member] = {}
         self._selection = selection
         self._policy = policy
         self._seed = seed
         self._expected = expected
+        self._buckets = buckets
         self._call: Call | None = None
         self._cohort: frozenset[str] = frozenset()
         self._away: dict[str, float] = {}
@@ -279,8 +293,18 @@ class Roster:
             return [agreed[(call.attempt - 1) % len(agreed)]]
         count = min(self._selection.asked, len(candidates))
         seed = hashlib.sha256(f"{self._seed}/selection/{call.round}/{call.attempt}".encode()).digest()
+        randomness = random.Random(seed)  # noqa: S311 - replayable on purpose
+        if self._buckets.count == 1:
+            return self._chosen(candidates, count, randomness)
+        groups: dict[int, list[str]] = {}
+        for name in candidates:
+            groups.setdefault(self._buckets.of(_natural(name)[1]), []).append(name)
+        taken = shares({bucket: len(some) for bucket, some in groups.items()}, count)
+        return [name for bucket in taken for name in self._chosen(groups[bucket], taken[bucket], randomness)]
+
+    def _chosen(self, candidates: list[str], count: int, randomness: random.Random) -> list[str]:
         with blamed(self._policy):
-            chosen = self._policy.choose(candidates, count, random.Random(seed))  # noqa: S311 - replayable on purpose
+            chosen = self._policy.choose(candidates, count, randomness)
             if strangers := set(chosen).difference(candidates):
                 raise ValueError(f"it chose {', '.join(sorted(map(str, strangers)))}, who is no candidate")
         return chosen

@@ -12,6 +12,7 @@ from fl_core import roster as r
 from fl_core.errors import FLJobError, MismatchError
 from fl_core.extensions import build
 from fl_core.plan import Plan
+from fl_core.secagg.job import buckets_of
 from fl_core.selection import Policy
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
@@ -34,7 +35,8 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         policy = build(plan.selection.policy, within="fl_core.selection", protocol=Policy)
         self.plan = plan
         expected = _expected(plan, plan.pool if replicas is None else replicas)
-        self.roster = r.Roster(plan.selection, policy, seed=plan.seed, expected=expected)
+        buckets = buckets_of(plan) if plan.secure_aggregation is not None else r.ONE
+        self.roster = r.Roster(plan.selection, policy, seed=plan.seed, expected=expected, buckets=buckets)
         self.metrics = Metrics(plan.selection.policy.name)
         self.dismissed = asyncio.Event()
         self._outboxes: dict[str, Outbox] = {}

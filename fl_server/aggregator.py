@@ -1,11 +1,15 @@
-"""From one model to the next: updates are folded into one exact sum as they come, then the strategy steps."""
+"""From one model to the next: updates are folded into one exact sum as they come, then the strategy steps.
+
+A rule that compares parts gets them as they are: the sums of buckets, or, in the clear, each worker's update.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from fl_core.aggregation import Rule
-from fl_core.errors import JobError, UpdateError
+from fl_core.aggregation import Robust, Rule, misfit, rule_of
+from fl_core.errors import JobError, SpecError, UpdateError
 from fl_core.extensions import blamed, build
 from fl_core.plan import Plan
 from fl_core.privacy.job import wire_of
@@ -13,25 +17,32 @@ from fl_core.secagg.summands import Summed
 from fl_core.stages import Pipeline, State
 from fl_core.strategies import Strategy
 from fl_core.updates import ExactSum
-from fl_core.weights import Manifest
+from fl_core.weights import Manifest, Weights
 from fl_server.memory import States
 from fl_server.model import Model
 from fl_server.privacy import Privacy
 from fl_server.spool import Spool
 
+EVERYBODY = ""
+"""Whose sum it is where all updates go into one."""
+
 
 class Aggregator:
-    """The open attempt's sum, and what strategy and stages remember from round to round."""
+    """The open attempt's sums, and what strategy and stages remember from round to round."""
 
     def __init__(self, plan: Plan, privacy: Privacy | None = None) -> None:
         self._privacy = privacy
         self._strategy = build(plan.strategy, within="fl_core.strategies", protocol=Strategy)
-        self._rule = build(plan.aggregation, within="fl_core.aggregation", protocol=Rule)
+        self._rule = rule_of(plan.aggregation)
+        if wrong := _misfit(plan, self._rule):
+            raise SpecError(f"spec.aggregation: {wrong}")
         self._pipeline = Pipeline.of(plan.compression)
         self._capacity = plan.selection.asked
         self._strategy_state: State = {}
         self._stage_states = self._pipeline.fresh()
-        self._sum: ExactSum | Summed | None = None
+        self._manifest: Manifest | None = None
+        self._sums: dict[str, ExactSum] = {}
+        self._given: Sequence[Summed] = ()
         self._folds: list[asyncio.Task[None]] = []
         self._lock = asyncio.Lock()
 
@@ -51,29 +62,29 @@ class Aggregator:
         return self._pipeline.wire(manifest) if self._privacy is None else wire_of(manifest)
 
     def open(self, manifest: Manifest) -> None:
-        """Begin an attempt with an empty sum; one that was given up is forgotten."""
-        self._sum = ExactSum(self.wire(manifest), capacity=self._capacity)
+        """Begin an attempt with nothing in it; one that was given up is forgotten."""
+        self._manifest, self._sums, self._given = self.wire(manifest), {}, ()
         self._folds = []
 
-    def weigh(self, examples: int, *, largest: float) -> int:
-        """The weight of an update that may be folded in; refuses one that the sum cannot take.
+    def weigh(self, worker: str, examples: int, *, largest: float) -> int:
+        """The weight of an update that may be folded in; refuses one that its sum cannot take.
 
         With differential privacy each weighs the same, whatever the strategy says.
         """
-        total, weight = self._exact, 1
+        total, weight = self._sum_of(worker), 1
         if self._privacy is None:
             with blamed(self._strategy):
                 weight = self._strategy.weight(examples)
         total.check(weight=weight, largest=largest)
         return weight
 
-    def take(self, summed: Summed) -> None:
-        """The whole sum, as secure aggregation opened it."""
-        self._sum = summed
+    def take(self, parts: Sequence[Summed]) -> None:
+        """The sums of all buckets, as secure aggregation opened them."""
+        self._given = parts
 
-    def fold(self, spool: Spool, *, weight: int, largest: float) -> asyncio.Task[None]:
+    def fold(self, worker: str, spool: Spool, *, weight: int, largest: float) -> asyncio.Task[None]:
         """Add a whole update; the spool is closed when that is done, whatever becomes of its sender."""
-        task = asyncio.create_task(self._fold(self._exact, spool, weight=weight, largest=largest))
+        task = asyncio.create_task(self._fold(self._sum_of(worker), spool, weight=weight, largest=largest))
         self._folds.append(task)
         return task
 
@@ -85,11 +96,14 @@ class Aggregator:
         """The next model."""
         return await asyncio.to_thread(self._step, model)
 
-    @property
-    def _exact(self) -> ExactSum:
-        if not isinstance(self._sum, ExactSum):
+    def _sum_of(self, worker: str) -> ExactSum:
+        """The sum that this worker's update goes into: everybody's, or one of its own for a rule that compares."""
+        if self._manifest is None:
             raise UpdateError("no round is open that takes single updates")
-        return self._sum
+        whose = worker if isinstance(self._rule, Robust) else EVERYBODY
+        if whose not in self._sums:
+            self._sums[whose] = ExactSum(self._manifest, capacity=self._capacity)
+        return self._sums[whose]
 
     async def _fold(self, total: ExactSum, spool: Spool, *, weight: int, largest: float) -> None:
         with spool:
@@ -97,15 +111,39 @@ class Aggregator:
                 await asyncio.to_thread(total.add, spool.chunks(), weight=weight, largest=largest)
 
     def _step(self, model: Model) -> Model:
-        if self._sum is None:
-            raise JobError("there is nothing to step from")
-        total = self._sum if self._privacy is None else self._privacy.released(self._sum)
-        with blamed(self._rule):
-            mean = self._rule.combine(total)
-        mean, self._stage_states = self._pipeline.on_server(mean, self._stage_states)
+        mean, self._stage_states = self._pipeline.on_server(self._combined(), self._stage_states)
         with blamed(self._strategy):
             weights, self._strategy_state = self._strategy.step(model.weights, mean, self._strategy_state)
-        self._sum = None
+        self._manifest, self._sums, self._given = None, {}, ()
         model = Model.of(weights)
         _ = model.digest  # here and not on the event loop
         return model
+
+    @property
+    def _single(self) -> list[ExactSum]:
+        """The sums of updates that came one by one, in the order of their workers' names."""
+        return [total for _, total in sorted(self._sums.items()) if total.count]
+
+    def _combined(self) -> Weights:
+        """One update that stands for all of the attempt."""
+        parts: Sequence[ExactSum | Summed] = self._given or self._single
+        if not parts:
+            raise JobError("there is nothing to step from")
+        if isinstance(self._rule, Robust):
+            with blamed(self._rule):
+                return self._rule.reduce([part.mean() for part in parts])
+        total = parts[0] if self._privacy is None else self._privacy.released(parts[0])
+        with blamed(self._rule):
+            return self._rule.combine(total)
+
+
+def _misfit(plan: Plan, rule: Rule | Robust) -> str | None:
+    """What is wrong with the job's rule; the compiler says it of the rules that it knows, sooner."""
+    secure = plan.secure_aggregation
+    return misfit(
+        rule,
+        name=plan.aggregation.name,
+        cohort=plan.selection.minimum,
+        buckets=secure.buckets if secure else None,
+        private=plan.privacy is not None,
+    )

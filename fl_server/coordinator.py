@@ -121,12 +121,12 @@ class Coordinator:
     def take(self, worker: str, transfer: pb.Transfer, *, spool: Spool, largest: float) -> asyncio.Task[None]:
         """Fold a verified update in, and let the round know; from here on the spool belongs to the fold."""
         self.rounds.check_open(r.Phase.TRAINING, worker, (transfer.context.round, transfer.context.attempt))
-        weight = self._aggregator.weigh(transfer.examples, largest=largest)
+        weight = self._aggregator.weigh(worker, transfer.examples, largest=largest)
         measured = read_measurements(transfer.metrics)
         self.metrics.bytes.labels("received", "update").inc(transfer.nbytes)
         self.ledger.trained(worker, examples=transfer.examples, metrics=measured, nbytes=transfer.nbytes)
         actions = self.rounds.reported(worker)
-        fold = self._aggregator.fold(spool, weight=weight, largest=largest)
+        fold = self._aggregator.fold(worker, spool, weight=weight, largest=largest)
         log.info("update taken", examples=transfer.examples)
         self._do(actions)
         return fold
@@ -274,9 +274,12 @@ class Coordinator:
                 measured, members = await self.secure.measurements(place, action.workers)
                 self.ledger.evaluated("everybody", measured)
             else:
-                summed, members = await self.secure.updates(place, self.model.manifest, action.workers)
-                self.ledger.summed(examples=summed.examples, metrics=summed.metrics, clipped=summed.clipped)
-                self._aggregator.take(summed)
+                found = await self.secure.updates(place, self.model.manifest, action.workers)
+                members = found.members
+                self.ledger.summed(
+                    found.examples, found.metrics, clipped=found.clipped, left_out=found.left_out
+                )
+                self._aggregator.take(found.parts)
         except RoundError as error:
             log.warning("no sum", reason=str(error))
             self.metrics.unsummed(error)

@@ -6,53 +6,75 @@ may have sent a vector for is sought among the same candidates only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from fl_core.rounds import Past
 from fl_core.secagg.session import Purpose
 from fl_server.storage import Lines
 
+Sought = tuple[int, str, int]
+"""A sum: its round, its purpose, its bucket."""
+
 
 class Journal:
-    """The sessions of one job, each fact on the disk before it is acted upon."""
+    """The sessions of one job, each fact on the disk before it is acted upon.
 
-    def __init__(self, lines: Lines) -> None:
+    A round needs the sums of all its buckets but so many that it has to `spare`.
+    """
+
+    def __init__(self, lines: Lines, *, spare: int = 0) -> None:
         self._lines = lines
+        self._spare = spare
+        self._lock = threading.Lock()
         self._attempts: dict[int, int] = {}
-        self._candidates: dict[tuple[int, str], tuple[int, ...]] = {}
-        self._signed: set[tuple[int, str]] = set()
+        self._candidates: dict[Sought, tuple[int, ...]] = {}
+        self._signed: set[Sought] = set()
 
     def restore(self, *, done: int) -> Past:
         """What an earlier process began after so many rounds were committed."""
         for row in self._lines.read():
             self._note(row)
-        later = {(number, purpose) for number, purpose in self._signed if number > done}
-        return Past(self._attempts, {number for number, purpose in later if purpose != "measure"})
+        later = {
+            (number, bucket)
+            for number, purpose, bucket in self._signed
+            if number > done and purpose != "measure"
+        }
+        spent = Counter(number for number, _ in later)
+        return Past(self._attempts, {number for number, buckets in spent.items() if buckets > self._spare})
 
-    def candidates(self, round: int, purpose: Purpose) -> tuple[int, ...]:
+    def candidates(self, round: int, purpose: Purpose, bucket: int = 0) -> tuple[int, ...]:
         """Among whom this sum was first sought; empty if it was not."""
-        return self._candidates.get((round, purpose), ())
+        return self._candidates.get((round, purpose, bucket), ())
 
-    def is_signed(self, round: int, purpose: Purpose) -> bool:
+    def is_signed(self, round: int, purpose: Purpose, bucket: int = 0) -> bool:
         """Whether anybody may have signed this sum."""
-        return (round, purpose) in self._signed
+        return (round, purpose, bucket) in self._signed
 
-    def dealt(self, round: int, attempt: int, purpose: Purpose, *, candidates: Sequence[int]) -> None:
+    def dealt(
+        self, round: int, attempt: int, purpose: Purpose, *, bucket: int = 0, candidates: Sequence[int]
+    ) -> None:
         """Shares are about to be dealt out, so that vectors may come."""
-        row = {"round": round, "attempt": attempt, "purpose": purpose, "candidates": list(candidates)}
-        self._note(row)
-        self._lines.add(row)
+        row = {"round": round, "attempt": attempt, "purpose": purpose, "bucket": bucket}
+        self._add({**row, "candidates": list(candidates)})
 
-    def signed(self, round: int, attempt: int, purpose: Purpose) -> None:
+    def signed(self, round: int, attempt: int, purpose: Purpose, *, bucket: int = 0) -> None:
         """The survivors are about to be asked to sign."""
-        row = {"round": round, "attempt": attempt, "purpose": purpose, "signed": True}
-        self._note(row)
-        self._lines.add(row)
+        row = {"round": round, "attempt": attempt, "purpose": purpose, "bucket": bucket}
+        self._add({**row, "signed": True})
 
-    def _note(self, row: Mapping[str, object]) -> None:
-        number, attempt, purpose = int(str(row["round"])), int(str(row["attempt"])), str(row["purpose"])
+    def _add(self, row: dict[str, Any]) -> None:
+        with self._lock:
+            self._note(row)
+            self._lines.add(row)
+
+    def _note(self, row: dict[str, Any]) -> None:
+        number, attempt, bucket = (int(row[name]) for name in ("round", "attempt", "bucket"))
+        sought = (number, str(row["purpose"]), bucket)
         self._attempts[number] = max(self._attempts.get(number, 0), attempt)
         if row.get("signed"):
-            self._signed.add((number, purpose))
-        elif isinstance(found := row.get("candidates"), list):
-            self._candidates.setdefault((number, purpose), tuple(found))
+            self._signed.add(sought)
+        else:
+            self._candidates.setdefault(sought, tuple(row["candidates"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fl_core.metrics import Measurements, total
@@ -65,10 +65,17 @@ class Ledger:
         self._training[worker] = metrics
         self.up += nbytes
 
-    def summed(self, *, examples: int, metrics: Measurements, clipped: int) -> None:
-        """What all workers of a secure sum say together; `clipped` elements of their updates were out of range."""
+    def summed(
+        self, examples: int, metrics: Measurements, *, clipped: int, left_out: Mapping[int, str]
+    ) -> None:
+        """What all workers of secure sums say together; `clipped` elements of their updates were out of range.
+
+        Buckets that had no sum are `left_out`, for the reasons given.
+        """
         self._together = examples, metrics
         self.row["clipped"] = clipped
+        if left_out:
+            self.row["leftOut"] = {str(bucket): why for bucket, why in left_out.items()}
 
     def evaluated(self, worker: str, metrics: Measurements) -> None:
         """Who measured the new model."""

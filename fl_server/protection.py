@@ -1,4 +1,4 @@
-"""Secure aggregation at the server: the members' open calls, and one session after another over them.
+"""Secure aggregation at the server: the members' open calls, and sessions over them, one at a time in each bucket.
 
 `fl_core.secagg.server.Host` decides what may come; this drives it with sockets and the clock. A member that breaks the
 protocol, falls silent or leaves is out of the session; the session goes on while enough are left.
@@ -17,11 +17,11 @@ import structlog
 from fl_core.errors import ProtocolError, RoundError
 from fl_core.plan import Plan
 from fl_core.rounds import Gathering
-from fl_core.secagg import flat
+from fl_core.secagg import flat, job
 from fl_core.secagg.masks import Layout, Vector
 from fl_core.secagg.messages import Agreement, Shares
 from fl_core.secagg.server import Host
-from fl_core.secagg.session import Context, Purpose
+from fl_core.secagg.session import Context
 from fl_core.secagg.signing import Trust
 from fl_core.secagg.summands import MeasureSum, Summand, UpdateSum
 from fl_core.wire import fl_pb2 as pb
@@ -50,7 +50,7 @@ Call = asyncio.Queue[pb.HostMessage | RoundError | None]
 
 
 class Protection:
-    """The members that are ready, and the session that is open among them."""
+    """The members that are ready, and the sessions that are open among them, by bucket."""
 
     def __init__(
         self,
@@ -66,10 +66,9 @@ class Protection:
         self._trust = trust
         self._dropped = dropped
         self._unmasking = unmasking
+        self._buckets = job.buckets_of(plan)
         self._calls: dict[str, Call] = {}
-        self._open: Opened | None = None
-        self._due: Gathering | None = None
-        self._news = asyncio.Event()
+        self._sessions: dict[int, Opened] = {}
 
     # -- calls, as the service sees them --
 
@@ -90,13 +89,13 @@ class Protection:
     def heard(self, worker: str, message: pb.MemberMessage) -> None:
         """A member says something; what the protocol does not allow ends its part."""
         try:
-            self._expected_of(worker)
-            self._session.check_place(worker, message.context)
-            self._session.take(worker, message)
+            session = self._expecting(worker)
+            session.check_place(worker, message.context)
+            session.take(worker, message)
         except RoundError as error:
             self.refuse(worker, error)
         else:
-            self._answered(worker)
+            session.answered(worker)
 
     def refuse(self, worker: str, error: RoundError) -> None:
         """A member says what it must not: it is out of the session, and its call ends with the reason."""
@@ -107,32 +106,34 @@ class Protection:
 
     def lost(self, worker: str, reason: str) -> None:
         """Nothing more will come from this worker."""
-        if self._due is not None and worker in self._due.missing:
-            self._due.drop(worker, reason)
+        session = self._session_of(worker)
+        if session is not None and session.expects(worker):
+            session.lost(worker, reason)
             self._dropped(worker, reason)
-            self._news.set()
 
     def moved(self, worker: str) -> None:
         """A member's vector comes in."""
-        if self._due is not None and worker in self._due.missing:
-            self._due.moved[worker] = time.monotonic()
+        session = self._session_of(worker)
+        if session is not None and session.expects(worker):
+            session.moved(worker)
 
     def expects(self, worker: str, place: pb.Context) -> int:
         """Bytes of the vector that is due from this member; refuses one that is not."""
-        self._expected_of(worker)
-        self._session.check_place(worker, place)
-        self._session.host.expects_vector(number(worker))
-        return self._session.layout.nbytes
+        session = self._expecting(worker)
+        session.check_place(worker, place)
+        session.host.expects_vector(number(worker))
+        return session.layout.nbytes
 
     def take(self, worker: str, spool: Spool) -> asyncio.Task[None]:
         """A whole vector is folded into the sum; from here on the spool belongs to the fold."""
-        self._expected_of(worker)
-        fold = self._session.fold(worker, spool)
-        self._answered(worker)
+        session = self._expecting(worker)
+        fold = session.fold(worker, spool)
+        session.answered(worker)
         return fold
 
     def dismiss(self) -> None:
-        """The attempt is over: every call ends."""
+        """The attempt is over: every session and every call ends."""
+        self._sessions.clear()
         for call in self._calls.values():
             call.put_nowait(None)
 
@@ -140,51 +141,57 @@ class Protection:
 
     async def sum(self, summand: Summand, context: Context, members: Sequence[str]) -> Sum:
         """Sum what these members hold; RoundError where that cannot be."""
-        candidates = self.journal.candidates(context.round, context.purpose)
-        host = Host(context, self._trust, candidates=candidates)
-        self._open = Opened(host, summand.layout)
-        deadline = time.monotonic() + self._selection.deadline_seconds
-        try:
-            return await self._steps(self._open, summand, members, deadline=deadline)
-        finally:
-            self._open = self._due = None
+        return await self.open(await self.collect(summand, context, members))
 
-    async def _steps(
-        self, session: Opened, summand: Summand, members: Sequence[str], *, deadline: float
-    ) -> Sum:
+    async def collect(self, summand: Summand, context: Context, members: Sequence[str]) -> Opened:
+        """Have these members hand in their masked vectors; nobody has signed anything yet, so it may be given up."""
+        candidates = self.journal.candidates(context.round, context.purpose, context.bucket)
+        host = Host(context, self._trust, candidates=candidates)
+        deadline = time.monotonic() + self._selection.deadline_seconds
+        session = self._sessions[context.bucket] = Opened(host, summand.layout, deadline)
+        try:
+            await self._ask(session, dict.fromkeys(members, _opening(summand, context)))
+            rosters = host.freeze()
+            each = {id(one): one for one in rosters.values()}  # in cross-silo all are shown the same
+            shown = {key: pb.HostMessage(roster=wire.roster_out(one)) for key, one in each.items()}
+            await self._ask(session, {name(worker): shown[id(one)] for worker, one in rosters.items()})
+            dealt = host.deal()
+            place = (context.round, context.attempt, context.purpose)
+            candidates = host.frozen.candidates
+            await asyncio.to_thread(self.journal.dealt, *place, bucket=context.bucket, candidates=candidates)
+            asked = {name(worker): _dealt(shares) for worker, shares in dealt.items()}
+            await self._ask(session, asked, stall=self._selection.stall_seconds)
+            host.close()
+        except BaseException:
+            self._forget(session)
+            raise
+        return session
+
+    async def open(self, session: Opened) -> Sum:
+        """Have the members agree on whose vectors are in the sum, and give what takes the masks off it."""
         host, context = session.host, session.host.context
         place = (context.round, context.attempt, context.purpose)
-        opening = _opening(summand, context.purpose)
-        await self._ask(dict.fromkeys(members, opening), until=deadline)
-        rosters = host.freeze()
-        each = {id(one): one for one in rosters.values()}  # in cross-silo all are shown the same
-        shown = {key: pb.HostMessage(roster=wire.roster_out(one)) for key, one in each.items()}
-        asked = {name(worker): shown[id(one)] for worker, one in rosters.items()}
-        await self._ask(asked, until=deadline)
-        dealt = host.deal()
-        await asyncio.to_thread(self.journal.dealt, *place, candidates=host.frozen.candidates)
-        asked = {name(worker): _dealt(shares) for worker, shares in dealt.items()}
-        await self._ask(asked, until=deadline, stall=self._selection.stall_seconds)
-        survivors = host.close()
-        await asyncio.to_thread(self.journal.signed, *place)
-        listed = pb.HostMessage(survivors=pb.Survivors(workers=survivors))
-        await self._ask(
-            dict.fromkeys(map(name, survivors), listed), until=deadline, enough=lambda: host.agreed
-        )
-        asked = {name(worker): _agreement(proof) for worker, proof in host.agree().items()}
-        await self._unmasking(context)
-        await self._ask(asked, until=deadline, enough=lambda: host.recoverable)
-        await session.folded()
-        recovery = await asyncio.to_thread(host.open, session.total, session.layout)
+        try:
+            await asyncio.to_thread(self.journal.signed, *place, bucket=context.bucket)
+            listed = pb.HostMessage(survivors=pb.Survivors(workers=host.survivors))
+            survivors = tuple(map(name, host.survivors))
+            await self._ask(session, dict.fromkeys(survivors, listed), enough=lambda: host.agreed)
+            asked = {name(worker): _agreement(proof) for worker, proof in host.agree().items()}
+            await self._unmasking(context)
+            await self._ask(session, asked, enough=lambda: host.recoverable)
+            await session.folded()
+            recovery = await asyncio.to_thread(host.open, session.total, session.layout)
+        finally:
+            self._forget(session)
         if recovery.liars:
             log.warning("wrong shares", workers=[name(worker) for worker in sorted(recovery.liars)])
-        return Sum(session.total, tuple(map(name, survivors)))
+        return Sum(session.total, survivors)
 
     async def _ask(
         self,
+        session: Opened,
         messages: Mapping[str, pb.HostMessage],
         *,
-        until: float,
         stall: float = STEP_SECONDS,
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -192,19 +199,19 @@ class Protection:
         here = [worker for worker in messages if worker in self._calls]
         for worker in sorted(set(messages).difference(here)):
             self._dropped(worker, "gone")
-        due = self._due = Gathering(
+        due = session.due = Gathering(
             cohort=frozenset(here),
             enough=len(here),
             minimum=0,
             stall=stall,
-            deadline=until,
+            deadline=session.deadline,
             moved=dict.fromkeys(here, time.monotonic()),
         )
         for worker in here:
             self._calls[worker].put_nowait(messages[worker])
-        patience = until
+        patience = session.deadline
         while True:
-            self._news.clear()
+            session.news.clear()
             due.pass_time(time.monotonic())
             if due.over or time.monotonic() >= patience:
                 break
@@ -212,24 +219,24 @@ class Protection:
                 patience = min(patience, time.monotonic() + GRACE_SECONDS)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(_loop_time(min(due.wake(), patience))):
-                    await self._news.wait()
+                    await session.news.wait()
         for worker, reason in due.dropped.items():
             self._dropped(worker, reason)
 
-    @property
-    def _session(self) -> Opened:
-        if self._open is None:
-            raise ProtocolError("no session is open")
-        return self._open
+    def _session_of(self, worker: str) -> Opened | None:
+        """The session that is open in this worker's bucket."""
+        return self._sessions.get(self._buckets.of(number(worker)))
 
-    def _expected_of(self, worker: str) -> None:
-        if self._due is None or worker not in self._due.missing:
+    def _expecting(self, worker: str) -> Opened:
+        session = self._session_of(worker)
+        if session is None or not session.expects(worker):
             raise ProtocolError(f"nothing (more) is expected of {worker} in this step")
+        return session
 
-    def _answered(self, worker: str) -> None:
-        if self._due is not None:
-            self._due.report(worker)
-        self._news.set()
+    def _forget(self, session: Opened) -> None:
+        bucket = session.host.context.bucket
+        if self._sessions.get(bucket) is session:
+            del self._sessions[bucket]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,14 +248,38 @@ class Sum:
 
 
 class Opened:
-    """A session with the sum that it fills."""
+    """A session with the sum that it fills, and what it waits for until its deadline."""
 
-    def __init__(self, host: Host, layout: Layout) -> None:
+    def __init__(self, host: Host, layout: Layout, deadline: float) -> None:
         self.host = host
         self.layout = layout
+        self.deadline = deadline
         self.total = Vector.zeros(layout)
+        self.due: Gathering | None = None
+        self.news = asyncio.Event()
         self._folds: list[asyncio.Task[None]] = []
         self._lock = asyncio.Lock()
+
+    def expects(self, worker: str) -> bool:
+        """Whether this worker owes an answer."""
+        return self.due is not None and worker in self.due.missing
+
+    def answered(self, worker: str) -> None:
+        """The answer has come."""
+        if self.due is not None:
+            self.due.report(worker)
+        self.news.set()
+
+    def lost(self, worker: str, reason: str) -> None:
+        """No answer will come."""
+        if self.due is not None:
+            self.due.drop(worker, reason)
+        self.news.set()
+
+    def moved(self, worker: str) -> None:
+        """The answer is on its way."""
+        if self.due is not None:
+            self.due.moved[worker] = time.monotonic()
 
     def check_place(self, worker: str, said: pb.Context) -> None:
         """Refuse what is said of another job, round or attempt."""
@@ -306,8 +337,8 @@ def _loop_time(moment: float) -> float:
     return asyncio.get_running_loop().time() + moment - time.monotonic()
 
 
-def _opening(summand: Summand, purpose: Purpose) -> pb.HostMessage:
-    opening = pb.Opening(purpose=purpose)
+def _opening(summand: Summand, context: Context) -> pb.HostMessage:
+    opening = pb.Opening(purpose=context.purpose, bucket=context.bucket)
     if isinstance(summand, UpdateSum):
         opening.exponents[:] = summand.exponents
     if isinstance(summand, UpdateSum | MeasureSum):

@@ -1,37 +1,82 @@
-"""What the server learns under secure aggregation: sums of updates and of measurements, and their ranges."""
+"""What the server learns under secure aggregation: sums of updates and of measurements, and their ranges.
+
+With buckets each of them has sums of its own, side by side. One that falls short is left out, as long as those that
+are left are enough for the job's rule. Nobody signs a sum of updates before it is known that they are: until then
+the attempt can be given up and made again.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 import structlog
 
-from fl_core.metrics import Measurement
+from fl_core.aggregation import fewest, rule_of
+from fl_core.errors import ProtocolError, RoundError, UnmaskError
+from fl_core.metrics import Measurement, Measurements, total
 from fl_core.plan import Plan
 from fl_core.secagg import job, ranges
-from fl_core.secagg.session import Purpose
+from fl_core.secagg.session import Context, Purpose
 from fl_core.secagg.signing import AuthorityTrust
-from fl_core.secagg.summands import MeasureSum, RangeSum, Schema, Summand, Summed, UpdateSum
+from fl_core.secagg.summands import (
+    MeasureSum,
+    RangeSum,
+    Schema,
+    Summand,
+    Summed,
+    UpdateSum,
+    WholeSum,
+)
 from fl_core.stages import State
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.journal import Journal
 from fl_server.measurements import check_names
-from fl_server.protection import Protection, Sum, Unmasking
+from fl_server.protection import Opened, Protection, Sum, Unmasking, name, number
 from fl_server.storage import Storage
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+S = TypeVar("S")
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The attempt and the model that a sum belongs to."""
+    """The attempt, the model and the bucket that a sum belongs to."""
 
     round: int
     attempt: int
     model: str
+    bucket: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Updates:
+    """A round's sums of updates in the order of their buckets, whose are in them, and why other buckets have none."""
+
+    parts: tuple[Summed, ...]
+    members: tuple[str, ...]
+    left_out: Mapping[int, str]
+
+    @property
+    def examples(self) -> int:
+        """Of all together."""
+        return sum(part.examples for part in self.parts)
+
+    @property
+    def clipped(self) -> int:
+        """How many elements were out of range."""
+        return sum(part.clipped for part in self.parts)
+
+    @property
+    def metrics(self) -> Measurements:
+        """What all together measured while they trained."""
+        return total({f"{place:06}": part.metrics for place, part in enumerate(self.parts)})
 
 
 class Sums:
@@ -41,7 +86,9 @@ class Sums:
         self.protection = protection
         self._plan = plan
         self._ring = job.ring_of(plan)
-        self._exponents: ranges.Exponents = ()
+        self._buckets = job.buckets_of(plan)
+        self._fewest = fewest(rule_of(plan.aggregation))
+        self._exponents: list[ranges.Exponents] = [()] * self._buckets.count
         self._schemas: dict[str, Schema] = {}
 
     @classmethod
@@ -58,17 +105,18 @@ class Sums:
         if plan.secure_aggregation is None:
             return None
         trust = AuthorityTrust.of(plan.job.uid, authority)
-        journal = Journal(storage.sessions)
+        spare = plan.secure_aggregation.buckets - fewest(rule_of(plan.aggregation))
+        journal = Journal(storage.sessions, spare=spare)
         return cls(plan, Protection(plan, trust, journal, dropped=dropped, unmasking=unmasking))
 
     @property
     def state(self) -> State:
-        """What a checkpoint must hold: the ranges."""
-        return {"exponents": list(self._exponents)}
+        """What a checkpoint must hold: the ranges of each bucket."""
+        return {"exponents": [list(one) for one in self._exponents]}
 
     def restore(self, state: State) -> None:
         """Take up what a checkpoint held."""
-        self._exponents = tuple(state.get("exponents", ()))
+        self._exponents = [tuple(one) for one in state.get("exponents", [()] * self._buckets.count)]
 
     def admit(self, worker: str, ready: pb.Ready) -> None:
         """Note in which metrics a worker has measured; refuses what are none."""
@@ -76,33 +124,89 @@ class Sums:
         check_names(schema.names)
         self._schemas[worker] = schema
 
-    async def updates(
-        self, place: Place, manifest: Manifest, members: Collection[str]
-    ) -> tuple[Summed, Collection[str]]:
-        """The sum of the members' updates, and whose are in it."""
-        if (whole := job.whole_sum_of(self._plan, manifest)) is not None:
-            found = await self._sum(whole, "update", place, members)
-            return whole.decode(found.total, members=len(found.members)), found.members
-        if not self._exponents:
-            summand = RangeSum(manifest)
-            votes = await self._sum(summand, "range", place, members)
-            self._exponents, members = summand.decode(votes.total), votes.members
-            log.info("ranges learned", members=len(members))
-        schema, members = self._agreeing(members)
-        update = UpdateSum(self._ring, manifest, self._exponents, schema)
-        found = await self._sum(update, "update", place, members)
-        summed = update.decode(found.total, members=len(found.members))
-        self._exponents = summed.exponents
-        return summed, found.members
+    async def updates(self, place: Place, manifest: Manifest, members: Collection[str]) -> Updates:
+        """The sums of the members' updates."""
+        schema, agreeing = self._agreeing(members)
+        dealt, short = self._dealt(agreeing), Short()
+        for bucket in [bucket for bucket in dealt if self._is_spent(place.round, bucket)]:
+            if self._buckets.count > 1:
+                del dealt[bucket]
+                short[bucket] = ProtocolError("its sum was signed in an earlier attempt")
+
+        async def collected(bucket: int, some: Collection[str]) -> Collected:
+            return await self._collect(replace(place, bucket=bucket), manifest, schema, some)
+
+        masked = await _each(dealt, collected, short)
+        self._check_enough([one.session.host.survivors for one in masked.values()], short)
+        opened = await _each(masked, self._open, short)
+        self._check_enough([one.members for one in opened.values()], short)
+        if short:
+            log.warning("buckets left out", buckets=short.reasons)
+        found = [opened[bucket] for bucket in sorted(opened)]
+        everybody = tuple(member for one in found for member in one.members)
+        return Updates(tuple(one.summed for one in found), everybody, short.reasons)
 
     async def measurements(
         self, place: Place, members: Collection[str]
     ) -> tuple[Mapping[str, Measurement], Collection[str]]:
-        """The global measurements of the new model, and whose are in them."""
+        """The global measurements of the new model, and whose are in them: those of every bucket that has a sum."""
         schema, members = self._agreeing(members)
-        summand = MeasureSum(schema, self._ring.members)
-        found = await self._sum(summand, "measure", place, members)
-        return summand.decode(found.total), found.members
+        summand, short = MeasureSum(schema, self._ring.members), Short()
+
+        async def measured(bucket: int, some: Collection[str]) -> Sum:
+            return await self._sum(summand, "measure", replace(place, bucket=bucket), some)
+
+        found = await _each(self._dealt(members), measured, short)
+        if not found:
+            raise self._lacking(f"none of {self._buckets.count} buckets was measured", short)
+        parts = {f"{bucket:06}": summand.decode(one.total) for bucket, one in found.items()}
+        return total(parts), [member for one in found.values() for member in one.members]
+
+    async def _collect(
+        self, place: Place, manifest: Manifest, schema: Schema, members: Collection[str]
+    ) -> Collected:
+        """The masked updates of a bucket, after its ranges where they are not known."""
+        summand: UpdateSum | WholeSum | None = job.whole_sum_of(self._plan, manifest)
+        if summand is None:
+            if not self._exponents[place.bucket]:
+                ranging = RangeSum(manifest)
+                votes = await self._sum(ranging, "range", place, members)
+                self._exponents[place.bucket], members = ranging.decode(votes.total), votes.members
+                log.info("ranges learned", members=len(members))
+            summand = UpdateSum(self._ring, manifest, self._exponents[place.bucket], schema)
+        context = self._context(summand, "update", place)
+        return Collected(summand, await self.protection.collect(summand, context, sorted(members)))
+
+    async def _open(self, bucket: int, masked: Collected) -> Part:
+        found = await self.protection.open(masked.session)
+        summed = masked.summand.decode(found.total, members=len(found.members))
+        self._exponents[bucket] = summed.exponents
+        return Part(summed, found.members)
+
+    async def _sum(self, summand: Summand, purpose: Purpose, place: Place, members: Collection[str]) -> Sum:
+        return await self.protection.sum(summand, self._context(summand, purpose, place), sorted(members))
+
+    def _context(self, summand: Summand, purpose: Purpose, place: Place) -> Context:
+        return job.context_of(self._plan, summand, purpose=purpose, **asdict(place))
+
+    def _dealt(self, members: Collection[str]) -> dict[int, list[str]]:
+        """The members by bucket."""
+        dealt = self._buckets.dealt(map(number, members))
+        return {bucket: [name(worker) for worker in some] for bucket, some in dealt.items()}
+
+    def _check_enough(self, parts: Collection[Collection[object]], short: Short) -> None:
+        """Refuse to go on with fewer buckets than the job's rule needs, or fewer workers in them than its quorum."""
+        count, workers = self._buckets.count, sum(map(len, parts))
+        if len(parts) < self._fewest:
+            needed = f"the {self._fewest} that {self._plan.aggregation.name} needs"
+            raise self._lacking(f"{len(parts)} of {count} buckets, fewer than {needed}", short)
+        if (minimum := self._plan.selection.minimum) > workers and count > 1:
+            few = f"{workers} updates in {len(parts)} of {count} buckets"
+            raise self._lacking(f"{few}, fewer than selection.minimum ({minimum})", short)
+
+    def _lacking(self, sentence: str, short: Short) -> RoundError:
+        """What ends the attempt; where there is one bucket only, its own reason."""
+        return short[0] if self._buckets.count == 1 else short.error(sentence)
 
     def _agreeing(self, members: Collection[str]) -> tuple[Schema, Collection[str]]:
         """The schema of most members, and who has it: measurements of another kind cannot be added to theirs."""
@@ -114,14 +218,58 @@ class Sums:
         return schema, agreeing
 
     def is_spent(self, round: int) -> bool:
-        """Whether a sum that this round's model needs was signed, and so cannot be sought again."""
+        """Whether sums that this round's model needs were signed, and so cannot be sought again."""
+        spent = [bucket for bucket in range(self._buckets.count) if self._is_spent(round, bucket)]
+        return self._buckets.count - len(spent) < self._fewest
+
+    def _is_spent(self, round: int, bucket: int) -> bool:
         journal = self.protection.journal
-        return journal.is_signed(round, "update") or (
-            not self._exponents and journal.is_signed(round, "range")
+        return journal.is_signed(round, "update", bucket) or (
+            not self._exponents[bucket] and journal.is_signed(round, "range", bucket)
         )
 
-    async def _sum(self, summand: Summand, purpose: Purpose, place: Place, members: Collection[str]) -> Sum:
-        context = job.context_of(
-            self._plan, summand, round=place.round, attempt=place.attempt, purpose=purpose, model=place.model
-        )
-        return await self.protection.sum(summand, context, sorted(members))
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A bucket's masked vectors, and what they mean."""
+
+    summand: UpdateSum | WholeSum
+    session: Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A bucket's opened sum, and whose updates are in it."""
+
+    summed: Summed
+    members: tuple[str, ...]
+
+
+class Short(dict[int, RoundError]):
+    """The buckets that have no sum, and why."""
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why, in words, in the order of the buckets."""
+        return {bucket: str(self[bucket]) for bucket in sorted(self)}
+
+    def error(self, sentence: str) -> RoundError:
+        """What ends the attempt for their sake."""
+        kind = UnmaskError if any(isinstance(one, UnmaskError) for one in self.values()) else ProtocolError
+        why = "; ".join(f"bucket {bucket}: {reason}" for bucket, reason in self.reasons.items())
+        return kind(f"{sentence} ({why})")
+
+
+async def _each(some: Mapping[int, S], do: Callable[[int, S], Awaitable[T]], short: Short) -> dict[int, T]:
+    """Do this for each bucket, side by side; one that fails with an error of the round is `short`."""
+    results = await asyncio.gather(*(do(bucket, one) for bucket, one in some.items()), return_exceptions=True)
+    done: dict[int, T] = {}
+    for bucket, result in zip(some, results, strict=True):
+        match result:
+            case RoundError():
+                short[bucket] = result
+            case BaseException():
+                raise result
+            case _:
+                done[bucket] = result
+    return done

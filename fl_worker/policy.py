@@ -27,8 +27,8 @@ from fl_core.plan import Plan
 from fl_core.privacy import accountant
 from fl_core.privacy.job import NEIGHBOURS, cost_of, mechanism_of
 from fl_core.secagg.endorsement import NONE, Endorsement, Organisations, endorse
+from fl_core.secagg.job import cohort_of, terms_of
 from fl_core.secagg.policy import Policy
-from fl_core.secagg.terms import Terms
 
 
 class _Part(BaseModel):
@@ -60,7 +60,7 @@ class Bounds(_Part):
 
 
 class SecureSums(_Part):
-    """What sums this site takes part in."""
+    """What sums this site takes part in; where a job has buckets, each is a sum of its own."""
 
     required: bool = True
     members: Annotated[int, Field(ge=3)] = 3
@@ -216,11 +216,11 @@ class SitePolicy(_Part):
         if secure is None:
             return ["spec.secureAggregation is off"] if own.required else []
         complaints = []
-        members = plan.selection.minimum
-        if members < own.members:
-            complaints.append(f"spec.selection.minimum is {members}, fewer than {own.members}")
-        terms = Terms(profile=secure.profile, minimum=members, tolerate=secure.tolerate)
-        cohort = plan.selection.per_round
+        cohort, terms = cohort_of(plan), terms_of(plan)
+        if (members := terms.minimum) < own.members:
+            whose = f"a sum of one of {secure.buckets} buckets (spec.secureAggregation.buckets) opens with"
+            what = "spec.selection.minimum is" if secure.buckets == 1 else whose
+            complaints.append(f"{what} {members}, fewer than {own.members}")
         if (threshold := terms.survivors(cohort)) < own.threshold * cohort:
             complaints.append(
                 f"a sum of {cohort} opens with {threshold}, less than a share of {own.threshold:g}"

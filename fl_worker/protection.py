@@ -79,7 +79,11 @@ class Protection:
             raise ProtocolError(
                 f"the server wants {opening.purpose!r} summed; this worker has measured a model"
             )
-        schema = Schema.of(product.metrics)
+        schema, bucket = Schema.of(product.metrics), job.buckets_of(self.plan).of(self.me.signer.worker)
+        if opening.bucket != bucket:
+            raise ProtocolError(
+                f"the server opens a session of bucket {opening.bucket}; this worker is in bucket {bucket} for good"
+            )
         purpose: Purpose
         summand: Summand
         match opening.purpose:
@@ -95,9 +99,8 @@ class Protection:
             raise ProtocolError(
                 f"the server wants other metrics summed than {', '.join(schema.names) or 'none'}"
             )
-        context = job.context_of(
-            self.plan, summand, round=place.round, attempt=place.attempt, purpose=purpose, model=model
-        )
+        numbers = {"round": place.round, "attempt": place.attempt, "bucket": bucket}
+        context = job.context_of(self.plan, summand, purpose=purpose, model=model, **numbers)
         return Part(Member(self.me, context), summand, lambda: self._vector(summand, product, place.round))
 
     def _updates(self, opening: pb.Opening, schema: Schema) -> UpdateSum:

@@ -96,15 +96,19 @@ def _held(role: str) -> Validation:
 ALL = "self.workers.replicas + size(self.sites)"
 COHORT = f"(has(self.selection.perRound) ? self.selection.perRound : {ALL})"
 SECURE = f"(has(self.secureAggregation) ? self.secureAggregation.enabled : {COHORT} >= 3)"
+BUCKETS = "(has(self.secureAggregation) ? self.secureAggregation.buckets : 1)"
+BUCKET = f"{COHORT} / {BUCKETS}"
 SPARSE = (
     "(has(self.secureAggregation) && has(self.secureAggregation.profile) ? "
-    f"self.secureAggregation.profile == 'cross-device' : {COHORT} > 100)"
+    f"self.secureAggregation.profile == 'cross-device' : {BUCKET} > 100)"
 )
 TOLERATE = "has(self.secureAggregation) && has(self.secureAggregation.tolerate)"
 LEAST = (
-    f"({SPARSE} ? {COHORT} - (3 * {COHORT} + 9) / 10 : "
-    f"{TOLERATE} ? {COHORT} - self.secureAggregation.tolerate : 2 * {COHORT} / 3 + 1)"
+    f"({SPARSE} ? {BUCKET} - (3 * ({BUCKET}) + 9) / 10 : "
+    f"{TOLERATE} ? {BUCKET} - self.secureAggregation.tolerate : 2 * ({BUCKET}) / 3 + 1)"
 )
+COMPARES = "self.aggregation.name in ['median', 'trimmed_mean', 'krum']"
+PARTS = f"({SECURE} ? {BUCKETS} : has(self.selection.minimum) ? self.selection.minimum : {COHORT})"
 
 FIT = (
     Validation(
@@ -137,10 +141,10 @@ FIT = (
         field="secureAggregation",
     ),
     Validation(
-        rule=f"!({TOLERATE}) || (!{SPARSE} && 2 * self.secureAggregation.tolerate < {COHORT})",
+        rule=f"!({TOLERATE}) || (!{SPARSE} && 2 * self.secureAggregation.tolerate < {BUCKET})",
         message="of %d in a round fewer than half may be lost, and in cross-device three tenths; "
         "expected a smaller number than %d, or none",
-        values=f"{COHORT}, self.secureAggregation.tolerate",
+        values=f"{BUCKET}, self.secureAggregation.tolerate",
         field="secureAggregation.tolerate",
     ),
     Validation(
@@ -149,6 +153,47 @@ FIT = (
         "or secureAggregation.enabled: false",
         values=f"self.selection.minimum, {LEAST}",
         field="selection.minimum",
+    ),
+    Validation(
+        rule=f"{BUCKETS} == 1 || ({SECURE} && {BUCKET} >= 3)",
+        message="%d buckets leave fewer than three of %d workers for one, or secure aggregation is off; expected fewer",
+        values=f"{BUCKETS}, {COHORT}",
+        field="secureAggregation.buckets",
+    ),
+    Validation(
+        rule=f"{BUCKETS} == 1 || !has(self.privacy)",
+        message="with buckets the noise of differential privacy, made for the whole sum, is too little; "
+        "expected no buckets, or no privacy",
+        field="secureAggregation.buckets",
+    ),
+    Validation(
+        rule=f"{BUCKETS} == 1 || self.selection.extra == 0",
+        message="with buckets those who are asked are those who close the round; expected 0",
+        field="selection.extra",
+    ),
+    Validation(
+        rule=f"{BUCKETS} == 1 || self.aggregation.name != 'mean'",
+        message="mean adds all buckets up; expected median, trimmed_mean or krum, or no secureAggregation.buckets",
+        field="aggregation",
+    ),
+    Validation(
+        rule=f"!({COMPARES}) || !has(self.privacy)",
+        message="this rule compares parts of a round, but the noise is made for its sum; expected mean, or no privacy",
+        field="aggregation",
+    ),
+    Validation(
+        rule=f"!({COMPARES}) || !{SECURE} || {BUCKETS} > 1",
+        message="this rule compares updates, and nobody sees a single one; expected secureAggregation.buckets, "
+        "or secureAggregation.enabled: false",
+        field="aggregation",
+    ),
+    Validation(
+        rule=f"!({COMPARES}) || !has(self.aggregation.hostile) || {PARTS} >= "
+        "2 * self.aggregation.hostile + (self.aggregation.name == 'krum' ? 3 : 1)",
+        message="%d hostile workers are more than this rule withstands among %d buckets or updates; "
+        "expected fewer, or secureAggregation.buckets for more",
+        values=f"self.aggregation.hostile, {PARTS}",
+        field="aggregation",
     ),
     Validation(
         rule=f"!{SECURE} || !has(self.compression) || size(self.compression) == 0",

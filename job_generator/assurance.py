@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from fl_core.aggregation import Robust, rule_of
 from fl_core.plan import Plan, Privacy, SecureAggregation
 from fl_core.privacy.job import mechanism_of, opening_of
+from fl_core.secagg.job import cohort_of, terms_of
 from fl_core.secagg.terms import Terms
 
 Verdict = Literal["protected", "conditional", "open"]
@@ -37,6 +39,7 @@ def assurance(plan: Plan) -> tuple[Claim, ...]:
             "never leaves its worker: only models, updates and measurements travel.",
         ),
         *(_secure(plan, secure) if secure else _plain(plan)),
+        *_poison(plan),
         _users(plan),
         Claim(
             "an author of the program",
@@ -54,6 +57,24 @@ def assurance(plan: Plan) -> tuple[Claim, ...]:
             "open",
             "Who controls the machines, the images or the certificate authority can read whatever is on them. Workers "
             "that must not trust the cluster run outside of it (spec.sites[].external).",
+        ),
+    )
+
+
+def _poison(plan: Plan) -> tuple[Claim, ...]:
+    """How many workers may hand in anything; the server says it of a class of the user's own."""
+    rule = None if ":" in plan.aggregation.name else rule_of(plan.aggregation)
+    if not isinstance(rule, Robust):
+        return ()
+    hostile, buckets = plan.aggregation.options["hostile"], plan.secure_aggregation
+    among = f"sums of {buckets.buckets} buckets" if buckets else "updates of single workers"
+    return (
+        Claim(
+            "workers that hand in false updates",
+            "conditional",
+            f"{plan.aggregation.name} compares the {among} and withstands {hostile} such workers, not more; where the "
+            "honest workers' data differ much, it also takes what they have of their own for false. What they say they "
+            "measured is added up as it is.",
         ),
     )
 
@@ -116,15 +137,20 @@ def _plain(plan: Plan) -> tuple[Claim, ...]:
 
 
 def _secure(plan: Plan, secure: SecureAggregation) -> tuple[Claim, ...]:
-    cohort, quorum = plan.selection.per_round, plan.selection.minimum
-    terms = Terms(profile=secure.profile, minimum=quorum, tolerate=secure.tolerate)
+    cohort, terms = cohort_of(plan), terms_of(plan)
     parameters = terms.parameters(cohort)
     least = terms.survivors(cohort)
+    what = f"the sum over at least {least} workers"
+    if secure.buckets > 1:
+        what = (
+            f"{secure.buckets} sums, one of each bucket of about {cohort} workers, over at least {least} of them, and "
+            f"not only one over all {plan.selection.per_round} (spec.secureAggregation.buckets)"
+        )
     claims = [
         Claim(
             "a server that follows the protocol and keeps what it sees",
             "protected",
-            f"Of each round it learns the sum over at least {least} workers: updates, examples and measurements "
+            f"Of each round it learns {what}: updates, examples and measurements "
             "together. Nothing of a single one, whoever drops out, and even if "
             f"{_curious(min(parameters.threshold - 1, least - 2), secure.profile)} told it all they know.",
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fl_core.plan import Plan
+from fl_core.secagg.job import cohort_of, terms_of
 from job_generator.processes import Role
 
 PROCESS_BYTES = {"paddle": 350 << 20, "sklearn": 170 << 20, "numpy": 80 << 20}
@@ -18,6 +19,8 @@ CONTROL_BYTES = 90 << 20
 """The same of a server or scheduler."""
 MODELS_PER_WORKER = 6
 """Copies at a worker's peak: model, gradients, an optimiser's state, what was received, the update."""
+MODELS_PER_PART = 4
+"""Copies that a server holds of each part of a round that it compares: a sum of 8 bytes per value, its mean of 8."""
 MODELS_PER_SERVER = 6
 """Copies at the server's peak, whatever the cohort: the model, the wire's copy, a sum of 16 bytes per value."""
 
@@ -107,7 +110,25 @@ def footprint(plan: Plan, role: Role, *, model: Model | None = None) -> int:
         return PROCESS_BYTES[plan.program.framework] + MODELS_PER_WORKER * size + noisy
     if role == "scheduler":
         return CONTROL_BYTES
-    return CONTROL_BYTES + MODELS_PER_SERVER * size + (noisy if plan.privacy else 0)
+    compared = MODELS_PER_PART * _parts(plan) * size
+    return CONTROL_BYTES + MODELS_PER_SERVER * size + compared + (noisy if plan.privacy else 0)
+
+
+def _parts(plan: Plan) -> int:
+    """How many parts of a round the server holds side by side; none where it only adds up."""
+    if plan.aggregation.name == "mean":
+        return 0
+    return plan.secure_aggregation.buckets if plan.secure_aggregation else plan.selection.asked
+
+
+def _bucketed(plan: Plan, buckets: int) -> str:
+    """What buckets take away from those who are in them."""
+    cohort, least = cohort_of(plan), terms_of(plan).survivors(cohort_of(plan))
+    return (
+        f"spec.secureAggregation.buckets: in each round the server learns {buckets} sums of about {cohort} "
+        f"workers, at least {least} in each, and not only one of all {plan.selection.per_round}; "
+        "each worker is hidden among those of its bucket alone"
+    )
 
 
 def _memory(plan: Plan, model: Model | None) -> int:
@@ -141,6 +162,8 @@ def _findings(plan: Plan, memory: int, machine: Machine | None) -> list[Finding]
         found.append(
             Finding("note", "no worker of a round may be late or lost; see spec.selection.extra and minimum")
         )
+    if plan.secure_aggregation is not None and plan.secure_aggregation.buckets > 1:
+        found.append(Finding("note", _bucketed(plan, plan.secure_aggregation.buckets)))
     if plan.privacy is not None:
         found.append(Finding("note", EQUAL))
     if plan.workers == 1:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
-from job_generator import privacy, secrecy
+from fl_core.secagg.buckets import smallest
+from job_generator import privacy, robustness, secrecy
 from job_generator.problems import Problem
 from job_generator.schema import Path, alternatives, node
 
@@ -118,9 +119,53 @@ def _secure(
 
 
 def _secure_quorum(
-    minimum: int | None, given: Map | None, per_round: int | None, replicas: int, sites: Sequence[Map]
+    minimum: int | None,
+    given: Map | None,
+    rule: Map,
+    per_round: int | None,
+    replicas: int,
+    sites: Sequence[Map],
 ) -> str | None:
-    return secrecy.quorum_complaint(minimum, given, _cohort_of(per_round, replicas, sites))
+    cohort = _cohort_of(per_round, replicas, sites)
+    parts = robustness.parts_of(rule) if secrecy.buckets_of(given) > 1 else 1
+    return secrecy.quorum_complaint(minimum, given, cohort, parts=parts)
+
+
+def _compared_quorum(
+    minimum: int | None,
+    given: Map | None,
+    rule: Map,
+    per_round: int | None,
+    replicas: int,
+    sites: Sequence[Map],
+) -> str | None:
+    return robustness.quorum_complaint(minimum, rule, given, _cohort_of(per_round, replicas, sites))
+
+
+def _rule(
+    rule: Map,
+    given: Map | None,
+    private: Map | None,
+    per_round: int | None,
+    replicas: int,
+    sites: Sequence[Map],
+) -> str | None:
+    return robustness.rule_complaint(rule, given, private, _cohort_of(per_round, replicas, sites))
+
+
+def _buckets(
+    buckets: int,
+    given: Map | None,
+    private: Map | None,
+    most: int | None,
+    per_round: int | None,
+    replicas: int,
+    sites: Sequence[Map],
+) -> str | None:
+    room, cohort = most or replicas, _cohort_of(per_round, replicas, sites)
+    apart = [range(replicas), range(room, room + len(sites))]  # numbers of the pool, and then of the sites
+    numbers = apart if room > replicas else [range(replicas + len(sites))]
+    return secrecy.bucket_complaint(buckets, given, private, cohort, smallest(numbers, buckets))
 
 
 def _secure_stages(
@@ -248,10 +293,13 @@ MECHANISM = "spec.privacy.mechanism"
 PRIVACY: Path = ("spec", "privacy")
 STAGES: Path = ("spec", "compression")
 SECRECY: Path = ("spec", "secureAggregation")
-WHOLE = {SITES, EGRESS, STAGES, SECRECY, PRIVACY}
+RULE: Path = ("spec", "aggregation")
+WHOLE = {SITES, EGRESS, STAGES, SECRECY, PRIVACY, RULE}
 """What rules look at with all that is in it."""
 PER_ROUND = "spec.selection.perRound"
 SECURE = "spec.secureAggregation"
+AGGREGATION = "spec.aggregation"
+COHORT = (PER_ROUND, REPLICAS, "spec.sites")
 
 RULES = (
     Rule((REPLICAS, "spec.sites"), _anybody),
@@ -259,7 +307,11 @@ RULES = (
     Rule(("spec.selection.extra", PER_ROUND, REPLICAS, "spec.sites"), _spare),
     Rule(("spec.selection.minimum", PER_ROUND, REPLICAS, "spec.sites"), _quorum),
     Rule((SECURE, PER_ROUND, REPLICAS, "spec.sites", "spec.selection.extra"), _secure),
-    Rule(("spec.selection.minimum", SECURE, PER_ROUND, REPLICAS, "spec.sites"), _secure_quorum),
+    Rule(("spec.secureAggregation.buckets", SECURE, "spec.privacy", MOST, *COHORT), _buckets),
+    Rule(("spec.selection.extra", SECURE), secrecy.spare_complaint),
+    Rule((AGGREGATION, SECURE, "spec.privacy", *COHORT), _rule),
+    Rule(("spec.selection.minimum", SECURE, AGGREGATION, *COHORT), _secure_quorum),
+    Rule(("spec.selection.minimum", SECURE, AGGREGATION, *COHORT), _compared_quorum),
     Rule(("spec.compression", SECURE, PER_ROUND, REPLICAS, "spec.sites"), _secure_stages),
     Rule((MECHANISM,), privacy.mechanism_complaint),
     Rule((MECHANISM, SECURE, PER_ROUND, REPLICAS, "spec.sites"), _private_sums),

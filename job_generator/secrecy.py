@@ -22,21 +22,26 @@ def is_on(given: Map | None, cohort: int) -> bool:
     return cohort >= FEWEST if given is None else bool(given.get("enabled", True))
 
 
+def buckets_of(given: Map | None) -> int:
+    """How many groups of workers are summed apart."""
+    return int((given or {}).get("buckets", 1))
+
+
 def profile_of(given: Map | None, cohort: int) -> Profile:
-    """The profile, by default that for the size of the cohort."""
+    """The profile, by default that for the size of the cohort, or of one of its buckets."""
     profile: Profile | None = (given or {}).get("profile")
-    return profile or ("cross-silo" if cohort <= MOST_SILOS else "cross-device")
+    return profile or ("cross-silo" if cohort // buckets_of(given) <= MOST_SILOS else "cross-device")
 
 
-def least_quorum(given: Map | None, cohort: int) -> int:
-    """The fewest of a cohort that its sum opens with."""
+def least_quorum(given: Map | None, cohort: int, *, parts: int = 1) -> int:
+    """The fewest of a cohort that its sum opens with, or the sums of as many buckets as a rule needs parts."""
     terms = Terms(profile=profile_of(given, cohort), tolerate=(given or {}).get("tolerate"))
-    return terms.survivors(cohort)
+    return parts * terms.survivors(cohort // buckets_of(given))
 
 
 def cohort_complaint(given: Map | None, cohort: int, asked: int) -> str | None:
-    """What is wrong with a cohort that sums securely."""
-    if not is_on(given, cohort):
+    """What is wrong with a cohort that sums securely; `bucket_complaint` speaks of buckets that are too small."""
+    if not is_on(given, cohort) or (buckets_of(given) > 1 and cohort // buckets_of(given) < FEWEST):
         return None
     if cohort < FEWEST:
         return (
@@ -53,18 +58,53 @@ def cohort_complaint(given: Map | None, cohort: int, asked: int) -> str | None:
         least_quorum(given, cohort)
         Ring(own.get("bits", 32), asked, own.get("maxExamples", 1))
     except FLJobError as error:
-        return f"{error}; {OFF}"
+        return f"{error}; expected that, {OFF}"
     return None
 
 
-def quorum_complaint(minimum: int | None, given: Map | None, cohort: int) -> str | None:
-    """What is wrong with a quorum that is given."""
-    if minimum is None or not is_on(given, cohort) or cohort < FEWEST:
+def bucket_complaint(
+    buckets: int, given: Map | None, private: Map | None, cohort: int, room: int
+) -> str | None:
+    """What is wrong with buckets for a cohort; a bucket has `room` for so many workers at least."""
+    if buckets == 1:
         return None
-    least = least_quorum(given, cohort)
+    if not is_on(given, cohort):
+        return f"{buckets} are groups of secure sums, which are off; expected enabled: true, or no buckets"
+    if private is not None:
+        return (
+            f"{buckets} go with no differential privacy: spec.privacy.mechanism makes its noise for the sum of the "
+            "whole round; expected no buckets, or no spec.privacy"
+        )
+    if (share := min(cohort // buckets, room)) < FEWEST:
+        return (
+            f"{buckets} leave {share} of the round's {cohort} workers for one, and with fewer than {FEWEST} a sum "
+            f"hides nobody; expected at most {max(1, cohort // FEWEST)}, or more workers"
+        )
+    return None
+
+
+def spare_complaint(extra: int, given: Map | None) -> str | None:
+    """What is wrong with over-selection beside buckets."""
+    if not extra or buckets_of(given) == 1:
+        return None
+    return (
+        f"{extra} more are asked than close the round, so that the slow ones of one bucket would be left out; with "
+        "spec.secureAggregation.buckets expected 0, and a smaller spec.selection.minimum"
+    )
+
+
+def quorum_complaint(minimum: int | None, given: Map | None, cohort: int, *, parts: int = 1) -> str | None:
+    """What is wrong with a quorum that is given."""
+    if minimum is None or not is_on(given, cohort) or cohort // buckets_of(given) < FEWEST:
+        return None
+    try:
+        least = least_quorum(given, cohort, parts=parts)
+    except FLJobError:  # which `cohort_complaint` tells
+        return None
     if minimum >= least:
         return None
-    opens = f"the {least} of {cohort} with whom a secure sum opens"
+    sums = "a secure sum opens" if parts == 1 else f"the sums of {parts} buckets open"
+    opens = f"the {least} of {cohort} with whom {sums}"
     return f"{minimum} is fewer than {opens}; expected at least {least}, {OFF}"
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, JsonValue
 
-from job_generator import secrecy
+from job_generator import robustness, secrecy
 from job_generator.choices import ATTRIBUTE, DOTTED, Choice, OneOf, default
 from job_generator.deployment import MOST_SITES, Data, Network, Site, Source, Storage, Template
 from job_generator.part import NAME, Part, whole
@@ -135,13 +135,18 @@ class SecureAggregation(Part):
 `cross-device`."""
 
     tolerate: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """How many of a round's workers may be lost once their secrets are shared. Fewer than a third without it."""
+    """How many of a round's workers (of each bucket's) may be lost once their secrets are shared. Fewer than a third
+without it."""
 
     bits: Literal[32, 16] = 32
     """Of one element on its way; 16 halve the upload and need `maxExamples` to be close to what workers have."""
 
     max_examples: Annotated[int, Field(ge=1, le=2**30)] = 65_536
     """An update counts as at most so many examples; the resolution of smaller ones falls with it."""
+
+    buckets: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Fixed groups of workers that are summed apart, for a rule of `aggregation` to compare; who is hidden is hidden
+in a group only."""
 
 
 class Budget(Part):
@@ -347,8 +352,13 @@ class FLJob(Part):
 
     @property
     def minimum(self) -> int:
-        """The quorum, with its default filled in: two thirds of the cohort, rounded up; no sum opens with fewer."""
-        least = secrecy.least_quorum(self.secure.model_dump(), self.per_round) if self.secure else 1
+        """The quorum, with its default filled in: two thirds of the cohort, rounded up; no sum opens with fewer.
+
+        A rule that withstands hostile workers needs enough updates, or buckets whose sums open.
+        """
+        least = parts = robustness.parts_of(self.spec.aggregation.model_dump())
+        if self.secure:
+            least = secrecy.least_quorum(self.secure.model_dump(), self.per_round, parts=parts)
         return self.spec.selection.minimum or max(-(-2 * self.per_round // 3), least)
 
     @property

@@ -13,6 +13,7 @@ al., 2020, for many members. From the ground up, one idea in each file:
     graph.py        who shares with whom
     parameters.py   how many shares, how many neighbours: 2t > n + c, and exact tails
     terms.py        what a job fixes, and what follows from it for a cohort
+    buckets.py      groups of workers that sum each for itself
     signing.py      who signs, and whose signatures count
     session.py      a frozen roster: its id, its keys' names, its statements
     messages.py     what is sent

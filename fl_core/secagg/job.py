@@ -5,6 +5,7 @@ from __future__ import annotations
 from fl_core.errors import MismatchError
 from fl_core.plan import Plan, SecureAggregation
 from fl_core.privacy.job import meaning_of, mechanism_of, release_of
+from fl_core.secagg.buckets import Buckets
 from fl_core.secagg.ring import Ring
 from fl_core.secagg.session import Context, Purpose
 from fl_core.secagg.summands import Summand, WholeSum
@@ -19,17 +20,31 @@ def settings_of(plan: Plan) -> SecureAggregation:
     return plan.secure_aggregation
 
 
+def buckets_of(plan: Plan) -> Buckets:
+    """The job's buckets; one where it has none."""
+    return Buckets(plan.job.uid, settings_of(plan).buckets)
+
+
+def cohort_of(plan: Plan) -> int:
+    """How many of a round's workers the smallest bucket has, when all are there."""
+    return plan.selection.per_round // settings_of(plan).buckets
+
+
 def terms_of(plan: Plan) -> Terms:
-    """What the job fixes for all its sessions."""
+    """What the job fixes for all its sessions; with buckets the fewest of a bucket are those its sum opens with."""
     own = settings_of(plan)
-    return Terms(profile=own.profile, minimum=plan.selection.minimum, tolerate=own.tolerate)
+    if own.buckets == 1:
+        return Terms(profile=own.profile, minimum=plan.selection.minimum, tolerate=own.tolerate)
+    least = Terms(profile=own.profile, tolerate=own.tolerate).survivors(cohort_of(plan))
+    return Terms(profile=own.profile, minimum=least, tolerate=own.tolerate)
 
 
 def ring_of(plan: Plan) -> Ring:
-    """The ring that holds a whole cohort's updates; with differential privacy each of them weighs 1."""
+    """The ring that holds the updates of all who are asked in one bucket; with differential privacy each weighs 1."""
     own = settings_of(plan)
     most = own.max_examples if plan.privacy is None else 1
-    return Ring(bits=own.bits, members=plan.selection.asked, most_weight=most)
+    members = min(plan.selection.asked, -(-plan.workers // own.buckets))
+    return Ring(bits=own.bits, members=members, most_weight=most)
 
 
 def whole_sum_of(plan: Plan, manifest: Manifest) -> WholeSum | None:
@@ -41,7 +56,7 @@ def whole_sum_of(plan: Plan, manifest: Manifest) -> WholeSum | None:
 
 
 def context_of(
-    plan: Plan, summand: Summand, *, round: int, attempt: int, purpose: Purpose, model: str
+    plan: Plan, summand: Summand, *, round: int, attempt: int, purpose: Purpose, model: str, bucket: int = 0
 ) -> Context:
     """Which sum of which round this is."""
     return Context(
@@ -53,4 +68,6 @@ def context_of(
         model=model,
         shape=summand.text,
         terms=terms_of(plan),
+        bucket=bucket,
+        buckets=settings_of(plan).buckets,
     )

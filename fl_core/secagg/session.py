@@ -14,6 +14,7 @@ from typing import Literal
 
 from fl_core.errors import ProtocolError
 from fl_core.secagg import graph, keys, merkle
+from fl_core.secagg.buckets import Buckets
 from fl_core.secagg.encoding import digest, encode
 from fl_core.secagg.endorsement import NONE, Endorsement
 from fl_core.secagg.parameters import Parameters
@@ -28,7 +29,10 @@ SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Which sum this is: `model` is the digest of the round's model, `shape` says what the vector's elements mean."""
+    """Which sum this is: `model` is the digest of the round's model, `shape` says what the vector's elements mean.
+
+    It is the sum of one `bucket` of so many `buckets`: of all workers where there is one.
+    """
 
     job: str
     plan: str
@@ -38,15 +42,22 @@ class Context:
     model: str
     shape: str
     terms: Terms
+    bucket: int = 0
+    buckets: int = 1
 
     @property
     def digest(self) -> bytes:
         """What every advertisement signs."""
-        place = (self.round, self.attempt, self.purpose)
+        place = (self.round, self.attempt, self.purpose, self.bucket, self.buckets)
         return digest("context", self.job, self.plan, *place, self.model, self.shape, self.terms.encoded())
 
     def __str__(self) -> str:
-        return f"round {self.round}, attempt {self.attempt}, {self.purpose}"
+        where = f", bucket {self.bucket}" if self.buckets > 1 else ""
+        return f"round {self.round}, attempt {self.attempt}, {self.purpose}{where}"
+
+    def holds(self, worker: int) -> bool:
+        """Whether this worker is in the bucket that is summed."""
+        return Buckets(self.job, self.buckets).of(worker) == self.bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,8 @@ class Session:
                 raise ProtocolError(f"the {name} are not in order, each once: {named(listed)}")
         if strangers := set(self.members).difference(self.candidates):
             raise ProtocolError(f"the members {named(strangers)} are no candidates")
+        if elsewhere := [worker for worker in self.candidates if not self.context.holds(worker)]:
+            raise ProtocolError(f"{self.context}: {named(elsewhere)} in other buckets, by the job's deal")
         self.check(self.members, what="members")
 
     @cached_property

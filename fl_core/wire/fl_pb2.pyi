@@ -315,14 +315,16 @@ class Ready(_message.Message):
     def __init__(self, model: _Optional[str] = ..., schema: _Optional[str] = ...) -> None: ...
 
 class Opening(_message.Message):
-    __slots__ = ("purpose", "exponents", "schema")
+    __slots__ = ("purpose", "exponents", "schema", "bucket")
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     EXPONENTS_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    BUCKET_FIELD_NUMBER: _ClassVar[int]
     purpose: str
     exponents: _containers.RepeatedScalarFieldContainer[int]
     schema: str
-    def __init__(self, purpose: _Optional[str] = ..., exponents: _Optional[_Iterable[int]] = ..., schema: _Optional[str] = ...) -> None: ...
+    bucket: int
+    def __init__(self, purpose: _Optional[str] = ..., exponents: _Optional[_Iterable[int]] = ..., schema: _Optional[str] = ..., bucket: _Optional[int] = ...) -> None: ...
 
 class Advertisement(_message.Message):
     __slots__ = ("worker", "mask_key", "seal_key", "commitment", "certificate", "signature", "organisation", "endorsement")

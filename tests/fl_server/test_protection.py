@@ -43,8 +43,8 @@ async def summed(one: Crowd, *indices: int, **place: int) -> tuple[Any, list[str
     """The sum of updates of these workers, and whose are in it."""
     here = one.place(**place)
     async with one.attending(*indices, place=here) as names:
-        found, members = await one.sums.updates(here, MANIFEST, names)
-        return found, sorted(members)
+        found = await one.sums.updates(here, MANIFEST, names)
+        return found.parts[0], sorted(found.members)
 
 
 def run(main: Awaitable[Any]) -> Any:
@@ -74,7 +74,7 @@ def test_a_sum_is_everybodys(crowd: Build) -> None:
 def test_a_silent_member_costs_one_patience(crowd: Build, step: str, *, counted: bool) -> None:
     """Who says nothing any more is out at that step, after its patience; its vector counts if it was whole."""
     one = crowd(stall_seconds=PATIENCE, deadline_seconds=1000)
-    one.sums.restore({"exponents": [3, 3]})
+    one.sums.restore({"exponents": [[3, 3]]})
     one.altered["worker-1"] = silent_at(step)
     began = time.monotonic()
     found, members = run(summed(one, 0, 1, 2, 3))
@@ -123,8 +123,8 @@ def test_who_is_ready_and_goes_before_the_session_is_named(crowd: Build) -> None
         async with one.attending(3):
             pass
         async with one.attending(0, 1, 2) as names:
-            _, members = await one.sums.updates(one.place(), MANIFEST, [*names, "worker-3"])
-            assert sorted(members) == names
+            found = await one.sums.updates(one.place(), MANIFEST, [*names, "worker-3"])
+            assert sorted(found.members) == names
 
     run(main())
     assert one.dropped == {"worker-3": "gone"}
@@ -171,7 +171,7 @@ def test_too_few_are_no_sum_and_the_next_attempt_is_free(crowd: Build) -> None:
             await summed(one, 0, 1)
         found, _ = await summed(one, 0, 1, 2, 3, attempt=2)
         assert found.examples == 100
-        assert one.protection._open is one.protection._due is None
+        assert one.protection._sessions == {}
 
     run(main())
 
@@ -180,7 +180,7 @@ def test_too_few_are_no_sum_and_the_next_attempt_is_free(crowd: Build) -> None:
 def test_candidates_stay_once_shares_were_dealt(crowd: Build) -> None:
     """After an attempt in which vectors may have left, another has the same candidates, and strangers are refused."""
     one = crowd(stall_seconds=PATIENCE, deadline_seconds=1000)
-    one.sums.restore({"exponents": [3, 3]})
+    one.sums.restore({"exponents": [[3, 3]]})
 
     async def main() -> None:
         one.altered = {f"worker-{index}": silent_at("vector") for index in (1, 2)}
@@ -200,7 +200,7 @@ def test_candidates_stay_once_shares_were_dealt(crowd: Build) -> None:
 def test_a_sum_that_may_be_signed_is_spent(crowd: Build) -> None:
     """From the moment that survivors are to sign, no attempt may seek this round's sum again; who signed refuses."""
     one = crowd(stall_seconds=PATIENCE, deadline_seconds=1000)
-    one.sums.restore({"exponents": [3, 3]})
+    one.sums.restore({"exponents": [[3, 3]]})
 
     async def main() -> None:
         one.altered = {f"worker-{index}": silent_at("survivors") for index in (1, 2)}

@@ -77,13 +77,13 @@ def test_it_is_charged_before_shares_are_asked_for(crowd: Callable[..., Crowd]) 
         charged.append((context, said(one)))
 
     one = crowd(unmasking)
-    found, members = asyncio.run(summed(one))
+    sums = asyncio.run(summed(one))
+    (found,) = sums.parts
     ((context, before),) = charged
     assert (context.purpose, context.round, context.attempt) == ("update", 1, 1)
     assert "signature" in before
     assert "unmasking" not in before
-    assert len(members) == 4
-    assert found.weight == 4
+    assert len(sums.members) == found.weight == 4
     assert np.array_equal(found.mean()["w"] * 4, np.full(6, 1.0 - 2 + 3 - 4))
     assert (found.examples, found.metrics) == (0, {})
 

@@ -36,7 +36,7 @@ async def updated(one: Crowd, *indices: int, **place: int) -> Any:
     """The sum of these workers' updates."""
     here = one.place(**place)
     async with one.attending(*indices, place=here) as names:
-        return (await one.sums.updates(here, MANIFEST, names))[0]
+        return (await one.sums.updates(here, MANIFEST, names)).parts[0]
 
 
 def purposes(one: Crowd) -> list[tuple[int, str]]:
@@ -55,7 +55,7 @@ def test_ranges_are_learned_once(crowd: Build) -> None:
     first, second = asyncio.run(main())
     assert purposes(one) == [(1, "range"), (1, "update"), (2, "update")]
     assert first.exponents == second.exponents == (2, 2)
-    assert one.sums.state == {"exponents": [2, 2]}
+    assert one.sums.state == {"exponents": [[2, 2]]}
 
 
 def test_another_process_goes_on_with_the_ranges(crowd: Build) -> None:
@@ -99,7 +99,7 @@ def test_measurements_are_exact_counts(crowd: Build) -> None:
 def test_who_measures_otherwise_is_left_out_and_named(crowd: Build) -> None:
     """Metrics of another kind cannot be added; the sum is of those who agree."""
     one = crowd()
-    one.sums.restore({"exponents": [3, 3]})
+    one.sums.restore({"exponents": [[3, 3]]})
     one.products["worker-2"] = replace(product(2), metrics={"other": mean_of(1.0, 1)})
     with capture_logs() as logged:
         found = asyncio.run(updated(one, *EVERYBODY))
@@ -129,7 +129,7 @@ def test_a_round_is_spent_when_what_it_needs_was_signed(
 ) -> None:
     """Ranges that were signed and lost cannot be learned again in this round; those that are known are no loss."""
     one = crowd()
-    one.sums.restore({"exponents": [1, 1] if learned else []})
+    one.sums.restore({"exponents": [[1, 1] if learned else []]})
     one.journal.signed(7, 1, signed)
     assert one.sums.is_spent(7) is spent
     assert not one.sums.is_spent(8)

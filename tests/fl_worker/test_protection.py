@@ -142,6 +142,10 @@ WRONG = {
     ),
     "nothing": ([opening(), pb.HostMessage()], "the server sends nothing, which no session expects"),
     "a sum that nobody makes": ([opening(purpose="median")], "the server wants 'median' summed"),
+    "a bucket that is not its own": (
+        [opening(bucket=2)],
+        "the server opens a session of bucket 2; this worker is in bucket 0 for good",
+    ),
     "too few ranges": ([opening(exponents=[1])], "the server names the ranges [1] for 2 arrays"),
     "too wide a range": ([opening(exponents=[1, HIGHEST + 1])], "from -40 to 23"),
     "other metrics": ([opening(schema="{}")], "the server wants other metrics summed than loss, right"),

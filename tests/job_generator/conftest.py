@@ -74,6 +74,7 @@ LARGEST: dict[str, Any] = {
             "tolerate": 2,
             "bits": 16,
             "maxExamples": 500,
+            "buckets": 1,
         },
         "privacy": {
             "unit": "worker",

@@ -82,7 +82,9 @@ def test_nothing_near(job_text: Callable[..., str]) -> None:
     assert "did you mean" not in "".join(found)
     assert "expected activeDeadlineSeconds, aggregation, " in found[0]
     assert found[0].endswith("suspendGraceSeconds, target, ttlSecondsAfterFinished or workers")
-    assert found[1].endswith(f'spec.aggregation.name: "zzz" is unknown; expected mean {OWN}')
+    assert found[1].endswith(
+        f'spec.aggregation.name: "zzz" is unknown; expected krum, mean, median, trimmed_mean {OWN}'
+    )
 
 
 def test_metadata() -> None:

@@ -105,12 +105,30 @@ def private(name: str, **more: Any) -> dict[str, Any]:
     return {"mechanism": mechanism, "budget": {"epsilon": 8, "delta": 1e-5}}
 
 
+def median(hostile: int) -> dict[str, Any]:
+    """The median, for so many hostile workers."""
+    return {"name": "median", "hostile": hostile}
+
+
 BROKEN: dict[str, dict[str, Any]] = {
     "_anybody": {"workers": {"replicas": 0}},
     "_cohort": {"selection": {"perRound": 9}},
     "_spare": {"selection": {"extra": 1}},
     "_quorum": {"selection": {"minimum": 9}},
     "_secure": {"secureAggregation": {"tolerate": 2}},
+    "_buckets": {"secureAggregation": {"buckets": 2}, "aggregation": median(0)},
+    "spare_complaint": {
+        "workers": {"replicas": 8},
+        "selection": {"perRound": 6, "extra": 1},
+        "secureAggregation": {"buckets": 2},
+        "aggregation": median(0),
+    },
+    "_rule": {"aggregation": median(1)},
+    "_compared_quorum": {
+        "aggregation": median(1),
+        "secureAggregation": {"enabled": False},
+        "selection": {"minimum": 2},
+    },
     "_secure_quorum": {"selection": {"minimum": 2}},
     "_secure_stages": {"compression": [{"name": "float16"}]},
     "mechanism_complaint": {"privacy": private("dp_sgd", rate=0.1, steps=10)},
@@ -297,3 +315,134 @@ def test_losses_are_tolerated_by_number_in_cross_silo_only(job_map: Build) -> No
         (told,) = complaints(job_map(**{"secureAggregation": {"tolerate": 1}, **changes}))
         assert told.startswith("spec.secureAggregation: tolerate: 1 is for cross-silo")
     assert complaints(job_map(secureAggregation={"profile": "cross-silo", "tolerate": 1})) == []
+
+
+def bucketed(replicas: int, buckets: int, rule: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A job with buckets and a rule that compares their sums."""
+    workers = {"workers": {"replicas": replicas}, "secureAggregation": {"buckets": buckets}}
+    return {**workers, "aggregation": rule, **changes}
+
+
+KRUM = {"name": "krum", "hostile": 1}
+TRIMMED = {"name": "trimmed_mean", "hostile": 1, "trim": 0.2}
+OFF = {"enabled": False}
+HALF = {"perRound": 12}
+
+MISFITS: dict[str, tuple[dict[str, Any], str]] = {
+    "single updates, which nobody sees": (
+        {"workers": {"replicas": 12}, "aggregation": median(1)},
+        (
+            "spec.aggregation: median compares updates, and with secure aggregation nobody sees a single one; expected "
+            "at least spec.secureAggregation: {buckets: 3}, so that it compares sums of buckets, or {enabled: false}"
+        ),
+    ),
+    "buckets for nothing": (
+        bucketed(12, 3, {"name": "mean"}),
+        (
+            "spec.aggregation: mean adds all buckets up, so they would show the server more than it needs; expected "
+            "median, trimmed_mean or krum, or no spec.secureAggregation.buckets"
+        ),
+    ),
+    "too few buckets for a median": (
+        bucketed(12, 4, median(2)),
+        (
+            "spec.aggregation: median needs 5 parts to withstand so many hostile workers, and there are 4 "
+            "spec.secureAggregation.buckets; expected more of them, or fewer hostile"
+        ),
+    ),
+    "too few buckets for krum": (
+        bucketed(12, 4, KRUM),
+        (
+            "spec.aggregation: krum needs 5 parts to withstand so many hostile workers, and there are 4 "
+            "spec.secureAggregation.buckets; expected more of them, or fewer hostile"
+        ),
+    ),
+    "too small a share": (
+        bucketed(12, 4, TRIMMED),
+        (
+            "spec.aggregation: trimmed_mean needs 5 parts to withstand so many hostile workers, and there are 4 "
+            "spec.secureAggregation.buckets; expected more of them, or fewer hostile"
+        ),
+    ),
+    "too few updates": (
+        {"aggregation": KRUM, "secureAggregation": OFF},
+        (
+            "spec.aggregation: krum needs 5 parts to withstand so many hostile workers, and there are 4 workers in a "
+            "round (spec.selection.minimum); expected more of them, or fewer hostile"
+        ),
+    ),
+    "buckets of two": (
+        bucketed(8, 3, median(1)),
+        (
+            "spec.secureAggregation.buckets: 3 leave 2 of the round's 8 workers for one, and with fewer than 3 a sum "
+            "hides nobody; expected at most 2, or more workers"
+        ),
+    ),
+    "buckets of two in a round": (
+        bucketed(99, 5, median(2), selection=HALF),
+        (
+            "spec.secureAggregation.buckets: 5 leave 2 of the round's 12 workers for one, and with fewer than 3 a sum "
+            "hides nobody; expected at most 4, or more workers"
+        ),
+    ),
+    "buckets with privacy": (
+        bucketed(12, 3, {"name": "mean"}, privacy=private("gaussian")),
+        (
+            "spec.secureAggregation.buckets: 3 go with no differential privacy: spec.privacy.mechanism makes its noise "
+            "for the sum of the whole round; expected no buckets, or no spec.privacy"
+        ),
+    ),
+    "a rule with privacy": (
+        {"aggregation": median(1), "privacy": private("gaussian"), "secureAggregation": OFF},
+        (
+            "spec.aggregation: median compares parts of a round, but the noise is made for its sum; expected mean, or "
+            "no spec.privacy"
+        ),
+    ),
+    "buckets of nothing": (
+        {"secureAggregation": {**OFF, "buckets": 3}},
+        (
+            "spec.secureAggregation.buckets: 3 are groups of secure sums, which are off; expected enabled: true, or no "
+            "buckets"
+        ),
+    ),
+    "a quorum with whom too few buckets open": (
+        bucketed(12, 3, median(1), selection={"minimum": 8}),
+        (
+            "spec.selection.minimum: 8 is fewer than the 9 of 12 with whom the sums of 3 buckets open; expected at "
+            "least 9, or turn it off with spec.secureAggregation: {enabled: false}"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_rules_that_compare_need_parts(job_map: Build, name: str) -> None:
+    """What does not go with buckets or with a robust rule is refused by name, with what would help."""
+    changes, sentence = MISFITS[name]
+    assert sentence in complaints(job_map(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "quorum"),
+    [
+        (bucketed(9, 3, median(1)), 9),
+        (bucketed(12, 3, median(1)), 9),
+        (bucketed(15, 5, median(1)), 10),
+        (bucketed(15, 5, KRUM), 15),
+        (bucketed(20, 5, TRIMMED), 15),
+        (bucketed(12, 2, median(0)), 8),
+        ({"aggregation": median(1), "secureAggregation": OFF}, 3),
+        ({"workers": {"replicas": 5}, "aggregation": KRUM, "secureAggregation": OFF}, 5),
+    ],
+)
+def test_what_fits_has_a_quorum_for_its_rule(job_map: Build, changes: dict[str, Any], quorum: int) -> None:
+    """Without a word the quorum is two thirds, and never fewer than those with whom enough parts come together."""
+    document = job_map(**changes)
+    assert complaints(document) == []
+    plan = compile_job(FLJob.model_validate(document))
+    assert plan.selection.minimum == quorum
+    assert (
+        not plan.secure_aggregation
+        or plan.secure_aggregation.buckets == changes["secureAggregation"]["buckets"]
+    )

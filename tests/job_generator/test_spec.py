@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fl_core.aggregation import Rule
-from fl_core.extensions import build, known
+from fl_core.aggregation import Robust, Rule
+from fl_core.extensions import build, known, resolve
 from fl_core.selection import Policy
 from fl_core.stages import Stage
 from fl_core.strategies import Strategy
@@ -27,7 +27,7 @@ PROTOCOLS = {
     "fl_core.compression": Stage,
 }
 EXTENSIONS = [(name, within) for within in PROTOCOLS for name in known(within)]
-OPTIONS = {"mu": 0.5, "learningRate": 0.25}
+OPTIONS = {"mu": 0.5, "learningRate": 0.25, "hostile": 1, "trim": 0.3}
 
 
 @pytest.mark.parametrize(("name", "within"), EXTENSIONS)
@@ -42,7 +42,8 @@ def test_extensions(name: str, within: str) -> None:
     extension = kind.model_validate({"name": name, **wanted}).extension()
     assert extension.name == name
     assert list(extension.options.values()) == list(wanted.values())
-    assert build(extension, within=within, protocol=PROTOCOLS[within])
+    robust = hasattr(resolve(name, within=within), "reduce")
+    assert build(extension, within=within, protocol=Robust if robust else PROTOCOLS[within])
 
 
 def test_somebody_elses_class(job_map: Callable[..., Map]) -> None:
