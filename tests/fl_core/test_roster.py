@@ -15,6 +15,7 @@ from fl_core.plan import Selection, Shortfall
 from fl_core.roster import (
     LEASE_SECONDS,
     MOST_ABSENT,
+    ONE,
     RETURN_SECONDS,
     Action,
     Call,
@@ -28,6 +29,7 @@ from fl_core.roster import (
     Roster,
     Waiting,
 )
+from fl_core.secagg.buckets import Buckets
 from fl_core.selection.uniform import Uniform
 
 TRAIN = Call("train", 1, 1, "model", "shape")
@@ -49,9 +51,9 @@ def selection(**changes: Any) -> Selection:
     return Selection(**{**whole, **changes})
 
 
-def roster(*workers: str, seed: int = 7, expected: int = 4, **changes: Any) -> Roster:
+def roster(*workers: str, seed: int = 7, expected: int = 4, buckets: Buckets = ONE, **changes: Any) -> Roster:
     """A roster that these workers have enrolled on at time 0."""
-    made = Roster(selection(**changes), Uniform(), seed=seed, expected=names(expected))
+    made = Roster(selection(**changes), Uniform(), seed=seed, expected=names(expected), buckets=buckets)
     for worker in workers:
         made.enrol(worker, HONEST, now=0)
     return made
@@ -72,6 +74,17 @@ def state(made: Roster) -> dict[str, Any]:
 
 
 # -- who is chosen
+
+
+@pytest.mark.parametrize(("absent", "shares"), [(0, [2, 2, 2]), (3, [1, 2, 3])])
+def test_each_bucket_has_its_share_of_a_cohort(absent: int, shares: list[int]) -> None:
+    """A cohort is taken from all buckets alike; what one of them lacks the others make up for."""
+    buckets = Buckets("job-1", 3)
+    gone = [f"worker-{index}" for index in buckets.dealt(range(12))[1][:absent]]
+    here = [name for name in names(12) if name not in gone]
+    made = roster(*here, expected=len(here), buckets=buckets, per_round=6, extra=0)
+    chosen = [int(name.removeprefix("worker-")) for name in cohort(made.call(TRAIN, now=1))]
+    assert sorted(len(some) for some in buckets.dealt(chosen).values()) == shares
 
 
 def test_everybody_here_is_answered_at_once() -> None:

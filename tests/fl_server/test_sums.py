@@ -14,11 +14,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from fl_core.errors import FLJobError, ProtocolError
+from fl_core.extensions import Extension
 from fl_core.metrics import mean_of
 from fl_core.plan import Plan
+from fl_core.secagg.job import buckets_of
 from fl_core.wire import fl_pb2 as pb
+from fl_server.journal import Journal
+from fl_server.storage import Lines
+from fl_server.sums import Updates
 from fl_worker.product import Product
-from tests.fl_server.crowd import DIGEST, MANIFEST, SECURE, SELECTION, Crowd, product
+from tests.fl_server.crowd import DIGEST, MANIFEST, SECURE, SELECTION, Crowd, mean, product
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -174,3 +179,124 @@ def test_too_few_for_a_sum_is_an_error(crowd: Build) -> None:
                 await one.sums.measurements(one.place(), names)
 
     asyncio.run(main())
+
+
+TWELVE = tuple(range(12))
+COMPARED = {
+    "aggregation": Extension(name="median", options={"hostile": 1}),
+    "secure_aggregation": SECURE.model_copy(update={"buckets": 4, "max_examples": 200}),
+    "per_round": 12,
+    "minimum": 9,
+    "workers": 12,
+}
+
+
+@pytest.fixture
+def bucketed(tmp_path: Path, plan_of: Callable[..., Plan]) -> Crowd:
+    """Twelve workers in four buckets, of which the rule needs three."""
+    return Crowd(tmp_path, plan_of(**COMPARED))
+
+
+def buckets(one: Crowd) -> dict[int, list[int]]:
+    """Who is in which."""
+    return buckets_of(one.plan).dealt(TWELVE)
+
+
+async def parts(one: Crowd, *indices: int, **place: int) -> Updates:
+    """The sums of these workers' buckets."""
+    here = one.place(**place)
+    async with one.attending(*indices, place=here) as names:
+        return await one.sums.updates(here, MANIFEST, names)
+
+
+def test_each_bucket_has_its_own_sum(bucketed: Crowd) -> None:
+    """Each part is the mean of one bucket's workers, in their order, with ranges of its own."""
+    found = asyncio.run(parts(bucketed, *TWELVE))
+    assert [float(part.mean()["b"]) for part in found.parts] == pytest.approx(
+        [mean(some) for some in buckets(bucketed).values()], abs=1e-6
+    )
+    assert (found.examples, found.left_out) == (780, {})
+    assert sorted(found.members) == sorted(f"worker-{index}" for index in TWELVE)
+    assert found.metrics["right"].vector.tolist() == [66, 120]
+    largest = [max(some) + 1 for some in buckets(bucketed).values()]
+    assert bucketed.sums.state == {"exponents": [[(most - 1).bit_length()] * 2 for most in largest]}
+
+
+def test_a_bucket_that_falls_short_is_left_out(bucketed: Crowd) -> None:
+    """The others go on without it, and nobody in it has signed anything: it says why, and has its turn again."""
+    away = buckets(bucketed)[2][0]
+
+    async def main() -> list[Updates]:
+        here = [index for index in TWELVE if index != away]
+        return [await parts(bucketed, *here), await parts(bucketed, *TWELVE, number=2)]
+
+    first, second = asyncio.run(main())
+    assert first.left_out == {2: "2 workers take part; secure aggregation needs at least 3"}
+    assert [len(one.members) for one in (first, second)] == [9, 12]
+    assert len(first.parts) == 3
+    assert not bucketed.journal.is_signed(1, "range", 2)
+
+
+def test_too_few_buckets_sign_nothing_and_try_again(bucketed: Crowd) -> None:
+    """Two that fall short are one too many: none of the others' updates is signed, and the next attempt is whole."""
+    one, (first, second) = bucketed, [some[0] for some in buckets(bucketed).values()][:2]
+
+    async def main() -> Updates:
+        one.altered = {f"worker-{index}": refusing() for index in (first, second)}
+        with pytest.raises(
+            ProtocolError, match=r"2 of 4 buckets, fewer than the 3 that median needs \(bucket 0: "
+        ):
+            await parts(one, *TWELVE)
+        assert not any(one.journal.is_signed(1, "update", bucket) for bucket in range(4))
+        assert not one.sums.is_spent(1)
+        one.altered = {}
+        return await parts(one, *TWELVE, attempt=2)
+
+    found = asyncio.run(main())
+    assert len(found.parts) == 4
+    assert {row["attempt"] for row in rows(one) if row["purpose"] == "range"} == {1}
+
+
+def refusing() -> Any:
+    """A member that is refused when updates are summed, and not before."""
+    openings: list[str] = []
+
+    def altered(what: str, message: pb.HostMessage, said: pb.MemberMessage | None) -> Any:
+        if what == "opening" and message.opening.purpose == "update" and said is not None:
+            openings.append(what)
+            said.advertisement.commitment = bytes(32)
+        return said
+
+    return altered
+
+
+def rows(one: Crowd) -> list[dict[str, Any]]:
+    """What was noted of sessions."""
+    return [json.loads(line) for line in (one.folder / "sessions.jsonl").read_text().splitlines()]
+
+
+def test_a_round_is_spent_when_too_few_buckets_are_left(bucketed: Crowd) -> None:
+    """One signed sum can be spared, two cannot; another process knows it too, and leaves a spent bucket alone."""
+    one = bucketed
+    one.journal.signed(1, 1, "range", bucket=3)
+    assert not one.sums.is_spent(1)
+    found = asyncio.run(parts(one, *TWELVE, attempt=2))
+    assert found.left_out == {3: "its sum was signed in an earlier attempt"}
+    assert one.sums.is_spent(1)
+    assert Journal(Lines(one.folder / "sessions.jsonl"), spare=1).restore(done=0).spent == {1}
+    one.journal.signed(2, 1, "update", bucket=0)
+    assert Journal(Lines(one.folder / "sessions.jsonl"), spare=1).restore(done=1).spent == set()
+
+
+def test_measurements_of_buckets_are_added_up(bucketed: Crowd) -> None:
+    """Counts are those of all whose bucket has a sum; a bucket without one is not missed."""
+    away = buckets(bucketed)[1][1]
+    here = [index for index in TWELVE if index != away]
+
+    async def main() -> Any:
+        async with bucketed.attending(*here) as names:
+            return await bucketed.sums.measurements(bucketed.place(), names)
+
+    found, members = asyncio.run(main())
+    assert len(members) == 9
+    assert found["right"].vector[1] == 90

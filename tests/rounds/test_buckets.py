@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from fl_core.aggregation.median import Median
+from fl_core.errors import MismatchError
 from fl_core.secagg import job as secagg
 from fl_core.secagg.ranges import Exponents
 from fl_core.secagg.ring import public_dither
 from fl_core.secagg.summands import RangeSum, Schema, UpdateSum
 from fl_core.strategies.fedavg import FedAvg
 from fl_core.weights import Manifest, Weights, digest
+from fl_worker.policy import SitePolicy
 from fl_worker.task import Site
 from fl_worker.work import Learner
 from tests.rounds.secure import SecureRun, models, numbers, plan_of, summed
@@ -94,7 +96,7 @@ class Clear:
             Learner.load(
                 plan, folder=self.run.program, site=Site(f"worker-{n}", n, plan.workers, seed=plan.seed)
             )
-            for n in EVERYBODY
+            for n in range(plan.workers)
         ]
         self.weights = self.learners[0].initial()
 
@@ -148,7 +150,7 @@ def test_the_median_of_buckets_learns_beside_a_hostile_worker(job: Callable[...,
         rounds=4, secure={"buckets": 4, "maxExamples": 64}, aggregation={"name": "median", "hostile": 1}
     )
     dealt = secagg.buckets_of(run.plan).dealt(EVERYBODY)
-    away = secagg.buckets_of(run.plan).of(HOSTILE) - 1
+    away = (secagg.buckets_of(run.plan).of(HOSTILE) + 1) % 4
     victim = dealt[away][1]
     others = [worker for worker in EVERYBODY if worker not in dealt[away]]
     run.at(f"worker-{victim}", "update.mask.2", "kill")
@@ -164,7 +166,7 @@ def test_the_median_of_buckets_learns_beside_a_hostile_worker(job: Callable[...,
     assert rounds[1]["leftOut"] == {
         str(
             away % 4
-        ): f"round 2, attempt 1, update, bucket {away % 4}: 2 vectors, fewer than the 3 that are needed"
+        ): f"round 2, attempt 1, update, bucket {away}: 2 vectors, fewer than the 3 that are needed"
     }
     assert [sorted(numbers(row["reporters"])) for row in (rounds[0], rounds[3])] == [list(EVERYBODY)] * 2
     assert ["leftOut" in row for row in (rounds[0], rounds[3])] == [False, False]
@@ -183,3 +185,36 @@ def test_the_mean_does_not(job: Callable[..., SecureRun]) -> None:
     assert run.ends() == 0, run.said("server")
     first, second = losses(run)
     assert 1 < first < second
+
+
+def test_single_updates_are_compared_in_the_clear(job: Callable[..., SecureRun]) -> None:
+    """Without secure aggregation each worker's update is a part, and the median of three withstands one."""
+    median = {"name": "median", "hostile": 1}
+    run = job(rounds=3, secure={"enabled": False}, workers={"replicas": 3}, aggregation=median)
+    run.begin()
+    assert run.ends() == 0, run.said("server")
+    clear = Clear(run)
+    for number, row in enumerate(run.rounds(), start=1):
+        assert numbers(row["reporters"]) == [0, 1, 2]
+        made = [
+            one.train(clear.weights, round=number, states=(), moved=lambda: None) for one in clear.learners
+        ]
+        step = Median(hostile=1).reduce([one.update for one in made])
+        clear.weights, _ = FedAvg().step(clear.weights, step, {})
+        assert row["model"] == digest(clear.weights)
+    assert losses(run)[-1] < 0.02
+
+
+def test_a_sites_floor_counts_for_its_bucket(job: Callable[..., SecureRun]) -> None:
+    """Twelve in a round are no four in a sum: a site that asks for four takes no part, and says which number it saw."""
+    run = job(
+        rounds=1, secure={"buckets": 4, "maxExamples": 64}, aggregation={"name": "median", "hostile": 1}
+    )
+    for members, seen in ((4, ["a sum of one of 4 buckets", "opens with 3, fewer than 4"]), (3, [])):
+        policy = SitePolicy.model_validate({"secureAggregation": {"members": members}})
+        if not seen:
+            policy.check(run.plan)
+            continue
+        with pytest.raises(MismatchError) as refused:
+            policy.check(run.plan)
+        assert all(words in str(refused.value) for words in seen)

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from fl_core.aggregation.krum import Krum
 from fl_core.weights import Weights
@@ -34,6 +34,7 @@ def test_the_one_in_the_middle_of_the_crowd() -> None:
 
 
 @given(parts(least=5))
+@settings(deadline=None)
 def test_it_is_the_slow_one(some: list[Weights]) -> None:
     """With whole numbers, where nothing is rounded, the choice is that of the exact scores."""
     whole = [{name: np.asarray(np.rint(array / 1e3)) for name, array in one.items()} for one in some]
@@ -41,6 +42,7 @@ def test_it_is_the_slow_one(some: list[Weights]) -> None:
 
 
 @given(parts(least=3, most=5))
+@settings(deadline=None)
 def test_no_order_changes_a_bit(some: list[Weights]) -> None:
     """In whatever order the parts come the same one is taken, where several score the same too."""
     assert len(results(Krum(hostile=0), some)) == 1

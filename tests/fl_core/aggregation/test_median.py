@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 
 from fl_core.aggregation.median import Median
 from fl_core.weights import Weights
@@ -25,18 +25,21 @@ def test_the_middle_of_three_and_of_four() -> None:
 
 
 @given(parts(least=1))
+@settings(deadline=None)
 def test_it_is_the_slow_one(some: list[Weights]) -> None:
     """Each element is what the standard library's median gives for it."""
     assert flat(Median(hostile=0).reduce(some)) == [statistics.median(column) for column in columns(some)]
 
 
 @given(parts(least=1, most=5))
+@settings(deadline=None)
 def test_no_order_changes_a_bit(some: list[Weights]) -> None:
     """In whatever order the parts come, the bytes are the same, those of zeros included."""
     assert len(results(Median(hostile=0), some)) == 1
 
 
 @given(parts(least=3, most=3), parts(least=2, most=2))
+@settings(deadline=None)
 def test_a_minority_cannot_leave_the_honest(honest: list[Weights], hostile: list[Weights]) -> None:
     """With 2f + 1 parts the result lies between honest values, element by element, whatever f parts hold."""
     rule = Median(hostile=2)

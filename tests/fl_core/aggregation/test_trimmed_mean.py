@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,6 +21,7 @@ def test_one_of_five_is_cut_off_at_either_end() -> None:
 
 
 @given(parts(least=1), st.sampled_from((0.05, 0.1, 0.2, 0.3, 0.45)))
+@settings(deadline=None)
 def test_it_is_the_slow_one(some: list[Weights], trim: float) -> None:
     """Each element is the mean of its sorted values without floor(trim * n) of them at either end."""
     cut = math.floor(round(trim * 100) * len(some) / 100)
@@ -29,12 +30,14 @@ def test_it_is_the_slow_one(some: list[Weights], trim: float) -> None:
 
 
 @given(parts(least=1, most=5))
+@settings(deadline=None)
 def test_no_order_changes_a_bit(some: list[Weights]) -> None:
     """In whatever order the parts come, the bytes are the same, those of zeros included."""
     assert len(results(TrimmedMean(hostile=0, trim=0.25), some)) == 1
 
 
 @given(parts(least=4, most=4), parts(least=1, most=1))
+@settings(deadline=None)
 def test_as_many_as_are_cut_off_cannot_leave_the_honest(
     honest: list[Weights], hostile: list[Weights]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_core.errors import ProtocolError
@@ -24,6 +24,7 @@ def test_the_deal_of_a_job_is_known() -> None:
 
 
 @given(st.text(max_size=5), COUNTS, st.integers(0, 300), st.integers(0, 300))
+@settings(deadline=None)
 def test_buckets_are_even(job: str, count: int, first: int, workers: int) -> None:
     """Of workers with numbers in a row no bucket has two more than another, and none fewer than is promised."""
     numbers = range(first, first + workers)
@@ -35,6 +36,7 @@ def test_buckets_are_even(job: str, count: int, first: int, workers: int) -> Non
 
 
 @given(COUNTS, st.integers(0, 300))
+@settings(deadline=None)
 def test_more_workers_move_nobody(count: int, workers: int) -> None:
     """Who is in which bucket does not depend on who else there is."""
     dealt = Buckets(JOB, count).dealt(range(workers))
@@ -43,6 +45,7 @@ def test_more_workers_move_nobody(count: int, workers: int) -> None:
 
 
 @given(st.dictionaries(st.integers(0, 9), st.integers(0, 20), min_size=1), st.integers(0, 100))
+@settings(deadline=None)
 def test_a_cohort_has_equal_shares(available: dict[int, int], count: int) -> None:
     """As many are taken as there are, up to the count; a bucket gets fewer only where it has no more."""
     taken = shares(available, count)
