@@ -114,6 +114,14 @@ class SecureAggregation(Part):
     buckets: int = 1
 
 
+class AdaptiveClip(Part):
+    """How the clip norm follows a quantile of the updates' norms, by counts with noise of deviation `count_noise`."""
+
+    quantile: float
+    learning_rate: float
+    count_noise: float
+
+
 class Privacy(Part):
     """What bounds how much the models tell of one worker, or of one example.
 
@@ -123,6 +131,7 @@ class Privacy(Part):
 
     unit: Literal["worker", "example"]
     mechanism: Extension
+    adaptive_clip: AdaptiveClip | None = None
     epsilon: float
     delta: float
     corrupt: int

@@ -20,7 +20,7 @@ from fl_core.updates import ExactSum
 from fl_core.weights import Manifest, Weights
 from fl_server.memory import States
 from fl_server.model import Model
-from fl_server.privacy import Privacy
+from fl_server.privacy import Privacy, Spent
 from fl_server.spool import Spool
 
 EVERYBODY = ""
@@ -111,11 +111,12 @@ class Aggregator:
                 await asyncio.to_thread(total.add, spool.chunks(), weight=weight, largest=largest)
 
     def _step(self, model: Model) -> Model:
-        mean, self._stage_states = self._pipeline.on_server(self._combined(), self._stage_states)
+        released = self._privacy.released(self._parts[0], clip=model.clip) if self._privacy else None
+        mean, self._stage_states = self._pipeline.on_server(self._combined(released), self._stage_states)
         with blamed(self._strategy):
             weights, self._strategy_state = self._strategy.step(model.weights, mean, self._strategy_state)
         self._manifest, self._sums, self._given = None, {}, ()
-        model = Model.of(weights)
+        model = Model.of(weights, clip=released.clip if released else 0.0)
         _ = model.digest  # here and not on the event loop
         return model
 
@@ -124,17 +125,20 @@ class Aggregator:
         """The sums of updates that came one by one, in the order of their workers' names."""
         return [total for _, total in sorted(self._sums.items()) if total.count]
 
-    def _combined(self) -> Weights:
-        """One update that stands for all of the attempt."""
+    @property
+    def _parts(self) -> Sequence[ExactSum | Summed]:
+        """The attempt's sums: that of all, those of the buckets, or one of each update."""
         parts: Sequence[ExactSum | Summed] = self._given or self._single
         if not parts:
             raise JobError("there is nothing to step from")
-        if isinstance(self._rule, Robust):
-            with blamed(self._rule):
-                return self._rule.reduce([part.mean() for part in parts])
-        total = parts[0] if self._privacy is None else self._privacy.released(parts[0])
+        return parts
+
+    def _combined(self, released: Spent | None) -> Weights:
+        """One update that stands for all of the attempt."""
         with blamed(self._rule):
-            return self._rule.combine(total)
+            if isinstance(self._rule, Robust):
+                return self._rule.reduce([part.mean() for part in self._parts])
+            return self._rule.combine(released or self._parts[0])
 
 
 def _misfit(plan: Plan, rule: Rule | Robust) -> str | None:

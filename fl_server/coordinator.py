@@ -218,7 +218,7 @@ class Coordinator:
         await self.spending.restore(saved)
         if saved is None:
             return ()
-        self.model = Model.of(saved.weights)
+        self.model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
         self.rounds.round = saved.facts["round"]
         self._aggregator.restore(saved.states)
         if self.sums is not None:
@@ -258,7 +258,7 @@ class Coordinator:
         await self.spending.asking(number, attempt)
         logs.bind(round=number, attempt=attempt)
         self.metrics.round.set(number)
-        self.ledger.open(number, attempt)
+        self.ledger.open(number, attempt, **self.spending.clip(self.model))
         self._aggregator.open(self.model.manifest)
         self._answer.clear()
         self._summons.start("train", (number, attempt), self)
@@ -267,7 +267,7 @@ class Coordinator:
         """Have the workers sum what they hold."""
         if self.model is None:
             raise JobError("there is nothing to sum")
-        place = Place(action.round, action.attempt, self.model.digest)
+        place = Place(action.round, action.attempt, self.model.digest, clip=self.model.clip)
         self.ledger.lap("evaluate" if action.measurements else "train")
         try:
             if action.measurements:
@@ -339,6 +339,7 @@ class Coordinator:
         if self.model is None:
             raise JobError("there is no model to save")
         facts = {"round": self.rounds.round, "plan": self.plan.digest, "digest": self.model.digest}
+        facts |= {"clip": self.model.clip} if self.model.clip else {}
         return Saved(self.model.weights, {**facts, "metrics": self._values}, digest=self.model.digest)
 
     def _checkpoint(self) -> Saved:

@@ -24,9 +24,11 @@ class Ledger:
         self._evaluation: dict[str, Measurements] = {}
         self.up = self.down = 0
 
-    def open(self, number: int, attempt: int) -> None:
-        """A new attempt: everything of an earlier one is forgotten."""
-        self._begin({"round": number, "attempt": attempt, "cohort": [], "dropouts": {}, "seconds": {}})
+    def open(self, number: int, attempt: int, **facts: float) -> None:
+        """A new attempt, of which these facts are known: everything of an earlier one is forgotten."""
+        self._begin(
+            {"round": number, "attempt": attempt, "cohort": [], "dropouts": {}, "seconds": {}, **facts}
+        )
 
     def resume(self, row: dict[str, Any]) -> None:
         """Go on after the commit of a round that another process opened."""

@@ -50,7 +50,8 @@ class Metrics:
         self._age.set(float("nan"))
         self.epsilon = self._gauge("fl_privacy_epsilon", "The epsilon that was spent by now.")
         self.budget = self._gauge("fl_privacy_epsilon_budget", "The epsilon that may be spent in all.")
-        for privacy in (self.epsilon, self.budget):
+        self.clip = self._gauge("fl_privacy_clip_norm", "The clip norm of the open round, or the last one.")
+        for privacy in (self.epsilon, self.budget, self.clip):
             privacy.set(float("nan"))
         self.external = self._gauge("fl_external_connections", "Connections of external sites that are open.")
         self.turned_away = self._counter(

@@ -13,15 +13,19 @@ from fl_core.wire.arrays import frames
 
 @dataclass(frozen=True)
 class Model:
-    """Manifest, flat buffer and digest of one round's model."""
+    """Manifest, flat buffer and digest of one round's model.
+
+    `clip` is the clip norm of updates made from it, where it moves with the models; 0 stands for the plan's.
+    """
 
     manifest: Manifest
     buffer: bytes | memoryview
+    clip: float = 0.0
 
     @classmethod
-    def of(cls, weights: Weights) -> Model:
+    def of(cls, weights: Weights, *, clip: float = 0.0) -> Model:
         """Flatten these weights."""
-        return cls(Manifest.of(weights), pack(weights))
+        return cls(Manifest.of(weights), pack(weights), clip)
 
     @cached_property
     def digest(self) -> str:
@@ -32,7 +36,11 @@ class Model:
     def frames(self) -> tuple[bytes, ...]:
         """The model as serialised frames, made once for all workers."""
         head = pb.Transfer(
-            kind=pb.KIND_MODEL, manifest=self.manifest.to_json(), nbytes=len(self.buffer), model=self.digest
+            kind=pb.KIND_MODEL,
+            manifest=self.manifest.to_json(),
+            nbytes=len(self.buffer),
+            model=self.digest,
+            clip=self.clip,
         )
         return tuple(frames(head, self.buffer))
 

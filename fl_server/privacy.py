@@ -14,10 +14,21 @@ from pydantic.alias_generators import to_snake
 from fl_core.errors import JobError, MismatchError, SpecError
 from fl_core.plan import Plan
 from fl_core.privacy.chain import Charge, Head, Opening
-from fl_core.privacy.job import mechanism_of, opening_of, released, settings_of
+from fl_core.privacy.job import (
+    adaptive_of,
+    clip_of,
+    costs_of,
+    counting_of,
+    mechanism_at,
+    mechanism_of,
+    opening_of,
+    release_of,
+    settings_of,
+)
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.mechanisms import Release
 from fl_core.privacy.stream import Random
+from fl_core.secagg.summands import Summed
 from fl_core.weights import Manifest, Weights
 from fl_core.wire import fl_pb2 as pb
 
@@ -44,9 +55,10 @@ class Sum(Protocol):
 
 
 class Spent:
-    """A released sum: what the next model is made from."""
+    """A released sum: what the next model is made from, and the clip norm of updates made from that; 0 if it stays."""
 
-    def __init__(self, update: Weights) -> None:
+    def __init__(self, update: Weights, *, clip: float = 0.0) -> None:
+        self.clip = clip
         self._update = update
 
     def mean(self) -> Weights:
@@ -125,7 +137,7 @@ class Privacy:
 
     def settle(self, manifest: Manifest) -> None:
         """Settle the release for a model of this shape; SpecError where not one round fits into the budget."""
-        self._release = released(self._plan, self._mechanism, dimension=manifest.size)
+        self._release = release_of(self._plan, manifest)
         begun = any(one.job == self._plan.job.uid for one in self._open.charges)
         if not begun and (first := self._with_another()) > self._own.epsilon:
             parents = ", ".join(one.job for one in self._open.opening.parents)
@@ -143,14 +155,13 @@ class Privacy:
         """Put the attempt's release on disk before it happens; False where that was done before."""
         if (round, attempt) == self._charged:
             return False
-        cost = self._mechanism.cost(self._settled)
         charge = Charge(
             job=self._plan.job.uid,
             round=round,
             attempt=attempt,
             released=UPDATE,
             mechanism=self._own.mechanism,
-            costs=(cost,),
+            costs=costs_of(self._plan, self._settled),
         )
         self._open.charge(charge)
         self._charged = (round, attempt)
@@ -158,15 +169,36 @@ class Privacy:
         log.info("charged", epsilon=round_to(self.epsilon), budget=self._own.epsilon)
         return True
 
-    def released(self, total: Sum) -> Spent:
-        """The sum as it may be seen, over the fixed denominator; its charge must be on disk."""
+    def clip(self, moved: float = 0.0) -> float:
+        """The clip norm in force, where the model's is `moved`."""
+        return clip_of(self._plan, moved) or self._mechanism.clip
+
+    def released(self, total: Sum, *, clip: float = 0.0) -> Spent:
+        """The sum as it may be seen, over the fixed denominator; its charge must be on disk.
+
+        `clip` is the norm that went with the model; the next one follows from it and the votes.
+        """
         if self._charged == (0, 0):
             raise JobError("a sum is to be released that was not charged")
         sums = {name: array * float(total.weight) for name, array in total.mean().items()}
         if not self.at_workers:  # the mechanism's whole numbers, which a mean in float64 has not lost
             sums = {name: np.rint(array).astype(np.int64) for name, array in sums.items()}
-        noisy = self._mechanism.on_server(sums, self._settled, self._random)
-        return Spent({name: array / self._plan.selection.per_round for name, array in noisy.items()})
+        mechanism, cohort = mechanism_at(self._plan, clip), self._plan.selection.per_round
+        noisy = mechanism.on_server(sums, self._settled, self._random)
+        mean = {name: array / cohort for name, array in noisy.items()}
+        return Spent(mean, clip=self._next_clip(total, clip_of(self._plan, clip)))
+
+    def _next_clip(self, total: Sum, clip: float) -> float:
+        """From the votes in the same sum, with noise of their own; 0 where the norm does not move."""
+        adaptive = adaptive_of(self._plan)
+        if adaptive is None:
+            return 0.0
+        if not isinstance(total, Summed):
+            raise JobError("votes on the clip norm are counted in secure sums only (spec.secureAggregation)")
+        votes = counting_of(self._plan).vote_on_server(
+            total.votes, variance=adaptive.votes_variance, random=self._random
+        )
+        return adaptive.step(clip, votes, cohort=self._plan.selection.per_round)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -199,7 +231,7 @@ class Privacy:
             self._ledger.close()
 
     def _with_another(self) -> float:
-        return self._open.epsilon(further=[self._mechanism.cost(self._settled)]).epsilon
+        return self._open.epsilon(further=costs_of(self._plan, self._settled)).epsilon
 
     @property
     def _open(self) -> Ledger:

@@ -38,6 +38,14 @@ class Spending:
             await asyncio.to_thread(self.privacy.settle, model.manifest)
             self._tell(self.privacy)
 
+    def clip(self, model: Model) -> dict[str, float]:
+        """The clip norm of a round that begins with this model, where there is one."""
+        if self.privacy is None:
+            return {}
+        clip = self.privacy.clip(model.clip)
+        self._metrics.clip.set(clip)
+        return {"clip": clip}
+
     async def asking(self, number: int, attempt: int) -> None:
         """Workers are about to be asked for updates; where these are releases themselves, that is charged."""
         if self.privacy is not None and self.privacy.at_workers:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
@@ -47,12 +47,13 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The attempt, the model and the bucket that a sum belongs to."""
+    """The attempt, the model and the bucket that a sum belongs to, with the clip norm that goes with the model."""
 
     round: int
     attempt: int
     model: str
     bucket: int = 0
+    clip: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ class Sums:
         self, place: Place, manifest: Manifest, schema: Schema, members: Collection[str]
     ) -> Collected:
         """The masked updates of a bucket, after its ranges where they are not known."""
-        summand: UpdateSum | WholeSum | None = job.whole_sum_of(self._plan, manifest)
+        summand: UpdateSum | WholeSum | None = job.whole_sum_of(self._plan, manifest, clip=place.clip)
         if summand is None:
             if not self._exponents[place.bucket]:
                 ranging = RangeSum(manifest)
@@ -187,7 +188,15 @@ class Sums:
         return await self.protection.sum(summand, self._context(summand, purpose, place), sorted(members))
 
     def _context(self, summand: Summand, purpose: Purpose, place: Place) -> Context:
-        return job.context_of(self._plan, summand, purpose=purpose, **asdict(place))
+        return job.context_of(
+            self._plan,
+            summand,
+            round=place.round,
+            attempt=place.attempt,
+            purpose=purpose,
+            model=place.model,
+            bucket=place.bucket,
+        )
 
     def _dealt(self, members: Collection[str]) -> dict[int, list[str]]:
         """The members by bucket."""

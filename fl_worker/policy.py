@@ -138,6 +138,8 @@ class PrivateReleases(_Part):
             )
         if self.metrics == "Suppressed" and own.measured:
             yield "spec.privacy.metrics is Released; this site demands Suppressed"
+        if self.clip is not None and own.adaptive_clip is not None:
+            yield f"spec.privacy.adaptiveClip lets the clip norm grow; this site demands at most {self.clip:g}"
         yield from _beyond("spec.privacy.mechanism.clip", mechanism.clip, self.clip)
         yield from _beyond("spec.privacy.budget.delta", own.delta, self.delta)
         yield from _beyond("spec.privacy.budget.epsilon", own.epsilon, self.epsilon)

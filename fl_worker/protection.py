@@ -42,8 +42,6 @@ class Protection:
     me: Me
     manifest: Manifest
     weight: Callable[[int], int]
-    whole: WholeSum | None = None
-    """How updates are summed that a mechanism of differential privacy has made whole numbers."""
 
     async def hand_in(
         self, place: pb.Context, model: str, product: Product, *, server: grpc.aio.Channel, push: Push
@@ -84,13 +82,14 @@ class Protection:
             raise ProtocolError(
                 f"the server opens a session of bucket {opening.bucket}; this worker is in bucket {bucket} for good"
             )
+        whole = job.whole_sum_of(self.plan, self.manifest, clip=product.clip)
         purpose: Purpose
         summand: Summand
         match opening.purpose:
-            case "range" if self.whole is None:
+            case "range" if whole is None:
                 purpose, summand = "range", RangeSum(self.manifest)
             case "update":
-                purpose, summand = "update", self.whole or self._updates(opening, schema)
+                purpose, summand = "update", whole or self._updates(opening, schema)
             case "measure":
                 purpose, summand = "measure", MeasureSum(schema, job.ring_of(self.plan).members)
             case other:
@@ -127,7 +126,7 @@ class Protection:
                     dither=public_dither(self.plan.seed, round=round, worker=self.me.signer.worker),
                 )
             case WholeSum():
-                return summand.encode(product.update or {})
+                return summand.encode(product.update or {}, vote=product.vote)
             case MeasureSum():
                 return summand.encode(product.metrics)
 

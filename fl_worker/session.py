@@ -55,7 +55,7 @@ SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCod
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An order for the main thread; `weights` is None when the initial ones are wanted.
+    """An order for the main thread; `weights` is None when the initial ones are wanted, `clip` came with them.
 
     `context` names the round and attempt in the log lines that are written meanwhile.
     """
@@ -65,6 +65,7 @@ class Work:
     weights: Weights | None
     result: Future[Product]
     context: Context = field(default_factory=copy_context)
+    clip: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,14 @@ class Outside:
 
     telemetry: Telemetry
     health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A model, and the clip norm of updates made from it, where that moves."""
+
+    weights: Weights | None = None
+    clip: float = 0.0
 
 
 Key = tuple[str, int, str]
@@ -109,7 +118,7 @@ class Session:
         self._protection = protection
         self._sent = 0
         self._pause = FIRST_PAUSE
-        self._pulled: tuple[str, Weights] | None = None
+        self._pulled: tuple[str, Pulled] | None = None
         self._made: tuple[Key, asyncio.Future[Product]] | None = None
         self._began = 0.0
         self._open: asyncio.Task[None] | None = None
@@ -242,11 +251,11 @@ class Session:
     async def _product(self, key: Key, place: pb.Context) -> Product:
         """What the main thread makes of an order; made once, however often it is asked for."""
         if self._made is None or self._made[0] != key:
-            weights = await self._pull(place, key[2]) if key[2] else None
+            pulled = await self._pull(place, key[2]) if key[2] else Pulled()
             await self._idle()
             result: Future[Product] = Future()
             self._began = time.monotonic()
-            self._inbox.put(Work(key[0], key[1], weights, result, copy_context()))
+            self._inbox.put(Work(key[0], key[1], pulled.weights, result, copy_context(), pulled.clip))
             self._made = (key, asyncio.wrap_future(result))
         return await asyncio.shield(self._made[1])
 
@@ -280,12 +289,12 @@ class Session:
         request = pb.MeasureRequest(context=place, model=model, metrics=_text(product.metrics))
         await fl_pb2_grpc.ServerStub(self._server).Measure(request)
 
-    async def _pull(self, place: pb.Context, model: str) -> Weights:
+    async def _pull(self, place: pb.Context, model: str) -> Pulled:
         if self._pulled is None or self._pulled[0] != model:
             self._pulled = (model, await self._download(place, model))
         return self._pulled[1]
 
-    async def _download(self, place: pb.Context, model: str) -> Weights:
+    async def _download(self, place: pb.Context, model: str) -> Pulled:
         manifest = self._own.manifest
         buffer = bytearray(manifest.nbytes)
         view = memoryview(buffer)
@@ -302,12 +311,13 @@ class Session:
             response_deserializer=unchanged,
         )
         came = aiter(pull(pb.PullRequest(context=place, model=model)))
-        receiver.open(opened(await anext(came, b"")), expected=manifest)
+        head = opened(await anext(came, b""))
+        receiver.open(head, expected=manifest)
         async for message in came:
             receiver.frame(message)
         if not receiver.complete:
             raise UpdateError(f"the model ended after {receiver.position} of {manifest.nbytes} bytes")
-        return manifest.views(view.toreadonly())
+        return Pulled(manifest.views(view.toreadonly()), head.clip)
 
     async def _push(self, place: pb.Context, kind: pb.Kind, product: Product, *, model: str = "") -> None:
         update = product.update or {}

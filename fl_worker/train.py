@@ -21,7 +21,6 @@ import structlog
 from fl_core import logs
 from fl_core.errors import FLJobError, MismatchError, RoundError
 from fl_core.process import Settings, process
-from fl_core.secagg.job import whole_sum_of
 from fl_core.secagg.signing import AuthorityTrust, CertifiedSigner
 from fl_core.secagg.worker import Me
 from fl_core.serving import Health, answering
@@ -81,13 +80,13 @@ class Hand:
             self.states, self.pending = self.pending[1], (0, ())
         started = time.monotonic()
         finished = self.learner.train(
-            work.weights or {}, round=work.round, states=self.states, moved=self.moved
+            work.weights or {}, round=work.round, states=self.states, moved=self.moved, clip=work.clip
         )
         self.pending = (work.round, finished.states)
         seconds = round(time.monotonic() - started, 6)
         self.telemetry.trained(**self._open(examples=finished.examples, seconds=seconds))
         log.info("trained", **self._open(examples=finished.examples, seconds=seconds))
-        return Product(finished.examples, finished.metrics, finished.update)
+        return Product(finished.examples, finished.metrics, finished.update, finished.vote, work.clip)
 
 
 @dataclass(slots=True)
@@ -161,8 +160,7 @@ def _protection(
         policy=policy.sums(),
         endorsement=policy.endorsement(job=job, worker=signer.worker, own=signer.certificate),
     )
-    whole = whole_sum_of(settings.plan, manifest)
-    return Protection(settings.plan, me, manifest, learner.weight, whole)
+    return Protection(settings.plan, me, manifest, learner.weight)
 
 
 def converse(conversation: Conversation, do: Callable[[Work], Product]) -> None:

@@ -36,6 +36,7 @@ class Finished:
     examples: int
     metrics: Measurements
     states: tuple[State, ...]
+    vote: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,9 @@ class Learner:
         round: int,
         states: Sequence[State],
         moved: Callable[[], None],
+        clip: float = 0.0,
     ) -> Finished:
-        """Train one round from these weights; `moved` is called whenever there was progress."""
+        """Train one round from these weights, with which this clip norm came; `moved` is called at any progress."""
         with user_code(f"it trained in round {round}", self.folder):
             trained = self.backend.train(weights, round=round, moved=moved)
         if trained.examples < 1:
@@ -89,7 +91,8 @@ class Learner:
         check_finite(trained.update, whose=f"{self.site.name}'s update")
         update, after = self.pipeline.on_worker(trained.update, states)
         if self.privacy is not None:
-            return Finished(self.privacy.concealed(update), 0, {}, after)
+            vote = self.privacy.vote(update, clip=clip)
+            return Finished(self.privacy.concealed(update, clip=clip), 0, {}, after, vote)
         return Finished(update, trained.examples, trained.metrics, after)
 
     def evaluate(self, weights: Weights, *, moved: Callable[[], None]) -> Evaluated:

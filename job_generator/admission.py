@@ -98,6 +98,7 @@ COHORT = f"(has(self.selection.perRound) ? self.selection.perRound : {ALL})"
 SECURE = f"(has(self.secureAggregation) ? self.secureAggregation.enabled : {COHORT} >= 3)"
 BUCKETS = "(has(self.secureAggregation) ? self.secureAggregation.buckets : 1)"
 BUCKET = f"{COHORT} / {BUCKETS}"
+STEADY = "!has(self.privacy) || !has(self.privacy.adaptiveClip)"
 SPARSE = (
     "(has(self.secureAggregation) && has(self.secureAggregation.profile) ? "
     f"self.secureAggregation.profile == 'cross-device' : {BUCKET} > 100)"
@@ -210,6 +211,24 @@ FIT = (
         rule=f"!has(self.privacy) || self.privacy.mechanism.name != 'skellam' || {SECURE}",
         message="skellam needs secure aggregation, with three or more in a round; expected that, or gaussian",
         field="privacy.mechanism",
+    ),
+    Validation(
+        rule=f"{STEADY} || self.privacy.mechanism.name in ['gaussian', 'skellam']",
+        message="this mechanism releases no count of votes; expected gaussian or skellam, or no adaptiveClip",
+        field="privacy.adaptiveClip",
+    ),
+    Validation(
+        rule=f"{STEADY} || {SECURE}",
+        message="votes on the clip norm are counted in secure sums; expected secure aggregation, with three or more "
+        "in a round, or no adaptiveClip",
+        field="privacy.adaptiveClip",
+    ),
+    Validation(
+        rule=f"{STEADY} || !has(self.privacy.adaptiveClip.countNoise) || "
+        "2.0 * double(self.privacy.adaptiveClip.countNoise) > double(self.privacy.mechanism.noiseMultiplier)",
+        message="with so little noise on the count the votes alone cost more than noiseMultiplier allows; "
+        "expected more than half of it",
+        field="privacy.adaptiveClip.countNoise",
     ),
     Validation(
         rule="!has(self.privacy) || !has(self.compression) || size(self.compression) == 0",

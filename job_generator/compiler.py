@@ -8,13 +8,14 @@ may only be lowered, and the server is told of that.
 from __future__ import annotations
 
 import uuid
+from typing import cast
 
 from fl_core import plan
 from job_generator import privacy, secrecy
 from job_generator.outlay import check_budget
 from job_generator.problems import InvalidJobError
 from job_generator.rules import broken
-from job_generator.spec import FLJob, Selection, Target
+from job_generator.spec import FLJob, Privacy, Selection, Target
 
 STALL_SECONDS = 120.0
 """The default of `stallSeconds`."""
@@ -81,11 +82,21 @@ def _privacy(job: FLJob) -> plan.Privacy | None:
     return plan.Privacy(
         unit=given.unit,
         mechanism=given.mechanism.extension(),
+        adaptive_clip=_adaptive(given, job.per_round),
         epsilon=given.budget.epsilon,
         delta=given.budget.delta,
         corrupt=privacy.corrupt_of(job.per_round),
         measured=_measured(job),
     )
+
+
+def _adaptive(given: Privacy, cohort: int) -> plan.AdaptiveClip | None:
+    """The paper's noise on the count, a twentieth of the cohort, but enough to leave most of the budget for updates."""
+    if given.adaptive_clip is None:
+        return None
+    noise = cast("float", given.mechanism.extension().options["noise_multiplier"])
+    own = given.adaptive_clip.model_dump(exclude_none=True)
+    return plan.AdaptiveClip(**{"count_noise": max(cohort / 20, noise), **own})
 
 
 def _measured(job: FLJob) -> bool:

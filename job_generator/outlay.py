@@ -122,8 +122,11 @@ def _enough(plan: Plan, dimension: int | None, terms: dict[str, Any]) -> float |
 
 
 def with_noise(plan: Plan, multiplier: float) -> Plan:
-    """The same job with another noise multiplier."""
-    own = settings_of(plan)
+    """The same job with another noise multiplier, and as much more noise on the votes on its clip norm."""
+    own, before = settings_of(plan), mechanism_of(plan).noise_multiplier
     options = {**own.mechanism.options, "noise_multiplier": multiplier}
-    mechanism = own.mechanism.model_copy(update={"options": options})
-    return plan.model_copy(update={"privacy": own.model_copy(update={"mechanism": mechanism})})
+    changes: dict[str, Any] = {"mechanism": own.mechanism.model_copy(update={"options": options})}
+    if own.adaptive_clip is not None:
+        noise = own.adaptive_clip.count_noise * multiplier / before
+        changes["adaptive_clip"] = own.adaptive_clip.model_copy(update={"count_noise": noise})
+    return plan.model_copy(update={"privacy": own.model_copy(update=changes)})

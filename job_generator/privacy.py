@@ -13,6 +13,9 @@ Map = dict[str, Any]
 READY = ("gaussian", "local", "skellam")
 """The mechanisms that jobs can have."""
 
+COUNTING = ("gaussian", "skellam")
+"""Those under which the clip norm can move."""
+
 LATER = {
     "dp_sgd": "needs the gradient of each example, which no backend gives yet",
 }
@@ -40,6 +43,29 @@ def trust_complaint(mechanism: Map | None, secure: Map | None, cohort: int) -> s
         "expected secure aggregation (spec.secureAggregation: {enabled: true}, with three or more in a round), "
         "or gaussian"
     )
+
+
+def adaptive_complaint(
+    adaptive: Map | None, mechanism: Map | None, secure: Map | None, cohort: int
+) -> str | None:
+    """What is wrong with a clip norm that moves."""
+    if adaptive is None or mechanism is None:
+        return None
+    name, noise = str(mechanism.get("name")), mechanism.get("noiseMultiplier", 0)
+    if name not in COUNTING:
+        return f"is given, but {name} releases no count of votes; expected gaussian or skellam, or none"
+    if not secrecy.is_on(secure, cohort):
+        return (
+            "is given, but votes are counted in secure sums only; expected secure aggregation "
+            "(spec.secureAggregation: {enabled: true}, with three or more in a round), or none"
+        )
+    count = adaptive.get("countNoise")
+    if count is not None and not count > noise / 2:
+        return (
+            f"has countNoise {count:g}, with which the votes alone would cost more than the noiseMultiplier {noise:g} "
+            f"allows; expected more than {noise / 2:g}, or none"
+        )
+    return None
 
 
 def compression_complaint(stages: list[Map], privacy: Map | None) -> str | None:

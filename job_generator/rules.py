@@ -180,6 +180,17 @@ def _private_sums(
     return privacy.trust_complaint(mechanism, given, _cohort_of(per_round, replicas, sites))
 
 
+def _adaptive(
+    adaptive: Map | None,
+    mechanism: Map | None,
+    secure: Map | None,
+    per_round: int | None,
+    replicas: int,
+    sites: Sequence[Map],
+) -> str | None:
+    return privacy.adaptive_complaint(adaptive, mechanism, secure, _cohort_of(per_round, replicas, sites))
+
+
 def _times(stall: float | None, deadline: float) -> str | None:
     if stall is None or stall <= deadline:
         return None
@@ -315,6 +326,7 @@ RULES = (
     Rule(("spec.compression", SECURE, PER_ROUND, REPLICAS, "spec.sites"), _secure_stages),
     Rule((MECHANISM,), privacy.mechanism_complaint),
     Rule((MECHANISM, SECURE, PER_ROUND, REPLICAS, "spec.sites"), _private_sums),
+    Rule(("spec.privacy.adaptiveClip", MECHANISM, SECURE, PER_ROUND, REPLICAS, "spec.sites"), _adaptive),
     Rule(("spec.compression", "spec.privacy"), privacy.compression_complaint),
     Rule(("spec.target", "spec.privacy"), privacy.target_complaint),
     Rule(("spec.selection.stallSeconds", "spec.selection.deadlineSeconds"), _times),

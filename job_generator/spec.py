@@ -159,6 +159,20 @@ class Budget(Part):
     """The probability with which epsilon may fail; far below one in the number of those protected, such as 1e-5."""
 
 
+class AdaptiveClip(Part):
+    """The clip norm follows a quantile of the updates' norms, by votes of the workers that are summed with noise."""
+
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """So large a share of the updates is to be no longer than the clip norm; 0.5 is the median."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Of the step of the norm's logarithm in a round."""
+
+    count_noise: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Standard deviation of the noise on the number of those not longer; more than half of `noiseMultiplier`, which
+takes a part of the update's budget. A twentieth of `perRound` without it, or `noiseMultiplier` where that is more."""
+
+
 class Privacy(Part):
     """Differential privacy: what the models tell of one worker is bounded, counted, and never more than a budget."""
 
@@ -167,6 +181,9 @@ class Privacy(Part):
 
     mechanism: Annotated[Choice, OneOf("fl_core.privacy.mechanisms")]
     """How updates are bounded, and who adds the noise."""
+
+    adaptive_clip: AdaptiveClip | None = None
+    """The clip norm moves with the updates' lengths; the mechanism's `clip` is the first. It stays without this."""
 
     budget: Budget
     """How much may be learned of one worker from all that is released."""

@@ -73,6 +73,10 @@ def clipped_sum(gradients: Weights, *, most: float) -> dict[str, Doubles]:
     }
 
 
+LEAST, MOST = 2.0**-100, 2.0**100
+"""Between them a clip norm moves: far beyond any update, and far from what float64 cannot hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class AdaptiveClip:
     """The clip norm follows a quantile of the updates' norms, by one noisy count per round.
@@ -105,8 +109,9 @@ class AdaptiveClip:
 
     def step(self, clip_norm: float, votes: int, *, cohort: int) -> float:
         """The next clip norm from the noisy sum of votes; `cohort` is the fixed denominator."""
-        share = (votes / cohort + 1) / 2
-        return clip_norm * math.exp(-self.learning_rate * (min(max(share, 0.0), 1.0) - self.quantile))
+        share = min(max((votes / cohort + 1) / 2, 0.0), 1.0)
+        moved = clip_norm * math.exp(-self.learning_rate * (share - self.quantile))
+        return min(max(moved, LEAST), MOST)
 
     def update_multiplier(self, noise_multiplier: float) -> float:
         """The noise multiplier of the update, so that update and votes together cost what one release would.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fl_core.errors import MismatchError
-from fl_core.extensions import build
+from fl_core.errors import MismatchError, ProtocolError, SpecError
+from fl_core.extensions import Extension, build
 from fl_core.plan import Plan, Privacy
 from fl_core.privacy.chain import Opening
+from fl_core.privacy.clipping import AdaptiveClip
 from fl_core.privacy.costs import Cost, GaussianCost, Neighbours
-from fl_core.privacy.mechanisms import Mechanism, Release
+from fl_core.privacy.mechanisms import Counting, Mechanism, Release
 from fl_core.privacy.rounding import resolution
 from fl_core.weights import ArraySpec, Manifest
 
@@ -32,15 +33,61 @@ def settings_of(plan: Plan) -> Privacy:
 
 def mechanism_of(plan: Plan) -> Mechanism:
     """The mechanism that the plan names."""
-    mechanism: Mechanism = build(
-        settings_of(plan).mechanism, within="fl_core.privacy.mechanisms", protocol=Mechanism
-    )
+    return _built(settings_of(plan).mechanism)
+
+
+def _built(extension: Extension) -> Mechanism:
+    mechanism: Mechanism = build(extension, within="fl_core.privacy.mechanisms", protocol=Mechanism)
     return mechanism
+
+
+def adaptive_of(plan: Plan) -> AdaptiveClip | None:
+    """How the clip norm moves; None where it stays as the plan has it."""
+    own = settings_of(plan).adaptive_clip
+    return AdaptiveClip(**own.model_dump()) if own is not None else None
+
+
+def mechanism_at(plan: Plan, clip: float = 0.0) -> Mechanism:
+    """The mechanism as updates go through it where `clip` is the norm in force; 0 where it is the plan's own.
+
+    Where votes on the clip norm are released too, the update gets more noise, so that both cost what one would.
+    """
+    adaptive, stated = adaptive_of(plan), mechanism_of(plan)
+    if adaptive is None:
+        return stated
+    more = {
+        "clip": clip or stated.clip,
+        "noise_multiplier": adaptive.update_multiplier(stated.noise_multiplier),
+    }
+    own = settings_of(plan).mechanism
+    return _built(own.model_copy(update={"options": {**own.options, **more}}))
+
+
+def counting_of(plan: Plan) -> Counting:
+    """The mechanism as votes on the clip norm go through it; refuses one that releases no count."""
+    mechanism = mechanism_of(plan)
+    if not isinstance(mechanism, Counting):
+        raise SpecError(
+            f"spec.privacy.adaptiveClip: {settings_of(plan).mechanism.name} releases no count of votes; "
+            "expected gaussian or skellam, or no adaptiveClip"
+        )
+    return mechanism
+
+
+def clip_of(plan: Plan, clip: float) -> float:
+    """The clip norm in force, where `clip` came with the model; refuses one that no job can have."""
+    if adaptive_of(plan) is None:
+        if clip:
+            raise ProtocolError(f"the clip norm {clip:g} came with the model; this job's does not move")
+        return 0.0
+    if not 0 <= clip < math.inf:
+        raise ProtocolError(f"the clip norm {clip:g} came with the model; expected a positive number")
+    return clip or mechanism_of(plan).clip
 
 
 def release_of(plan: Plan, manifest: Manifest) -> Release:
     """What is settled for every round of the job, from the shape of its model."""
-    return released(plan, mechanism_of(plan), dimension=manifest.size)
+    return released(plan, mechanism_at(plan), dimension=manifest.size)
 
 
 def released(plan: Plan, mechanism: Mechanism, *, dimension: int) -> Release:
@@ -70,10 +117,17 @@ def cost_of(plan: Plan, *, dimension: int | None) -> Sequence[Cost]:
 
     None where nobody has the model yet: a little less then, by what whole numbers cost beyond the noise.
     """
-    mechanism = mechanism_of(plan)
     if dimension is None:
-        return (GaussianCost(noise_multiplier=mechanism.noise_multiplier),)
-    return (mechanism.cost(released(plan, mechanism, dimension=dimension)),)
+        return (GaussianCost(noise_multiplier=mechanism_of(plan).noise_multiplier),)
+    return costs_of(plan, released(plan, mechanism_at(plan), dimension=dimension))
+
+
+def costs_of(plan: Plan, release: Release) -> tuple[Cost, ...]:
+    """What a round costs: its update, and where the clip norm moves the count of votes as well."""
+    update, adaptive = mechanism_at(plan).cost(release), adaptive_of(plan)
+    if adaptive is None:
+        return (update,)
+    return (update, counting_of(plan).vote_cost(adaptive.votes_variance))
 
 
 def opening_of(plan: Plan) -> Opening:
@@ -94,6 +148,10 @@ def wire_of(manifest: Manifest) -> Manifest:
     return Manifest(tuple(ArraySpec(spec.name, WIRE, spec.shape) for spec in manifest))
 
 
-def meaning_of(release: Release) -> str:
-    """The release in a session's context, so that members who mean different units never sum."""
-    return f"{release.dimension} values, {release.units} units, {release.honest} honest"
+def meaning_of(release: Release, *, clip: float = 0.0) -> str:
+    """The release in a session's context, so that members who mean different units never sum.
+
+    A `clip` is one that moves: a unit is a part of it, and whoever was told another sums with nobody.
+    """
+    moving = f", clip {clip!r}" if clip else ""
+    return f"{release.dimension} values, {release.units} units, {release.honest} honest{moving}"

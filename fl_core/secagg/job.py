@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fl_core.errors import MismatchError
 from fl_core.plan import Plan, SecureAggregation
-from fl_core.privacy.job import meaning_of, mechanism_of, release_of
+from fl_core.privacy.job import clip_of, meaning_of, mechanism_of, release_of
 from fl_core.secagg.buckets import Buckets
 from fl_core.secagg.ring import Ring
 from fl_core.secagg.session import Context, Purpose
@@ -47,12 +47,13 @@ def ring_of(plan: Plan) -> Ring:
     return Ring(bits=own.bits, members=members, most_weight=most)
 
 
-def whole_sum_of(plan: Plan, manifest: Manifest) -> WholeSum | None:
-    """How updates of whole numbers are summed; None where the job's are none."""
+def whole_sum_of(plan: Plan, manifest: Manifest, *, clip: float = 0.0) -> WholeSum | None:
+    """How updates of whole numbers are summed, where `clip` came with the model; None where the job's are none."""
     if plan.privacy is None or mechanism_of(plan).noise == "worker":
         return None
-    release = release_of(plan, manifest)
-    return WholeSum(settings_of(plan).bits, manifest, meaning_of(release))
+    moving = clip_of(plan, clip)
+    meaning = meaning_of(release_of(plan, manifest), clip=moving)
+    return WholeSum(settings_of(plan).bits, manifest, meaning, votes=moving > 0)
 
 
 def context_of(

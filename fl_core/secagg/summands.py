@@ -121,6 +121,7 @@ class Summed:
     exponents: ranges.Exponents
     metrics: Mapping[str, Measurement]
     update: Mapping[str, Array] = field(repr=False)
+    votes: int = 0
 
     def mean(self) -> Mapping[str, Array]:
         """The weighted mean as float64 arrays under the manifest's names and shapes."""
@@ -188,30 +189,33 @@ class UpdateSum:
 
 @dataclass(frozen=True)
 class WholeSum:
-    """Updates that are whole numbers already, as a mechanism of differential privacy made them; and nothing else.
+    """Updates that are whole numbers already, as a mechanism of differential privacy made them.
 
     Each weighs 1. Neither examples nor metrics go with them, for those have no noise. `release` says what a unit is.
+    Where the clip norm moves, `votes` on it are counted in the same sum, and with the mechanism's noise too.
     """
 
     bits: Literal[16, 32]
     manifest: Manifest
     release: str
+    votes: bool = False
 
     @cached_property
     def layout(self) -> Layout:
-        """The elements of all arrays."""
-        return Layout(header=0, body=sum(spec.size for spec in self.manifest), bits=self.bits)
+        """The votes, if there are any; then the elements of all arrays."""
+        return Layout(header=int(self.votes), body=self.manifest.size, bits=self.bits)
 
     @property
     def text(self) -> str:
         """The meaning of the elements."""
-        return f"whole {self.manifest.digest} {self.bits} {self.release}"
+        return f"whole {self.manifest.digest} {self.bits} {self.release}{' votes' if self.votes else ''}"
 
-    def encode(self, update: Weights) -> Vector:
-        """One member's update, modulo the ring: noise may be larger than any sum that is right."""
+    def encode(self, update: Weights, *, vote: int = 0) -> Vector:
+        """One member's update and vote, modulo the ring: noise may be larger than any sum that is right."""
         flat = [update[spec.name].reshape(-1).astype(np.int64, casting="same_kind") for spec in self.manifest]
         words = np.concatenate([np.empty(0, np.int64), *flat]).astype(self.layout.dtype)
-        return Vector.of(self.layout, np.empty(0, np.uint64), words)
+        header = np.array([vote] if self.votes else [], np.int64)
+        return Vector.of(self.layout, header.view(np.uint64), words)
 
     def decode(self, total: Vector, *, members: int) -> Summed:
         """What so many members have in sum; their mean."""
@@ -221,7 +225,10 @@ class WholeSum:
         for spec in self.manifest:
             mean[spec.name] = (signed[place : place + spec.size] / members).reshape(spec.shape)
             place += spec.size
-        return Summed(weight=members, examples=0, clipped=0, exponents=(), metrics={}, update=mean)
+        votes = int(total.header.view(np.int64).sum())
+        return Summed(
+            weight=members, examples=0, clipped=0, exponents=(), metrics={}, update=mean, votes=votes
+        )
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,7 @@ class Frame(_message.Message):
     def __init__(self, transfer: _Optional[_Union[Transfer, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
 
 class Transfer(_message.Message):
-    __slots__ = ("context", "kind", "manifest", "nbytes", "examples", "metrics", "model")
+    __slots__ = ("context", "kind", "manifest", "nbytes", "examples", "metrics", "model", "clip")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
@@ -247,6 +247,7 @@ class Transfer(_message.Message):
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    CLIP_FIELD_NUMBER: _ClassVar[int]
     context: Context
     kind: Kind
     manifest: str
@@ -254,7 +255,8 @@ class Transfer(_message.Message):
     examples: int
     metrics: str
     model: str
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., kind: _Optional[_Union[Kind, str]] = ..., manifest: _Optional[str] = ..., nbytes: _Optional[int] = ..., examples: _Optional[int] = ..., metrics: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
+    clip: float
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., kind: _Optional[_Union[Kind, str]] = ..., manifest: _Optional[str] = ..., nbytes: _Optional[int] = ..., examples: _Optional[int] = ..., metrics: _Optional[str] = ..., model: _Optional[str] = ..., clip: _Optional[float] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("offset", "crc32c", "data")

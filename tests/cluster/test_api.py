@@ -215,6 +215,24 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
         "spec.privacy.mechanism",
         "skellam needs secure aggregation, with three or more in a round",
     ),
+    "privacy.adaptiveClip": (
+        {"privacy": {**private("local"), "adaptiveClip": {}}},
+        "spec.privacy.adaptiveClip",
+        "this mechanism releases no count of votes; expected gaussian or skellam",
+    ),
+    "privacy.adaptiveClip in the clear": (
+        {
+            "privacy": {**private("gaussian"), "adaptiveClip": {}},
+            "secureAggregation": {"enabled": False},
+        },
+        "spec.privacy.adaptiveClip",
+        "votes on the clip norm are counted in secure sums",
+    ),
+    "privacy.adaptiveClip.countNoise": (
+        {"privacy": {**private("skellam"), "adaptiveClip": {"countNoise": 1.25}}},
+        "spec.privacy.adaptiveClip.countNoise",
+        "the votes alone cost more than noiseMultiplier allows",
+    ),
     "compression of private updates": (
         {
             "privacy": private("gaussian"),

@@ -12,13 +12,15 @@ import pytest
 
 from fl_core.errors import JobError, MismatchError, SpecError
 from fl_core.extensions import Extension
-from fl_core.plan import Job, Plan
+from fl_core.plan import AdaptiveClip, Job, Plan
 from fl_core.plan import Privacy as Settings
+from fl_core.secagg.summands import Summed
 from fl_core.weights import ArraySpec, Manifest, Weights
 from fl_server.privacy import Privacy
 
 PlanOf = Callable[..., Plan]
 
+ADAPTIVE = AdaptiveClip(quantile=0.5, learning_rate=0.2, count_noise=2.0)
 MANIFEST = Manifest((ArraySpec("w", "float32", (2000,)),))
 
 
@@ -33,8 +35,15 @@ class Total:
         return self.update
 
 
+def whole(units: int, *, votes: int, members: int = 3) -> Summed:
+    """A secure sum of whole numbers with votes in it."""
+    update = {"w": np.full(2000, units / 100)}
+    return Summed(weight=members, examples=0, clipped=0, exponents=(), metrics={}, update=update, votes=votes)
+
+
 def settings(name: str = "gaussian", **changes: Any) -> Settings:
     fields = {"epsilon": 8.0, "delta": 1e-5, "corrupt": 1, "measured": True, "unit": "worker", **changes}
+    fields["adaptive_clip"] = ADAPTIVE if fields.pop("adaptive", False) else None
     noise = fields.pop("noise", 2.0)
     return Settings(
         mechanism=Extension(name=name, options={"clip": 1.0, "noise_multiplier": noise}), **fields
@@ -177,3 +186,55 @@ def test_what_epsilon_depends_on_is_said_with_it(opened: Callable[..., Privacy])
     assert "1 of 3 in a round" in facts["adversary"]
     assert facts["epsilonCovers"] == "modelOnly"
     assert opened(name="skellam", measured=False).facts["epsilonCovers"] == "everything"
+
+
+# -- a clip norm that moves
+
+
+@pytest.mark.parametrize(("votes", "factor"), [(3, np.exp(-0.1)), (-3, np.exp(0.1)), (0, 1.0)])
+def test_the_clip_norm_follows_the_votes(opened: Callable[..., Privacy], votes: int, factor: float) -> None:
+    """Under skellam, whose noise is in the count already: all short lowers the norm, all long raises it."""
+    one = opened(name="skellam", adaptive=True)
+    one.charge(1, 1)
+    assert one.released(whole(0, votes=votes)).clip == pytest.approx(factor)
+    assert one.released(whole(0, votes=votes), clip=0.25).clip == pytest.approx(0.25 * factor)
+    assert (one.clip(), one.clip(0.25)) == (1.0, 0.25)
+
+
+def test_a_servers_noise_is_on_the_votes_too(opened: Callable[..., Privacy]) -> None:
+    """Under gaussian the count is noised before the norm follows from it, anew each time."""
+    one = opened(adaptive=True)
+    one.charge(1, 1)
+    assert len({one.released(whole(0, votes=0)).clip for _ in range(20)}) > 3
+
+
+def test_units_are_parts_of_the_norm_in_force(opened: Callable[..., Privacy]) -> None:
+    """The same whole numbers stand for an update half as long where the norm is half as long."""
+    one = opened(name="skellam", adaptive=True)
+    one.charge(1, 1)
+    sum_ = whole(one._settled.units, votes=0)
+    long, short = (one.released(sum_, clip=clip).mean()["w"][0] for clip in (1.0, 0.5))
+    assert long == pytest.approx(2 * short)
+
+
+def test_update_and_votes_stand_in_one_charge(opened: Callable[..., Privacy]) -> None:
+    """One line of the ledger holds both costs; together they come to what a norm that stays costs."""
+    steady = opened()
+    steady.charge(1, 1)
+    spent = steady.epsilon
+    steady.close()
+    steady.path.unlink()
+    steady.path.with_name("privacy.jsonl.head").unlink()
+    one = opened(adaptive=True)
+    one.charge(1, 1)
+    (charge,) = one._open.charges
+    assert [type(cost).__name__ for cost in charge.costs] == ["GaussianCost", "GaussianCost"]
+    assert one.epsilon == pytest.approx(spent)
+
+
+def test_votes_in_the_clear_are_refused(opened: Callable[..., Privacy]) -> None:
+    """Nobody's vote is seen alone: a sum that is not a secure one has none."""
+    one = opened(adaptive=True)
+    one.charge(1, 1)
+    with pytest.raises(JobError, match="counted in secure sums only"):
+        one.released(Total(3, {"w": np.zeros(2000)}))

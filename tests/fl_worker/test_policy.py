@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fl_core.errors import MismatchError
 from fl_core.extensions import Extension
-from fl_core.plan import Plan, Privacy, SecureAggregation
+from fl_core.plan import AdaptiveClip, Plan, Privacy, SecureAggregation
 from fl_core.privacy.accountant import epsilon
 from fl_core.privacy.job import NEIGHBOURS, cost_of
 from fl_worker.policy import OPEN_POLICY, SitePolicy
@@ -108,6 +108,15 @@ def test_each_demand_is_held(plan_of: PlanOf, changes: dict[str, Any], told: str
         policy(**DEMANDS).check(plan)
     assert str(error.value).count("this site demands") == 1
     OPEN_POLICY.check(plan)
+
+
+def test_a_clip_norm_that_moves_keeps_within_no_limit(plan_of: PlanOf) -> None:
+    """Where a longest update is demanded the norm must stay; where none is, it may move."""
+    moving = private(adaptive_clip=AdaptiveClip(quantile=0.5, learning_rate=0.2, count_noise=3.0))
+    plan = job(plan_of, moving)
+    with pytest.raises(MismatchError, match=r"spec\.privacy\.adaptiveClip lets the clip norm grow"):
+        policy(clip=1.5).check(plan)
+    policy(epsilon=8, noiseMultiplier=4).check(plan)
 
 
 def test_a_job_without_differential_privacy_is_refused(plan_of: PlanOf) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from fl_core.errors import ProtocolError, UpdateError
 from fl_core.extensions import Extension
-from fl_core.plan import Plan, SecureAggregation
+from fl_core.plan import AdaptiveClip, Plan, SecureAggregation
 from fl_core.plan import Privacy as Settings
 from fl_core.privacy.job import release_of, wire_of
 from fl_core.secagg.job import whole_sum_of
@@ -36,9 +36,19 @@ def task(config, site):
 """
 
 
-def settings(name: str, *, measured: bool = True, noise: float = 2.0) -> Settings:
+def settings(
+    name: str, *, measured: bool = True, noise: float = 2.0, adaptive: AdaptiveClip | None = None
+) -> Settings:
     mechanism = Extension(name=name, options={"clip": 1.0, "noise_multiplier": noise})
-    return Settings(unit="worker", mechanism=mechanism, epsilon=8, delta=1e-5, corrupt=1, measured=measured)
+    return Settings(
+        unit="worker",
+        mechanism=mechanism,
+        adaptive_clip=adaptive,
+        epsilon=8,
+        delta=1e-5,
+        corrupt=1,
+        measured=measured,
+    )
 
 
 def concealed(plan: Plan) -> Any:
@@ -99,8 +109,7 @@ def test_nothing_is_measured_where_metrics_are_suppressed(write: Any) -> None:
 def test_ranges_of_updates_without_noise_are_not_told(plan_of: PlanOf, purpose: str) -> None:
     """A server that wants to sum ranges of whole numbers is refused: their sum has no noise."""
     plan = plan_of(privacy=settings("gaussian"), secure_aggregation=SECURE, minimum=3)
-    whole = whole_sum_of(plan, Manifest.of(LONG))
-    own = Protection(plan, None, Manifest.of(LONG), int, whole)  # type: ignore[arg-type]
+    own = Protection(plan, None, Manifest.of(LONG), int)  # type: ignore[arg-type]
     with pytest.raises(ProtocolError, match="wants 'range' summed"):
         own._part(pb.Opening(purpose=purpose), pb.Context(), "model", Product(0, {}, LONG))
 
@@ -110,3 +119,41 @@ def test_local_noise_goes_the_usual_way(plan_of: PlanOf) -> None:
     plan = plan_of(privacy=settings("local"), secure_aggregation=SECURE, minimum=3)
     assert whole_sum_of(plan, Manifest.of(LONG)) is None
     assert whole_sum_of(plan_of(secure_aggregation=SECURE, minimum=3), Manifest.of(LONG)) is None
+
+
+ADAPTIVE = AdaptiveClip(quantile=0.5, learning_rate=0.2, count_noise=3.0)
+
+
+def test_a_worker_votes_on_the_norm_that_came_with_the_model(plan_of: PlanOf) -> None:
+    """+1 where its update is not longer than the norm in force, else -1; nothing where the norm stays."""
+    length = float(np.sqrt(sum((array.astype("f8") ** 2).sum() for array in LONG.values())))
+    moving = plan_of(privacy=settings("gaussian", adaptive=ADAPTIVE), secure_aggregation=SECURE, minimum=3)
+    own, steady = Privacy.of(moving), Privacy.of(plan_of(privacy=settings("gaussian")))
+    assert own is not None
+    assert steady is not None
+    votes = [own.vote(LONG, clip=clip) for clip in (0.0, length * 0.999, length * 1.001)]
+    assert votes == [-1, -1, 1]
+    assert steady.vote(LONG) == 0
+
+
+@pytest.mark.parametrize("name", ["gaussian", "skellam"])
+def test_an_update_is_cut_to_the_norm_in_force(plan_of: PlanOf, name: str) -> None:
+    """The same units stand for whatever norm came: its length in units does not tell a shorter norm from a longer."""
+    plan = plan_of(privacy=settings(name, adaptive=ADAPTIVE), secure_aggregation=SECURE, minimum=3)
+    own, release = Privacy.of(plan), release_of(plan, Manifest.of(LONG))
+    assert own is not None
+    length = float(np.sqrt(sum((array.astype("f8") ** 2).sum() for array in LONG.values())))
+    for clip in (0.5, 2 * length):
+        made = own.concealed(LONG, clip=clip)
+        told = np.sum(made["w"].astype("f8")) * clip / release.units
+        if name == "gaussian":
+            assert told == pytest.approx(3000 * min(1, clip / length), rel=0.02)
+        assert sum(array.size for array in made.values()) == release.dimension
+
+
+def test_noise_on_a_vote_is_the_workers_own(plan_of: PlanOf) -> None:
+    """Under skellam a vote is handed in with a share of the noise, so that no two are alike for long."""
+    plan = plan_of(privacy=settings("skellam", adaptive=ADAPTIVE), secure_aggregation=SECURE, minimum=3)
+    own = Privacy.of(plan)
+    assert own is not None
+    assert len({own.vote(LONG) for _ in range(40)}) > 2

@@ -70,7 +70,7 @@ class Server(fl_pb2_grpc.ServerServicer):
 
     async def Pull(self, request: Any, call: Any) -> AsyncIterator[pb.Frame]:  # noqa: N802, ARG002
         manifest = Manifest.of(MODEL)
-        head = pb.Transfer(kind=pb.KIND_MODEL, manifest=manifest.to_json(), nbytes=manifest.nbytes)
+        head = pb.Transfer(kind=pb.KIND_MODEL, manifest=manifest.to_json(), nbytes=manifest.nbytes, clip=0.25)
         for frame in frames(head, pack(MODEL)):
             yield pb.Frame.FromString(frame)
 
@@ -176,6 +176,7 @@ def test_an_order_is_pulled_made_and_handed_in(world: World, tmp_path: Path) -> 
             assert (await world.server.measured.get()).model == DIGEST
         assert [(work.kind, work.round) for work in world.works] == [("train", 4), ("evaluate", 4)]
         assert np.array_equal(world.works[0].weights["w"], MODEL["w"])
+        assert [work.clip for work in world.works] == [0.25, 0.25]
 
     asyncio.run(main())
 

@@ -9,15 +9,19 @@ import pytest
 
 from fl_core.plan import Plan
 from job_generator.compiler import compile_job
+from job_generator.outlay import outlay
 from job_generator.rules import broken
 from job_generator.spec import FLJob
 
 Build = Callable[..., dict[str, Any]]
 
 
-def private(name: str = "gaussian", *, metrics: str = "Released", **more: Any) -> dict[str, Any]:
+def private(
+    name: str = "gaussian", *, metrics: str = "Released", adaptive: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
     mechanism = {"name": name, "clip": 1.0, "noiseMultiplier": 2.0, **more}
-    return {"mechanism": mechanism, "budget": {"epsilon": 8, "delta": 1e-5}, "metrics": metrics}
+    moving = {"adaptiveClip": adaptive} if adaptive is not None else {}
+    return {"mechanism": mechanism, "budget": {"epsilon": 8, "delta": 1e-5}, "metrics": metrics, **moving}
 
 
 def plan_of(document: dict[str, Any]) -> Plan:
@@ -46,6 +50,21 @@ def plan_of(document: dict[str, Any]) -> Plan:
             {"privacy": private("house.noise:Own")},
             "spec.privacy.mechanism: house.noise:Own is no mechanism whose cost is known",
             "expected gaussian",
+        ),
+        (
+            {"privacy": private("local", adaptive={})},
+            "spec.privacy.adaptiveClip: is given, but local releases no count of votes",
+            "expected gaussian or skellam",
+        ),
+        (
+            {"privacy": private(adaptive={}), "secureAggregation": {"enabled": False}},
+            "spec.privacy.adaptiveClip: is given, but votes are counted in secure sums only",
+            "expected secure aggregation",
+        ),
+        (
+            {"privacy": private("skellam", adaptive={"countNoise": 1})},
+            "spec.privacy.adaptiveClip: has countNoise 1, with which the votes alone",
+            "expected more than 1",
         ),
         (
             {
@@ -94,3 +113,31 @@ def test_nobody_measures_where_metrics_are_suppressed(job_map: Build) -> None:
     suppressed = plan_of(job_map(privacy=private(metrics="Suppressed"), **every))
     released = plan_of(job_map(privacy=private(), **every))
     assert (suppressed.evaluation_every, released.evaluation_every) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "replicas", "noise"), [({}, 10, 2.0), ({}, 100, 5.0), ({"countNoise": 1.5}, 100, 1.5)]
+)
+def test_the_noise_on_the_count(job_map: Build, given: dict[str, Any], replicas: int, noise: float) -> None:
+    """A twentieth of the cohort, the noise multiplier where that is more, or what is given: a number in the plan."""
+    plan = plan_of(job_map(privacy=private(adaptive=given), workers={"replicas": replicas}))
+    assert plan.privacy is not None
+    moving = plan.privacy.adaptive_clip
+    assert moving is not None
+    assert (moving.quantile, moving.learning_rate, moving.count_noise) == (0.5, 0.2, noise)
+    assert plan_of(job_map(privacy=private())).privacy.adaptive_clip is None  # type: ignore[union-attr]
+
+
+def test_a_norm_that_moves_costs_no_more(job_map: Build) -> None:
+    """What is foretold of a job is the same with votes as without; their part comes out of the update's."""
+    steady, moving = (
+        outlay(
+            plan_of(job_map(privacy=private(adaptive=given), workers={"replicas": 10}, rounds=5)),
+            dimension=1000,
+        )
+        for given in (None, {})
+    )
+    assert steady is not None
+    assert moving is not None
+    assert (moving.first, moving.epsilon) == pytest.approx((steady.first, steady.epsilon))
+    assert moving.fit == steady.fit

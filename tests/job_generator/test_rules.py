@@ -133,6 +133,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "_secure_stages": {"compression": [{"name": "float16"}]},
     "mechanism_complaint": {"privacy": private("dp_sgd", rate=0.1, steps=10)},
     "_private_sums": {"privacy": private("skellam"), "secureAggregation": {"enabled": False}},
+    "_adaptive": {"privacy": {**private("local"), "adaptiveClip": {}}},
     "compression_complaint": {
         "privacy": private("gaussian"),
         "compression": [{"name": "float16"}],

@@ -15,6 +15,7 @@ from fl_core.privacy.chain import Charge
 from fl_core.privacy.job import cost_of, opening_of
 from fl_core.privacy.ledger import Ledger
 from fl_core.wire.channels import open_channel
+from fl_server.checkpoints import read
 from job_generator.local.observer import Observation, Observer
 from job_generator.outlay import outlay
 
@@ -35,6 +36,14 @@ def private(name: str, *, epsilon: float = 50, multiplier: float = 2.0, **more: 
     }
     secure = {"secureAggregation": SECURE} if name == "skellam" else {}
     return {"privacy": own, **secure, **more}
+
+
+def moving(name: str) -> dict[str, Any]:
+    """A spec whose clip norm begins far below any update, and takes large steps; half a unit of noise on the count."""
+    spec = private(name, multiplier=0.5, epsilon=900, rounds=6, secureAggregation=SECURE)
+    spec["privacy"]["mechanism"]["clip"] = 0.001
+    spec["privacy"]["adaptiveClip"] = {"quantile": 0.45, "learningRate": 1, "countNoise": 0.5}
+    return spec
 
 
 def epsilons(run: Any) -> list[float]:
@@ -64,6 +73,41 @@ def test_a_job_spends_what_was_foretold(job: Build, name: str, *, secure: bool) 
     assert charges(run) == [(1, 1), (2, 1), (3, 1), (4, 1)]
     assert [(row["train"], "examples" in row) for row in rows] == [({}, False)] * 4
     assert len({row["model"] for row in rows}) == 4
+
+
+@pytest.mark.parametrize("name", ["gaussian", "skellam"])
+def test_the_clip_norm_moves_with_the_updates(job: Build, name: str) -> None:
+    """Updates far longer than the first norm make it grow, for the price of one that stays; record and metrics tell."""
+    run = job(spec=moving(name), selection={"minimum": 3}, gate=6)
+    run.begin()
+    run.wait_held()
+    gauges = dict(line.rsplit(" ", 1) for line in run.scrape("server").splitlines() if line[0] != "#")
+    run.release()
+    assert run.code("server") == 0
+    rows, foretold = run.rounds(), outlay(run.plan, dimension=DIMENSION)
+    norms = [row["clip"] for row in rows]
+    assert foretold is not None
+    assert norms[0] == 0.001
+    assert len(set(norms)) == len(rows) == 6
+    assert norms[-1] > 2 * norms[0]
+    assert float(gauges["fl_privacy_clip_norm"]) == norms[-1]
+    assert rows[-1]["privacy"]["epsilon"] == pytest.approx(foretold.epsilon)
+
+
+def test_a_killed_server_goes_on_with_the_norm_in_force(job: Build) -> None:
+    """The norm comes back with the checkpoint's model: the round that was open is trained with the same one."""
+    run = job(spec=moving("skellam"), selection={"minimum": 3}, gate=4)
+    run.begin()
+    run.wait_held()
+    address = run.announced["server"]["address"]
+    saved = read(max((run.storage / "checkpoints").glob("round-*")))
+    run.kill("server")
+    run.server(address)
+    run.release()
+    assert run.code("server") == 0
+    assert saved.facts["round"] == 3
+    assert run.rounds()[3]["clip"] == saved.facts["clip"] != run.rounds()[2]["clip"]
+    assert len(run.rounds()) == 6
 
 
 def test_two_runs_of_one_seed_draw_other_noise(job: Build) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from fl_core.privacy.costs import Cost, Unit
 from fl_core.privacy.rounding import Sensitivity
@@ -74,4 +74,24 @@ class Mechanism(Protocol):
 
     def cost(self, release: Release) -> Cost:
         """What a round costs."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A mechanism that can also release a count of votes, to which each worker adds a number from -1 to 1.
+
+    `variance` is that of the noise on the count, whose sensitivity is 1.
+    """
+
+    def vote_on_worker(self, vote: int, release: Release, *, variance: int, random: Random) -> int:
+        """What a worker hands in of its vote."""
+        ...
+
+    def vote_on_server(self, votes: int, *, variance: int, random: Random) -> int:
+        """The count as it may be released, from the sum of what the workers handed in."""
+        ...
+
+    def vote_cost(self, variance: int) -> Cost:
+        """What the count costs."""
         ...

@@ -6,6 +6,7 @@ of Canonne, Kamath, Steinke, The Discrete Gaussian for Differential Privacy, Neu
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -57,3 +58,16 @@ class Gaussian:
         """The same for every release: the noise grows with the sensitivity."""
         del release
         return GaussianCost(noise_multiplier=self.noise_multiplier)
+
+    def vote_on_worker(self, vote: int, release: Release, *, variance: int, random: Random) -> int:
+        """The vote itself: nobody but the server sees even their sum."""
+        del release, variance, random
+        return vote
+
+    def vote_on_server(self, votes: int, *, variance: int, random: Random) -> int:
+        """Add the noise."""
+        return votes + int(discrete_gaussian(1, variance=variance, stream=Stream(random))[0])
+
+    def vote_cost(self, variance: int) -> Cost:
+        """One number of sensitivity 1."""
+        return GaussianCost(noise_multiplier=math.sqrt(variance))

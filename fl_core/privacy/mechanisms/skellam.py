@@ -58,3 +58,17 @@ class Skellam:
         most = release.sensitivity
         variance = float(release.variance(self.noise_multiplier))
         return SkellamCost(variance=variance, l1=most.l1, l2_squared=most.l2_squared)
+
+    def vote_on_worker(self, vote: int, release: Release, *, variance: int, random: Random) -> int:
+        """Add the share of the noise."""
+        part = share(variance, release.honest)
+        return vote + int(skellam(1, variance=part, stream=Stream(random))[0])
+
+    def vote_on_server(self, votes: int, *, variance: int, random: Random) -> int:
+        """The noise is in the sum already."""
+        del variance, random
+        return votes
+
+    def vote_cost(self, variance: int) -> Cost:
+        """One whole number of sensitivity 1."""
+        return SkellamCost(variance=float(variance), l1=1, l2_squared=1)

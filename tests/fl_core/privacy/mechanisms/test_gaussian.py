@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from fl_core.privacy.costs import GaussianCost
 from fl_core.privacy.mechanisms import Mechanism, Release
@@ -57,3 +58,13 @@ def test_it_is_a_mechanism() -> None:
     """The class has what the protocol asks for, and its options are its fields."""
     mechanism: Mechanism = MECHANISM
     assert (mechanism.unit, "trusted" in mechanism.adversary) == ("worker", True)
+
+
+def test_the_server_adds_the_noise_to_the_votes(chance: Callable[[int], Random]) -> None:
+    """A worker hands its vote in as it is; the released count spreads as the charge says."""
+    assert MECHANISM.vote_on_worker(-1, RELEASE, variance=36, random=chance(1)) == -1
+    counts = [MECHANISM.vote_on_server(5, variance=36, random=chance(trial)) for trial in range(600)]
+    assert np.mean(counts) == pytest.approx(5, abs=5 * 6 / 600**0.5)
+    low, high = stats.chi2.ppf([1e-5, 1 - 1e-5], 599) / 599
+    assert 36 * low < np.var(counts, ddof=1) < 36 * high
+    assert MECHANISM.vote_cost(36) == GaussianCost(noise_multiplier=6.0)

@@ -56,3 +56,20 @@ def test_the_charge_names_both_sensitivities() -> None:
     cost = MECHANISM.cost(RELEASE)
     assert cost == SkellamCost(variance=float(RELEASE.variance(1.5)), l1=most.l1, l2_squared=most.l2_squared)
     assert RELEASE.variance(1.5) >= 1.5**2 * most.l2_squared
+
+
+def test_the_shares_of_votes_make_their_noise(chance: Callable[[int], Random]) -> None:
+    """What t - c workers add to the count has the variance that is charged for; the server adds none."""
+    honest = THRESHOLD - CORRUPT
+    counts = [
+        sum(
+            MECHANISM.vote_on_worker(1, RELEASE, variance=36, random=chance(honest * trial + worker))
+            for worker in range(honest)
+        )
+        for trial in range(600)
+    ]
+    assert np.mean(counts) == pytest.approx(honest, abs=5 * 6 / 600**0.5)
+    low, high = stats.chi2.ppf([1e-5, 1 - 1e-5], 599) / 599
+    assert 36 * low < np.var(counts, ddof=1) < 36 * high
+    assert MECHANISM.vote_on_server(counts[0], variance=36, random=chance(0)) == counts[0]
+    assert MECHANISM.vote_cost(36) == SkellamCost(variance=36.0, l1=1, l2_squared=1)
