@@ -79,7 +79,6 @@ LARGEST: dict[str, Any] = {
         "privacy": {
             "unit": "worker",
             "mechanism": {"name": "gaussian", "clip": 0.5, "noiseMultiplier": 3.5},
-            "adaptiveClip": {"quantile": 0.7, "learningRate": 0.1, "countNoise": 4.5},
             "budget": {"epsilon": 7.5, "delta": 1e-6},
             "metrics": "Released",
         },

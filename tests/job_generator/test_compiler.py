@@ -133,6 +133,7 @@ def test_the_whole_job_is_whole(whole_map: Callable[..., Map]) -> None:
         ".spec.secureAggregation.enabled is at its default",
         ".spec.secureAggregation.buckets is at its default",
         ".spec.privacy.unit is at its default",
+        ".spec.privacy.adaptiveClip",
         ".spec.privacy.metrics is at its default",
         ".spec.server.storage.existingClaim",
         ".spec.network.policy is at its default",
