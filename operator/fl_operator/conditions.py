@@ -72,6 +72,10 @@ class Conditions:
         """When this one last changed."""
         return read_time(self._made[kind]["lastTransitionTime"])
 
+    def is_true(self, kind: str) -> bool:
+        """Whether this one has been said to be so."""
+        return kind in self._made and self._made[kind]["status"] == "True"
+
     def became(self, kind: str, status: Truth = "True") -> bool:
         """Whether this one has just come to this status."""
         made, before = self._made.get(kind), self._before.get(kind)

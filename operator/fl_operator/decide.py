@@ -226,9 +226,7 @@ class _Visit:
     # -- what the pods say
 
     def _watch(self, attempt: Attempt, *, suspended: bool) -> None:
-        findings = [*of_pods(self.seen.pods, now=self.now), *of_events(self.seen.events)]
-        if (moment := soon(self.seen.pods, now=self.now)) is not None:
-            self.wakes.append(moment)
+        self.wakes += filter(None, [soon(self.seen.pods, now=self.now)])
         workers = self._workers(attempt)
         self._training(attempt)
         self.conditions.set(
@@ -236,6 +234,8 @@ class _Visit:
             *(("True", "Ready") if self._serves() else ("False", "Suspended" if suspended else "NotReady")),
         )
         self._readiness(attempt, workers, suspended=suspended)
+        stale = self.conditions.is_true(c.READY)  # events of a job that is ready tell of what is mended
+        findings = [*of_pods(self.seen.pods, now=self.now), *(() if stale else of_events(self.seen.events))]
         self._degraded(findings, workers)
         if self._complete():
             return

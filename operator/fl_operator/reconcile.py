@@ -59,7 +59,7 @@ STATUS_SECONDS: Final = 5.0
 """News of the training are written at most so often for one job."""
 REFUSED_SECONDS: Final = 15.0
 """A child that the API server refuses is tried again after so long: a quota may have been raised."""
-MOST_THAWED: Final = 32
+MOST_THAWED: Final = 16
 """Attempts that are kept as they were read; each takes 0.1 MB."""
 SERVER_SECONDS: Final = 5.0
 """A server that could not be asked to finish is asked again after so long."""

@@ -20,6 +20,8 @@ FRESH_SECONDS: Final = 15.0
 """What was read serves for so long."""
 MOST: Final = 500
 """Events of a namespace that are read."""
+KEPT: Final = ("type", "reason", "note", "regarding")
+"""What is kept of an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +58,7 @@ class WarningEvents:
         path = f"{EVENTS.path(namespace)}?fieldSelector=type%3DWarning&limit={MOST}"
         by_uid = defaultdict(list)
         for event in (await self.connection.document(path))["items"]:
-            by_uid[event.get("regarding", {}).get("uid", "")].append(event)
+            by_uid[event.get("regarding", {}).get("uid", "")].append(
+                {name: event[name] for name in KEPT if name in event}
+            )
         return _Reading(self.clock(), by_uid)

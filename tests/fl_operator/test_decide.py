@@ -505,6 +505,7 @@ def test_what_a_kubelet_has_not_read_yet_is_no_trouble(running: World) -> None:
     passing = told + "failed to sync configmap cache: timed out waiting for the condition"
     about = {"kind": "Pod", "name": "digits-worker-0", "uid": "u-9"}
     event = {"type": "Warning", "reason": "FailedMount", "regarding": about}
+    running.ready(workers=2)
     running.events = [{**event, "note": passing}]
     running.settle()
     assert running.condition("Degraded")[0] == "False"
@@ -515,9 +516,10 @@ def test_what_a_kubelet_has_not_read_yet_is_no_trouble(running: World) -> None:
 
 
 def test_what_shows_only_in_events_shows_in_the_job(running: World) -> None:
-    """A quota or a policy refuses pods of a Job that itself looks well."""
+    """A quota or a policy refuses pods of a Job that itself looks well, and counts no more once the job is ready."""
     about = {"kind": "Job", "name": "digits-worker"}
     note = "pods forbidden: exceeded quota"
+    running.ready(workers=2)
     running.events = [{"type": "Warning", "reason": "FailedCreate", "regarding": about, "note": note}]
     running.settle()
     assert running.condition("Degraded") == (
@@ -525,6 +527,9 @@ def test_what_shows_only_in_events_shows_in_the_job(running: World) -> None:
         "FailedCreate",
         f"Job digits-worker: FailedCreate ({note}); mend what the message names, or the namespace's quota or policy",
     )
+    running.ready()
+    running.visit()
+    assert running.condition("Degraded")[:2] == ("False", "AllWell")
 
 
 # -- suspension
