@@ -129,6 +129,13 @@ def private(name: str, **more: Any) -> Map:
 
 EXTERNAL = {"name": "a", "external": {}}
 OUTSIDE = {"external": {"hostname": "fl.example.org"}}
+MEDIAN = {"name": "median", "hostile": 1}
+BUCKETED: Map = {
+    "workers": {"replicas": 12},
+    "secureAggregation": {"buckets": 3},
+    "aggregation": MEDIAN,
+}
+
 REFUSED: dict[str, tuple[Map, str, str]] = {
     "workers.replicas": (
         {"workers": {"replicas": 0}},
@@ -199,6 +206,46 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
         {"selection": {"minimum": 2}},
         "spec.selection.minimum",
         "2 is fewer than the 3 with whom a secure sum opens",
+    ),
+    "secureAggregation.buckets": (
+        {"secureAggregation": {"buckets": 2}, "aggregation": MEDIAN},
+        "spec.secureAggregation.buckets",
+        "2 buckets leave fewer than three of 4 workers for one",
+    ),
+    "buckets of private sums": (
+        {**BUCKETED, "aggregation": {"name": "mean"}, "privacy": private("gaussian")},
+        "spec.secureAggregation.buckets",
+        "with buckets the noise of differential privacy, made for the whole sum, is too little",
+    ),
+    "extra beside buckets": (
+        {**BUCKETED, "selection": {"perRound": 11, "extra": 1}},
+        "spec.selection.extra",
+        "with buckets those who are asked are those who close the round; expected 0",
+    ),
+    "aggregation": (
+        {"aggregation": MEDIAN},
+        "spec.aggregation",
+        "this rule compares updates, and nobody sees a single one; expected secureAggregation.buckets",
+    ),
+    "buckets for a mean": (
+        {**BUCKETED, "aggregation": {"name": "mean"}},
+        "spec.aggregation",
+        "mean adds all buckets up; expected median, trimmed_mean or krum",
+    ),
+    "a private median": (
+        {"aggregation": MEDIAN, "privacy": private("gaussian"), "secureAggregation": {"enabled": False}},
+        "spec.aggregation",
+        "this rule compares parts of a round, but the noise is made for its sum",
+    ),
+    "too many hostile workers": (
+        {**BUCKETED, "aggregation": {"name": "krum", "hostile": 1}},
+        "spec.aggregation",
+        "1 hostile workers are more than this rule withstands among 3 buckets or updates",
+    ),
+    "aggregation.hostile missing": (
+        {**BUCKETED, "aggregation": {"name": "median"}},
+        "spec.aggregation.hostile",
+        "median needs hostile",
     ),
     "compression": (
         {"compression": [{"name": "float16"}]},
@@ -287,7 +334,7 @@ def test_refused(create: Callable[..., str], case: str) -> None:
     told = create(job(**changes))
     assert path in told
     assert sentence in told
-    if not case.startswith("strategy"):
+    if not case.startswith(("strategy", "aggregation.")):
         assert list(broken(job(**changes))) != []
 
 

@@ -68,3 +68,32 @@ def test_local_noise_hides_from_the_server(claims: Callable[..., Any]) -> None:
     plain = {"secureAggregation": {"enabled": False}}
     assert claims("local", metrics="Suppressed", **plain)["the server"].verdict == "protected"
     assert claims("gaussian", metrics="Suppressed", **plain)["the server"].verdict == "open"
+
+
+BUCKETED = {
+    "workers": {"replicas": 12},
+    "secureAggregation": {"buckets": 3},
+    "aggregation": {"name": "median", "hostile": 1},
+}
+SERVER = "a server that follows the protocol and keeps what it sees"
+POISON = "workers that hand in false updates"
+
+
+def test_buckets_are_said_aloud(claims: Callable[..., Any]) -> None:
+    """What the server learns is a sum of each bucket; each worker is hidden among so many, and not among all."""
+    said = claims(**BUCKETED)
+    for words in ("3 sums, one of each bucket of about 4 workers, over at least 3 of them", "over all 12"):
+        assert words in said[SERVER].sentence
+    assert "(3 of 4 must sign the same workers)" in said["a server that cheats"].sentence
+    assert "with 3 in a sum the other 2 together" in said["the other workers"].sentence
+    assert "the sum over at least 9 workers" in claims(workers={"replicas": 12})[SERVER].sentence
+
+
+def test_what_a_rule_withstands_is_claimed(claims: Callable[..., Any]) -> None:
+    """So many hostile workers, among buckets or single updates; of a mean nothing of the kind is said."""
+    said = claims(**BUCKETED)[POISON]
+    assert said.verdict == "conditional"
+    assert "median compares the sums of 3 buckets and withstands 1 such workers" in said.sentence
+    plain = claims(**{**BUCKETED, "secureAggregation": {"enabled": False}})
+    assert "the updates of single workers" in plain[POISON].sentence
+    assert POISON not in claims()

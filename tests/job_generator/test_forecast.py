@@ -103,3 +103,27 @@ def test_footprints(a_job: Build) -> None:
         assert forecast(plan, model=model).memory == whole
     assert footprint(plan, "server", model=MODEL) > footprint(plan, "server")
     assert footprint(plan, "scheduler", model=MODEL) == footprint(plan, "scheduler")
+
+
+def test_buckets_are_said_aloud(a_job: Build) -> None:
+    """Among how many a worker is hidden is a finding, before anything starts."""
+    changes = {"secureAggregation": {"buckets": 3}, "aggregation": {"name": "median", "hostile": 1}}
+    found = warnings(compile_job(a_job(workers__replicas=12, **changes)))
+    assert (
+        "note: spec.secureAggregation.buckets: in each round the server learns 3 sums of about 4 workers, at least 3 "
+        "in each, and not only one of all 12; each worker is hidden among those of its bucket alone"
+    ) in found
+
+
+def test_parts_that_are_compared_take_memory(a_job: Build) -> None:
+    """A server that compares holds every part of a round: each bucket's, or in the clear each worker's."""
+    median = {"aggregation": {"name": "median", "hostile": 1}}
+    jobs = (
+        {},
+        {**median, "secureAggregation": {"buckets": 3}},
+        {**median, "secureAggregation": {"enabled": False}},
+    )
+    none, buckets, single = (
+        footprint(compile_job(a_job(workers__replicas=12, **job)), "server", model=MODEL) for job in jobs
+    )
+    assert (buckets - none, single - none) == (3 * 4 * 4000, 12 * 4 * 4000)
