@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fl_core.aggregation import fewest, rule_of
 from fl_core.plan import Plan
 from fl_core.secagg.job import cohort_of, terms_of
 from job_generator.processes import Role
@@ -121,6 +122,22 @@ def _parts(plan: Plan) -> int:
     return plan.secure_aggregation.buckets if plan.secure_aggregation else plan.selection.asked
 
 
+def _stoppable(plan: Plan, buckets: int) -> list[Finding]:
+    """Whether hostile workers can keep every round from closing, each by breaking the sum of its own bucket."""
+    if ":" in plan.aggregation.name:
+        return []
+    hostile, needed = int(str(plan.aggregation.options["hostile"])), fewest(rule_of(plan.aggregation))
+    if buckets >= needed + hostile:
+        return []
+    return [
+        Finding(
+            "note",
+            f"{hostile} hostile workers cannot mislead {plan.aggregation.name}, but by breaking the sums of their "
+            f"buckets they can stop the job; with spec.secureAggregation.buckets: {needed + hostile} they cannot",
+        )
+    ]
+
+
 def _bucketed(plan: Plan, buckets: int) -> str:
     """What buckets take away from those who are in them."""
     cohort, least = cohort_of(plan), terms_of(plan).survivors(cohort_of(plan))
@@ -164,6 +181,7 @@ def _findings(plan: Plan, memory: int, machine: Machine | None) -> list[Finding]
         )
     if plan.secure_aggregation is not None and plan.secure_aggregation.buckets > 1:
         found.append(Finding("note", _bucketed(plan, plan.secure_aggregation.buckets)))
+        found += _stoppable(plan, plan.secure_aggregation.buckets)
     if plan.privacy is not None:
         found.append(Finding("note", EQUAL))
     if plan.workers == 1:

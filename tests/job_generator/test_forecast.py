@@ -115,6 +115,20 @@ def test_buckets_are_said_aloud(a_job: Build) -> None:
     ) in found
 
 
+@pytest.mark.parametrize(("buckets", "said"), [(3, True), (4, False)])
+def test_hostile_workers_may_stop_a_job(a_job: Build, buckets: int, *, said: bool) -> None:
+    """Where a bucket less is one too few for the rule, the number that helps is named."""
+    changes = {"secureAggregation": {"buckets": buckets}, "aggregation": {"name": "median", "hostile": 1}}
+    found = [
+        line
+        for line in warnings(compile_job(a_job(workers__replicas=12, **changes)))
+        if "stop the job" in line
+    ]
+    assert [line.endswith("with spec.secureAggregation.buckets: 4 they cannot") for line in found] == [
+        True
+    ] * said
+
+
 def test_parts_that_are_compared_take_memory(a_job: Build) -> None:
     """A server that compares holds every part of a round: each bucket's, or in the clear each worker's."""
     median = {"aggregation": {"name": "median", "hostile": 1}}
