@@ -132,8 +132,8 @@ def _stoppable(plan: Plan, buckets: int) -> list[Finding]:
     return [
         Finding(
             "note",
-            f"{hostile} hostile workers cannot mislead {plan.aggregation.name}, but by breaking the sums of their "
-            f"buckets they can stop the job; with spec.secureAggregation.buckets: {needed + hostile} they cannot",
+            f"as many hostile workers as {plan.aggregation.name} withstands ({hostile}) can stop the job, by breaking "
+            f"the sums of their buckets; with spec.secureAggregation.buckets: {needed + hostile} they cannot",
         )
     ]
 
