@@ -78,6 +78,7 @@ def shape(line: str) -> str:
     line = re.sub(r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{12,}\b", "H", line)
     line = re.sub(r"\d+(?:[.,:]\d+)*", "N", line)
     line = re.sub(r"N (?:[kMG]?B|ms|s)\b", "N U", line)
+    line = re.sub(r"N[smh]\b", "NU", line)
     return " ".join(line.split())
 
 
