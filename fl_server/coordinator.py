@@ -276,9 +276,7 @@ class Coordinator:
             else:
                 found = await self.secure.updates(place, self.model.manifest, action.workers)
                 members = found.members
-                self.ledger.summed(
-                    found.examples, found.metrics, clipped=found.clipped, left_out=found.left_out
-                )
+                self.ledger.summed(**found.told)
                 self._aggregator.take(found.parts)
         except RoundError as error:
             log.warning("no sum", reason=str(error))

@@ -68,7 +68,7 @@ class Ledger:
         self.up += nbytes
 
     def summed(
-        self, examples: int, metrics: Measurements, *, clipped: int, left_out: Mapping[int, str]
+        self, *, examples: int, metrics: Measurements, clipped: int, left_out: Mapping[int, str]
     ) -> None:
         """What all workers of secure sums say together; `clipped` elements of their updates were out of range.
 

@@ -11,13 +11,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from fl_core.aggregation import fewest, rule_of
 from fl_core.errors import ProtocolError, RoundError, UnmaskError
-from fl_core.metrics import Measurement, Measurements, total
+from fl_core.metrics import Measurement, total
 from fl_core.plan import Plan
 from fl_core.secagg import job, ranges
 from fl_core.secagg.session import Context, Purpose
@@ -65,19 +65,14 @@ class Updates:
     left_out: Mapping[int, str]
 
     @property
-    def examples(self) -> int:
-        """Of all together."""
-        return sum(part.examples for part in self.parts)
-
-    @property
-    def clipped(self) -> int:
-        """How many elements were out of range."""
-        return sum(part.clipped for part in self.parts)
-
-    @property
-    def metrics(self) -> Measurements:
-        """What all together measured while they trained."""
-        return total({f"{place:06}": part.metrics for place, part in enumerate(self.parts)})
+    def told(self) -> dict[str, Any]:
+        """What the record says of all together."""
+        return {
+            "examples": sum(part.examples for part in self.parts),
+            "metrics": total({f"{place:06}": part.metrics for place, part in enumerate(self.parts)}),
+            "clipped": sum(part.clipped for part in self.parts),
+            "left_out": self.left_out,
+        }
 
 
 class Sums:

@@ -77,11 +77,7 @@ class Protection:
             raise ProtocolError(
                 f"the server wants {opening.purpose!r} summed; this worker has measured a model"
             )
-        schema, bucket = Schema.of(product.metrics), job.buckets_of(self.plan).of(self.me.signer.worker)
-        if opening.bucket != bucket:
-            raise ProtocolError(
-                f"the server opens a session of bucket {opening.bucket}; this worker is in bucket {bucket} for good"
-            )
+        schema = Schema.of(product.metrics)
         whole = job.whole_sum_of(self.plan, self.manifest, clip=product.clip)
         purpose: Purpose
         summand: Summand
@@ -97,6 +93,11 @@ class Protection:
         if isinstance(summand, UpdateSum | MeasureSum) and opening.schema != schema.text:
             raise ProtocolError(
                 f"the server wants other metrics summed than {', '.join(schema.names) or 'none'}"
+            )
+        bucket = job.buckets_of(self.plan).of(self.me.signer.worker)
+        if opening.bucket != bucket:
+            raise ProtocolError(
+                f"the server opens a session of bucket {opening.bucket}; this worker is in bucket {bucket} for good"
             )
         numbers = {"round": place.round, "attempt": place.attempt, "bucket": bucket}
         context = job.context_of(self.plan, summand, purpose=purpose, model=model, **numbers)

@@ -215,9 +215,9 @@ def test_each_bucket_has_its_own_sum(bucketed: Crowd) -> None:
     assert [float(part.mean()["b"]) for part in found.parts] == pytest.approx(
         [mean(some) for some in buckets(bucketed).values()], abs=1e-6
     )
-    assert (found.examples, found.left_out) == (780, {})
+    assert (found.told["examples"], found.told["clipped"], found.left_out) == (780, 0, {})
     assert sorted(found.members) == sorted(f"worker-{index}" for index in TWELVE)
-    assert found.metrics["right"].vector.tolist() == [66, 120]
+    assert found.told["metrics"]["right"].vector.tolist() == [66, 120]
     largest = [max(some) + 1 for some in buckets(bucketed).values()]
     assert bucketed.sums.state == {"exponents": [[(most - 1).bit_length()] * 2 for most in largest]}
 
