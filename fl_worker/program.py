@@ -16,6 +16,7 @@ from fl_core.plan import Plan, Program
 from fl_core.strategies import LocalWork, Strategy
 from fl_worker.backends import Backend
 from fl_worker.border import user_code
+from fl_worker.descent import WORK, Descent, mechanism_for
 from fl_worker.streams import derived
 from fl_worker.task import Site
 
@@ -31,6 +32,7 @@ def load(plan: Plan, *, folder: Path, site: Site) -> Backend:
     check_data(site)
     kind = backend_class(plan.program.framework)
     work: LocalWork = build(plan.strategy, within="fl_core.strategies", protocol=Strategy).local
+    private = mechanism_for(plan, work)
     seed = derived(plan.seed, "model")
     kind.reseed(seed)
     task = import_function(plan.program, folder)
@@ -38,8 +40,8 @@ def load(plan: Plan, *, folder: Path, site: Site) -> Backend:
     with user_code(f"`{plan.program.function}(config, site)` ran", folder):
         made = task(dict(plan.program.config), site)
     with user_code("its task was made ready", folder):
-        backend: Backend = kind(made, site=site, work=work)
-    return backend
+        backend: Backend = kind(made, site=site, work=work if private is None else WORK)
+    return backend if private is None else Descent(backend, private)
 
 
 def check_digest(program: Program, folder: Path) -> None:

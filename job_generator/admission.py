@@ -98,6 +98,7 @@ COHORT = f"(has(self.selection.perRound) ? self.selection.perRound : {ALL})"
 SECURE = f"(has(self.secureAggregation) ? self.secureAggregation.enabled : {COHORT} >= 3)"
 BUCKETS = "(has(self.secureAggregation) ? self.secureAggregation.buckets : 1)"
 BUCKET = f"{COHORT} / {BUCKETS}"
+WHOLE = "!has(self.privacy) || self.privacy.mechanism.name != 'dp_sgd'"
 STEADY = "!has(self.privacy) || !has(self.privacy.adaptiveClip)"
 SPARSE = (
     "(has(self.secureAggregation) && has(self.secureAggregation.profile) ? "
@@ -203,9 +204,25 @@ FIT = (
         field="compression",
     ),
     Validation(
-        rule="!has(self.privacy) || self.privacy.mechanism.name in ['gaussian', 'local', 'skellam']",
-        message="no job can have this mechanism yet; expected gaussian, local or skellam",
+        rule="!has(self.privacy) || self.privacy.mechanism.name in ['dp_sgd', 'gaussian', 'local', 'skellam']",
+        message="no job can have a mechanism whose cost is not known; expected dp_sgd, gaussian, local or skellam",
         field="privacy.mechanism",
+    ),
+    Validation(
+        rule="!has(self.privacy) || (self.privacy.unit == 'example') == (self.privacy.mechanism.name == 'dp_sgd')",
+        message="dp_sgd hides an example, and every other mechanism a worker; expected the unit that goes with it",
+        field="privacy.unit",
+    ),
+    Validation(
+        rule=f"{WHOLE} || self.program.framework in ['numpy', 'sklearn']",
+        message="dp_sgd needs the gradient of each example, which programs of this framework do not give; "
+        "expected numpy or sklearn",
+        field="program.framework",
+    ),
+    Validation(
+        rule=f"{WHOLE} || !(self.strategy.name in ['fedprox', 'fedsgd'])",
+        message="dp_sgd makes the steps of the workers itself; expected fedavg",
+        field="strategy",
     ),
     Validation(
         rule=f"!has(self.privacy) || self.privacy.mechanism.name != 'skellam' || {SECURE}",

@@ -95,11 +95,12 @@ def _users(plan: Plan) -> Claim:
         if own.measured
         else "Nothing else is released: nobody measures the model."
     )
+    whose = "one worker, with all of its data" if own.unit == "worker" else "one example of a worker"
     return Claim(
         whom,
         "conditional" if own.measured else "protected",
-        f"By {own.mechanism.name} noise, what all models of the job together tell of one {own.unit}, with all of its "
-        f"data, is bounded: epsilon {own.epsilon:g} at most, at delta {own.delta:g}, for data sets that differ by "
+        f"By {own.mechanism.name} noise, what all models of the job together tell of {whose}, "
+        f"is bounded: epsilon {own.epsilon:g} at most, at delta {own.delta:g}, for data sets that differ by "
         f"{told.neighbours} {own.unit}. {_within(own)} That holds against {told.adversary}. {uncovered} What all "
         "workers' data have in common is learned, and is meant to be.",
     )
@@ -121,7 +122,7 @@ def _plain(plan: Plan) -> tuple[Claim, ...]:
             Claim(
                 "the server",
                 "protected" if not plan.privacy.measured else "conditional",
-                "It sees each worker's update with all of the noise that hides the worker already"
+                f"It sees each worker's update with all of the noise that hides the {plan.privacy.unit} already"
                 + (", and its measurements of the model, without noise." if plan.privacy.measured else "."),
             ),
         )

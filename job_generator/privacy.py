@@ -10,15 +10,14 @@ from job_generator import secrecy
 
 Map = dict[str, Any]
 
-READY = ("gaussian", "local", "skellam")
+READY = ("dp_sgd", "gaussian", "local", "skellam")
 """The mechanisms that jobs can have."""
+
+BY_EXAMPLE = "dp_sgd"
+"""The one that hides examples; the others hide workers."""
 
 COUNTING = ("gaussian", "skellam")
 """Those under which the clip norm can move."""
-
-LATER = {
-    "dp_sgd": "needs the gradient of each example, which no backend gives yet",
-}
 
 
 def corrupt_of(cohort: int) -> int:
@@ -30,8 +29,40 @@ def mechanism_complaint(mechanism: Map | None) -> str | None:
     """What is wrong with a mechanism as such."""
     if mechanism is None or (name := str(mechanism.get("name"))) in READY:
         return None
-    why = LATER.get(name, "is no mechanism whose cost is known; an epsilon would be a guess")
-    return f"{name} {why}; expected gaussian, where the server may be trusted, or skellam, where it may not"
+    return (
+        f"{name} is no mechanism whose cost is known; an epsilon would be a guess; "
+        "expected gaussian, where the server may be trusted, or skellam, where it may not"
+    )
+
+
+def unit_complaint(unit: str, mechanism: Map | None) -> str | None:
+    """What is wrong with whom a mechanism is to hide."""
+    if mechanism is None or (name := mechanism.get("name")) not in READY:
+        return None
+    hidden = "example" if name == BY_EXAMPLE else "worker"
+    if unit == hidden:
+        return None
+    return f"is {unit}, but {name} hides one {hidden}; expected {hidden}, or another mechanism"
+
+
+def program_complaint(framework: str, mechanism: Map | None) -> str | None:
+    """What is wrong with a framework that keeps the gradients of examples to itself."""
+    if (mechanism or {}).get("name") != BY_EXAMPLE or framework in {"numpy", "sklearn"}:
+        return None
+    return (
+        f"is {framework}, whose programs give no gradient of each example, and {BY_EXAMPLE} needs it; "
+        "expected numpy or sklearn, or the mechanism skellam"
+    )
+
+
+def strategy_complaint(strategy: Map, mechanism: Map | None) -> str | None:
+    """What is wrong with a strategy that changes how workers train."""
+    if (mechanism or {}).get("name") != BY_EXAMPLE or (name := strategy.get("name")) not in {
+        "fedprox",
+        "fedsgd",
+    }:
+        return None
+    return f"{name} changes how workers train, and {BY_EXAMPLE} makes their steps itself; expected fedavg"
 
 
 def trust_complaint(mechanism: Map | None, secure: Map | None, cohort: int) -> str | None:

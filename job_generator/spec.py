@@ -176,8 +176,8 @@ takes a part of the update's budget. A twentieth of `perRound` without it, or `n
 class Privacy(Part):
     """Differential privacy: what the models tell of one worker is bounded, counted, and never more than a budget."""
 
-    unit: Literal["worker"] = "worker"
-    """Whose presence is hidden: a worker with all of its data. Every update then counts the same."""
+    unit: Literal["worker", "example"] = "worker"
+    """Whose presence is hidden: a worker with all of its data, or one example of it. Every update counts the same."""
 
     mechanism: Annotated[Choice, OneOf("fl_core.privacy.mechanisms")]
     """How updates are bounded, and who adds the noise."""

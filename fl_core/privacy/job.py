@@ -10,9 +10,9 @@ from fl_core.extensions import Extension, build
 from fl_core.plan import Plan, Privacy
 from fl_core.privacy.chain import Opening
 from fl_core.privacy.clipping import AdaptiveClip
-from fl_core.privacy.costs import Cost, GaussianCost, Neighbours
+from fl_core.privacy.costs import Cost, Neighbours
 from fl_core.privacy.mechanisms import Counting, Mechanism, Release
-from fl_core.privacy.rounding import resolution
+from fl_core.privacy.rounding import MOST_UNITS, resolution
 from fl_core.weights import ArraySpec, Manifest
 
 NEIGHBOURS = Neighbours.ADD_OR_REMOVE
@@ -22,6 +22,9 @@ BITS = 32
 """Of a sum in the clear; a worker's own whole numbers stay far below 2^24, so float32 holds them exactly."""
 
 WIRE = "float32"
+
+FINE = Release(dimension=1, units=MOST_UNITS)
+"""As fine as can be, so that nothing is lost to whole numbers."""
 
 
 def settings_of(plan: Plan) -> Privacy:
@@ -118,7 +121,7 @@ def cost_of(plan: Plan, *, dimension: int | None) -> Sequence[Cost]:
     None where nobody has the model yet: a little less then, by what whole numbers cost beyond the noise.
     """
     if dimension is None:
-        return (GaussianCost(noise_multiplier=mechanism_of(plan).noise_multiplier),)
+        return costs_of(plan, FINE)
     return costs_of(plan, released(plan, mechanism_at(plan), dimension=dimension))
 
 

@@ -15,12 +15,13 @@ State = Mapping[str, Any]
 class LocalWork:
     """What a strategy asks of a worker's backend.
 
-    `proximal` is the mu of the term (mu / 2) * |w - w_received|^2 in the loss; `kind` is either
-    `train` (the update is the weights after training minus the weights received) or `gradient`
-    (the update is minus the gradient of the mean loss over all local examples).
+    `proximal` is the mu of the term (mu / 2) * |w - w_received|^2 in the loss; `kind` is
+    `train` (the update is the weights after training minus the weights received), `gradient`
+    (the update is minus the gradient of the mean loss over all local examples), or `examples`
+    (no strategy's: the gradients of single examples are asked for, as differential privacy takes them).
     """
 
-    kind: Literal["train", "gradient"] = "train"
+    kind: Literal["train", "gradient", "examples"] = "train"
     proximal: float = 0.0
 
 

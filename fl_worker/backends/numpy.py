@@ -4,6 +4,8 @@
     train(weights) -> (weights, examples)              one round of local training
     evaluate(weights) -> dict[str, float | Measurement]
     gradient(weights) -> (gradient, examples)          of the mean loss over all local examples
+    gradients(weights, places) -> dict[str, ndarray]   [len(places), ...]: of the loss of each of these examples,
+    examples() -> int                                  of which there are so many: for dp_sgd, in the place of train
 
 `train` may also return (weights, examples, metrics). In what measures, plain numbers are averaged over the
 workers, each counting as many examples as it names under the key "examples" (one, if it names none);
@@ -17,6 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from fl_core.errors import ProgramError
 from fl_core.metrics import Measurement, mean_of
 from fl_core.strategies import LocalWork
@@ -26,6 +31,10 @@ from fl_worker.backends import Evaluated, Moved, Trained, check_same, checked_in
 from fl_worker.task import Site
 
 __all__ = ["NumpyBackend"]
+
+
+METHODS = {"examples": ("gradients", "examples")}
+"""What an object must have for a kind of work, where that is not a method of the same name."""
 
 
 class NumpyBackend:
@@ -41,7 +50,7 @@ class NumpyBackend:
     def __init__(self, task: Any, *, site: Site, work: LocalWork) -> None:  # noqa: ANN401 - any object
         if work.proximal:
             raise ProgramError("fedprox changes the loss, which a plain object keeps to itself; use fedavg")
-        wanted = ("weights", "evaluate", work.kind)
+        wanted = ("weights", "evaluate", *METHODS.get(work.kind, (work.kind,)))
         if missing := [name for name in wanted if not callable(getattr(task, name, None))]:
             raise ProgramError(
                 f"the program's function must return an object with the methods {', '.join(wanted)}; "
@@ -68,6 +77,23 @@ class NumpyBackend:
         else:
             update = difference(found, weights)
         return Trained(update, examples, _measurements(metrics, examples))
+
+    @property
+    def examples(self) -> int:
+        """How many the object says that it has."""
+        found = self._object.examples()
+        if isinstance(found, bool) or not hasattr(found, "__index__"):
+            raise ProgramError(f"examples() must give a whole number, not {found!r:.80}")
+        return int(found)
+
+    def gradients(self, weights: Weights, places: npt.NDArray[np.int64]) -> dict[str, Array]:
+        """Let the object find the gradient of each of these examples."""
+        found = self._object.gradients(_copies(weights), places.copy())
+        if not isinstance(found, Mapping):
+            raise ProgramError(
+                f"gradients(weights, places) must give a dictionary, not {type(found).__name__}"
+            )
+        return dict(found)
 
     def evaluate(self, weights: Weights, *, moved: Moved) -> Evaluated:
         """Let the object measure."""

@@ -254,6 +254,11 @@ def _accepted(task: object, work: LocalWork) -> Task:
     """Refuse what this backend cannot drive."""
     if not isinstance(task, Task):
         raise ProgramError(f"the program's function must return a fl_worker.Task, not {type(task).__name__}")
+    if work.kind == "examples":
+        raise ProgramError(
+            "dp_sgd needs the gradient of each example, which Paddle does not give; "
+            "use the framework numpy or sklearn, or the mechanism skellam"
+        )
     if not isinstance(task.model, paddle.nn.Layer):
         raise ProgramError(f"Task(model=...) must be a paddle.nn.Layer, not {type(task.model).__name__}")
     if task.loss is None:

@@ -14,13 +14,13 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression
+from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, SGDClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from fl_core.errors import ProgramError
 from fl_core.strategies import LocalWork
 from fl_core.weights import Array, Weights, difference
-from fl_worker import streams
+from fl_worker import logistic, streams
 from fl_worker.backends import Evaluated, Moved, Tally, Trained, checked_initial
 from fl_worker.task import Site, Task
 
@@ -72,6 +72,20 @@ class SklearnBackend:
         self._measure(tally, *self._data)
         update = difference(self._fitter.arrays(), weights)
         return Trained(update, tally.examples, tally.measurements())
+
+    @property
+    def examples(self) -> int:
+        """How many there are to train on."""
+        return len(self._data[1])
+
+    def gradients(self, weights: Weights, places: Array) -> dict[str, Array]:
+        """Of the log loss of each of these examples."""
+        x, y = self._data
+        labels = np.searchsorted(np.asarray(self._classes), y[places])
+        joint = isinstance(self._model, LogisticRegression)
+        return logistic.gradients(
+            weights, x[places], labels, joint=joint, intercept=self._model.fit_intercept
+        )
 
     def evaluate(self, weights: Weights, *, moved: Moved) -> Evaluated:
         """Measure loss and metrics on the test data."""
@@ -271,7 +285,9 @@ def _accepted(task: object, work: LocalWork) -> Task:
     """Refuse what this backend cannot drive."""
     if not isinstance(task, Task):
         raise ProgramError(f"the program's function must return a fl_worker.Task, not {type(task).__name__}")
-    if work != LocalWork():
+    if work.kind == "examples":
+        _check_logistic(task.model)
+    elif work != LocalWork():
         raise ProgramError("scikit-learn's estimators keep their loss to themselves; use the strategy fedavg")
     if task.loss is not None or task.optimizer is not None:
         raise ProgramError(
@@ -280,6 +296,24 @@ def _accepted(task: object, work: LocalWork) -> Task:
     if task.buffers != "average":
         raise ProgramError("Task(buffers=...) is for Paddle; a scikit-learn estimator has none, leave it out")
     return task
+
+
+def _check_logistic(model: object) -> None:
+    """Refuse estimators whose loss is not the log loss of each example alone."""
+    if isinstance(model, LogisticRegression):
+        free, plain = np.isinf(model.C) or model.penalty is None, "C=np.inf"
+    elif isinstance(model, SGDClassifier) and model.loss == "log_loss":
+        free, plain = model.penalty is None, "penalty=None"
+    else:
+        raise ProgramError(
+            f"dp_sgd needs the gradient of each example, which {type(model).__name__} does not give; "
+            "use LogisticRegression or SGDClassifier(loss='log_loss')"
+        )
+    if not free or model.class_weight is not None:
+        raise ProgramError(
+            f"dp_sgd: {type(model).__name__} has a penalty or weights of classes, which are not of one example alone; "
+            f"use {plain} and class_weight=None"
+        )
 
 
 def _classes(task: Task) -> Array | None:

@@ -135,7 +135,7 @@ BUCKETED: Map = {
     "secureAggregation": {"buckets": 3},
     "aggregation": MEDIAN,
 }
-
+BY_EXAMPLE = {**private("dp_sgd", rate=0.1, steps=10, learningRate=0.5), "unit": "example"}
 REFUSED: dict[str, tuple[Map, str, str]] = {
     "workers.replicas": (
         {"workers": {"replicas": 0}},
@@ -253,9 +253,24 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
         "secure aggregation sends whole numbers already",
     ),
     "privacy.mechanism": (
-        {"privacy": private("dp_sgd", rate=0.1, steps=10)},
+        {"privacy": private("house.noise:Own")},
         "spec.privacy.mechanism",
-        "no job can have this mechanism yet; expected gaussian, local or skellam",
+        "no job can have a mechanism whose cost is not known",
+    ),
+    "privacy.unit": (
+        {"privacy": {**private("gaussian"), "unit": "example"}},
+        "spec.privacy.unit",
+        "dp_sgd hides an example, and every other mechanism a worker",
+    ),
+    "program.framework": (
+        {"privacy": BY_EXAMPLE, "program__framework": "paddle"},
+        "spec.program.framework",
+        "dp_sgd needs the gradient of each example",
+    ),
+    "strategy": (
+        {"privacy": BY_EXAMPLE, "strategy": {"name": "fedprox", "mu": 0.1}},
+        "spec.strategy",
+        "dp_sgd makes the steps of the workers itself; expected fedavg",
     ),
     "privacy.mechanism in the clear": (
         {"privacy": private("skellam"), "secureAggregation": {"enabled": False}},

@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 
 from fl_core.plan import Plan
+from fl_core.privacy.accountant import epsilon
+from fl_core.privacy.costs import GaussianCost, SampledGaussianCost
+from fl_core.privacy.job import NEIGHBOURS
+from job_generator.assurance import assurance
 from job_generator.compiler import compile_job
 from job_generator.outlay import outlay
 from job_generator.rules import broken
@@ -22,6 +26,10 @@ def private(
     mechanism = {"name": name, "clip": 1.0, "noiseMultiplier": 2.0, **more}
     moving = {"adaptiveClip": adaptive} if adaptive is not None else {}
     return {"mechanism": mechanism, "budget": {"epsilon": 8, "delta": 1e-5}, "metrics": metrics, **moving}
+
+
+def by_example() -> dict[str, Any]:
+    return {**private("dp_sgd", rate=0.1, steps=3, learningRate=0.5), "unit": "example"}
 
 
 def plan_of(document: dict[str, Any]) -> Plan:
@@ -42,9 +50,28 @@ def plan_of(document: dict[str, Any]) -> Plan:
             "or gaussian",
         ),
         (
-            {"privacy": private("dp_sgd", rate=0.1, steps=3)},
-            "spec.privacy.mechanism: dp_sgd needs the gradient of each example",
-            "expected gaussian",
+            {"privacy": by_example(), "program__framework": "paddle"},
+            "spec.program.framework: is paddle, whose programs give no gradient of each example",
+            "expected numpy or sklearn, or the mechanism skellam",
+        ),
+        (
+            {"privacy": {**by_example(), "unit": "worker"}, "program__framework": "numpy"},
+            "spec.privacy.unit: is worker, but dp_sgd hides one example",
+            "expected example, or another mechanism",
+        ),
+        (
+            {"privacy": {**private("skellam"), "unit": "example"}},
+            "spec.privacy.unit: is example, but skellam hides one worker",
+            "expected worker",
+        ),
+        (
+            {
+                "privacy": by_example(),
+                "program__framework": "numpy",
+                "strategy": {"name": "fedprox", "mu": 0.1},
+            },
+            "spec.strategy: fedprox changes how workers train",
+            "expected fedavg",
         ),
         (
             {"privacy": private("house.noise:Own")},
@@ -141,3 +168,18 @@ def test_a_norm_that_moves_costs_no_more(job_map: Build) -> None:
     assert moving is not None
     assert (moving.first, moving.epsilon) == pytest.approx((steady.first, steady.epsilon))
     assert moving.fit == steady.fit
+
+
+def test_examples_are_sampled_to_their_advantage(job_map: Build) -> None:
+    """What is foretold of dp_sgd is the sampled Gaussian's epsilon over all steps, far below that of full batches."""
+    plan = plan_of(job_map(privacy=by_example(), program__framework="numpy", rounds=10))
+    found = outlay(plan)
+    assert found is not None
+    cost = SampledGaussianCost(noise_multiplier=2.0, rate=0.1, steps=30)
+    assert found.epsilon == pytest.approx(epsilon([cost], delta=1e-5, neighbours=NEIGHBOURS))
+    assert (
+        found.epsilon
+        < epsilon([GaussianCost(noise_multiplier=2.0)] * 30, delta=1e-5, neighbours=NEIGHBOURS) / 5
+    )
+    assert (found.unit, found.fit > 10) == ("example", True)
+    assert any("of one example of a worker" in claim.sentence for claim in assurance(plan))

@@ -110,6 +110,7 @@ def median(hostile: int) -> dict[str, Any]:
     return {"name": "median", "hostile": hostile}
 
 
+BY_EXAMPLE = {**private("dp_sgd", rate=0.1, steps=10, learningRate=0.5), "unit": "example"}
 BROKEN: dict[str, dict[str, Any]] = {
     "_anybody": {"workers": {"replicas": 0}},
     "_cohort": {"selection": {"perRound": 9}},
@@ -131,7 +132,14 @@ BROKEN: dict[str, dict[str, Any]] = {
     },
     "_secure_quorum": {"selection": {"minimum": 2}},
     "_secure_stages": {"compression": [{"name": "float16"}]},
-    "mechanism_complaint": {"privacy": private("dp_sgd", rate=0.1, steps=10)},
+    "mechanism_complaint": {"privacy": private("house.noise:Own")},
+    "unit_complaint": {"privacy": {**private("gaussian"), "unit": "example"}},
+    "program_complaint": {"privacy": BY_EXAMPLE, "program__framework": "paddle"},
+    "strategy_complaint": {
+        "privacy": BY_EXAMPLE,
+        "program__framework": "numpy",
+        "strategy": {"name": "fedsgd", "learningRate": 0.1},
+    },
     "_private_sums": {"privacy": private("skellam"), "secureAggregation": {"enabled": False}},
     "_adaptive": {"privacy": {**private("local"), "adaptiveClip": {}}},
     "compression_complaint": {

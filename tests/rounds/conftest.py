@@ -57,6 +57,12 @@ class Toy:
             gate.read_text()
         return {"w": weights["w"] + np.float32(0.3) * (self.goal - weights["w"])}, 10 + mine
 
+    def examples(self):
+        return 40
+
+    def gradients(self, weights, places):
+        return {"w": (weights["w"] - self.goal) * np.ones((len(places), 1), "f4")}
+
     def evaluate(self, weights):
         return {"loss": float(((weights["w"] - self.goal) ** 2).mean())}
 

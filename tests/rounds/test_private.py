@@ -75,6 +75,24 @@ def test_a_job_spends_what_was_foretold(job: Build, name: str, *, secure: bool) 
     assert len({row["model"] for row in rows}) == 4
 
 
+@pytest.mark.parametrize("secure", [True, False])
+def test_examples_are_hidden_by_their_worker(job: Build, *, secure: bool) -> None:
+    """Under dp_sgd workers take private steps: charged before they are asked, learned from, in a sum of either kind."""
+    options = {"rate": 0.5, "steps": 30, "learningRate": 0.3}
+    spec = private("dp_sgd", multiplier=1.0, epsilon=60, secureAggregation={"enabled": secure})
+    spec["privacy"]["unit"] = "example"
+    spec["privacy"]["mechanism"] |= {**options, "clip": 4.0}
+    run = job(spec=spec, selection={"minimum": 3})
+    rows, foretold = run.finish(), outlay(run.plan)
+    assert run.code("server") == 0
+    assert foretold is not None
+    assert charges(run) == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    assert rows[-1]["privacy"]["unit"] == "example"
+    assert rows[-1]["privacy"]["epsilon"] == pytest.approx(foretold.epsilon)
+    assert [(row["train"], "examples" in row) for row in rows] == [({}, False)] * 4
+    assert rows[-1]["metrics"]["loss"] < 2
+
+
 @pytest.mark.parametrize("name", ["gaussian", "skellam"])
 def test_the_clip_norm_moves_with_the_updates(job: Build, name: str) -> None:
     """Updates far longer than the first norm make it grow, for the price of one that stays; record and metrics tell."""

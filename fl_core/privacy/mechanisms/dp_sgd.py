@@ -45,6 +45,7 @@ class DpSgd:
     ]
     rate: Annotated[float, Field(gt=0, le=1, description="With which probability an example is in a batch.")]
     steps: Annotated[int, Field(ge=1, description="Of training, in each round.")]
+    learning_rate: Annotated[float, Field(gt=0, description="Of each step along the noisy mean gradient.")]
 
     def sample(self, examples: int, random: Random) -> npt.NDArray[np.int64]:
         """The places of a step's examples, each in with probability `rate`, rounded down to a multiple of 2^-64."""

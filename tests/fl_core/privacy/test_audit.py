@@ -86,7 +86,7 @@ def test_a_canary_is_found_no_more_often_than_claimed(
 
 def test_an_example_is_found_no_more_often_than_claimed(chance: Callable[[int], Random]) -> None:
     """One step of DP-SGD with an example that has the longest gradient there may be, and without."""
-    mechanism = DpSgd(clip=1.0, noise_multiplier=0.7, rate=0.5, steps=1)
+    mechanism = DpSgd(clip=1.0, noise_multiplier=0.7, rate=0.5, steps=1, learning_rate=1.0)
 
     def stepped(mechanism: DpSgd, canary: Any, random: Random) -> float:
         examples = np.stack([canary * 50, *np.zeros((3, 40))])

@@ -15,7 +15,7 @@ from fl_core.privacy.mechanisms import Release
 from fl_core.privacy.mechanisms.dp_sgd import DpSgd
 from fl_core.privacy.stream import BLOCK, Random
 
-MECHANISM = DpSgd(clip=1.0, noise_multiplier=0.8, rate=0.05, steps=30)
+MECHANISM = DpSgd(clip=1.0, noise_multiplier=0.8, rate=0.05, steps=30, learning_rate=1.0)
 
 
 def test_the_size_of_a_batch_is_binomial(chance: Callable[[int], Random]) -> None:
@@ -40,7 +40,7 @@ def test_every_example_has_its_turn(chance: Callable[[int], Random]) -> None:
 @pytest.mark.parametrize(("rate", "wanted"), [(1.0, [0, 1, 2, 3, 4]), (1e-19, [])])
 def test_all_and_none_can_be_drawn(chance: Callable[[int], Random], rate: float, wanted: list[int]) -> None:
     """A rate of one takes all examples; no example at all, and none drawn, are whole numbers of places."""
-    mechanism = DpSgd(clip=1.0, noise_multiplier=1.0, rate=rate, steps=1)
+    mechanism = DpSgd(clip=1.0, noise_multiplier=1.0, rate=rate, steps=1, learning_rate=1.0)
     assert mechanism.sample(5, chance(1)).tolist() == wanted
     assert MECHANISM.sample(0, chance(1)).size == 0
 
