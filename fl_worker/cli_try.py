@@ -45,7 +45,8 @@ def _try(plan: Plan, *, program: Path, index: int, data: Path | None) -> None:
     _line("loaded in", f"{time.monotonic() - started:.2f} s")
     measured = _round(replace(one, privacy=None), weights)  # noise would say nothing of the program
     if plan.privacy is not None:
-        _line("hidden by", f"{plan.privacy.mechanism.name}, which cuts the update to {_clip(plan):g}")
+        cut = "the update" if plan.privacy.unit == "worker" else "the gradient of each example"
+        _line("hidden by", f"{plan.privacy.mechanism.name}, which cuts {cut} to {_clip(plan):g}")
     if plan.target is not None:
         plan.target.check(measured)
 
@@ -67,7 +68,7 @@ def _round(one: Learner, weights: Weights) -> Measurements:
 
 
 def _clip(plan: Plan) -> float:
-    """The length that updates are cut to."""
+    """The length that updates, or gradients, are cut to."""
     return float(str(settings_of(plan).mechanism.options["clip"]))
 
 

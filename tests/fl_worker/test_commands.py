@@ -15,8 +15,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from fl_core.errors import MismatchError, ProgramError, SpecError, StorageError
+from fl_core.extensions import Extension
+from fl_core.plan import Privacy, Target
 from fl_core.plan import Site as PlanSite
-from fl_core.plan import Target
 from fl_core.weights import Manifest, digest
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,30 @@ def test_try_trains_one_round(write: Write) -> None:
     assert "5 to train on, 4 to test with" in result.stdout
     assert "3.0000 before, 0.0000 after" in result.stdout
     assert "12 bytes" in result.stdout
+
+
+def test_try_takes_private_steps(write: Write) -> None:
+    """Under dp_sgd `try` trains as a round will, and says that it is gradients that are cut."""
+    private = PLAIN.replace(
+        'def train(self, weights): return {"w": weights["w"] + 1}, 5',
+        """def examples(self): return 5
+    def gradients(self, weights, places): return {"w": np.tile(weights["w"] - 1, (len(places), 1))}""",
+    )
+    job = write(private)
+    options = {"clip": 4.0, "noise_multiplier": 0.01, "rate": 1.0, "steps": 9, "learning_rate": 0.5}
+    hiding = Privacy(
+        unit="example",
+        mechanism=Extension(name="dp_sgd", options=options),
+        epsilon=900,
+        delta=1e-5,
+        corrupt=0,
+        measured=False,
+    )
+    job.file.write_text(job.plan.model_copy(update={"privacy": hiding}).to_json())
+    result = worker("try", job)
+    assert result.returncode == 0, result.stderr
+    assert "5 to train on" in result.stdout
+    assert "dp_sgd, which cuts the gradient of each example to 4" in result.stdout
 
 
 def test_a_breakpoint_works_in_try(write: Write) -> None:
