@@ -217,6 +217,37 @@ def test_a_fork_pays_for_its_parent(job: Build, tmp_path: Path) -> None:
     assert run.log("server")[-1]["reason"] == "BudgetSpent"
 
 
+@pytest.mark.parametrize(
+    ("demand", "code", "told"),
+    [
+        ("noiseMultiplier: 2.5", 67, "noiseMultiplier is 2; this site demands at least 2.5"),
+        ("epsilon: 4, delta: 1.0e-5", 67, "spec.rounds is 4, whose releases come to epsilon 4.73"),
+        ("epsilon: 60, delta: 1.0e-5, clip: 1", 0, ""),
+    ],
+)
+def test_a_site_holds_to_its_demands(job: Build, tmp_path: Path, demand: str, code: int, told: str) -> None:
+    """A worker whose site demands more than the job promises ends for good and says why; one that is content trains."""
+    run, file = job(spec=private("gaussian")), tmp_path / "site.yaml"
+    file.write_text(f"secureAggregation: {{required: false}}\nprivacy: {{{demand}}}\n")
+    run.scheduler()
+    run.server()
+    reading = run.spawn(
+        "worker-0",
+        ["fl_worker", "train"],
+        identity=str(run.identity("worker", 0)),
+        index="0",
+        program=str(run.program),
+        scheduler=run.announced["scheduler"]["address"],
+        server=run.announced["server"]["address"],
+        policy=str(file),
+    )
+    if not code:
+        run.worker(1, 2)
+    assert run.code("worker-0") == code
+    os.close(reading)
+    assert told in run.said("worker-0")
+
+
 def test_the_budget_ends_a_job(job: Build) -> None:
     """A job ends well with the last round that its budget has room for, and says so."""
     run = job(spec=private("gaussian", epsilon=4.1, rounds=10))
