@@ -23,7 +23,7 @@ from fl_worker.task import Site
 from fl_worker.work import Learner
 from tests.rounds.secure import SecureRun, models, numbers, plan_of, summed
 
-pytestmark = [pytest.mark.rounds, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.rounds, pytest.mark.timeout(280)]
 
 NUMBERS = itertools.count()
 EVERYBODY = tuple(range(12))
