@@ -26,7 +26,8 @@ LARGEST = 4096
 """Bytes of an organisation's certificate, and of a signature, at most: each member is shown everybody's."""
 
 
-class Endorsement(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Endorsement:
     """An organisation's certificate, DER, and its signature over a worker's, DER; both empty where there is none."""
 
     certificate: bytes = b""
@@ -34,7 +35,7 @@ class Endorsement(NamedTuple):
 
     def check_size(self, worker: int) -> None:
         """Refuse, with ProtocolError, what is longer than any endorsement."""
-        if (longest := max(map(len, self))) > LARGEST:
+        if (longest := max(len(self.certificate), len(self.signature))) > LARGEST:
             raise ProtocolError(
                 f"worker-{worker}: an endorsement of {longest} bytes; expected {LARGEST} at most"
             )

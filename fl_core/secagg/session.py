@@ -80,7 +80,8 @@ class Entry:
     def leaf(self) -> bytes:
         """The entry in the roster's tree, its certificate, signature and endorsement included."""
         keys_of = (self.mask_key, self.seal_key, self.commitment)
-        return digest("entry", self.worker, *keys_of, self.certificate, self.signature, *self.endorsement)
+        word = (self.endorsement.certificate, self.endorsement.signature)
+        return digest("entry", self.worker, *keys_of, self.certificate, self.signature, *word)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from fl_core.errors import StorageError
 from fl_core.extensions import Extension
 from fl_core.plan import AdaptiveClip, Plan, Privacy
 from fl_core.secagg.session import Context
+from fl_core.secagg.summands import Summed
 from fl_server.protection import Protection
 from fl_server.sums import Sums
 from fl_worker.product import Product
@@ -65,9 +66,11 @@ def said(one: Crowd) -> set[str | None]:
     return {message.WhichOneof("what") for _, message in one.said}
 
 
-async def summed(one: Crowd, *, clip: float = 0.0) -> Any:
+async def summed(one: Crowd, *, clip: float = 0.0) -> tuple[Summed, tuple[str, ...]]:
     async with one.attending(0, 1, 2, 3) as names:
-        return await one.sums.updates(replace(one.place(), clip=clip), MANIFEST, names)
+        found = await one.sums.updates(replace(one.place(), clip=clip), MANIFEST, names)
+    (part,) = found.parts
+    return part, found.members
 
 
 def test_it_is_charged_before_shares_are_asked_for(crowd: Callable[..., Crowd]) -> None:
@@ -78,13 +81,12 @@ def test_it_is_charged_before_shares_are_asked_for(crowd: Callable[..., Crowd]) 
         charged.append((context, said(one)))
 
     one = crowd(unmasking)
-    sums = asyncio.run(summed(one))
-    (found,) = sums.parts
+    found, members = asyncio.run(summed(one))
     ((context, before),) = charged
     assert (context.purpose, context.round, context.attempt) == ("update", 1, 1)
     assert "signature" in before
     assert "unmasking" not in before
-    assert len(sums.members) == found.weight == 4
+    assert len(members) == found.weight == 4
     assert np.array_equal(found.mean()["w"] * 4, np.full(6, 1.0 - 2 + 3 - 4))
     assert (found.examples, found.metrics) == (0, {})
 

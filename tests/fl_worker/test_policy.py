@@ -133,7 +133,7 @@ def test_epsilon_is_reckoned_from_the_plan_and_not_believed(plan_of: PlanOf) -> 
     plan = job(plan_of, private(noise=2.0, epsilon=8.0), rounds=50)
     with pytest.raises(MismatchError) as error:
         policy(epsilon=8).check(plan)
-    assert "spec.rounds is 50, whose releases come to epsilon 22 at delta 1e-05" in str(error.value)
+    assert "spec.rounds is 50, whose releases come to epsilon 22.6 at delta 1e-05" in str(error.value)
     assert "at most 8, in which 9 rounds fit" in str(error.value)
     policy(epsilon=8).check(job(plan_of, private(noise=2.0), rounds=9))
 

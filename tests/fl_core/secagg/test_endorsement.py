@@ -88,7 +88,7 @@ def test_a_certificate_that_has_ended_is_refused() -> None:
 @given(some.integers(0, 1), some.integers(min_value=0), some.integers(1, 255))
 def test_a_changed_byte_makes_no_other_word(part: int, at: int, by: int) -> None:
     """In the signature it is always found; in the certificate, whose last bytes are not signed, it changes no name."""
-    parts = [bytearray(one) for one in GOOD]
+    parts = [bytearray(one) for one in (GOOD.certificate, GOOD.signature)]
     parts[part][at % len(parts[part])] ^= by
     changed = Endorsement(*map(bytes, parts))
     try:

@@ -66,7 +66,7 @@ class Scene:
         options = (*OPTIONS, ("grpc.ssl_target_name_override", scheduler.host))
         async with grpc.aio.secure_channel(self.address, credentials, options=options) as channel:
             try:
-                await fl_pb2_grpc.SchedulerStub(channel).Dismiss(message, timeout=10)
+                await fl_pb2_grpc.SchedulerStub(channel).Dismiss(message, timeout=30, wait_for_ready=True)
             except grpc.aio.AioRpcError as error:
                 return error.code(), error.details() or ""
             return Status.OK, ""
