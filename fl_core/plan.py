@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -134,7 +134,7 @@ class Privacy(Part):
     adaptive_clip: AdaptiveClip | None = None
     epsilon: float
     delta: float
-    corrupt: int
+    corrupt: Annotated[int, Field(ge=0)]
     measured: bool
 
 

@@ -168,7 +168,11 @@ class Protection:
         return session
 
     async def open(self, session: Opened) -> Sum:
-        """Have the members agree on whose vectors are in the sum, and give what takes the masks off it."""
+        """Have the members agree on whose vectors are in the sum, and give what takes the masks off it.
+
+        There is a deadline of its own for that: other buckets' sessions may have taken long to come as far as this one.
+        """
+        session.deadline = time.monotonic() + self._selection.deadline_seconds
         host, context = session.host, session.host.context
         place = (context.round, context.attempt, context.purpose)
         try:

@@ -227,9 +227,9 @@ class Session:
     async def _handed_in(self, order: pb.Order, what: str) -> bool:
         """Carry an order out; False where the server is silent, so that it is worth another try."""
         place = order.context
-        if what == "train" and place.round > self._plan.rounds:
+        if what == "train" and not 1 <= place.round <= self._plan.rounds:
             raise UpdateError(
-                f"round {place.round} of {self._plan.rounds} is asked for; no more are trained than the plan has"
+                f"round {place.round} is asked for; only the {self._plan.rounds} that the plan has are trained"
             )
         try:
             if what == "initialise":

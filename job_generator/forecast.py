@@ -127,13 +127,18 @@ def _stoppable(plan: Plan, buckets: int) -> list[Finding]:
     if ":" in plan.aggregation.name:
         return []
     hostile, needed = int(str(plan.aggregation.options["hostile"])), fewest(rule_of(plan.aggregation))
-    if buckets >= needed + hostile:
+    left = plan.selection.per_round - hostile * -(-plan.selection.per_round // buckets)
+    if buckets < needed + hostile:
+        cure = f"with spec.secureAggregation.buckets: {needed + hostile} they cannot"
+    elif left < plan.selection.minimum:
+        cure = f"the others have {left} workers; with spec.selection.minimum: {left} they cannot"
+    else:
         return []
     return [
         Finding(
             "note",
             f"as many hostile workers as {plan.aggregation.name} withstands ({hostile}) can stop the job, by breaking "
-            f"the sums of their buckets; with spec.secureAggregation.buckets: {needed + hostile} they cannot",
+            f"the sums of their buckets; {cure}",
         )
     ]
 

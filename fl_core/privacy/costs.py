@@ -36,6 +36,10 @@ class Neighbours(StrEnum):
         return 2 if self is Neighbours.REPLACE else 1
 
 
+Multiplier = Annotated[float, Field(ge=1e-3, le=1e9)]
+"""Standard deviation of noise over sensitivity; with less an epsilon is above 100,000, and soon beyond float64."""
+
+
 class _Cost(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -48,7 +52,7 @@ class GaussianCost(_Cost):
     """
 
     kind: Literal["gaussian"] = "gaussian"
-    noise_multiplier: Annotated[float, Field(gt=0)]
+    noise_multiplier: Multiplier
     """Standard deviation over sensitivity."""
 
     def divergence(self, order: float, neighbours: Neighbours) -> float:
@@ -100,7 +104,7 @@ class SampledGaussianCost(_Cost):
     """
 
     kind: Literal["sampled_gaussian"] = "sampled_gaussian"
-    noise_multiplier: Annotated[float, Field(gt=0)]
+    noise_multiplier: Multiplier
     rate: Annotated[float, Field(gt=0, le=1)]
     steps: Annotated[int, Field(ge=1)]
 
@@ -121,7 +125,8 @@ class SampledGaussianCost(_Cost):
         chosen = factorials[order] - factorials - factorials[::-1]
         drawn = k * math.log(self.rate) + (order - k) * math.log1p(-self.rate)
         shifted = (k * k - k) / (2 * self.noise_multiplier**2)
-        return max(0.0, float(np.logaddexp.reduce(chosen + drawn + shifted))) / (order - 1)
+        total = float(np.logaddexp.reduce(chosen + drawn + shifted))
+        return max(total, 0.0) / (order - 1)  # in this order NaN stays NaN, which `convert` refuses
 
 
 def _by_chords(order: float, at: Callable[[int], float]) -> float:

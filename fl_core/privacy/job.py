@@ -9,7 +9,7 @@ from fl_core.errors import MismatchError, ProtocolError, SpecError
 from fl_core.extensions import Extension, build
 from fl_core.plan import Plan, Privacy
 from fl_core.privacy.chain import Opening
-from fl_core.privacy.clipping import AdaptiveClip
+from fl_core.privacy.clipping import LEAST, MOST, AdaptiveClip
 from fl_core.privacy.costs import Cost, Neighbours
 from fl_core.privacy.mechanisms import Counting, Mechanism, Release
 from fl_core.privacy.rounding import MOST_UNITS, resolution
@@ -83,8 +83,10 @@ def clip_of(plan: Plan, clip: float) -> float:
         if clip:
             raise ProtocolError(f"the clip norm {clip:g} came with the model; this job's does not move")
         return 0.0
-    if not 0 <= clip < math.inf:
-        raise ProtocolError(f"the clip norm {clip:g} came with the model; expected a positive number")
+    if clip and not LEAST <= clip <= MOST:
+        raise ProtocolError(
+            f"the clip norm {clip:g} came with the model; expected from {LEAST:g} to {MOST:g}"
+        )
     return clip or mechanism_of(plan).clip
 
 
@@ -111,7 +113,13 @@ def released(plan: Plan, mechanism: Mechanism, *, dimension: int) -> Release:
 
 
 def honest_of(plan: Plan) -> int:
-    """How many of a round's survivors are surely honest."""
+    """How many of a round's survivors are surely honest; refuses sums of parts of a round, with too little noise."""
+    secure = plan.secure_aggregation
+    if secure is not None and secure.buckets > 1:
+        raise SpecError(
+            f"spec.secureAggregation.buckets is {secure.buckets}; with spec.privacy expected 1, for the noise is made "
+            "for the sum of a whole round"
+        )
     return max(plan.selection.minimum - settings_of(plan).corrupt, 1)
 
 

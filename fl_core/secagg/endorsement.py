@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fl_core.errors import MismatchError, ProtocolError
@@ -77,11 +77,14 @@ class Organisations:
 
     @classmethod
     def read(cls, paths: Sequence[Path]) -> Self:
-        """The authorities in these PEM files, one in each; MismatchError where one is none."""
-        return cls([_certificate(path) for path in paths])
+        """The authorities in these PEM files, one in each; MismatchError where one is none, or is there twice."""
+        found = {path: _certificate(path) for path in paths}
+        if len(set(found.values())) < len(paths):
+            raise MismatchError(f"an authority is named twice: {', '.join(map(str, paths))}")
+        return cls(list(found.values()))
 
     def of(self, endorsement: Endorsement, *, job: str, worker: int, own: bytes) -> str:
-        """The name of the organisation that endorses this worker; ProtocolError where none of them does."""
+        """The SHA-256 of the authority that endorses this worker, in hex; ProtocolError where none of them does."""
         asked = (endorsement, job, worker, own)
         found = self._known.get(asked)
         if found is None:
@@ -91,7 +94,7 @@ class Organisations:
             raise ProtocolError(
                 f"worker-{worker} is endorsed with a certificate that is not good at {now:%Y-%m-%d %H:%M} UTC"
             )
-        return found.name
+        return found.authority
 
     def _read(self, endorsement: Endorsement, job: str, worker: int, own: bytes) -> _Found:
         if endorsement == NONE:
@@ -120,11 +123,12 @@ class Organisations:
             raise ProtocolError(
                 f"worker-{worker}: its endorsement is for another worker, job or key"
             ) from None
-        return _Found(by.subject.rfc4514_string(), begins, ends)
+        begins, ends = max(begins, by.not_valid_before_utc), min(ends, by.not_valid_after_utc)
+        return _Found(by.fingerprint(hashes.SHA256()).hex(), begins, ends)
 
 
 class _Found(NamedTuple):
-    name: str
+    authority: str
     begins: dt.datetime
     ends: dt.datetime
 

@@ -63,7 +63,7 @@ class Progress:
     def follow(self, key: Key, plan: Plan, server: Listener) -> None:
         """Listen from now on to this process as the job's server; to another one than before, at once."""
         stream = self._streams.setdefault(plan.job.uid, _Stream(key, plan))
-        if stream.server == server:
+        if stream.server == server and stream.task is not None and not stream.task.done():
             return
         if stream.task is not None:
             stream.task.cancel()

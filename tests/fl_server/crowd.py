@@ -126,12 +126,12 @@ def mean(indices: Iterable[int]) -> float:
     return sum(value * weight for value, weight in held) / sum(weight for _, weight in held)
 
 
-def silent_at(step: str) -> Altered:
-    """A member that says nothing at a step, and from then on."""
+def silent_at(step: str, *, times: int = 1) -> Altered:
+    """A member that says nothing once it has come to a step so many times, and from then on."""
     reached: list[str] = []
 
     def altered(what: str, _: pb.HostMessage, said: pb.MemberMessage | None) -> pb.MemberMessage | None:
         reached.extend([what] if what == step else [])
-        return None if reached else said
+        return None if len(reached) >= times else said
 
     return altered

@@ -23,7 +23,7 @@ from fl_server.journal import Journal
 from fl_server.storage import Lines
 from fl_server.sums import Updates
 from fl_worker.product import Product
-from tests.fl_server.crowd import DIGEST, MANIFEST, SECURE, SELECTION, Crowd, mean, product
+from tests.fl_server.crowd import DIGEST, MANIFEST, SECURE, SELECTION, Crowd, mean, product, silent_at
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -255,6 +255,26 @@ def test_too_few_buckets_sign_nothing_and_try_again(bucketed: Crowd) -> None:
     found = asyncio.run(main())
     assert len(found.parts) == 4
     assert {row["attempt"] for row in rows(one) if row["purpose"] == "range"} == {1}
+
+
+def test_a_bucket_that_takes_all_its_time_costs_the_others_nothing(
+    tmp_path: Path, plan_of: Callable[..., Plan]
+) -> None:
+    """A bucket that came later, for it had ranges to learn, and then waits for shares until its deadline is over.
+
+    The others' sums open after that all the same.
+    """
+    one = Crowd(tmp_path, plan_of(**COMPARED, stall_seconds=3, deadline_seconds=3))
+    slow = buckets(one)[2][0]
+
+    async def main() -> Updates:
+        await parts(one, *(index for index in TWELVE if index != slow))
+        one.altered = {f"worker-{slow}": silent_at("roster", times=2)}
+        return await parts(one, *TWELVE, number=2)
+
+    found = asyncio.run(main())
+    assert list(found.left_out) == [2]
+    assert len(found.parts) == 3
 
 
 def refusing() -> Any:

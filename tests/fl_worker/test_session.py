@@ -245,13 +245,15 @@ def test_a_refused_update_is_declined(world: World, tmp_path: Path) -> None:
 
 
 def test_no_more_rounds_are_trained_than_the_plan_has(world: World, tmp_path: Path) -> None:
-    """A server that asks for a round after the last gets nothing, whatever it has to say for it."""
+    """A server that asks for a round after the last, or before the first, gets nothing."""
 
     async def main() -> None:
         async with world.attending(tmp_path):
             await world.scheduler.said.get()
-            world.order(10)
-            assert "round 10 of 9 is asked for" in (await world.scheduler.said.get()).decline.reason
+            for number in (10, 0):
+                world.order(number)
+                told = (await world.scheduler.said.get()).decline.reason
+                assert f"round {number} is asked for; only the 9 that the plan has are trained" in told
             world.order(9)
             await world.server.pushed.get()
         assert [work.round for work in world.works] == [9]

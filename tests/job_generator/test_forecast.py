@@ -129,6 +129,19 @@ def test_hostile_workers_may_stop_a_job(a_job: Build, buckets: int, *, said: boo
     ] * said
 
 
+def test_a_quorum_may_be_what_hostile_workers_stop(a_job: Build) -> None:
+    """Where they sit in the largest buckets the others are too few for the quorum, which is named."""
+    median = {"aggregation": {"name": "median", "hostile": 3}, "secureAggregation": {"buckets": 10}}
+    found = [
+        line
+        for line in warnings(compile_job(a_job(workers__replicas=33, **median)))
+        if "can stop the job" in line
+    ]
+    assert [line.partition("; ")[2] for line in found] == [
+        "the others have 21 workers; with spec.selection.minimum: 21 they cannot"
+    ]
+
+
 def test_parts_that_are_compared_take_memory(a_job: Build) -> None:
     """A server that compares holds every part of a round: each bucket's, or in the clear each worker's."""
     median = {"aggregation": {"name": "median", "hostile": 1}}

@@ -41,7 +41,7 @@ class DpSgd:
 
     clip: Annotated[float, Field(gt=0, description="The greatest L2 norm of an example's gradient.")]
     noise_multiplier: Annotated[
-        float, Field(gt=0, description="Standard deviation over `clip`, in each step.")
+        float, Field(ge=1e-3, le=1e9, description="Standard deviation over `clip`, in each step.")
     ]
     rate: Annotated[float, Field(gt=0, le=1, description="With which probability an example is in a batch.")]
     steps: Annotated[int, Field(ge=1, description="Of training, in each round.")]

@@ -34,7 +34,9 @@ class Gaussian:
     )
 
     clip: Annotated[float, Field(gt=0, description="The greatest L2 norm of a worker's update.")]
-    noise_multiplier: Annotated[float, Field(gt=0, description="Standard deviation over sensitivity.")]
+    noise_multiplier: Annotated[
+        float, Field(ge=1e-3, le=1e9, description="Standard deviation over sensitivity.")
+    ]
 
     def on_worker(self, update: Weights, release: Release, random: Random) -> Weights:
         """Clip, and round to whole units."""

@@ -31,7 +31,7 @@ class Local:
 
     clip: Annotated[float, Field(gt=0, description="The greatest L2 norm of a worker's update.")]
     noise_multiplier: Annotated[
-        float, Field(gt=0, description="Standard deviation over `clip`, of each update.")
+        float, Field(ge=1e-3, le=1e9, description="Standard deviation over `clip`, of each update.")
     ]
 
     def on_worker(self, update: Weights, release: Release, random: Random) -> Weights:

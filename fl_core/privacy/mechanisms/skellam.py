@@ -34,7 +34,7 @@ class Skellam:
 
     clip: Annotated[float, Field(gt=0, description="The greatest L2 norm of a worker's update.")]
     noise_multiplier: Annotated[
-        float, Field(gt=0, description="Standard deviation over sensitivity, of the sum.")
+        float, Field(ge=1e-3, le=1e9, description="Standard deviation over sensitivity, of the sum.")
     ]
 
     def on_worker(self, update: Weights, release: Release, random: Random) -> Weights:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from pydantic import ValidationError
 from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 
@@ -225,3 +226,25 @@ def test_an_epsilon_says_what_it_is_about() -> None:
         "epsilon 2.5 at delta 1e-06 for data sets that differ by add or remove one worker, "
         "against everyone but the server"
     )
+
+
+@pytest.mark.parametrize("multiplier", [0.0, 1e-170, 1e-4, math.nan, math.inf, 1e300])
+def test_noise_that_float64_cannot_tell_from_none_has_no_cost(multiplier: float) -> None:
+    """Such a multiplier is refused when the cost is stated; it never comes to an epsilon, least of all to zero."""
+    for cost in (
+        lambda: GaussianCost(noise_multiplier=multiplier),
+        lambda: SampledGaussianCost(noise_multiplier=multiplier, rate=0.5, steps=1),
+    ):
+        with pytest.raises(ValidationError, match="noise_multiplier"):
+            cost()
+
+
+@pytest.mark.parametrize("rate", [1e-9, 0.5, 1.0])
+def test_the_least_noise_that_may_be_stated_costs_far_too_much(rate: float) -> None:
+    """At both ends of what may be stated epsilon is a number, and the right way round."""
+    most, least = (
+        epsilon([SampledGaussianCost(noise_multiplier=z, rate=rate, steps=1)], delta=DELTA, neighbours=ADD)
+        for z in (1e-3, 1e9)
+    )
+    assert most > 1000
+    assert 0 <= least < 0.1

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -29,15 +30,19 @@ def said(of: Hospital, *, job: str = JOB, worker: int = 2, own: bytes = OWN) -> 
 GOOD = said(NORTH)
 
 
+def fingerprint(of: Hospital) -> str:
+    return of.authority.fingerprint(hashes.SHA256()).hex()
+
+
 def partners() -> Organisations:
     return Organisations([NORTH.authority, SOUTH.authority])
 
 
 def test_an_endorsed_worker_is_known_by_its_organisation() -> None:
-    """The name is that of the authority, whoever signs for it; asked again, it is remembered."""
+    """By its authority's fingerprint, whatever that calls itself; asked again, it is remembered."""
     known = partners()
-    for of, name in ((NORTH, "O=North"), (SOUTH, "O=South"), (NORTH, "O=North")):
-        assert known.of(said(of), job=JOB, worker=2, own=OWN) == name
+    for of in (NORTH, SOUTH, NORTH):
+        assert known.of(said(of), job=JOB, worker=2, own=OWN) == fingerprint(of)
 
 
 def test_a_word_for_another_is_no_word() -> None:
@@ -79,7 +84,7 @@ def test_a_certificate_that_has_ended_is_refused() -> None:
     late = hospital("Late", days=1)
     now = [late.certificate.not_valid_after_utc]
     known = Organisations([late.authority], clock=lambda: now[0])
-    assert known.of(said(late), job=JOB, worker=2, own=OWN) == "O=Late"
+    assert known.of(said(late), job=JOB, worker=2, own=OWN) == fingerprint(late)
     now[0] = now[0].replace(year=now[0].year + 1)
     with pytest.raises(ProtocolError, match="endorsed with a certificate that is not good at"):
         known.of(said(late), job=JOB, worker=2, own=OWN)
@@ -95,7 +100,7 @@ def test_a_changed_byte_makes_no_other_word(part: int, at: int, by: int) -> None
         name = partners().of(changed, job=JOB, worker=2, own=OWN)
     except ProtocolError:
         return
-    assert (part, name) == (0, "O=North")
+    assert (part, name) == (0, fingerprint(NORTH))
 
 
 def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
@@ -115,3 +120,20 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(MismatchError, match=told):
             endorse(tmp_path / certificate, tmp_path / key, job=JOB, worker=2, own=OWN)
+
+
+def test_an_authority_that_has_ended_vouches_for_nobody() -> None:
+    """However long the certificates last that it once issued."""
+    known = Organisations(
+        [NORTH.authority], clock=lambda: NORTH.authority.not_valid_after_utc.replace(year=9999)
+    )
+    with pytest.raises(ProtocolError, match="not good at"):
+        known.of(GOOD, job=JOB, worker=2, own=OWN)
+
+
+def test_an_authority_is_one_organisation(tmp_path: Path) -> None:
+    """Whoever names it twice has made a mistake, and is told before any sum."""
+    NORTH.write(tmp_path)
+    (tmp_path / "again.pem").write_bytes((tmp_path / "North.pem").read_bytes())
+    with pytest.raises(MismatchError, match=r"an authority is named twice: .*North\.pem, .*again\.pem"):
+        Organisations.read([tmp_path / "North.pem", tmp_path / "again.pem"])
