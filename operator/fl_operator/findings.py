@@ -153,7 +153,9 @@ def listener_of(pods: Iterable[Object]) -> Listener | None:
     for pod in filter(is_ready, pods):
         if host := pod["status"].get("podIP"):
             running = _container(pod).get("state", {}).get("running") or {}
-            return Listener(host, PORT, since=str(running.get("startedAt", "")))
+            ready = next(one for one in pod["status"]["conditions"] if one["type"] == "Ready")
+            since = (running.get("startedAt", ""), ready.get("lastTransitionTime", ""))
+            return Listener(host, PORT, since=" ".join(map(str, since)))
     return None
 
 

@@ -9,9 +9,11 @@ from fl_operator.findings import Listener, listener_of
 from job_generator.pods import CONTAINER
 
 
-def pod(*, ready: bool = True, host: str = "10.0.0.7", since: str = "12:00:00") -> Object:
+def pod(
+    *, ready: bool = True, host: str = "10.0.0.7", since: str = "12:00:00", turned: str = "12:00:03"
+) -> Object:
     state = {"running": {"startedAt": since}}
-    conditions = [{"type": "Ready", "status": str(ready)}]
+    conditions = [{"type": "Ready", "status": str(ready), "lastTransitionTime": turned}]
     return {
         "metadata": {"name": "server"},
         "status": {
@@ -26,13 +28,14 @@ def test_nobody_listens_before_the_pod_is_ready() -> None:
     """A pod that is not ready, or not placed yet, has no listener; of several the ready one has."""
     assert listener_of([]) is None
     assert listener_of([pod(ready=False), pod(host="")]) is None
-    assert listener_of([pod(ready=False), pod()]) == Listener("10.0.0.7", 7443, "12:00:00")
+    assert listener_of([pod(ready=False), pod()]) == Listener("10.0.0.7", 7443, "12:00:00 12:00:03")
 
 
 def test_a_process_that_began_again_is_another_listener() -> None:
-    """At the same address, too; and the same process stays the same."""
+    """At the same address, too, and so is one that is ready again; otherwise the same process stays the same."""
     assert listener_of([pod()]) == listener_of([pod()])
     assert listener_of([pod(since="12:00:07")]) != listener_of([pod()])
+    assert listener_of([pod(turned="12:00:09")]) != listener_of([pod()])
 
 
 @pytest.mark.parametrize(("host", "address"), [("10.0.0.7", "10.0.0.7:7443"), ("fd00::7", "[fd00::7]:7443")])
