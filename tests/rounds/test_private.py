@@ -263,8 +263,11 @@ def test_the_budget_ends_a_job(job: Build) -> None:
 
 
 def test_a_budget_without_room_for_a_round_fails_the_job(job: Build) -> None:
-    """A server whose ledger has room for no round releases nothing, and says what one round costs."""
-    run = job(spec=private("gaussian", epsilon=1.0))
+    """A budget that has room for no round, which no compiler lets pass: the server says what one costs, and ends."""
+    run = job(spec=private("gaussian"))
+    assert run.plan.privacy is not None
+    run.plan = run.plan.model_copy(update={"privacy": run.plan.privacy.model_copy(update={"epsilon": 1.0})})
+    (run.folder / "plan.json").write_text(run.plan.to_json())
     assert run.finish() == []
     assert run.code("server") == 65
     assert charges(run) == []
