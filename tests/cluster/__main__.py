@@ -7,8 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -63,8 +66,8 @@ def up(level: str) -> None:
 def test(level: str, words: tuple[str, ...]) -> None:
     """Run the tests that need a cluster, each file of them on a fresh one: of the level that it asks for, up to this.
 
-    Files with real pods and files without run side by side, each in turn. Words go to pytest, which then runs once, on
-    one cluster of this level.
+    Two files run side by side: one lane begins with those that have real pods, the other with those that have none. Words
+    go to pytest, which then runs once, on one cluster of this level.
     """
     try:
         prepare(int(level))
@@ -77,10 +80,11 @@ def test(level: str, words: tuple[str, ...]) -> None:
         sys.exit(run([sys.executable, "-m", "pytest", "-m", "cluster", *words]))
     files = _files()
     lanes = [
-        [(name, min(enough, level)) for name, enough in files if (enough == "4") == pods] for pods in (0, 1)
+        deque((name, min(enough, level)) for name, enough in files if (enough == "4") == pods)
+        for pods in (False, True)
     ]
     with ThreadPoolExecutor(len(lanes)) as pool:
-        sys.exit(max(pool.map(_one_by_one, lanes)))
+        sys.exit(max(pool.map(_one_by_one, lanes, reversed(lanes))))
 
 
 @main.command()
@@ -142,19 +146,29 @@ def first_process(words: tuple[str, ...]) -> None:
     sys.exit(first(words))
 
 
-def _one_by_one(files: list[tuple[str, str]]) -> int:
-    """Run files, each on a cluster of its level, and print what each says when it is through; the worst exit status."""
-    statuses = [0]
-    for name, level in files:
+def _one_by_one(own: deque[tuple[str, str]], others: deque[tuple[str, str]]) -> int:
+    """Run files, each on a cluster of its level, one's own and then the others'; the worst exit status.
+
+    What a file says is printed when it is through.
+    """
+    worst = 0
+    for name, level in chain(_taken(own), _taken(others)):
         command = [sys.executable, MAIN, "test", "--level", level, name]
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
         click.echo(done.stdout)
-        statuses.append(done.returncode)
+        worst = max(worst, done.returncode)
         if done.returncode == INTERRUPTED:
             break
-    return max(statuses)
+    return worst
+
+
+def _taken(files: deque[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Files, as long as there are any; another thread may take some, too."""
+    with suppress(IndexError):
+        while True:
+            yield files.popleft()
 
 
 def _files() -> list[tuple[str, str]]:
