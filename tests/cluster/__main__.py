@@ -66,8 +66,8 @@ def up(level: str) -> None:
 def test(level: str, words: tuple[str, ...]) -> None:
     """Run the tests that need a cluster, each file of them on a fresh one: of the level that it asks for, up to this.
 
-    Two files run side by side: one lane begins with those that have real pods, the other with those that have none. Words
-    go to pytest, which then runs once, on one cluster of this level.
+    Two files run side by side: one lane begins with those that have real pods, the other with those that have none.
+    Words go to pytest, which then runs once, on one cluster of this level.
     """
     try:
         prepare(int(level))
