@@ -68,8 +68,11 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_run(word: str) -> bool:
-    """Whether a word means a run's folder: it has a slash, or such a folder is here. Else a job on a cluster."""
-    return "/" in word or Path(word).is_dir()
+    """Whether a word means a run's folder: it has a slash, or such a folder is here. Else a job on a cluster.
+
+    A folder without a run, such as that of the job's own files, is not meant.
+    """
+    return "/" in word or (Path(word) / "run.json").is_file()
 
 
 def existing_folder(word: str) -> Path:
