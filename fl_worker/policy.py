@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -29,6 +32,7 @@ from fl_core.privacy.job import NEIGHBOURS, cost_of, mechanism_of
 from fl_core.secagg.endorsement import NONE, Endorsement, Organisations, endorse
 from fl_core.secagg.job import cohort_of, terms_of
 from fl_core.secagg.policy import Policy
+from fl_core.secagg.signing import UNREADABLE
 
 
 class _Part(BaseModel):
@@ -93,12 +97,18 @@ class Partners(_Part):
         return self
 
     def read(self) -> Organisations:
-        """The authorities; MismatchError where a file holds none."""
-        return Organisations.read(self.authorities)
+        """The authorities; MismatchError where a file holds none, or two hold the same."""
+        found = [_certificate(path) for path in self.authorities]
+        if len(set(found)) < len(found):
+            raise MismatchError(f"an authority is named twice: {', '.join(map(str, self.authorities))}")
+        return Organisations(found)
 
     def endorse(self, *, job: str, worker: int, own: bytes) -> Endorsement:
         """This site's word for its worker, whose certificate is `own` (DER), as its partners will take it."""
-        given = endorse(self.certificate, self.key, job=job, worker=worker, own=own)
+        certificate, key = _certificate(self.certificate), _private_key(self.key)
+        if key.public_key() != certificate.public_key():
+            raise MismatchError(f"{self.key} is not the key of the certificate {self.certificate}")
+        given = endorse(certificate, key, job=job, worker=worker, own=own)
         try:
             self.read().of(given, job=job, worker=worker, own=own)
         except ProtocolError as error:
@@ -106,6 +116,30 @@ class Partners(_Part):
                 f"the policy's organisations.certificate {self.certificate} does not do: {error}"
             ) from error
         return given
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(_pem(path))
+    except UNREADABLE as error:
+        raise MismatchError(f"{path} is no certificate in PEM: {error}") from error
+
+
+def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(_pem(path), password=None)
+    except (ValueError, TypeError) as error:
+        raise MismatchError(f"{path} is no private key in PEM: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise MismatchError(f"{path} holds no elliptic-curve key")
+    return key
+
+
+def _pem(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MismatchError(f"{path}, which the policy names, cannot be read: {error.strerror}") from error
 
 
 class PrivateReleases(_Part):

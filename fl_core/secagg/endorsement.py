@@ -10,15 +10,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fl_core.errors import MismatchError, ProtocolError
+from fl_core.errors import ProtocolError
 from fl_core.secagg.encoding import encode
 from fl_core.secagg.signing import ALGORITHM, UNREADABLE, issued
 
@@ -44,24 +43,12 @@ class Endorsement:
 NONE = Endorsement()
 
 
-def endorse(certificate: Path, key: Path, *, job: str, worker: int, own: bytes) -> Endorsement:
-    """Endorse this job's worker and its certificate, `own` (DER), with an organisation's certificate and key (PEM).
-
-    MismatchError where a file cannot be read, is something else, or the two do not belong together.
-    """
-    found = _certificate(certificate)
-    try:
-        secret = serialization.load_pem_private_key(key.read_bytes(), password=None)
-    except OSError as error:
-        raise MismatchError(f"the organisation's key {key} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise MismatchError(f"the organisation's key {key} is no private key in PEM: {error}") from error
-    if not isinstance(secret, ec.EllipticCurvePrivateKey) or secret.public_key() != found.public_key():
-        raise MismatchError(
-            f"{key} is not the elliptic-curve key of the organisation's certificate {certificate}"
-        )
-    der = found.public_bytes(serialization.Encoding.DER)
-    return Endorsement(der, secret.sign(_statement(job, worker, own), ALGORITHM))
+def endorse(
+    certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, *, job: str, worker: int, own: bytes
+) -> Endorsement:
+    """Endorse this job's worker and its certificate, `own` (DER), with an organisation's certificate and its key."""
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    return Endorsement(der, key.sign(_statement(job, worker, own), ALGORITHM))
 
 
 @dataclass(frozen=True)
@@ -74,14 +61,6 @@ class Organisations:
     authorities: Sequence[x509.Certificate]
     clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
     _known: dict[tuple[Endorsement, str, int, bytes], _Found] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def read(cls, paths: Sequence[Path]) -> Self:
-        """The authorities in these PEM files, one in each; MismatchError where one is none, or is there twice."""
-        found = {path: _certificate(path) for path in paths}
-        if len(set(found.values())) < len(paths):
-            raise MismatchError(f"an authority is named twice: {', '.join(map(str, paths))}")
-        return cls(list(found.values()))
 
     def of(self, endorsement: Endorsement, *, job: str, worker: int, own: bytes) -> str:
         """The SHA-256 of the authority that endorses this worker, in hex; ProtocolError where none of them does."""
@@ -135,12 +114,3 @@ class _Found(NamedTuple):
 
 def _statement(job: str, worker: int, certificate: bytes) -> bytes:
     return encode("endorse", job, worker, certificate)
-
-
-def _certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except OSError as error:
-        raise MismatchError(f"the certificate {path} cannot be read: {error.strerror}") from error
-    except UNREADABLE as error:
-        raise MismatchError(f"{path} is no certificate in PEM: {error}") from error

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +19,9 @@ from fl_core.extensions import Extension
 from fl_core.plan import AdaptiveClip, Plan, Privacy, SecureAggregation
 from fl_core.privacy.accountant import epsilon
 from fl_core.privacy.job import NEIGHBOURS, cost_of
+from fl_core.secagg.endorsement import NONE
 from fl_worker.policy import OPEN_POLICY, SitePolicy
+from tests.fl_core.secagg.hospitals import hospital
 
 PlanOf = Callable[..., Plan]
 
@@ -174,3 +179,64 @@ def test_a_job_that_is_taken_costs_no_more_than_is_demanded(
     elif spent > most * (1 + 1e-9):
         with pytest.raises(MismatchError, match=r"spec\.rounds"):
             demanded.check_cost(plan, dimension=1000)
+
+
+def partners(folder: Path, **changes: Any) -> SitePolicy:
+    """A site of the hospital North, which knows South, too; all their files lie beside the policy."""
+    for name in ("North", "South"):
+        hospital(name).write(folder)
+    own = {
+        "certificate": "North-site.pem",
+        "key": "North-site.key",
+        "authorities": ["North.pem", "South.pem"],
+    }
+    (folder / "site.yaml").write_text(yaml.safe_dump({"organisations": {**own, **changes}}))
+    return SitePolicy.read(folder / "site.yaml")
+
+
+def test_a_site_endorses_its_worker_as_its_partners_take_it(tmp_path: Path) -> None:
+    """Paths are meant from where the policy lies; without organisations there is no endorsement."""
+    site = partners(tmp_path)
+    given = site.endorsement(job="job-1", worker=0, own=b"a certificate")
+    known = site.sums().partners
+    assert known is not None
+    assert known.of(given, job="job-1", worker=0, own=b"a certificate")
+    assert OPEN_POLICY.endorsement(job="job-1", worker=0, own=b"a certificate") == NONE
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"key": "South-site.key"}, "South-site.key is not the key of the certificate .*North-site.pem"),
+        ({"certificate": "absent.pem"}, "absent.pem, which the policy names, cannot be read: No such file"),
+        ({"key": "absent.key"}, "absent.key, which the policy names, cannot be read: No such file"),
+        ({"certificate": "North-site.key"}, "North-site.key is no certificate in PEM"),
+        ({"key": "North-site.pem"}, "North-site.pem is no private key in PEM"),
+        ({"key": "rsa.key"}, "rsa.key holds no elliptic-curve key"),
+        ({"authorities": ["North.pem", "North.pem"]}, "an authority is named twice"),
+        (
+            {"authorities": ["South.pem", "again.pem"]},
+            "an authority is named twice: .*South.pem, .*again.pem",
+        ),
+        (
+            {"authorities": ["South.pem"], "atLeast": 1},
+            "North-site.pem does not do: worker-0 is endorsed by O=North",
+        ),
+    ],
+)
+def test_files_that_do_not_fit_are_named(changes: Any, told: str, tmp_path: Path) -> None:
+    """Each with its path, before the worker takes part in anything."""
+    rsa_key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "rsa.key").write_bytes(rsa_key)
+    site = partners(tmp_path, **changes)
+    (tmp_path / "again.pem").write_bytes((tmp_path / "South.pem").read_bytes())
+    with pytest.raises(MismatchError, match=told):
+        site.endorsement(job="job-1", worker=0, own=b"a certificate")
+
+
+def test_more_organisations_than_authorities_are_a_mistake(tmp_path: Path) -> None:
+    """Said when the file is read."""
+    with pytest.raises(MismatchError, match="atLeast is 3, but there are 2 authorities"):
+        partners(tmp_path, atLeast=3)

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 DAY = dt.timedelta(days=1)
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Hospital:
     name: str
     authority: x509.Certificate
     certificate: x509.Certificate
-    key: Key
+    key: ec.EllipticCurvePrivateKey
 
     def write(self, folder: Path) -> dict[str, str]:
         """The files, PEM, and their names as a policy gives them."""
@@ -37,11 +36,9 @@ class Hospital:
 
 
 @cache
-def hospital(name: str, *, days: int = 30, kind: str = "ec") -> Hospital:
+def hospital(name: str, *, days: int = 30) -> Hospital:
     """The organisation of this name, whose site's certificate ends in so many days."""
-    own: Key = (
-        rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
-    )
+    own = ec.generate_private_key(ec.SECP256R1())
     root = ec.generate_private_key(ec.SECP256R1())
     by = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, name)])
     site = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"a worker of {name}")])
@@ -54,7 +51,12 @@ def hospital(name: str, *, days: int = 30, kind: str = "ec") -> Hospital:
 
 
 def _certificate(
-    subject: x509.Name, key: Key, *, by: x509.Name, signed: ec.EllipticCurvePrivateKey, days: int
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    by: x509.Name,
+    signed: ec.EllipticCurvePrivateKey,
+    days: int,
 ) -> x509.Certificate:
     end = dt.datetime.now(dt.UTC) + days * DAY
     return (

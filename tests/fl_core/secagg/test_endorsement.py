@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import pytest
 from cryptography.hazmat.primitives import hashes
 from hypothesis import given
 from hypothesis import strategies as some
 
-from fl_core.errors import MismatchError, ProtocolError
+from fl_core.errors import ProtocolError
 from fl_core.secagg.endorsement import LARGEST, NONE, Endorsement, Organisations, endorse
 from tests.fl_core.secagg.cast import JOB, signer
 from tests.fl_core.secagg.hospitals import Hospital, hospital
@@ -21,10 +18,7 @@ NORTH, SOUTH = hospital("North"), hospital("South")
 
 def said(of: Hospital, *, job: str = JOB, worker: int = 2, own: bytes = OWN) -> Endorsement:
     """What a hospital says of a worker."""
-    with TemporaryDirectory() as folder:
-        files = of.write(Path(folder))
-        paths = [Path(folder) / files[what] for what in ("certificate", "key")]
-        return endorse(*paths, job=job, worker=worker, own=own)
+    return endorse(of.certificate, of.key, job=job, worker=worker, own=own)
 
 
 GOOD = said(NORTH)
@@ -103,25 +97,6 @@ def test_a_changed_byte_makes_no_other_word(part: int, at: int, by: int) -> None
     assert (part, name) == (0, fingerprint(NORTH))
 
 
-def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    """A key of another certificate, an RSA key, a missing file, something else: each with its path."""
-    north, south, other = (of.write(tmp_path) for of in (NORTH, SOUTH, hospital("RSA", kind="rsa")))
-    for certificate, key, told in (
-        (
-            north["certificate"],
-            south["key"],
-            "South-site.key is not the elliptic-curve key of .*North-site.pem",
-        ),
-        (other["certificate"], other["key"], "RSA-site.key is not the elliptic-curve key"),
-        ("absent.pem", north["key"], "absent.pem cannot be read: No such file"),
-        (north["certificate"], "absent.key", "absent.key cannot be read: No such file"),
-        (north["key"], north["key"], "North-site.key is no certificate in PEM"),
-        (north["certificate"], north["certificate"], "North-site.pem is no private key in PEM"),
-    ):
-        with pytest.raises(MismatchError, match=told):
-            endorse(tmp_path / certificate, tmp_path / key, job=JOB, worker=2, own=OWN)
-
-
 def test_an_authority_that_has_ended_vouches_for_nobody() -> None:
     """However long the certificates last that it once issued."""
     known = Organisations(
@@ -129,11 +104,3 @@ def test_an_authority_that_has_ended_vouches_for_nobody() -> None:
     )
     with pytest.raises(ProtocolError, match="not good at"):
         known.of(GOOD, job=JOB, worker=2, own=OWN)
-
-
-def test_an_authority_is_one_organisation(tmp_path: Path) -> None:
-    """Whoever names it twice has made a mistake, and is told before any sum."""
-    NORTH.write(tmp_path)
-    (tmp_path / "again.pem").write_bytes((tmp_path / "North.pem").read_bytes())
-    with pytest.raises(MismatchError, match=r"an authority is named twice: .*North\.pem, .*again\.pem"):
-        Organisations.read([tmp_path / "North.pem", tmp_path / "again.pem"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
 import pytest
 
@@ -21,18 +20,15 @@ def session(n: int, terms: Terms | None = None) -> Session:
     return Session(context(terms or Terms()), tuple(range(n)), tuple(range(n)), b"")
 
 
-def entries(folder: Path, *organisations: str) -> dict[int, Entry]:
+def entries(*organisations: str) -> dict[int, Entry]:
     """An entry for each worker, which its organisation endorses; one without a name has none."""
-    return {worker: entry(folder, worker, by) for worker, by in enumerate(organisations)}
+    return {worker: entry(worker, by) for worker, by in enumerate(organisations)}
 
 
-def entry(folder: Path, worker: int, by: str) -> Entry:
+def entry(worker: int, by: str) -> Entry:
     """A worker's entry."""
-    own = signer(worker).certificate
-    word = NONE
-    if by:
-        files = hospital(by).write(folder)
-        word = endorse(folder / files["certificate"], folder / files["key"], job=JOB, worker=worker, own=own)
+    own, of = signer(worker).certificate, hospital(by)
+    word = endorse(of.certificate, of.key, job=JOB, worker=worker, own=own) if by else NONE
     return Entry(worker, b"", b"", b"", own, endorsement=word)
 
 
@@ -78,11 +74,9 @@ def test_a_threshold_as_a_share_of_the_candidates(tolerate: int | None, share: f
 @pytest.mark.parametrize(
     ("left", "good"), [(range(4), True), ((0, 1, 3), True), ((0, 1, 2), False), ((2,), False), ((), False)]
 )
-def test_organisations_are_counted_among_those_who_are_left(
-    left: Collection[int], tmp_path: Path, *, good: bool
-) -> None:
+def test_organisations_are_counted_among_those_who_are_left(left: Collection[int], *, good: bool) -> None:
     """A server that drops all others' workers leaves one organisation, which is refused."""
-    policy, own = insisting(), entries(tmp_path, "North", "North", "North", "South")
+    policy, own = insisting(), entries("North", "North", "North", "South")
     if good:
         policy.check_members(session(4), left, own)
     else:
@@ -91,9 +85,9 @@ def test_organisations_are_counted_among_those_who_are_left(
 
 
 @pytest.mark.parametrize(("by", "told"), [("", "no organisation endorses worker-3"), ("East", "by O=East")])
-def test_a_member_that_no_partner_endorses_is_refused(by: str, told: str, tmp_path: Path) -> None:
+def test_a_member_that_no_partner_endorses_is_refused(by: str, told: str) -> None:
     """However many others are: it could hold shares for the server; once it is gone the others may go on."""
-    policy, own = insisting(), entries(tmp_path, "North", "South", "South", by)
+    policy, own = insisting(), entries("North", "South", "South", by)
     with pytest.raises(ProtocolError, match=told):
         policy.check_members(session(4), range(4), own)
     policy.check_members(session(4), range(3), own)
