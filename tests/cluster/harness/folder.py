@@ -43,9 +43,11 @@ def inside() -> Path | None:
 
 def remove(folder: Path) -> None:
     """Remove the folder and the cgroups that bear its name."""
-    for cgroup in sorted(CGROUPS.glob(f"**/{folder.name}/**/"), reverse=True):
-        with suppress(OSError):  # a killed process may take a moment: the next cluster removes it
-            cgroup.rmdir()
+    # `walk` passes over the cgroups that other clusters end meanwhile, at which `glob` would fail.
+    for cgroup, _, _ in os.walk(CGROUPS, topdown=False):
+        if folder.name in Path(cgroup).parts:
+            with suppress(OSError):  # a killed process may take a moment: the next cluster removes it
+                Path(cgroup).rmdir()
     shutil.rmtree(folder, ignore_errors=True)
 
 
