@@ -7,6 +7,7 @@ nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -17,6 +18,9 @@ from fl_core.secagg.encoding import Part, digest, encode
 from fl_core.secagg.randomness import Random
 
 KEY_BYTES = 32
+
+KEPT = 1 << 12
+"""Peers' keys that are kept loaded, of some hundred bytes each."""
 
 FIELD = 2**255 - 19
 """Coordinates of Curve25519 are below this; a key may be written in other ways, none of which an honest worker uses."""
@@ -48,15 +52,21 @@ class KeyPair:
         Refuses a peer's key that is not 32 bytes, of low order (the secret would be known to all), or not in canonical
         form (the same key, written twice, would look like two).
         """
-        _check_length("public", public)
-        if int.from_bytes(public, "little") >= FIELD:
-            raise ProtocolError(f"the public key {public.hex()} is not in canonical form (below 2^255 - 19)")
         try:
-            return self._loaded.exchange(X25519PublicKey.from_public_bytes(public))
+            return self._loaded.exchange(_loaded(public))
         except ValueError as error:
             raise ProtocolError(
                 f"the public key {public.hex()} is of low order; nothing secret follows from it"
             ) from error
+
+
+@lru_cache(maxsize=KEPT)
+def _loaded(public: bytes) -> X25519PublicKey:
+    """A peer's key, if it is well formed; whoever takes masks off agrees with the same peers many times."""
+    _check_length("public", public)
+    if int.from_bytes(public, "little") >= FIELD:
+        raise ProtocolError(f"the public key {public.hex()} is not in canonical form (below 2^255 - 19)")
+    return X25519PublicKey.from_public_bytes(public)
 
 
 def derive(secret: bytes, label: str, *about: Part) -> bytes:

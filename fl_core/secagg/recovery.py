@@ -10,7 +10,7 @@ from math import comb
 from fl_core.errors import UnmaskError
 from fl_core.secagg import keys, shamir
 from fl_core.secagg.encoding import digest
-from fl_core.secagg.messages import Unmasking
+from fl_core.secagg.messages import Shares, Unmasking
 from fl_core.secagg.session import Entry, Session
 
 Fits = Callable[[int, bytes], bool]
@@ -35,30 +35,18 @@ class Recovery:
 
     def seeds(self, workers: Iterable[int]) -> dict[int, bytes]:
         """The seeds of the self-masks of these workers."""
-        shares = {
-            worker: {
-                holder: answer.seeds[worker]
-                for holder, answer in self._answers.items()
-                if worker in answer.seeds
-            }
-            for worker in workers
-        }
+        given = {holder: answer.seeds for holder, answer in self._answers.items()}
         return self._secrets(
-            shares, lambda worker, seed: keys.commit(seed) == self._entries[worker].commitment
+            _by_owner(workers, given),
+            lambda worker, seed: keys.commit(seed) == self._entries[worker].commitment,
         )
 
     def mask_keys(self, workers: Iterable[int]) -> dict[int, keys.KeyPair]:
         """The mask keys of these workers."""
-        shares = {
-            worker: {
-                holder: answer.mask_keys[worker]
-                for holder, answer in self._answers.items()
-                if worker in answer.mask_keys
-            }
-            for worker in workers
-        }
+        given = {holder: answer.mask_keys for holder, answer in self._answers.items()}
         found = self._secrets(
-            shares, lambda worker, key: keys.KeyPair.of(key).public == self._entries[worker].mask_key
+            _by_owner(workers, given),
+            lambda worker, key: keys.KeyPair.of(key).public == self._entries[worker].mask_key,
         )
         return {worker: keys.KeyPair.of(key) for worker, key in found.items()}
 
@@ -103,6 +91,16 @@ class Recovery:
 
     def _at_points(self, shares: Mapping[int, bytes]) -> dict[int, bytes]:
         return {self._session.point(holder): share for holder, share in shares.items()}
+
+
+def _by_owner(workers: Iterable[int], given: Mapping[int, Shares]) -> dict[int, dict[int, bytes]]:
+    """From what each holder gave to what there is of each of these workers' secrets."""
+    shares: dict[int, dict[int, bytes]] = {worker: {} for worker in workers}
+    for holder, its in given.items():
+        for worker, share in its.items():
+            if worker in shares:
+                shares[worker][holder] = share
+    return shares
 
 
 def _subsets(holders: Sequence[int], threshold: int) -> Iterator[Sequence[int]]:

@@ -56,12 +56,18 @@ class Host:
         self._vectors: set[int] = set()
         self._signatures: dict[int, bytes] = {}
         self._unmaskings: dict[int, Unmasking] = {}
-        self._given: Counter[int] = Counter()
-        self._near_signed: Counter[int] = Counter()
+        self._support: Counter[int] = Counter()
+        """In the open step: how many have signed around each survivor, or given shares of each one's secret."""
+        self._lacking: set[int] = set()
+        """Those for whom these are not yet as many as the threshold."""
 
     @property
     def done(self) -> frozenset[int]:
         """Who has done the open step."""
+        return frozenset(self._done)
+
+    @property
+    def _done(self) -> Collection[int]:
         by_step: tuple[Collection[int], ...] = (
             self._entries,
             self._sealed,
@@ -70,7 +76,7 @@ class Host:
             self._unmaskings,
             (),
         )
-        return frozenset(by_step[self.step])
+        return by_step[self.step]
 
     # -- one worker's messages --
 
@@ -123,7 +129,7 @@ class Host:
         certificate = self._entries[worker].certificate
         self._trust.check(certificate, worker=worker, statement=self._statement, signature=signature)
         self._signatures[worker] = signature
-        self._near_signed.update(self.frozen.circle(worker))
+        self._supports(self.frozen.circle(worker))
 
     def unmasked(self, worker: int, answer: Unmasking) -> None:
         """A survivor's shares."""
@@ -138,7 +144,7 @@ class Host:
                 )
             shamir.check(*given.values())
         self._unmaskings[worker] = answer
-        self._given.update((*answer.seeds, *answer.mask_keys))
+        self._supports((*answer.seeds, *answer.mask_keys))
 
     # -- the ends of the steps --
 
@@ -179,28 +185,26 @@ class Host:
         self.frozen.check(survivors, what="vectors")
         self.survivors, self.step = survivors, Step.SIGNATURES
         self._statement = self.frozen.survivors(survivors)
+        self._support, self._lacking = Counter(), set(survivors)
         return survivors
 
     @property
     def agreed(self) -> bool:
         """Whether enough have signed to go on, without waiting for the others."""
-        return self.step == Step.SIGNATURES and all(
-            self._near_signed[worker] >= self.frozen.threshold for worker in self.survivors
-        )
+        return self.step == Step.SIGNATURES and not self._lacking
 
     def agree(self) -> dict[int, Agreement]:
         """End the signing: the proof for each survivor that signed."""
         self._expect(Step.SIGNATURES)
         self.frozen.check(self._signatures, what="signatures")
         self.step = Step.SECRETS
+        self._support, self._lacking = Counter(), set(self.shared)
         return {worker: Agreement(self._near(worker)) for worker in self._signatures}
 
     @property
     def recoverable(self) -> bool:
         """Whether every secret can be put together from the shares that have come."""
-        return self.step == Step.SECRETS and all(
-            self._given[worker] >= self.frozen.threshold for worker in self.shared
-        )
+        return self.step == Step.SECRETS and not self._lacking
 
     def open(self, total: Vector, layout: Layout) -> Recovery:
         """Take all masks off the sum, in place, and check that they came off; says who gave wrong shares."""
@@ -220,6 +224,12 @@ class Host:
         return recovery
 
     # -- parts --
+
+    def _supports(self, workers: Collection[int]) -> None:
+        """One more has done the open step for these."""
+        threshold = self.frozen.threshold
+        self._support.update(workers)
+        self._lacking.difference_update(worker for worker in workers if self._support[worker] >= threshold)
 
     def _pairs(self, mask_keys: Mapping[int, keys.KeyPair]) -> list[Mask]:
         """The masks that survivors share with those who were lost after sharing."""
@@ -270,5 +280,5 @@ class Host:
         allowed = due[step]
         if allowed is not None and worker not in allowed:
             raise ProtocolError(f"{self.context}: worker-{worker} sends {what}, but is no longer part of it")
-        if worker in self.done:
+        if worker in self._done:
             raise ProtocolError(f"{self.context}: worker-{worker} sends {what} twice")

@@ -269,7 +269,7 @@ def test_a_malicious_server_learns_agreed_sums_only() -> None:
             super().teardown()
 
     search(Counted, 200)
-    assert sum(map(bool, opened)) > 50, "a search that seldom comes as far as a sum finds nothing"
+    assert sum(map(bool, opened)) > 20, "a search that seldom comes as far as a sum finds nothing"
 
 
 def overlapping_candidates() -> MaliciousServer:
