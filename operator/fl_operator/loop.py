@@ -31,6 +31,10 @@ GRACE_SECONDS = 20.0
 
 GATHER_SECONDS = 0.5
 """The children of a job change together; it is looked at once for all that happens to them in this time."""
+CROWD = 25
+"""For each so many keys that are ready, others wait once longer: in a crowd what happens to a job is further apart."""
+LONGEST_GATHER_SECONDS = 5.0
+"""As long as news of the training may wait."""
 
 STUCK_SECONDS = 300.0
 """A reconcile that takes longer will never end: each request of it is bounded."""
@@ -113,7 +117,7 @@ class Loop:
                 if listed:
                     self.queue.add(key, Urgency.RESYNC)
                 else:
-                    self.queue.add_after(key, 0.0 if at_once(old, new) else GATHER_SECONDS)
+                    self.queue.add_after(key, 0.0 if at_once(old, new) else self._patience(GATHER_SECONDS))
 
         informer.handlers.append(changed)
 
@@ -178,5 +182,9 @@ class Loop:
         self.queue.forget(key)
         if requeue is None:
             return "success"
-        self.queue.add_after(key, requeue.after)
+        self.queue.add_after(key, self._patience(requeue.after))
         return "requeue"
+
+    def _patience(self, seconds: float) -> float:
+        """How long a key waits for more to happen to it where these seconds are enough as a rule."""
+        return min(seconds * (1 + len(self.queue) // CROWD), max(seconds, LONGEST_GATHER_SECONDS))

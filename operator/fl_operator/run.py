@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -188,4 +189,6 @@ def run_until_stopped(operator: Operator) -> None:
             loop.add_signal_handler(number, operator.stop.set)
         await operator.run()
 
+    # What was imported lives on; to look through it with each full collection would take most of that time.
+    gc.freeze()
     asyncio.run(supervised())

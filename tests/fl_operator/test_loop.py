@@ -275,3 +275,23 @@ def test_users_do_not_wait(old: Any, new: Any, at_once: bool) -> None:  # noqa: 
         assert await asyncio.wait_for(world.loop.queue.take(), 5) == A
 
     asyncio.run(main())
+
+
+def test_in_a_crowd_changes_are_gathered_for_longer() -> None:
+    """While many keys are ready, one that changed waits longer; an empty queue keeps nobody waiting."""
+
+    async def main() -> None:
+        world, informer = World(), Told()
+        world.loop.follow(informer, controller(FLJOBS))  # type: ignore[arg-type]
+        informer.synced.set()
+        for number in range(2 * loops.CROWD):
+            world.loop.queue.add(Key("team", f"job-{number}"))
+        [changed] = informer.handlers
+        changed(None, owned_by("a"))
+        await asyncio.sleep(1.5 * loops.GATHER_SECONDS)
+        assert len(world.loop.queue) == 2 * loops.CROWD
+        for number in range(2 * loops.CROWD):
+            assert await world.loop.queue.take() == Key("team", f"job-{number}")
+        assert await asyncio.wait_for(world.loop.queue.take(), 3 * loops.GATHER_SECONDS) == A
+
+    asyncio.run(main())
