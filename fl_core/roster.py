@@ -7,6 +7,7 @@ does not go back) go in, actions come out. The roster holds nothing that heartbe
 from __future__ import annotations
 
 import hashlib
+import heapq
 import random
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -37,6 +38,9 @@ failed says so before it goes, and nobody waits for it.
 
 MOST_ABSENT = 5
 """How many of those who have not come are named."""
+
+MOST_NAMED = 16
+"""How many of those whom a round did not choose are named: a record of 10,000 workers stays short."""
 
 Purpose = Literal["initialise", "train", "evaluate", "rejoin"]
 
@@ -86,6 +90,17 @@ class Chosen:
     silent: tuple[str, ...]
     weights: str = ""
     manifest: str = ""
+    others: Others | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Of whom a cohort was chosen: how many attended, and were away; some of those not chosen, and of those away."""
+
+    live: int
+    passed_over: tuple[str, ...]
+    away: int
+    absent: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +339,13 @@ class Roster:
         here = [name for name in cohort if name in self.members]
         silent = tuple(name for name in here if not self.members[name].enrolment.moves)
         orders = (Order(name, call) for name in here)
-        return (Chosen(cohort, dissenters, silent, asked.weights, asked.manifest), *orders, *refused)
+        of = self._others() if call.purpose == "train" else None
+        return (Chosen(cohort, dissenters, silent, asked.weights, asked.manifest, of), *orders, *refused)
+
+    def _others(self) -> Others:
+        passed_over = heapq.nsmallest(MOST_NAMED, self.members.keys() - self._cohort, key=_natural)
+        away = [name for name in self._expected if name not in self.members]
+        return Others(len(self.members), tuple(passed_over), len(away), tuple(away[:MOST_NAMED]))
 
     def _majority(self) -> str:
         """The initial weights that most workers have; on a tie those of the first worker."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 import structlog
 
@@ -27,6 +27,9 @@ Outbox = asyncio.Queue[pb.Order | None]
 MOST_REASON = 1024
 """Characters of what a worker says that are passed on."""
 
+MOST_REFUSAL = 256
+"""Characters of a refusal that are kept for the record."""
+
 
 class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     """Workers attend, the server convenes; the roster decides."""
@@ -40,6 +43,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         self.metrics = Metrics(plan.selection.policy.name)
         self.dismissed = asyncio.Event()
         self._outboxes: dict[str, Outbox] = {}
+        self._refused: dict[str, str] = {}
         self._events: asyncio.Queue[pb.CohortEvent] | None = None
         self._changed = asyncio.Event()
 
@@ -50,8 +54,10 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         try:
             enrolment = self._enrolment(first)
         except FLJobError as error:
+            self._note(name, str(error))
             await refuse(call, error)
             return
+        self._refused.pop(name, None)
         outbox = self._outboxes[name] = Outbox()
         outbox.put_nowait(self._order(welcome=pb.Welcome(beat_seconds=r.BEAT_SECONDS)))
         self._do(self.roster.enrol(name, enrolment, now=time.monotonic()))
@@ -160,12 +166,20 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
             case r.Refuse(worker, sentence):
                 log.warning("refused", worker=worker, reason=sentence)
                 self.metrics.refused.inc()
+                self._note(worker, sentence)
                 self._send(worker, self._order(refusal=pb.Refusal(sentence=sentence)))
             case _:
                 if isinstance(action, r.Chosen):
                     self.metrics.selected(chosen=len(action.workers), live=len(self.roster.members))
                 if self._events is not None:
-                    self._events.put_nowait(_event(action))
+                    self._events.put_nowait(_event(action, self._refused))
+
+    def _note(self, worker: str, why: str) -> None:
+        """Remember the newest refusals, for the record."""
+        self._refused.pop(worker, None)
+        self._refused[worker] = why[:MOST_REFUSAL]
+        while len(self._refused) > r.MOST_NAMED:
+            del self._refused[next(iter(self._refused))]
 
     def _send(self, worker: str, order: pb.Order) -> None:
         if outbox := self._outboxes.get(worker):
@@ -203,11 +217,15 @@ def _wish(plan: Plan, call: r.Call) -> pb.Order:
     return order
 
 
-def _event(action: r.Action) -> pb.CohortEvent:
+def _event(action: r.Action, refused: Mapping[str, str]) -> pb.CohortEvent:
     match action:
-        case r.Chosen(workers, dissenters, silent, weights, manifest):
+        case r.Chosen(workers, dissenters, silent, weights, manifest, others):
             cohort = pb.Cohort(workers=workers, dissenters=dissenters, silent=silent)
             cohort.weights, cohort.manifest = weights, manifest
+            if others is not None:
+                cohort.live, cohort.away = others.live, others.away
+                cohort.passed_over[:], cohort.absent[:] = others.passed_over, others.absent
+                cohort.refused.extend(pb.Loss(worker=name, reason=why) for name, why in refused.items())
             return pb.CohortEvent(cohort=cohort)
         case r.Lost(worker, reason):
             return pb.CohortEvent(lost=pb.Loss(worker=worker, reason=reason))

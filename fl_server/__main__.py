@@ -9,10 +9,8 @@ from pathlib import Path
 import click
 import grpc
 
-from fl_core.errors import FLJobError
 from fl_core.process import Settings, process, run_until_terminated
 from fl_core.serving import Health, answering
-from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_server import allocator
 from fl_server.coordinator import Coordinator
@@ -34,7 +32,7 @@ async def coordinate(settings: Settings, *, scheduler: str, kept: Storage, relay
     """Serve until the job is over; sites outside the cluster come in at `relay`."""
     plan = settings.plan
     channel = open_channel(scheduler, settings.identity_folder, peer="scheduler")
-    coordinator = Coordinator(plan, kept, Summons(plan, channel), authority=settings.credentials.authority)
+    coordinator = Coordinator(plan, kept, Summons(plan, channel), credentials=settings.credentials)
     server = grpc.aio.server(options=(*OPTIONS, *FLOW))
     ServerService(plan, kept, coordinator).add_to(server)
     address = await open_port(server, settings.listen, settings.identity_folder)
@@ -48,13 +46,7 @@ async def coordinate(settings: Settings, *, scheduler: str, kept: Storage, relay
         opened = {"relay": await stack.enter_async_context(relayed)} if relayed else {}
         stack.push_async_callback(server.stop, FAREWELL_SECONDS)
         settings.announce(address=address, metrics=metrics, **opened)
-        try:
-            await coordinator.run()
-        except FLJobError as error:
-            ending = pb.Ending(complete=False, reason=type(error).__name__, message=str(error))
-            coordinator.board.ending = ending
-            coordinator.board.changed()
-            raise
+        await coordinator.run()
 
 
 def _own(address: str) -> str:

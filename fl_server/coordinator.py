@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterable
 
@@ -12,8 +11,8 @@ import structlog
 from fl_core import logs
 from fl_core import rounds as r
 from fl_core.errors import FLJobError, JobError, RoundError, ShortfallError, UpdateError
+from fl_core.identity import Credentials
 from fl_core.plan import Plan
-from fl_core.process import last_words
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.agenda import Agenda
@@ -21,6 +20,7 @@ from fl_server.aggregator import Aggregator
 from fl_server.best import Best
 from fl_server.board import Board, describe
 from fl_server.checkpoints import Saved
+from fl_server.closing import Closing
 from fl_server.first_model import FirstModel
 from fl_server.ledger import Ledger
 from fl_server.measurements import read_measurements
@@ -28,7 +28,7 @@ from fl_server.metrics import Metrics
 from fl_server.model import Model
 from fl_server.muster import Muster
 from fl_server.protection import Call
-from fl_server.sentences import dissent
+from fl_server.sentences import dissent, selection
 from fl_server.spending import SPENT, Spending
 from fl_server.spool import Spool
 from fl_server.storage import Storage
@@ -41,7 +41,9 @@ log = structlog.get_logger()
 class Coordinator:
     """One job's rounds, from the first model to the last."""
 
-    def __init__(self, plan: Plan, storage: Storage, summons: Summons, *, authority: bytes = b"") -> None:
+    def __init__(
+        self, plan: Plan, storage: Storage, summons: Summons, *, credentials: Credentials | None = None
+    ) -> None:
         self.plan = plan
         self.model: Model | None = None
         self.metrics = Metrics()
@@ -50,6 +52,7 @@ class Coordinator:
         )
         self._muster = Muster(plan, is_waiting=lambda: summons.answering, failed=self.failed)
         self.spending = Spending(plan, storage, board=self.board, metrics=self.metrics)
+        authority = credentials.authority if credentials else b""
         self.sums = Sums.of(
             plan, storage, authority, dropped=self._dropped, unmasking=self.spending.unmasking
         )
@@ -60,6 +63,7 @@ class Coordinator:
             secure=self.sums is not None,
         )
         self.ledger = Ledger()
+        self._closing = Closing(storage, self.board, self.spending, credentials)
         self._storage = storage
         self._summons = summons
         self._aggregator = Aggregator(plan, self.spending.privacy)
@@ -72,15 +76,19 @@ class Coordinator:
 
     async def run(self) -> None:
         """Train until the job is over; raises the error that ends it otherwise."""
-        begin = await self._restore()
-        self._muster.begin()
         try:
+            begin = await self._restore()
+            self._muster.begin()
             await self._first_model()
             await self.spending.settle(self.model)
             self._do(begin or self.rounds.begin())
             while not isinstance(action := await self._agenda.next(), r.Finish):
                 await self._carry_out(action)
-            await self._finish(action.reason)
+            await self._closing.complete(self._saved(), action.reason, counts=self.ledger.counts)
+            await self._summons.dismiss(action.reason)
+        except FLJobError as error:
+            await self._closing.failed(error, self.model, round=self.rounds.round)
+            raise
         finally:
             self._muster.over()
             await self._summons.end()
@@ -207,7 +215,9 @@ class Coordinator:
                 self._summons.start("evaluate", (number, self.rounds.attempt), self)
             case r.Conclude() | r.Skip():
                 if self.ledger.row.get("round") != action.round:  # another process opened it
-                    self.ledger.open(action.round, self.rounds.attempt)
+                    self.ledger.open(
+                        action.round, self.rounds.attempt, base=self.model.digest if self.model else ""
+                    )
                 await self._conclude(skipped=action.reason if isinstance(action, r.Skip) else "")
             case r.Fail(sentence):
                 raise ShortfallError(sentence)
@@ -217,6 +227,7 @@ class Coordinator:
         saved = await asyncio.to_thread(self._storage.checkpoints.newest)
         await self.spending.restore(saved)
         if saved is None:
+            await asyncio.to_thread(self._storage.resumed, 0, model="")
             return ()
         self.model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
         self.rounds.round = saved.facts["round"]
@@ -229,10 +240,10 @@ class Coordinator:
         best = await asyncio.to_thread(self._storage.model, "best")
         self._best.improved(best.facts["metrics"] if best is not None else {})
         log.info("restored", round=self.rounds.round, model=self.model.digest)
-        rows = {row["round"]: row for row in await asyncio.to_thread(self._storage.rows)}
-        if self.rounds.round == 0 or self.rounds.round in rows:
-            self._values = rows.get(self.rounds.round, {}).get("metrics", {})
-            self.rounds.round = await asyncio.to_thread(self._storage.over, self.rounds.round)
+        done = self.rounds.round
+        found = await asyncio.to_thread(self._storage.resumed, done, model=self.model.digest)
+        if found is not None:
+            self.rounds.round, self._values = found
             return ()
         self.ledger.resume(saved.facts["row"])
         return self.rounds.resume(self.ledger.row["attempt"], self.ledger.reporters, now=time.monotonic())
@@ -258,7 +269,7 @@ class Coordinator:
         await self.spending.asking(number, attempt)
         logs.bind(round=number, attempt=attempt)
         self.metrics.round.set(number)
-        self.ledger.open(number, attempt, **self.spending.clip(self.model))
+        self.ledger.open(number, attempt, base=self.model.digest, **self.spending.clip(self.model))
         self._aggregator.open(self.model.manifest)
         self._answer.clear()
         self._summons.start("train", (number, attempt), self)
@@ -322,17 +333,6 @@ class Coordinator:
         log.info("round closed", result=row["result"], metrics=self._values, seconds=row["seconds"]["total"])
         self._do(self.rounds.concluded(ending="TargetReached" if self._best.reached(self._values) else ""))
 
-    async def _finish(self, reason: str) -> None:
-        saved = self._saved()
-        await asyncio.to_thread(self._storage.keep_model, "last", saved)
-        message, digest = self.spending.farewell(reason, done=self.rounds.round), saved.facts["digest"]
-        self.board.ending = pb.Ending(complete=True, reason=reason, message=message, model=digest)
-        self.board.changed()
-        log.info("job complete", reason=reason, model=digest)
-        told = {**saved.facts, **self.ledger.counts, **self.spending.facts}
-        last_words(json.dumps({"reason": reason, "message": message, **told}))
-        await self._summons.dismiss(reason)
-
     def _saved(self) -> Saved:
         if self.model is None:
             raise JobError("there is no model to save")
@@ -360,7 +360,7 @@ class Coordinator:
         if purpose == "initialise":
             self.first.asked(cohort)
         elif purpose == "train" and self.rounds.phase == r.Phase.SELECTING:
-            self.ledger.convened(cohort.workers)
+            self.ledger.convened(cohort.workers, **selection(cohort))
             self.ledger.lap("select")
             log.info("cohort", workers=len(cohort.workers))
             self._do(self.rounds.convened(cohort.workers, silent=cohort.silent, now=time.monotonic()))

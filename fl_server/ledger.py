@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fl_core.metrics import Measurements, total
@@ -24,7 +24,7 @@ class Ledger:
         self._evaluation: dict[str, Measurements] = {}
         self.up = self.down = 0
 
-    def open(self, number: int, attempt: int, **facts: float) -> None:
+    def open(self, number: int, attempt: int, **facts: float | str) -> None:
         """A new attempt, of which these facts are known: everything of an earlier one is forgotten."""
         self._begin(
             {"round": number, "attempt": attempt, "cohort": [], "dropouts": {}, "seconds": {}, **facts}
@@ -50,9 +50,10 @@ class Ledger:
         seconds[stage] = round(seconds.get(stage, 0) + now - self._lap, 6)
         self._lap = now
 
-    def convened(self, cohort: Iterable[str]) -> None:
-        """Who was asked."""
+    def convened(self, cohort: Iterable[str], **others: Any) -> None:  # noqa: ANN401 - any JSON value
+        """Who was asked, and what is known of the others; a line does not grow with how many there are."""
         self.row["cohort"] = sorted(cohort)
+        self.row["selection"] = {name: fact for name, fact in others.items() if fact}
 
     def dropped(self, worker: str, reason: str) -> bool:
         """Who was lost, and why; True when it is news."""
@@ -68,14 +69,23 @@ class Ledger:
         self.up += nbytes
 
     def summed(
-        self, *, examples: int, metrics: Measurements, clipped: int, left_out: Mapping[int, str]
+        self,
+        *,
+        examples: int,
+        metrics: Measurements,
+        clipped: int,
+        left_out: Mapping[int, str],
+        ranges: Mapping[int, Sequence[int]],
     ) -> None:
         """What all workers of secure sums say together; `clipped` elements of their updates were out of range.
 
-        Buckets that had no sum are `left_out`, for the reasons given.
+        Buckets that had no sum are `left_out`, for the reasons given. Where workers have voted on the `ranges` of the
+        arrays, those are part of what the model follows from.
         """
         self._together = examples, metrics
         self.row["clipped"] = clipped
+        if ranges:
+            self.row["ranges"] = {str(bucket): list(one) for bucket, one in ranges.items()}
         if left_out:
             self.row["leftOut"] = {str(bucket): why for bucket, why in left_out.items()}
 

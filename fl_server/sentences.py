@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fl_core.errors import ShortfallError
 from fl_core.plan import Plan
@@ -27,3 +28,14 @@ def too_few(plan: Plan, live: int, *, absent: Sequence[str]) -> ShortfallError:
         f"(spec.preRunningDeadlineSeconds), and spec.selection.minimum asks for "
         f"{plan.selection.minimum}{missing}; their logs say why, or allow more time"
     )
+
+
+def selection(cohort: pb.Cohort) -> dict[str, Any]:
+    """What the record says of those who were not chosen; a few by name, all of them as numbers."""
+    return {
+        "live": cohort.live,
+        "passedOver": list(cohort.passed_over),
+        "away": cohort.away,
+        "absent": list(cohort.absent),
+        "refused": {one.worker: one.reason for one in cohort.refused},
+    }

@@ -10,9 +10,12 @@ from typing import Any
 
 import structlog
 
+from fl_core.attestation import Ending
 from fl_core.errors import StorageError
+from fl_core.identity import Credentials
 from fl_core.plan import Plan, canonical
 from fl_server.checkpoints import Checkpoints, Saved, read, write
+from fl_server.record import Resumed, RoundRecord
 
 log = structlog.get_logger()
 
@@ -35,15 +38,22 @@ class Lines:
             raise StorageError(f"{self._path} cannot be written: {error.strerror}") from error
         return line
 
-    def read(self) -> list[dict[str, Any]]:
-        """All lines; a last one that a crash left unfinished is cut off."""
+    def whole(self) -> bytes:
+        """All whole lines; a last one that a crash left unfinished is cut off."""
         try:
             text = self._path.read_bytes() if self._path.exists() else b""
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
                 os.truncate(self._path, len(whole))
-            return [json.loads(line) for line in whole.splitlines()]
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise StorageError(f"{self._path} is damaged: {error}") from error
+        return whole
+
+    def read(self) -> list[dict[str, Any]]:
+        """The rows of all whole lines."""
+        try:
+            return [json.loads(line) for line in self.whole().splitlines()]
+        except ValueError as error:
             raise StorageError(f"{self._path} is damaged: {error}") from error
 
 
@@ -55,7 +65,8 @@ class Storage:
         self.parents = parents
         self.spool = folder / "spool"
         self.spool.mkdir(parents=True, exist_ok=True)
-        self._record = Lines(folder / "metrics.jsonl")
+        path = folder / "metrics.jsonl"
+        self._record = RoundRecord(Lines(path), path, plan)
         self.sessions = Lines(folder / "sessions.jsonl")
         self.checkpoints = Checkpoints(folder / "checkpoints", plan.digest, plan.checkpoint.keep)
 
@@ -78,12 +89,15 @@ class Storage:
         return self._record.add(row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The recorded rounds."""
-        return self._record.read()
+        """The line of each recorded round that stands."""
+        return self._record.rows()
 
-    def over(self, number: int) -> int:
-        """The last round that is over after this one: those skipped since made no model, and so no checkpoint."""
-        results = {row["round"]: row["result"] for row in self.rows()}
-        while results.get(number + 1) == "Skipped":
-            number += 1
-        return number
+    def resumed(self, number: int, *, model: str) -> Resumed | None:
+        """How the job goes on from this round's model; None where the round is not recorded yet."""
+        return self._record.resumed(number, model=model)
+
+    def sign(self, ending: Ending, credentials: Credentials) -> None:
+        """Write record.sig.json: what the job came to, signed with the server's key."""
+        last = self.folder / "models" / "last.safetensors"
+        files = {"models/last.safetensors": last} if last.exists() else {}
+        self._record.sign(ending, credentials, files=files)

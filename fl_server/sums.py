@@ -58,11 +58,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Updates:
-    """A round's sums of updates in the order of their buckets, whose are in them, and why other buckets have none."""
+    """A round's sums of updates in the order of their buckets, whose are in them, and why other buckets have none.
+
+    `ranges` are those that were voted for since the last round that had a sum, by bucket.
+    """
 
     parts: tuple[Summed, ...]
     members: tuple[str, ...]
     left_out: Mapping[int, str]
+    ranges: Mapping[int, ranges.Exponents]
 
     @property
     def told(self) -> dict[str, Any]:
@@ -72,6 +76,7 @@ class Updates:
             "metrics": total({f"{place:06}": part.metrics for place, part in enumerate(self.parts)}),
             "clipped": sum(part.clipped for part in self.parts),
             "left_out": self.left_out,
+            "ranges": self.ranges,
         }
 
 
@@ -85,6 +90,7 @@ class Sums:
         self._buckets = job.buckets_of(plan)
         self._fewest = fewest(rule_of(plan.aggregation))
         self._exponents: list[ranges.Exponents] = [()] * self._buckets.count
+        self._voted: dict[int, ranges.Exponents] = {}
         self._schemas: dict[str, Schema] = {}
 
     @classmethod
@@ -140,7 +146,10 @@ class Sums:
             log.warning("buckets left out", buckets=short.reasons)
         found = [opened[bucket] for bucket in sorted(opened)]
         everybody = tuple(member for one in found for member in one.members)
-        return Updates(tuple(one.summed for one in found), everybody, short.reasons)
+        for bucket, one in opened.items():  # only now: a round without a sum moves no range
+            self._exponents[bucket] = one.summed.exponents
+        voted, self._voted = self._voted, {}
+        return Updates(tuple(one.summed for one in found), everybody, short.reasons, voted)
 
     async def measurements(
         self, place: Place, members: Collection[str]
@@ -167,17 +176,16 @@ class Sums:
             if not self._exponents[place.bucket]:
                 ranging = RangeSum(manifest)
                 votes = await self._sum(ranging, "range", place, members)
-                self._exponents[place.bucket], members = ranging.decode(votes.total), votes.members
+                voted, members = ranging.decode(votes.total), votes.members
+                self._exponents[place.bucket] = self._voted[place.bucket] = voted
                 log.info("ranges learned", members=len(members))
             summand = UpdateSum(self._ring, manifest, self._exponents[place.bucket], schema)
         context = self._context(summand, "update", place)
         return Collected(summand, await self.protection.collect(summand, context, sorted(members)))
 
-    async def _open(self, bucket: int, masked: Collected) -> Part:
+    async def _open(self, _: int, masked: Collected) -> Part:
         found = await self.protection.open(masked.session)
-        summed = masked.summand.decode(found.total, members=len(found.members))
-        self._exponents[bucket] = summed.exponents
-        return Part(summed, found.members)
+        return Part(masked.summand.decode(found.total, members=len(found.members)), found.members)
 
     async def _sum(self, summand: Summand, purpose: Purpose, place: Place, members: Collection[str]) -> Sum:
         return await self.protection.sum(summand, self._context(summand, purpose, place), sorted(members))

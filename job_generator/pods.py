@@ -17,6 +17,8 @@ from job_generator.settings import Settings
 Object = dict[str, Any]
 
 CONTAINER = "fl"
+IMAGE = "FLJOB_IMAGE"
+"""What the server's record says of its image; it is what the pod asks for, with a digest only where that has one."""
 AUDIENCE = "fljob"
 TOKEN_SECONDS = 3600
 PLAN = "/etc/fljob"
@@ -200,7 +202,16 @@ def pod_template(
         template = overlaid(template, over)
     template["metadata"]["labels"] = {**template["metadata"].get("labels", {}), **pod.labels}
     template["spec"] |= _fixed(pod, plan)
+    template["spec"]["containers"] = [_told(one) for one in template["spec"]["containers"]]
     return template
+
+
+def _told(container: Object) -> Object:
+    """Our own container is told its image, whatever a template has made of it: the record names it."""
+    if container.get("name") != CONTAINER:
+        return container
+    own = {"env": [{"name": IMAGE, "value": container["image"]}]}
+    return dict(overlaid(container, own))
 
 
 def _fixed(pod: Pod, plan: Plan) -> Object:

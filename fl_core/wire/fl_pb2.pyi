@@ -177,18 +177,28 @@ class CohortEvent(_message.Message):
     def __init__(self, cohort: _Optional[_Union[Cohort, _Mapping]] = ..., lost: _Optional[_Union[Loss, _Mapping]] = ..., moved: _Optional[_Union[Motion, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., failure: _Optional[str] = ...) -> None: ...
 
 class Cohort(_message.Message):
-    __slots__ = ("workers", "dissenters", "silent", "weights", "manifest")
+    __slots__ = ("workers", "dissenters", "silent", "weights", "manifest", "live", "passed_over", "away", "absent", "refused")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     DISSENTERS_FIELD_NUMBER: _ClassVar[int]
     SILENT_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
+    PASSED_OVER_FIELD_NUMBER: _ClassVar[int]
+    AWAY_FIELD_NUMBER: _ClassVar[int]
+    ABSENT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedScalarFieldContainer[str]
     dissenters: _containers.RepeatedScalarFieldContainer[str]
     silent: _containers.RepeatedScalarFieldContainer[str]
     weights: str
     manifest: str
-    def __init__(self, workers: _Optional[_Iterable[str]] = ..., dissenters: _Optional[_Iterable[str]] = ..., silent: _Optional[_Iterable[str]] = ..., weights: _Optional[str] = ..., manifest: _Optional[str] = ...) -> None: ...
+    live: int
+    passed_over: _containers.RepeatedScalarFieldContainer[str]
+    away: int
+    absent: _containers.RepeatedScalarFieldContainer[str]
+    refused: _containers.RepeatedCompositeFieldContainer[Loss]
+    def __init__(self, workers: _Optional[_Iterable[str]] = ..., dissenters: _Optional[_Iterable[str]] = ..., silent: _Optional[_Iterable[str]] = ..., weights: _Optional[str] = ..., manifest: _Optional[str] = ..., live: _Optional[int] = ..., passed_over: _Optional[_Iterable[str]] = ..., away: _Optional[int] = ..., absent: _Optional[_Iterable[str]] = ..., refused: _Optional[_Iterable[_Union[Loss, _Mapping]]] = ...) -> None: ...
 
 class Loss(_message.Message):
     __slots__ = ("worker", "reason")

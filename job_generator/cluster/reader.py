@@ -29,6 +29,7 @@ LIFE_SECONDS: Final = 3600
 """The pod ends by itself after this time, should nobody be left to remove it."""
 LAST: Final = "models/last.safetensors"
 BEST: Final = "models/best.safetensors"
+RECORD: Final = ("metrics.jsonl", "record.sig.json")
 CHECKPOINT: Final = re.compile(r'href="(round-\d+\.safetensors)"')
 NEVER: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"}
@@ -47,6 +48,14 @@ def fetch(cluster: Connection, job: Object, folder: Path, *, best: bool, say: Ca
             listed = store.listing("checkpoints/")
             for checkpoint in sorted(CHECKPOINT.findall(listed))[-1:]:
                 store.copy(f"checkpoints/{checkpoint}")
+
+
+def fetch_record(cluster: Connection, job: Object, folder: Path, *, say: Callable[[str], None]) -> None:
+    """Copy a job's record and its signature into a folder that looks like a run's storage."""
+    with _pod(cluster, job, say) as name:
+        store = _Store(cluster, name, folder)
+        for one in RECORD:
+            store.copy(one)
 
 
 def reader(job: Object, name: str) -> Object:

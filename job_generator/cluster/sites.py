@@ -33,7 +33,7 @@ def invite(cluster: Cluster, name: str, site: str, *, seconds: int) -> Printed:
     """Print a token for an external site of a job, and lay beside it what else the site needs."""
     job = read(cluster, name)
     _check(job, site)
-    plan, trust = _configuration(cluster, job)
+    plan, trust = configuration(cluster, job)
     if "enrolment" not in trust:
         raise JobError(
             f"FLJob {name} was begun by an operator that admits no external sites; submit it again"
@@ -63,13 +63,13 @@ def _check(job: Object, site: str) -> None:
         raise JobError(f"FLJob {name} is {state}; nobody joins it any more")
 
 
-def _configuration(cluster: Cluster, job: Object) -> tuple[Plan, dict[str, str]]:
+def configuration(cluster: Cluster, job: Object) -> tuple[Plan, dict[str, str]]:
     """The Plan of the job's attempt, and whom its processes trust and where they enrol."""
     name, of = job["metadata"]["name"], identity(job)
     begun = f"`fl-submit status {name}` shows where it is"
     digest = job.get("status", {}).get("planDigest")
     if digest is None:
-        raise RetryError(f"FLJob {name} has no attempt yet; {begun}, and then print the token again")
+        raise RetryError(f"FLJob {name} has no attempt yet; {begun}; then try again")
     try:
         plan, trust = (
             cluster.send(Request("GET", core(cluster.namespace, "configmaps", one)))["data"]

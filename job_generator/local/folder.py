@@ -1,6 +1,7 @@
 """The folder of a run: where its job, plan, logs, models and state lie, and who holds it.
 
-    <name>-<time>/job.yaml plan.json run.json logs/<process>.log storage/{metrics.jsonl,models,checkpoints}
+    <name>-<time>/job.yaml plan.json run.json authorities.pem logs/<process>.log
+                  storage/{metrics.jsonl,record.sig.json,models,checkpoints}
 
 `run.json` is written by `fl-submit run` alone, atomically. While a run goes on it holds a lock on its
 folder, so a run that was killed is told from one that is alive without trusting process numbers.
@@ -92,6 +93,16 @@ class RunFolder:
         return self.storage / "metrics.jsonl"
 
     @property
+    def signature(self) -> Path:
+        """What the server signed when the job ended."""
+        return self.storage / "record.sig.json"
+
+    @property
+    def authorities(self) -> Path:
+        """The certificates of those who said who is who in this run: one each time that it was begun or resumed."""
+        return self.path / "authorities.pem"
+
+    @property
     def last_model(self) -> Path:
         """The model of the newest committed round."""
         return self.storage / "models" / "last.safetensors"
@@ -133,6 +144,11 @@ class RunFolder:
     def write(self, state: RunState) -> None:
         """Replace `run.json`."""
         write_atomically(self.path / "run.json", state.model_dump_json(indent=2, exclude_none=True) + "\n")
+
+    def trust(self, authority: bytes) -> None:
+        """Keep the certificate (PEM) of a run's authority, whose key nobody keeps, beside those before it."""
+        earlier = self.authorities.read_text() if self.authorities.exists() else ""
+        write_atomically(self.authorities, earlier + authority.decode())
 
     def rounds(self) -> list[ClosedRound]:
         """Read the rounds that are closed."""

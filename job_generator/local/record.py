@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+from rich import box
+from rich.table import Table
 
 from fl_core.errors import StorageError
-
-COMMITTED = "Committed"
+from fl_core.record import COMMITTED, RESTORED
 
 
 class Spent(BaseModel):
@@ -43,6 +44,7 @@ class ClosedRound(BaseModel):
     round: int
     attempt: int = 1
     result: str = COMMITTED
+    reason: str = ""
     model: str = ""
     cohort: tuple[str, ...] = ()
     reporters: tuple[str, ...] = ()
@@ -93,9 +95,50 @@ def read_record(path: Path) -> list[ClosedRound]:
 
 
 def latest(rounds: Iterable[ClosedRound]) -> list[ClosedRound]:
-    """Each round as it was closed last, in order."""
-    by_number = {closed.round: closed for closed in rounds}
-    return [by_number[number] for number in sorted(by_number)]
+    """Each round as it was closed last, in order; those that a server gave up, for it went back, are left out."""
+    kept: list[ClosedRound] = []
+    for closed in rounds:
+        back = closed.result == RESTORED
+        while kept and kept[-1].round > closed.round - (not back):
+            kept.pop()
+        if not back:
+            kept.append(closed)
+    return kept
+
+
+def record_table(rounds: list[ClosedRound]) -> Table:
+    """Draw all rounds: who took part, the metrics, the privacy spent, the seconds, and which model came of it."""
+    scores = list(dict.fromkeys(name for closed in rounds for name in closed.scores))
+    private = ["EPSILON"] if any(closed.privacy for closed in rounds) else []
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 2))
+    for title in (
+        "ROUND",
+        "TRY",
+        "RESULT",
+        "COHORT",
+        "LOST",
+        "LOSS",
+        *map(str.upper, scores),
+        *private,
+        "SECONDS",
+    ):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("MODEL", no_wrap=True)
+    for closed in rounds:
+        loss = [closed.loss, *(closed.scores.get(name) for name in scores)]
+        table.add_row(
+            str(closed.round),
+            str(closed.attempt),
+            closed.result,
+            f"{len(closed.reporters)}/{len(closed.cohort)}",
+            str(len(closed.dropouts)),
+            *("-" if value is None else f"{value:.4g}" for value in loss),
+            *(f"{closed.privacy.epsilon:.3g}" if closed.privacy else "-" for _ in private),
+            f"{closed.total_seconds:.2f}",
+            closed.model[:12] or f"- {closed.reason}".rstrip(),
+            style="" if closed.committed else "yellow",
+        )
+    return table
 
 
 def last_evaluated(rounds: list[ClosedRound]) -> ClosedRound | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_core.errors import UnavailableError
-from fl_core.identity import Authority, Identity
+from fl_core.identity import Authority, Credentials, Identity
 from fl_core.plan import Plan
 from fl_core.wire.channels import open_channel
 from job_generator.local.child import DiedError, Outcome
@@ -82,6 +82,7 @@ class Session:
     async def conduct(self) -> Outcome:
         """Run the job; returns how it ended, which `run.json` says too."""
         with self._run.folder.hold(), identities(self._run.plan) as keys, self._signals():
+            self._run.folder.trust(Credentials.read(keys / "server").authority)
             self._save()
             outcome = Outcome(70, "fl-submit", "ended by an error of its own")
             try:

@@ -15,6 +15,7 @@ from fl_core.plan import Selection, Shortfall
 from fl_core.roster import (
     LEASE_SECONDS,
     MOST_ABSENT,
+    MOST_NAMED,
     ONE,
     RETURN_SECONDS,
     Action,
@@ -388,3 +389,17 @@ def test_whatever_happens(happened: list[tuple[str, str, int, str, bool]]) -> No
         made.tick(now=now)
         assert (following := made.wake()) is None or following > now
     assert not made.members
+
+
+def test_who_was_not_chosen_is_told_in_few_words() -> None:
+    """However many attend or are away, a few are named and all are counted; calls that name their workers tell none."""
+    many = roster(*names(300), expected=500, join_seconds=0)
+    (chosen, *_) = many.call(TRAIN, now=1)
+    assert isinstance(chosen, Chosen)
+    assert chosen.others is not None
+    assert (chosen.others.live, chosen.others.away) == (300, 200)
+    assert len(chosen.others.passed_over) == len(chosen.others.absent) == MOST_NAMED
+    assert not {*chosen.workers} & {*chosen.others.passed_over}
+    assert chosen.others.absent[0] == "worker-300"
+    told = many.call(Call("evaluate", 1, 1, workers=chosen.workers), now=2)
+    assert [one.others for one in told if isinstance(one, Chosen)] == [None]

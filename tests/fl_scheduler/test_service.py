@@ -254,3 +254,24 @@ def test_a_policy_that_fails_is_told_to_the_server(
                 assert complaint in (await event()).failure
 
     asyncio.run(main())
+
+
+def test_the_server_hears_of_those_who_were_not_chosen(office: Callable[..., Any]) -> None:
+    """With the cohort come those passed over, those away, and those refused with the reason."""
+
+    async def main() -> None:
+        whole = office(per_round=1, extra=0, minimum=1, workers=3, join_seconds=0)
+        async with whole.open() as one, one.attending(0) as first, one.attending(1) as second:
+            for worker in (first, second):
+                assert (await worker.hears()).HasField("welcome")
+            async with one.attending(2, program="other") as third:
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await third.hears()
+            async with one.convening(1, **TRAIN) as event:
+                cohort = (await event()).cohort
+        assert (cohort.live, list(cohort.absent), cohort.away) == (2, ["worker-2"], 1)
+        assert {*cohort.workers, *cohort.passed_over} == {"worker-0", "worker-1"}
+        (refused,) = cohort.refused
+        assert (refused.worker, "program's digest" in refused.reason) == ("worker-2", True)
+
+    asyncio.run(main())

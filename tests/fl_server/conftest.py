@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 import pytest
 
-from fl_core.identity import Authority, Identity
+from fl_core.identity import Authority, Credentials, Identity
 from fl_core.metrics import mean_of
 from fl_core.plan import Plan
 from fl_core.weights import Manifest, Weights, digest, pack
@@ -94,7 +94,10 @@ class World:
         await scheduler.start()
         storage = Storage(self.folder / "storage", self.plan)
         async with open_channel(to_scheduler, self.identity("server"), peer="scheduler") as channel:
-            coordinator = Coordinator(self.plan, storage, Summons(self.plan, channel))
+            credentials = Credentials.read(self.identity("server"))
+            coordinator = Coordinator(
+                self.plan, storage, Summons(self.plan, channel), credentials=credentials
+            )
             service = ServerService(self.plan, storage, coordinator)
             service.add_to(server)
             address = await open_port(server, "127.0.0.1:0", self.identity("server"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +12,14 @@ import grpc
 import numpy as np
 import pytest
 
-from fl_core.errors import JobError, ShortfallError, UnavailableError
+from fl_core.attestation import check, content_of
+from fl_core.errors import FLJobError, JobError, ShortfallError, UnavailableError
+from fl_core.record import read
+from fl_core.weights import digest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
+
+ZERO = {"w": np.zeros(3, "f4")}
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -236,9 +243,9 @@ def test_an_unfinished_line_of_the_record_is_cut_off(world: Callable[..., Any]) 
             served.storage.record({"round": 1})
             with (one.folder / "storage" / "metrics.jsonl").open("a") as record:
                 record.write('{"round": 2, "mo')
-            assert served.storage.rows() == [{"round": 1}]
+            assert [row["round"] for row in served.storage.rows()] == [1]
             served.storage.record({"round": 2})
-            assert served.storage.rows() == [{"round": 1}, {"round": 2}]
+            assert [row["round"] for row in served.storage.rows()] == [1, 2]
 
     asyncio.run(main())
 
@@ -361,3 +368,61 @@ async def ready(served: Any) -> None:
     async for seen in served.coordinator.board.watch():
         if seen.standing.phase == "Training":
             return
+
+
+def test_the_record_is_signed_when_the_job_ends(world: Callable[..., Any]) -> None:
+    """The signature is the server's own, over the head of its record and the file of the last model."""
+    one = world()
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=5)
+            await ended(task)
+
+    asyncio.run(main())
+    storage = one.folder / "storage"
+    envelope = json.loads((storage / "record.sig.json").read_text())
+    check(envelope, job=one.plan.job.uid, authorities=[one.authority.dump()[1]])
+    content = content_of(envelope)
+    record = read((storage / "metrics.jsonl").read_bytes(), one.plan.digest)
+    assert content["predicate"]["record"] == {"lines": 2, "last": record.head.digest}
+    assert (content["predicate"]["ending"], content["predicate"]["round"]) == ("RoundsDone", 2)
+    assert content["predicate"]["model"] == record.rows[1]["model"]
+    assert {one["name"]: one["digest"]["sha256"] for one in content["subject"]} == {
+        name: hashlib.sha256((storage / name).read_bytes()).hexdigest()
+        for name in ("metrics.jsonl", "models/last.safetensors")
+    }
+
+
+def test_a_job_that_fails_is_signed_and_a_server_that_may_go_on_is_not(world: Callable[..., Any]) -> None:
+    """Too few workers end the job; a scheduler that is silent ends this process only."""
+    one, other = world(ready_seconds=0.2), world(ready_seconds=0.2)
+    one.scheduler.script = waits(1)
+
+    async def main(one: Any, *, silent: bool) -> None:
+        async with one.serving() as served:
+            if silent:
+                served.coordinator._summons._stub = unreachable()
+            async with served.running() as task:
+                with pytest.raises(FLJobError):
+                    await ended(task)
+
+    signature = one.folder / "storage" / "record.sig.json"
+    asyncio.run(main(other, silent=True))
+    assert not signature.exists()
+    asyncio.run(main(one, silent=False))
+    assert content_of(json.loads(signature.read_text()))["predicate"]["ending"] == "ShortfallError"
+
+
+def test_a_round_names_the_model_that_it_was_made_from(world: Callable[..., Any]) -> None:
+    """Each round's base is the model of the round before it, the first one's the initial model."""
+    one = world()
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=5)
+            await ended(task)
+            first, second = served.storage.rows()
+            assert (first["base"], second["base"]) == (digest(ZERO), first["model"])
+
+    asyncio.run(main())

@@ -15,7 +15,7 @@ def opened() -> Ledger:
     """A ledger whose two workers have handed in updates."""
     ledger = Ledger()
     ledger.open(3, 1)
-    ledger.convened(["worker-1", "worker-0", "worker-2"])
+    ledger.convened(["worker-1", "worker-0", "worker-2"], live=4, passedOver=["worker-3"], away=0)
     ledger.trained("worker-0", examples=1, metrics={"loss": mean_of(4.0, 1)}, nbytes=10)
     ledger.trained("worker-1", examples=3, metrics={"loss": mean_of(8.0, 3)}, nbytes=10)
     ledger.down += 7
@@ -35,6 +35,7 @@ def test_a_committed_round_in_one_line() -> None:
         "result": "Committed",
         "model": "m",
         "cohort": ["worker-0", "worker-1", "worker-2"],
+        "selection": {"live": 4, "passedOver": ["worker-3"]},
         "reporters": ["worker-0", "worker-1"],
         "dropouts": {},
         "examples": 4,

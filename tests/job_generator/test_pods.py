@@ -200,3 +200,13 @@ def test_any_user(job_map: Build) -> None:
     context = pods(job_map(), settings=Settings(user=None))["digits-server"]["spec"]["securityContext"]
     assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(context)
     assert context["runAsNonRoot"] is True
+
+
+def test_a_pod_is_told_its_own_image(job_map: Build) -> None:
+    """The environment names the image that the container really asks for, a template's own included."""
+    other = Settings(template={"spec": {"containers": [{"name": "fl", "image": "house/fl@sha256:ab"}]}})
+    for set_to in (Settings(), other):
+        for template in pods(job_map(), settings=set_to).values():
+            one = container(template)
+            assert {"name": "FLJOB_IMAGE", "value": one["image"]} in one["env"]
+    assert one["image"] == "house/fl@sha256:ab"

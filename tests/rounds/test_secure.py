@@ -137,13 +137,13 @@ def test_the_measurements_are_those_of_the_workers_together(done: Done) -> None:
 
 def test_the_record_says_nothing_of_a_single_worker(done: Done) -> None:
     """A round's line names who took part; all its numbers are the round's, and are those of the plain job's line."""
-    numbers = {"bytes", "examples", "metrics", "seconds", "train", "attempt", "round", "clipped"}
+    numbers = {"bytes", "examples", "metrics", "seconds", "train", "attempt", "round", "clipped", "line"}
+    digests = {"base", "model", "plan", "previous", "program"}
+    names = {"cohort", "dropouts", "reporters", "result", "selection", "software"}
     for row, plain in zip(done.run.rounds(), done.plain.rounds(), strict=True):
-        assert (
-            set(row)
-            == {*plain, "clipped"}
-            == {*numbers, "cohort", "dropouts", "model", "reporters", "result"}
-        )
+        voted = {"ranges"} if row["round"] == 1 else set()  # the smallest that hold everybody's updates
+        assert set(row) == {*plain, "clipped", *voted} == {*numbers, *digests, *names, *voted}
+        assert row["selection"] == {"live": len(EVERYBODY)}
         assert row["dropouts"] == {}
         assert not [name for name in numbers if "worker" in json.dumps(row[name])]
 

@@ -1,0 +1,218 @@
+"""The record of a job: a JSON line for each round, each bound to the one before it, the first one to the plan.
+
+    line 1   previous = SHA-256("fljob record 1\\n" + the plan's digest)
+    line n   previous = SHA-256(the bytes of line n-1, without its newline)
+
+The plan's digest stands for the job's uid, the program's digest, the seed and all else that was compiled. Whoever
+knows the last line's digest therefore knows whether any byte of any line is another (a hash chain: Haber and Stornetta,
+"How to time-stamp a digital document", 1991). A line also holds its own number, so that what is missing can be named.
+
+A server that goes back to an older checkpoint does not take lines away. It adds one that says so, and those of later
+rounds do not stand any more: `standing`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fl_core.errors import MismatchError
+from fl_core.plan import canonical
+
+BEGINNING: Final = b"fljob record 1\n"
+COMMITTED: Final = "Committed"
+SKIPPED: Final = "Skipped"
+RESTORED: Final = "Restored"
+"""The results of a line: a new model; none; the server went back to the model of this round."""
+
+Row = dict[str, Any]
+
+EARLIER: Final = (
+    "was written by a version of FLJob whose record was no chain: its lines have no `previous`; "
+    "let that version finish the job, or run the job anew"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a record ends: how many lines it has, and the digest of the last one."""
+
+    lines: int
+    digest: str
+
+    @classmethod
+    def of(cls, plan: str) -> Head:
+        """The head of a record without lines, by the plan's digest."""
+        return cls(0, hashlib.sha256(BEGINNING + plan.encode()).hexdigest())
+
+    def bound(self, row: Mapping[str, Any]) -> Row:
+        """The row as the next line holds it."""
+        return {**row, "line": self.lines + 1, "previous": self.digest}
+
+    def after(self, line: bytes) -> Head:
+        """The head once this line has been added."""
+        return Head(self.lines + 1, digest(line))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with a record: in which line (from 1) and round, as far as it is in one."""
+
+    sentence: str
+    line: int | None = None
+    round: int | None = None
+    gone: int = 0
+    """How many lines are missing here."""
+
+    def __str__(self) -> str:
+        about = f" (round {self.round})" if self.round is not None else ""
+        return f"line {self.line}{about}: {self.sentence}" if self.line is not None else self.sentence
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it was read: its whole lines, the row of each, and what is wrong with them."""
+
+    lines: Sequence[bytes]
+    rows: Sequence[Row]
+    head: Head
+    findings: tuple[Finding, ...]
+    torn: bool = False
+    """Whether a line without an end follows, as a crash leaves it; it is no part of the record."""
+
+
+def digest(line: bytes) -> str:
+    """SHA-256 of a line, without its newline, as hex."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def read(content: bytes, plan: str) -> Record:
+    """Read a record's bytes and follow its chain; MismatchError for one of an earlier version.
+
+    All that is wrong is in the findings, in the order of the lines. Reading costs little more than hashing the bytes.
+    """
+    whole = content[: content.rfind(b"\n") + 1]
+    lines = whole.split(b"\n")[:-1]
+    rows = [_row(line) for line in lines]
+    if rows and rows[0] and not any("previous" in row or "line" in row for row in rows):
+        raise MismatchError(f"the record {EARLIER}")
+    digests = [digest(line) for line in lines]
+    head = Head(len(lines), digests[-1]) if digests else Head.of(plan)
+    findings = tuple(_broken(lines, rows, [Head.of(plan).digest, *digests]))
+    return Record(lines, rows, head, findings or tuple(_contradictions(rows, plan)), whole != content)
+
+
+def standing(rows: Iterable[Row]) -> list[Row]:
+    """The line of each round that counts, in order: who goes back gives up what came after."""
+    kept: list[Row] = []
+    for row in rows:
+        back = row.get("result") == RESTORED
+        while kept and kept[-1]["round"] > row["round"] - (not back):
+            kept.pop()
+        if not back:
+            kept.append(row)
+    return kept
+
+
+def against(record: Record, signed: Head) -> Finding | None:
+    """Tell whether the record that was signed went on, or ended otherwise; lines may have come since."""
+    holes = sum(finding.gone for finding in record.findings)
+    last = signed.lines - holes
+    if (gone := last - len(record.lines)) > 0:
+        here = len(record.lines) + 1
+        return Finding(f"{_count(gone)} missing at the end: {signed.lines} were signed", here, gone=gone)
+    if last > 0 and digest(line := record.lines[last - 1]) != signed.digest:
+        return Finding("it was changed: it is not the last line that was signed", last, _round(line))
+    return None
+
+
+def _broken(lines: Sequence[bytes], rows: Sequence[Row], digests: Sequence[str]) -> Iterable[Finding]:
+    """Where the chain does not hold; `digests[n]` is what the line after n lines must name."""
+    known: dict[str, int] | None = None
+    told = -1
+    for place, row in enumerate(rows):
+        if row.get("previous") == digests[place] or place == told:
+            continue
+        known = known or {found: number for number, found in enumerate(digests)}
+        finding, itself = _break(lines, rows, place, known)
+        told = place + 1 if itself else told  # the next line does not fit it for the same reason
+        yield finding
+
+
+def _break(
+    lines: Sequence[bytes], rows: Sequence[Row], place: int, known: Mapping[str, int]
+) -> tuple[Finding, bool]:
+    """Why the line at this place does not follow the one before it, and whether it is itself what was changed."""
+    number, at, named = place + 1, _round(lines[place]), rows[place].get("previous")
+    if named is None:
+        return Finding("it was changed: it is no line of a record", number, at), True
+    if (there := known.get(named)) is not None:
+        return Finding(f"it is not in its place: it was written after line {there}", number, at), False
+    last = _number(rows[place - 1]) if place else 0
+    gap = _number(rows[place]) - last - 1
+    if gap > 0 and (place == 0 or last == (_number(rows[place - 2]) if place > 1 else 0) + 1):
+        return Finding(f"before it {_count(gap)} missing{_gap(rows, place)}", number, at, gap), False
+    if place == 0:
+        return Finding("it was changed, or the record is of another plan", number, at), True
+    if place + 1 < len(rows) and rows[place + 1].get("previous") != digest(lines[place]):
+        return Finding("it was changed, and perhaps the line before it too", number, at), True
+    return Finding("it was changed: the next line does not fit it", place, _round(lines[place - 1])), False
+
+
+def _gap(rows: Sequence[Row], place: int) -> str:
+    first = rows[place - 1].get("round", 0) + 1 if place else 1
+    last = rows[place].get("round", 0) - 1
+    if first > last:
+        return ""
+    return f" (round {first})" if first == last else f" (rounds {first} to {last})"
+
+
+def _contradictions(rows: Sequence[Row], plan: str) -> Iterable[Finding]:
+    """Lines that are whole, and say what cannot be."""
+    model = None
+    for row in rows:
+        if (named := str(row.get("plan"))) != plan:
+            sentence = f"it is of the plan {named[:12]}, not {plan[:12]}"
+            yield Finding(sentence, row.get("line"), row.get("round"))
+    for row in standing(rows):
+        base = row.get("base")
+        if model is not None and base is not None and base != model:
+            yield Finding(
+                f"its model was made from {base[:12]}, while the round before it had made {model[:12]}",
+                row.get("line"),
+                row.get("round"),
+            )
+        model = row.get("model", base) or model
+
+
+def _row(line: bytes) -> Row:
+    """A line's content; empty where it is none."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) and isinstance(row.get("round"), int) else {}
+
+
+def _round(line: bytes) -> int | None:
+    """The round of a line that may be damaged."""
+    found = re.search(rb'"round":(\d+)', line)
+    return int(found[1]) if found else None
+
+
+def _number(row: Row) -> int:
+    number = row.get("line")
+    return number if isinstance(number, int) else 0
+
+
+def _count(lines: int) -> str:
+    return f"{lines} line is" if lines == 1 else f"{lines} lines are"
+
+
+def written(row: Mapping[str, Any]) -> bytes:
+    """A row as the bytes of its line, without the newline."""
+    return canonical(dict(row)).encode()

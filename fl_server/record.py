@@ -1,0 +1,136 @@
+"""The server's side of the record: each round's line bound to the one before it, on the disk before it is told.
+
+What a line says besides the round itself: the plan's and the program's digests, and the software that this process
+knows of. The image is what the pod was told (FLJOB_IMAGE): a claim of whoever made the pod, not a measurement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+from fl_core import durable
+from fl_core.attestation import Ending, signed, statement
+from fl_core.errors import MismatchError, StorageError
+from fl_core.identity import Credentials
+from fl_core.plan import Plan
+from fl_core.record import RESTORED, SKIPPED, Head, Record, read, standing
+
+IMAGE: Final = "FLJOB_IMAGE"
+"""The environment's word for the image that this process runs from."""
+
+SIGNATURE: Final = "record.sig.json"
+
+DISTRIBUTIONS: Final = {"paddle": "paddlepaddle", "sklearn": "scikit-learn"}
+"""What a framework's package is called where it is not called as the framework is."""
+
+
+class Resumed(NamedTuple):
+    """The last round that is over, and the measurements of the model that there is."""
+
+    over: int
+    metrics: dict[str, float]
+
+
+class Kept(Protocol):
+    """Where lines are kept."""
+
+    def add(self, row: dict[str, Any]) -> str:
+        """Append one line, durably, and return it."""
+        ...
+
+    def whole(self) -> bytes:
+        """All whole lines."""
+        ...
+
+
+class RoundRecord:
+    """A job's metrics.jsonl, which lies at `path`."""
+
+    def __init__(self, lines: Kept, path: Path, plan: Plan) -> None:
+        self._lines = lines
+        self._path = path
+        self._plan = plan
+        self._head: Head | None = None
+        self._facts = {
+            "plan": plan.digest,
+            "program": plan.program.sha256 or "",
+            "software": software(plan.program.framework),
+        }
+
+    def add(self, row: dict[str, Any]) -> str:
+        """Append one line, and return it."""
+        head = self._head or self.read().head
+        line = self._lines.add(head.bound(row | self._facts))
+        self._head = head.after(line.encode())
+        return line
+
+    def read(self) -> Record:
+        """What there is; a last line that a crash left unfinished is cut off, and damage is an error."""
+        try:
+            record = read(self._lines.whole(), self._plan.digest)
+        except MismatchError as error:
+            raise MismatchError(f"{self._path}: {error}") from error
+        if record.findings:
+            raise StorageError(f"{self._path} is damaged: {record.findings[0]}")
+        self._head = record.head
+        return record
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The line of each round, in order; those that were given up are left out."""
+        return standing(self.read().rows)
+
+    def resumed(self, number: int, *, model: str) -> Resumed | None:
+        """How the job goes on from this round's model; None where the round is not recorded yet.
+
+        Rounds skipped after it are over as well: they made no model, and so no checkpoint. What was recorded after
+        them is given up, and a line says so.
+        """
+        rows = {row["round"]: row for row in self.rows()}
+        if number > 0 and number not in rows:
+            return None
+        over = number
+        while over + 1 in rows and rows[over + 1]["result"] == SKIPPED:
+            over += 1
+        if any(later > over for later in rows):
+            self.add({"round": over, "result": RESTORED, "model": model})
+        return Resumed(over, rows[number]["metrics"] if number else {})
+
+    def sign(self, ending: Ending, credentials: Credentials, *, files: Mapping[str, Path]) -> None:
+        """Sign the record's head, and the SHA-256 of its file and of these, into record.sig.json beside it."""
+        try:
+            found = {name: _sha256(path) for name, path in {**files, self._path.name: self._path}.items()}
+            content = statement(self._plan, self.read().head, ending, found)
+            target = self._path.with_name(SIGNATURE)
+            durable.replace(target, json.dumps(signed(content, credentials), indent=1).encode())
+        except OSError as error:
+            raise StorageError(f"{self._path.parent} cannot be signed: {error}") from error
+
+
+def software(framework: str) -> dict[str, str]:
+    """The versions of what this process runs on, and of the framework where it is installed beside it."""
+    packages: Iterable[str] = ("fljob", "numpy", DISTRIBUTIONS.get(framework, framework))
+    found = {name: known for name in packages if (known := _version(name))}
+    found |= {"python": platform.python_version(), "machine": platform.machine()}
+    return found | ({"image": image} if (image := os.environ.get(IMAGE)) else {})
+
+
+def _sha256(path: Path) -> str:
+    """The digest of a file, as hex; that of nothing where there is no file."""
+    if not path.exists():
+        return hashlib.sha256().hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

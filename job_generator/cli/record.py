@@ -1,0 +1,187 @@
+"""`fl-submit record`: what a job's record says, whether it can be believed, and the statement about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import click
+
+from fl_core.commands import Commands
+from fl_core.errors import StorageError
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
+from job_generator.local.documents import document_option, write_document
+
+if TYPE_CHECKING:
+    from fl_core.plan import Plan
+    from job_generator.local.verification import Verdict
+
+WIDE = 160
+"""Columns where there is no terminal: nothing is cut for a file."""
+
+ca_option = click.option(
+    "--ca",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Certificates (PEM) of the authorities to trust, instead of those that the run or the cluster names.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A job's storage as far as it is here, its plan, whom it trusts, and how it stands."""
+
+    storage: Path
+    plan: Plan
+    authorities: tuple[bytes, ...]
+    state: str
+
+    @property
+    def over(self) -> bool:
+        """Whether the job has ended as jobs end, so that its server has signed."""
+        return self.state == "Complete"
+
+    def verify(self) -> Verdict:
+        """Look through it."""
+        from job_generator.local.verification import verify
+
+        return verify(self.storage, self.plan, authorities=self.authorities, over=self.over)
+
+
+@click.group(cls=Commands)
+def record() -> None:
+    """Show, verify and export the record of a run, by its folder, or of a job on a cluster, by its name.
+
+    \b
+    Examples:
+      fl-submit record show fl-runs/digits-20260101-120000
+      fl-submit record verify fl-runs/digits-20260101-120000
+      fl-submit record verify digits -n research --ca ca.pem
+      fl-submit record export fl-runs/digits-20260101-120000 -o digits.intoto.json
+    """
+
+
+@record.command()
+@click.argument("what", metavar="JOB|FOLDER")
+@cluster_options
+@document_option
+def show(what: str, *, where: Where, output: str | None) -> None:
+    """Show a table of all rounds: who took part, what came of it, and the model that was made."""
+    with kept(what, where=where, ca=None) as found:
+        from fl_core.record import read, standing
+
+        lines = found.storage / "metrics.jsonl"
+        whole = read(lines.read_bytes() if lines.exists() else b"", found.plan.digest)
+        if whole.findings:
+            click.echo(f"not to be believed: {whole.findings[0]}; see fl-submit record verify", err=True)
+        rows = standing(row for row in whole.rows if row)
+    if output:
+        write_document(rows, output)
+        return
+    from rich.console import Console
+
+    from job_generator.local.record import ClosedRound, record_table
+
+    closed = [ClosedRound.model_validate(row) for row in rows]
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(record_table(closed))
+
+
+@record.command()
+@click.argument("what", metavar="JOB|FOLDER")
+@cluster_options
+@ca_option
+@document_option
+def verify(what: str, *, where: Where, ca: Path | None, output: str | None) -> None:
+    """Find every line that was changed, removed or moved, a false signature, and models that no round made.
+
+    Ends with 74 if anything is wrong.
+    """
+    with kept(what, where=where, ca=ca) as found:
+        verdict = found.verify()
+    if output:
+        write_document(verdict.document(), output)
+    else:
+        for note in verdict.notes:
+            click.echo(f"note: {note}", err=True)
+        if not verdict.findings:
+            click.echo(_good(verdict))
+    if verdict.findings:
+        raise StorageError(f"{what} has a record that does not hold:\n" + "\n".join(_named(verdict)))
+
+
+@record.command()
+@click.argument("what", metavar="JOB|FOLDER")
+@cluster_options
+@ca_option
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file.")
+def export(what: str, *, where: Where, ca: Path | None, target: Path | None) -> None:
+    """Write an in-toto statement about the final model and the record, for other tools.
+
+    It is in the envelope (DSSE) that the server has signed; of a job that has not ended, it is a bare statement.
+    """
+    with kept(what, where=where, ca=ca) as found:
+        verdict = found.verify()
+        if verdict.findings:
+            raise StorageError(f"{what} has a record that does not hold:\n" + "\n".join(_named(verdict)))
+        from job_generator.local.verification import envelope_in, unsigned
+
+        envelope = envelope_in(found.storage)
+        written = envelope or unsigned(verdict, found.plan, found.storage, state=found.state)
+    if envelope is None:
+        click.echo(f"{what} is {found.state} and not signed: this is a bare statement", err=True)
+    text = json.dumps(written, indent=2) + "\n"
+    if target is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {error.strerror}") from error
+    click.echo(f"{target}: about {len(verdict.rounds)} rounds of {found.plan.job.name}")
+
+
+@contextmanager
+def kept(what: str, *, where: Where, ca: Path | None) -> Iterator[Kept]:
+    """A run's storage, or a copy of what the record of a job on a cluster needs; gone when this is left."""
+    from job_generator.local.verification import read_authorities
+
+    if is_run(what):
+        from fl_core.plan import Plan
+        from job_generator.local.folder import RunFolder
+
+        run = RunFolder(existing_folder(what))
+        trusted = read_authorities(ca or run.authorities)
+        yield Kept(run.storage, Plan.read(run.plan), tuple(trusted), run.state().state)
+        return
+    from job_generator.cluster.jobs import display, read
+    from job_generator.cluster.reader import fetch_record
+    from job_generator.cluster.sites import configuration
+
+    cluster = where.connect()
+    job = read(cluster, what)
+    plan, trust = configuration(cluster, job)
+    with TemporaryDirectory(prefix="fljob-") as scratch:
+        storage = Path(scratch)
+        fetch_record(cluster, job, storage, say=lambda told: click.echo(told, err=True))
+        trusted = read_authorities(ca) if ca else [trust["ca.pem"].encode()]
+        yield Kept(storage, plan, tuple(trusted), str(display(job)["state"]))
+
+
+def _good(verdict: Verdict) -> str:
+    record = verdict.record
+    lines = f"{record.head.lines} lines of {len(verdict.rounds)} rounds are one chain"
+    if verdict.signed is None:
+        return f"{lines}, not signed yet"
+    said = verdict.signed["predicate"]
+    return f"{lines}, signed by the server of job {said['job']['uid']} at {said['at']} ({said['ending']})"
+
+
+def _named(verdict: Verdict) -> list[str]:
+    return [f"  {finding}" for finding in verdict.findings]

@@ -1,0 +1,174 @@
+"""Whether a record can be believed: its chain, its signature, its plan, and the models that lie beside it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fl_core import attestation
+from fl_core.errors import MismatchError, StorageError
+from fl_core.models import StoredModel
+from fl_core.plan import Plan
+from fl_core.record import Finding, Head, Record, Row, against, read, standing
+
+LINES = "metrics.jsonl"
+SIGNATURE = "record.sig.json"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found in a record: what is wrong, and what a reader should know besides."""
+
+    record: Record
+    rounds: Sequence[Row]
+    signed: Json | None
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+    def document(self) -> Json:
+        """Everything a program wants to know."""
+        return {
+            "whole": not self.findings,
+            "lines": self.record.head.lines,
+            "rounds": len(self.rounds),
+            "signed": self.signed is not None,
+            "findings": [
+                {"line": one.line, "round": one.round, "sentence": one.sentence} for one in self.findings
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def verify(storage: Path, plan: Plan, *, authorities: Sequence[bytes], over: bool) -> Verdict:
+    """Look through a job's storage; `over` says that the job has ended and so must be signed.
+
+    Without an authority (PEM) the signature is held against the one that came with it, and a note says so.
+    """
+    record = read(_content(storage / LINES), plan.digest)
+    findings, notes = list(record.findings), []
+    if record.torn:
+        notes.append("an unfinished line follows, as a crash leaves it; it is no part of the record")
+    signed, more, said = _signature(storage, plan, record, authorities=authorities, over=over)
+    findings += more
+    notes += said
+    rows = standing(record.rows) if not record.findings else []
+    if not record.findings:
+        findings += _models(storage, rows, over=signed is not None)
+    return Verdict(record, rows, signed, tuple(findings), tuple(notes))
+
+
+def read_authorities(path: Path) -> list[bytes]:
+    """The certificates in a PEM file, each as a text of its own; none where there is no file."""
+    if not path.exists():
+        return []
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise MismatchError(f"{path} holds no certificate in PEM: {error}") from error
+    return [one.public_bytes(Encoding.PEM) for one in found]
+
+
+def envelope_in(storage: Path) -> Json | None:
+    """What the server signed, unread; None where it has signed nothing."""
+    path = storage / SIGNATURE
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise MismatchError(f"{path} is damaged: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def unsigned(verdict: Verdict, plan: Plan, storage: Path, *, state: str) -> Json:
+    """The statement that a server would sign now; nobody has."""
+    made = next((row for row in reversed(verdict.rounds) if row.get("model")), None)
+    now = dt.datetime.now(dt.UTC)
+    ending = attestation.Ending(state, now, made["model"] if made else "", made["round"] if made else 0)
+    last = storage / "models" / "last.safetensors"
+    files = {LINES: storage / LINES} | ({"models/last.safetensors": last} if last.exists() else {})
+    digests = {name: hashlib.sha256(_content(path)).hexdigest() for name, path in files.items()}
+    return attestation.statement(plan, verdict.record.head, ending, digests)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _signature(
+    storage: Path, plan: Plan, record: Record, *, authorities: Sequence[bytes], over: bool
+) -> tuple[Json | None, list[Finding], list[str]]:
+    """The signed statement, if there is one; what is wrong with it; what else is to be said."""
+    try:
+        envelope = envelope_in(storage)
+        if envelope is None:
+            sentence = f"there is no {SIGNATURE}: nobody has signed where the record ends"
+            return None, [Finding(sentence)] if over else [], [] if over else [sentence]
+        content = attestation.content_of(envelope)
+        trusted = authorities or [attestation.authority_in(envelope)]
+        attestation.check(envelope, job=plan.job.uid, authorities=trusted)
+    except MismatchError as error:
+        return None, [Finding(f"{SIGNATURE}: {error}")], []
+    said = content["predicate"]
+    notes = [] if authorities else [f"{SIGNATURE}: nobody vouches for its authority; give --ca FILE"]
+    findings = [] if said["plan"] == plan.digest else [Finding(f"{SIGNATURE} is of another plan")]
+    head = Head(said["record"]["lines"], said["record"]["last"])
+    if end := against(record, head):
+        findings.append(end)
+    elif (later := record.head.lines - head.lines) > 0 and not record.findings:
+        notes.append(f"line {head.lines} is the last that is signed; {later} came since")
+    return content, findings + _files(storage, content), notes
+
+
+def _files(storage: Path, content: Json) -> list[Finding]:
+    """Files that are not those that were signed; a record may have gone on, and has a chain to show it."""
+    found = []
+    for one in content["subject"]:
+        path = storage / str(one["name"])
+        if one["name"] == LINES or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != one["digest"]["sha256"]:
+                found.append(Finding(f"{one['name']} is not the file that was signed"))
+    return found
+
+
+def _models(storage: Path, rows: Sequence[Row], *, over: bool) -> Iterable[Finding]:
+    """Models and checkpoints that no round of the record made."""
+    paths = [*storage.glob("models/*.safetensors"), *storage.glob("checkpoints/round-*.safetensors")]
+    for path in sorted(paths):
+        name = f"{path.parent.name}/{path.name}"
+        try:
+            stored = StoredModel.read(path)
+        except StorageError as error:
+            yield Finding(str(error))
+            continue
+        made, last = _model_of(rows, stored.round), rows[-1]["round"] if rows else 0
+        if stored.round > last and (over or stored.round > last + 1):
+            yield Finding(f"{name} is of round {stored.round}, of which the record has no line")
+        elif made is not None and stored.facts.get("digest") != made and stored.round <= last:
+            digest = str(stored.facts.get("digest", ""))[:12]
+            yield Finding(f"{name} is the model {digest}, while round {stored.round} made {made[:12]}")
+
+
+def _model_of(rows: Sequence[Row], number: int) -> str | None:
+    """The digest of the model that there was after a round: skipped ones leave the one before."""
+    made = str(rows[0]["base"]) if rows and rows[0].get("base") else None
+    for row in rows:
+        if row["round"] > number:
+            break
+        made = row.get("model", made)
+    return made

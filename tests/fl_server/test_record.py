@@ -1,0 +1,112 @@
+"""The server's lines: bound to each other and to the plan, and to the software that made them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+
+from fl_core.errors import MismatchError, StorageError
+from fl_core.record import read
+from fl_server.record import software
+from fl_server.storage import Storage
+
+World = Callable[..., Any]
+
+
+@pytest.fixture
+def storage(world: World) -> Storage:
+    """A new job's storage."""
+    job = world()
+    return Storage(job.folder / "storage", job.plan)
+
+
+def again(storage: Storage, world: World) -> Storage:
+    """The same folder in the hands of the next process."""
+    return Storage(storage.folder, world().plan)
+
+
+def recorded(storage: Storage, results: str) -> None:
+    """Record rounds that were (C)ommitted or (S)kipped."""
+    words = {"C": "Committed", "S": "Skipped"}
+    for number, result in enumerate(results, start=1):
+        storage.record({"round": number, "result": words[result], "metrics": {"loss": float(number)}})
+
+
+def test_lines_of_two_processes_are_one_chain(storage: Storage, world: World) -> None:
+    """A server that was started again goes on with the chain, and the record is whole."""
+    plan = world().plan
+    storage.record({"round": 1})
+    again(storage, world).record({"round": 2})
+    record = read((storage.folder / "metrics.jsonl").read_bytes(), plan.digest)
+    assert (record.findings, [row["round"] for row in record.rows]) == ((), [1, 2])
+
+
+def test_a_line_names_plan_program_and_software(
+    storage: Storage, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Digests, versions, and the image where the pod was told it."""
+    monkeypatch.setenv("FLJOB_IMAGE", "fljob:1@sha256:ab")
+    plan, row = world().plan, json.loads(again(storage, world).record({"round": 1}))
+    assert (row["plan"], row["program"]) == (plan.digest, plan.program.sha256 or "")
+    assert row["software"].items() >= {"fljob": version("fljob"), "image": "fljob:1@sha256:ab"}.items()
+
+
+def test_a_framework_that_is_not_here_is_not_named() -> None:
+    """Only what this process can know is said."""
+    assert "nothing" not in software("nothing")
+    assert software("sklearn")["scikit-learn"] == version("scikit-learn")
+
+
+@pytest.mark.parametrize(
+    ("results", "over"),
+    [("C", 1), ("CS", 2), ("CSSC", 3), ("CCS", 1)],
+)
+def test_rounds_that_were_skipped_since_are_over(storage: Storage, results: str, over: int) -> None:
+    """After round 1's checkpoint those skipped next are not begun again; a committed one is, for its model is lost."""
+    recorded(storage, results)
+    assert storage.resumed(1, model="m") == (over, {"loss": 1.0})
+
+
+def test_skipped_rounds_before_the_first_model_are_over(storage: Storage) -> None:
+    """From the initial model on, too."""
+    recorded(storage, "SS")
+    assert storage.resumed(0, model="m") == (2, {})
+
+
+def test_a_round_that_was_not_recorded_is_told(storage: Storage) -> None:
+    """Its checkpoint is newer than the record."""
+    recorded(storage, "C")
+    assert storage.resumed(2, model="m") is None
+
+
+def test_who_goes_back_gives_up_what_came_after(storage: Storage, world: World) -> None:
+    """A server with an older checkpoint says so once, takes no line away, and the later rounds stand no more."""
+    recorded(storage, "CCSC")
+    for _ in range(2):
+        assert again(storage, world).resumed(2, model="m") == (3, {"loss": 2.0})
+    lines = (storage.folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["result"] for line in lines[4:]] == ["Restored"]
+    assert [row["round"] for row in again(storage, world).rows()] == [1, 2, 3]
+
+
+def test_a_record_of_an_earlier_version_ends_with_a_sentence(storage: Storage) -> None:
+    """Lines without `previous` are no KeyError, and nothing is added to them."""
+    path = storage.folder / "metrics.jsonl"
+    path.write_text('{"round":1,"result":"Committed"}\n')
+    with pytest.raises(MismatchError, match="metrics.jsonl: the record was written by a version"):
+        storage.record({"round": 2})
+    assert path.read_text().count("\n") == 1
+
+
+def test_nothing_is_added_to_a_record_that_was_changed(storage: Storage, world: World) -> None:
+    """The server that finds a changed line names it, and leaves the file as it is."""
+    recorded(storage, "CCC")
+    path = storage.folder / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"loss":2', '"loss":9'))
+    with pytest.raises(StorageError, match=r"metrics.jsonl is damaged: line 2 \(round 2\): it was changed"):
+        again(storage, world).resumed(3, model="m")
+    assert path.read_text().count("\n") == 3
