@@ -14,11 +14,12 @@ rounds do not stand any more: `standing`.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from pydantic_core import from_json
 
 from fl_core.errors import MismatchError
 from fl_core.plan import canonical
@@ -30,6 +31,9 @@ RESTORED: Final = "Restored"
 """The results of a line: a new model; none; the server went back to the model of this round."""
 
 Row = dict[str, Any]
+
+LINK: Final = ("round", "result", "line", "previous", "plan", "base", "model")
+"""What a line's place in the record hangs on."""
 
 EARLIER: Final = (
     "was written by a version of FLJob whose record was no chain: its lines have no `previous`; "
@@ -75,14 +79,25 @@ class Finding:
 
 @dataclass(frozen=True)
 class Record:
-    """A record as it was read: its whole lines, the row of each, and what is wrong with them."""
+    """A record as it was read: its whole lines, and what is wrong with them."""
 
     lines: Sequence[bytes]
-    rows: Sequence[Row]
+    links: Sequence[Row]
+    """Of each line what the chain and the models hang on: `LINK`; empty where the line is none."""
     head: Head
     findings: tuple[Finding, ...]
     torn: bool = False
     """Whether a line without an end follows, as a crash leaves it; it is no part of the record."""
+
+    @property
+    def last(self) -> int:
+        """The last round that stands; 0 without any."""
+        places = standing(self.links)
+        return int(self.links[places[-1]]["round"]) if places else 0
+
+    def rows(self) -> list[Row]:
+        """All that the lines that stand say, in order."""
+        return [from_json(self.lines[place]) for place in standing(self.links)]
 
 
 def digest(line: bytes) -> str:
@@ -97,24 +112,26 @@ def read(content: bytes, plan: str) -> Record:
     """
     whole = content[: content.rfind(b"\n") + 1]
     lines = whole.split(b"\n")[:-1]
-    rows = [_row(line) for line in lines]
-    if rows and rows[0] and not any("previous" in row or "line" in row for row in rows):
+    links = [_link(line) for line in lines]
+    if links and links[0] and not any("previous" in link or "line" in link for link in links):
         raise MismatchError(f"the record {EARLIER}")
     digests = [digest(line) for line in lines]
     head = Head(len(lines), digests[-1]) if digests else Head.of(plan)
-    findings = tuple(_broken(lines, rows, [Head.of(plan).digest, *digests]))
-    return Record(lines, rows, head, findings or tuple(_contradictions(rows, plan)), whole != content)
+    findings = tuple(_broken(lines, links, [Head.of(plan).digest, *digests]))
+    return Record(lines, links, head, findings or tuple(_contradictions(links, plan)), whole != content)
 
 
-def standing(rows: Iterable[Row]) -> list[Row]:
-    """The line of each round that counts, in order: who goes back gives up what came after."""
-    kept: list[Row] = []
-    for row in rows:
+def standing(rows: Sequence[Row]) -> list[int]:
+    """The places of the lines that count, one for each round, in order: who goes back gives up what came after."""
+    kept: list[int] = []
+    for place, row in enumerate(rows):
+        if "round" not in row:
+            continue
         back = row.get("result") == RESTORED
-        while kept and kept[-1]["round"] > row["round"] - (not back):
+        while kept and rows[kept[-1]]["round"] > row["round"] - (not back):
             kept.pop()
         if not back:
-            kept.append(row)
+            kept.append(place)
     return kept
 
 
@@ -178,7 +195,7 @@ def _contradictions(rows: Sequence[Row], plan: str) -> Iterable[Finding]:
         if (named := str(row.get("plan"))) != plan:
             sentence = f"it is of the plan {named[:12]}, not {plan[:12]}"
             yield Finding(sentence, row.get("line"), row.get("round"))
-    for row in standing(rows):
+    for row in (rows[place] for place in standing(rows)):
         base = row.get("base")
         if model is not None and base is not None and base != model:
             yield Finding(
@@ -189,13 +206,15 @@ def _contradictions(rows: Sequence[Row], plan: str) -> Iterable[Finding]:
         model = row.get("model", base) or model
 
 
-def _row(line: bytes) -> Row:
-    """A line's content; empty where it is none."""
+def _link(line: bytes) -> Row:
+    """What the chain needs of a line; empty where it is none. The rest is let go, for a record may be long."""
     try:
-        row = json.loads(line)
+        row = from_json(line)
     except ValueError:
         return {}
-    return row if isinstance(row, dict) and isinstance(row.get("round"), int) else {}
+    if not isinstance(row, dict) or not isinstance(row.get("round"), int):
+        return {}
+    return {name: row[name] for name in LINK if name in row}
 
 
 def _round(line: bytes) -> int | None:

@@ -84,7 +84,7 @@ class RoundRecord:
 
     def rows(self) -> list[dict[str, Any]]:
         """The line of each round, in order; those that were given up are left out."""
-        return standing(self.read().rows)
+        return self.read().rows()
 
     def resumed(self, number: int, *, model: str) -> Resumed | None:
         """How the job goes on from this round's model; None where the round is not recorded yet.
@@ -92,15 +92,16 @@ class RoundRecord:
         Rounds skipped after it are over as well: they made no model, and so no checkpoint. What was recorded after
         them is given up, and a line says so.
         """
-        rows = {row["round"]: row for row in self.rows()}
-        if number > 0 and number not in rows:
+        record = self.read()
+        places = {record.links[place]["round"]: place for place in standing(record.links)}
+        if number > 0 and number not in places:
             return None
         over = number
-        while over + 1 in rows and rows[over + 1]["result"] == SKIPPED:
+        while over + 1 in places and record.links[places[over + 1]]["result"] == SKIPPED:
             over += 1
-        if any(later > over for later in rows):
+        if record.last > over:
             self.add({"round": over, "result": RESTORED, "model": model})
-        return Resumed(over, rows[number]["metrics"] if number else {})
+        return Resumed(over, json.loads(record.lines[places[number]])["metrics"] if number else {})
 
     def sign(self, ending: Ending, credentials: Credentials, *, files: Mapping[str, Path]) -> None:
         """Sign the record's head, and the SHA-256 of its file and of these, into record.sig.json beside it."""

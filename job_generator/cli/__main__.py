@@ -25,7 +25,7 @@ COMMANDS = {
     "explain": (f"{HERE}.explain:explain", "Explain what is wrong with a job, and who must act."),
     "logs": (f"{HERE}.logs:logs", "Show the logs of a run or a job, merged by time."),
     "model": (f"{HERE}.model:model", "Write the model of a run or a job to a file."),
-    "record": (f"{HERE}.record:record", "Show, verify and export the record of a run or a job."),
+    "record": (f"{HERE}.record:record", "Show, verify or export the record of a run or a job."),
     "site": (f"{HERE}.sites:site", "Let sites outside the cluster join a job."),
     "suspend": (f"{HERE}.suspend:suspend", "Suspend a job on a cluster: its pods go, its rounds stay."),
     "resume": (f"{HERE}.resume:resume", "Resume a job on a cluster that was suspended."),

@@ -39,11 +39,8 @@ class Kept:
     plan: Plan
     authorities: tuple[bytes, ...]
     state: str
-
-    @property
-    def over(self) -> bool:
-        """Whether the job has ended as jobs end, so that its server has signed."""
-        return self.state == "Complete"
+    over: bool
+    """Whether the job has ended as jobs end, so that its server has signed."""
 
     def verify(self) -> Verdict:
         """Look through it."""
@@ -54,14 +51,14 @@ class Kept:
 
 @click.group(cls=Commands)
 def record() -> None:
-    """Show, verify and export the record of a run, by its folder, or of a job on a cluster, by its name.
+    """Show, verify or export the record of a run, by its folder, or of a job on a cluster, by its name.
 
     \b
     Examples:
       fl-submit record show fl-runs/digits-20260101-120000
       fl-submit record verify fl-runs/digits-20260101-120000
-      fl-submit record verify digits -n research --ca ca.pem
-      fl-submit record export fl-runs/digits-20260101-120000 -o digits.intoto.json
+      fl-submit record verify digits
+      fl-submit record export fl-runs/digits-20260101-120000
     """
 
 
@@ -72,13 +69,13 @@ def record() -> None:
 def show(what: str, *, where: Where, output: str | None) -> None:
     """Show a table of all rounds: who took part, what came of it, and the model that was made."""
     with kept(what, where=where, ca=None) as found:
-        from fl_core.record import read, standing
+        from fl_core.record import read
 
         lines = found.storage / "metrics.jsonl"
         whole = read(lines.read_bytes() if lines.exists() else b"", found.plan.digest)
         if whole.findings:
             click.echo(f"not to be believed: {whole.findings[0]}; see fl-submit record verify", err=True)
-        rows = standing(row for row in whole.rows if row)
+        rows = whole.rows()
     if output:
         write_document(rows, output)
         return
@@ -102,6 +99,10 @@ def verify(what: str, *, where: Where, ca: Path | None, output: str | None) -> N
     """Find every line that was changed, removed or moved, a false signature, and models that no round made.
 
     Ends with 74 if anything is wrong.
+
+    \b
+    Example:
+      fl-submit record verify digits -n research --ca ca.pem
     """
     with kept(what, where=where, ca=ca) as found:
         verdict = found.verify()
@@ -125,6 +126,10 @@ def export(what: str, *, where: Where, ca: Path | None, target: Path | None) -> 
     """Write an in-toto statement about the final model and the record, for other tools.
 
     It is in the envelope (DSSE) that the server has signed; of a job that has not ended, it is a bare statement.
+
+    \b
+    Example:
+      fl-submit record export fl-runs/digits-20260101-120000 -o digits.intoto.json
     """
     with kept(what, where=where, ca=ca) as found:
         verdict = found.verify()
@@ -158,7 +163,8 @@ def kept(what: str, *, where: Where, ca: Path | None) -> Iterator[Kept]:
 
         run = RunFolder(existing_folder(what))
         trusted = read_authorities(ca or run.authorities)
-        yield Kept(run.storage, Plan.read(run.plan), tuple(trusted), run.state().state)
+        state = run.state()
+        yield Kept(run.storage, Plan.read(run.plan), tuple(trusted), state.state, state.exit_code == 0)
         return
     from job_generator.cluster.jobs import display, read
     from job_generator.cluster.reader import fetch_record
@@ -171,7 +177,8 @@ def kept(what: str, *, where: Where, ca: Path | None) -> Iterator[Kept]:
         storage = Path(scratch)
         fetch_record(cluster, job, storage, say=lambda told: click.echo(told, err=True))
         trusted = read_authorities(ca) if ca else [trust["ca.pem"].encode()]
-        yield Kept(storage, plan, tuple(trusted), str(display(job)["state"]))
+        shown = str(display(job)["state"])
+        yield Kept(storage, plan, tuple(trusted), shown, shown == "Complete")
 
 
 def _good(verdict: Verdict) -> str:

@@ -31,6 +31,7 @@ class Verdict:
 
     record: Record
     rounds: Sequence[Row]
+    """Of each round that stands what its place in the record hangs on."""
     signed: Json | None
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
@@ -61,10 +62,10 @@ def verify(storage: Path, plan: Plan, *, authorities: Sequence[bytes], over: boo
     signed, more, said = _signature(storage, plan, record, authorities=authorities, over=over)
     findings += more
     notes += said
-    rows = standing(record.rows) if not record.findings else []
+    rounds = [record.links[place] for place in standing(record.links)]
     if not record.findings:
-        findings += _models(storage, rows, over=signed is not None)
-    return Verdict(record, rows, signed, tuple(findings), tuple(notes))
+        findings += _models(storage, rounds, over=over)
+    return Verdict(record, rounds, signed, tuple(findings), tuple(notes))
 
 
 def read_authorities(path: Path) -> list[bytes]:

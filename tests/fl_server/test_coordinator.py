@@ -387,7 +387,7 @@ def test_the_record_is_signed_when_the_job_ends(world: Callable[..., Any]) -> No
     record = read((storage / "metrics.jsonl").read_bytes(), one.plan.digest)
     assert content["predicate"]["record"] == {"lines": 2, "last": record.head.digest}
     assert (content["predicate"]["ending"], content["predicate"]["round"]) == ("RoundsDone", 2)
-    assert content["predicate"]["model"] == record.rows[1]["model"]
+    assert content["predicate"]["model"] == record.rows()[1]["model"]
     assert {one["name"]: one["digest"]["sha256"] for one in content["subject"]} == {
         name: hashlib.sha256((storage / name).read_bytes()).hexdigest()
         for name in ("metrics.jsonl", "models/last.safetensors")

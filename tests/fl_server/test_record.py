@@ -42,7 +42,7 @@ def test_lines_of_two_processes_are_one_chain(storage: Storage, world: World) ->
     storage.record({"round": 1})
     again(storage, world).record({"round": 2})
     record = read((storage.folder / "metrics.jsonl").read_bytes(), plan.digest)
-    assert (record.findings, [row["round"] for row in record.rows]) == ((), [1, 2])
+    assert (record.findings, [row["round"] for row in record.rows()]) == ((), [1, 2])
 
 
 def test_a_line_names_plan_program_and_software(

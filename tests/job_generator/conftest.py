@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from fl_core.attestation import Ending
+from fl_core.identity import Authority, Identity
+from fl_core.plan import Plan
+from fl_core.weights import digest
+from fl_server.checkpoints import Saved
+from fl_server.storage import Storage
+from job_generator.local.folder import RunFolder, RunState
 from job_generator.source import Document
 from job_generator.spec import FLJob
 
@@ -255,3 +264,51 @@ def job_file(tmp_path: Path, job_text: Callable[..., str]) -> Callable[..., Path
         return folder / "job.yaml"
 
     return write
+
+
+@pytest.fixture
+def finished(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., RunFolder]:
+    """Make the folder of a run of so many rounds, as its server leaves it, without a process; rows may be changed."""
+
+    def made(rounds: int = 10, *, signed: bool = True, **changes: dict[str, Any]) -> RunFolder:
+        plan = plan_of(rounds=rounds, workers=4)
+        folder, authority = RunFolder(tmp_path / "runs" / "toy"), Authority(plan.job.uid)
+        folder.prepare(job="", plan=plan)
+        folder.trust(authority.dump()[1])
+        storage = Storage(folder.storage, plan)
+        models = [{"w": np.full(3, number, "f4")} for number in range(rounds + 1)]
+        for number in range(1, rounds + 1):
+            base, model = (digest(one) for one in models[number - 1 : number + 1])
+            facts = {"round": number, "plan": plan.digest, "digest": model, "metrics": {}}
+            storage.checkpoints.save(Saved(models[number], facts))
+            storage.record(row_of(number, base, model) | changes.get(f"round_{number}", {}))
+        storage.keep_model("last", Saved(models[-1], facts))
+        if signed:
+            ending = Ending("RoundsDone", dt.datetime.now(dt.UTC), model, rounds)
+            storage.sign(ending, authority.issue(Identity(plan.job.uid, "server")))
+        now = dt.datetime.now(dt.UTC)
+        state = RunState(job="toy", state="Complete", started=now, ended=now, program=".", restarts=1)
+        folder.write(state.model_copy(update={"exit_code": 0}))
+        return folder
+
+    return made
+
+
+def row_of(number: int, base: str, model: str) -> dict[str, Any]:
+    """A round of which three of four workers were asked and two have reported."""
+    return {
+        "round": number,
+        "attempt": 1,
+        "result": "Committed",
+        "base": base,
+        "model": model,
+        "cohort": ["worker-0", "worker-1", "worker-2"],
+        "selection": {"live": 4, "passedOver": ["worker-3"]},
+        "reporters": ["worker-0", "worker-1"],
+        "dropouts": {"worker-2": "no heartbeat"},
+        "examples": 20,
+        "metrics": {"loss": 1 / number},
+        "train": {},
+        "seconds": {"total": 0.5},
+        "bytes": {"up": 1, "down": 2},
+    }

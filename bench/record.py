@@ -1,0 +1,130 @@
+"""What it costs to verify a record, as a multiple of hashing its bytes once, in the same run.
+
+    python -m bench.record --rounds 10000
+
+Writes a record of so many rounds with a cohort of 10, signs it, verifies it as `fl-submit record verify` does; reads
+it as a server does that is started again. Prints the median of several times, and how each grows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import click
+
+from fl_core import attestation, record
+from fl_core.extensions import Extension
+from fl_core.identity import Authority, Identity
+from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
+from fl_server.storage import Storage
+from job_generator.local.verification import verify
+
+WORKERS = [f"worker-{number}" for number in range(10)]
+
+
+def plan_of(rounds: int) -> Plan:
+    """A plain job."""
+    selection = Selection(
+        policy=Extension(name="uniform"),
+        per_round=10,
+        extra=0,
+        minimum=8,
+        join_seconds=30,
+        stall_seconds=30,
+        deadline_seconds=30,
+        on_shortfall=Shortfall(action="Retry", attempts=3),
+    )
+    return Plan(
+        job=Job(name="bench", namespace="default", uid="job-1"),
+        seed=1,
+        rounds=rounds,
+        target=None,
+        program=Program(entrypoint="toy:task", framework="numpy", sha256="ab" * 32),
+        strategy=Extension(name="fedavg"),
+        aggregation=Extension(name="mean"),
+        compression=(),
+        selection=selection,
+        evaluation_every=1,
+        checkpoint=Checkpoint(every_rounds=1, keep=2),
+        workers=10_000,
+        ready_seconds=30,
+    )
+
+
+def written(folder: Path, plan: Plan, authority: Authority) -> bytes:
+    """Write and sign a record; its bytes."""
+    head, lines = record.Head.of(plan.digest), []
+    for number in range(1, plan.rounds + 1):
+        row = {
+            "round": number,
+            "attempt": 1,
+            "result": "Committed",
+            "base": hashlib.sha256(b"%d" % (number - 1)).hexdigest(),
+            "model": hashlib.sha256(b"%d" % number).hexdigest(),
+            "plan": plan.digest,
+            "program": plan.program.sha256,
+            "software": {"fljob": "0.1.0", "numpy": "2.3.0", "python": "3.11.7", "machine": "x86_64"},
+            "cohort": WORKERS,
+            "selection": {"live": plan.workers, "passedOver": [f"worker-{n}" for n in range(10, 26)]},
+            "reporters": WORKERS[:9],
+            "dropouts": {"worker-9": "no heartbeat"},
+            "examples": 5_000,
+            "metrics": {"accuracy": 0.123456789, "loss": 1.23456789},
+            "train": {"loss": 1.3456789},
+            "seconds": {"select": 0.001, "train": 1.234567, "aggregate": 0.01, "commit": 0.02, "total": 1.3},
+            "bytes": {"up": 1_000_000, "down": 1_000_000},
+        }
+        line = record.written(head.bound(row))
+        head = head.after(line)
+        lines.append(line + b"\n")
+    content = b"".join(lines)
+    (folder / "metrics.jsonl").write_bytes(content)
+    ending = attestation.Ending("RoundsDone", dt.datetime.now(dt.UTC), "", plan.rounds)
+    Storage(folder, plan).sign(ending, authority.issue(Identity(plan.job.uid, "server")))
+    return content
+
+
+def seconds(act: Callable[[], object], *, times: int) -> float:
+    """The median of so many times."""
+    taken = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        act()
+        taken.append(time.perf_counter() - begin)
+    return median(taken)
+
+
+def measured(rounds: int, *, times: int) -> None:
+    """Print one line."""
+    plan, authority = plan_of(rounds), Authority("job-1")
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        content = written(folder, plan, authority)
+        trusted = [authority.dump()[1]]
+        assert not verify(folder, plan, authorities=trusted, over=True).findings
+        hashing = seconds(lambda: hashlib.sha256(content).digest(), times=times)
+        verifying = seconds(lambda: verify(folder, plan, authorities=trusted, over=True), times=times)
+        resuming = seconds(lambda: Storage(folder, plan).resumed(rounds, model=""), times=times)
+    print(
+        f"{rounds:>7} rounds  {len(content) / 1e6:6.1f} MB  hashing {hashing * 1e3:7.1f} ms  "
+        f"verify {verifying:6.3f} s = {verifying / hashing:5.1f} x  read at a restart {resuming:6.3f} s"
+    )
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(min=1), multiple=True, default=(1_000, 10_000, 20_000))
+@click.option("--times", type=click.IntRange(min=1), default=5, show_default=True)
+def main(*, rounds: tuple[int, ...], times: int) -> None:
+    """Verify records of so many rounds."""
+    for several in rounds:
+        measured(several, times=times)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""`fl-submit record` on a run's folder."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from job_generator.local.folder import RunFolder
+
+Finished = Callable[..., RunFolder]
+Submit = Callable[..., Any]
+
+
+def test_the_table_has_a_row_for_each_round(submit: Submit, finished: Finished) -> None:
+    """Who took part, what was measured, and which model was made; as data it is the lines themselves."""
+    run = finished()
+    told = submit("record", "show", run.path).stdout.splitlines()
+    rows = [line.split() for line in told if line.strip() and line.split()[0].isdigit()]
+    assert rows[0][:5] == ["1", "1", "Committed", "2/3", "1"]
+    assert len(rows) == 10
+    told = json.loads(submit("record", "show", run.path, "--output", "json").stdout)
+    assert [row["line"] for row in told] == list(range(1, 11))
+
+
+def test_a_whole_record_is_verified(submit: Submit, finished: Finished) -> None:
+    """One sentence says how many lines are one chain, and who signed."""
+    done = submit("record", "verify", finished().path)
+    assert done.exit_code == 0
+    assert done.stdout.startswith(
+        "10 lines of 10 rounds are one chain, signed by the server of job job-1 at "
+    )
+
+
+def test_a_changed_record_ends_with_its_line_and_74(submit: Submit, finished: Finished) -> None:
+    """The message names file, line and round; as data too."""
+    run = finished()
+    run.record.write_text(run.record.read_text().replace('"loss":0.5', '"loss":0.4'))
+    done = submit("record", "verify", run.path)
+    assert done.exit_code == 74
+    assert "line 2 (round 2): it was changed: the next line does not fit it" in done.stderr
+    told = json.loads(submit("record", "verify", run.path, "--output", "json").stdout)
+    assert (told["whole"], [(one["line"], one["round"]) for one in told["findings"]]) == (False, [(2, 2)])
+    assert submit("record", "export", run.path).exit_code == 74
+
+
+def test_another_authority_is_not_believed(submit: Submit, finished: Finished, tmp_path: Path) -> None:
+    """With --ca the run's own authorities do not count."""
+    from fl_core.identity import Authority  # noqa: PLC0415 - for this one
+
+    other = tmp_path / "ca.pem"
+    other.write_bytes(Authority("job-1").dump()[1])
+    done = submit("record", "verify", finished().path, "--ca", other)
+    assert (done.exit_code, "no trusted authority has issued" in done.stderr) == (74, True)
+
+
+def test_what_is_exported_is_what_was_signed(submit: Submit, finished: Finished, tmp_path: Path) -> None:
+    """The envelope holds an in-toto statement about the model's and the record's files."""
+    run, target = finished(), tmp_path / "toy.intoto.json"
+    assert submit("record", "export", run.path, "-o", target).exit_code == 0
+    assert json.loads(target.read_text()) == json.loads(run.signature.read_text())
+    statement = json.loads(base64.b64decode(json.loads(target.read_text())["payload"]))
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert [one["name"] for one in statement["subject"]] == ["metrics.jsonl", "models/last.safetensors"]
+
+
+def test_a_record_of_an_earlier_version_is_told(submit: Submit, finished: Finished) -> None:
+    """Lines without a chain end with a sentence and the code of what does not fit."""
+    run = finished()
+    run.record.write_text('{"round":1,"result":"Committed"}\n')
+    done = submit("record", "verify", run.path)
+    assert (done.exit_code, "whose record was no chain" in done.stderr) == (67, True)

@@ -1,0 +1,181 @@
+"""Whatever is done to a record after the fact is found: in its lines, its signature, and the models beside it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fl_core.attestation import Ending
+from fl_core.errors import MismatchError
+from fl_core.identity import Authority, Identity
+from fl_core.plan import Plan
+from fl_core.weights import digest
+from fl_server.checkpoints import Saved, write
+from fl_server.storage import Storage
+from job_generator.local.folder import RunFolder
+from job_generator.local.verification import Verdict, envelope_in, read_authorities, unsigned, verify
+
+Finished = Callable[..., RunFolder]
+
+
+def looked(run: RunFolder, **changes: Any) -> Verdict:
+    """Verify the run as one that has ended, by its own authorities."""
+    usual = {"authorities": read_authorities(run.authorities), "over": True}
+    return verify(run.storage, Plan.read(run.plan), **{**usual, **changes})
+
+
+def findings(run: RunFolder, **changes: Any) -> list[str]:
+    return [str(finding) for finding in looked(run, **changes).findings]
+
+
+def lines(run: RunFolder, change: Callable[[list[str]], list[str]]) -> None:
+    """Write the record's lines anew."""
+    run.record.write_text("".join(change(run.record.read_text().splitlines(keepends=True))))
+
+
+def test_what_the_server_left_is_whole(finished: Finished) -> None:
+    """Chain, signature, plan and all models agree, and nothing needs to be noted."""
+    verdict = looked(finished())
+    assert (verdict.findings, verdict.notes, len(verdict.rounds)) == ((), (), 10)
+    assert verdict.signed is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        (
+            lambda rows: [*rows[:4], rows[4].replace("worker-1", "worker-3"), *rows[5:]],
+            "line 5 (round 5): it was changed: the next line does not fit it",
+        ),
+        (lambda rows: rows[:4] + rows[5:], "line 5 (round 6): before it 1 line is missing (round 5)"),
+        (
+            lambda rows: [*rows[:4], rows[5], rows[4], *rows[6:]],
+            "line 5 (round 6): it is not in its place: it was written after line 6",
+        ),
+        (lambda rows: rows[:8], "line 9: 2 lines are missing at the end: 10 were signed"),
+        (
+            lambda rows: [*rows[:9], rows[9].replace("0.1", "0.2")],
+            "line 10 (round 10): it was changed: it is not the last line that was signed",
+        ),
+        (lambda _: [], "line 1: 10 lines are missing at the end: 10 were signed"),
+    ],
+)
+def test_what_was_done_to_the_lines_is_named(
+    finished: Finished, change: Callable[[list[str]], list[str]], finding: str
+) -> None:
+    """A changed byte, a hole, a wrong order, a cut end: with line and round."""
+    run = finished()
+    lines(run, change)
+    assert findings(run)[0] == finding
+
+
+def test_a_foreign_signature_is_found(finished: Finished) -> None:
+    """Whoever makes record and signature anew has no certificate of an authority that the run knew."""
+    run = finished()
+    plan = Plan.read(run.plan)
+    stranger = Authority(plan.job.uid).issue(Identity(plan.job.uid, "server"))
+    Storage(run.storage, plan).sign(Ending("RoundsDone", dt.datetime.now(dt.UTC), "", 10), stranger)
+    assert findings(run) == [
+        "record.sig.json: it is signed under a certificate that no trusted authority has issued"
+    ]
+    assert looked(run, authorities=[]).notes == (
+        "record.sig.json: nobody vouches for its authority; give --ca FILE",
+    )
+
+
+def test_a_signature_that_is_missing(finished: Finished) -> None:
+    """It is wrong for a job that has ended, and worth a note for one that goes on."""
+    run = finished(signed=False)
+    sentence = "there is no record.sig.json: nobody has signed where the record ends"
+    assert findings(run) == [sentence]
+    assert looked(run, over=False).notes == (sentence,)
+    assert not findings(run, over=False)
+
+
+def test_another_plan_is_found(finished: Finished, plan_of: Callable[..., Plan]) -> None:
+    """A record beside a plan that is not its own is not this job's."""
+    run = finished()
+    other = verify(run.storage, plan_of(rounds=11), authorities=[], over=True)
+    assert [str(one) for one in other.findings] == [
+        "line 1 (round 1): it was changed, or the record is of another plan",
+        "record.sig.json is of another plan",
+    ]
+
+
+def test_models_that_no_round_made_are_found(finished: Finished) -> None:
+    """A checkpoint and a final model with other numbers are whole files, and not the record's."""
+    run = finished()
+    other = {"w": np.full(3, 99, "f4")}
+    facts = {"round": 10, "digest": digest(other), "metrics": {}}
+    for name in ("checkpoints/round-0000010", "models/last"):
+        write(run.storage / f"{name}.safetensors", Saved(other, facts))
+    made = digest({"w": np.full(3, 10, "f4")})[:12]
+    said = f"is the model {digest(other)[:12]}, while round 10 made {made}"
+    assert findings(run) == [
+        "models/last.safetensors is not the file that was signed",
+        f"checkpoints/round-0000010.safetensors {said}",
+        f"models/last.safetensors {said}",
+    ]
+
+
+def test_a_checkpoint_without_a_line(finished: Finished) -> None:
+    """A job that goes on may have committed a round that is not recorded yet; one that has ended may not."""
+    run = finished(signed=False)
+    lines(run, lambda rows: rows[:9])
+    (run.storage / "models" / "last.safetensors").unlink()
+    assert not findings(run, over=False)
+    assert (
+        findings(run)[1]
+        == "checkpoints/round-0000010.safetensors is of round 10, of which the record has no line"
+    )
+
+
+def test_a_torn_line_and_lines_since_are_notes(finished: Finished) -> None:
+    """What a crash leaves, and what a resumed job adds, is told and is not wrong."""
+    run = finished()
+    Storage(run.storage, Plan.read(run.plan)).record({"round": 11, "result": "Skipped", "metrics": {}})
+    with run.record.open("a") as stream:
+        stream.write('{"rou')
+    assert looked(run).notes == (
+        "an unfinished line follows, as a crash leaves it; it is no part of the record",
+        "line 10 is the last that is signed; 1 came since",
+    )
+    assert not findings(run)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"payload": 3}'])
+def test_a_damaged_signature_is_a_finding(finished: Finished, text: str) -> None:
+    """What is no envelope ends with a sentence, and the lines are checked nevertheless."""
+    run = finished()
+    run.signature.write_text(text)
+    lines(run, lambda rows: rows[1:])
+    assert ["line 1" in one or "record.sig.json" in one for one in findings(run)] == [True, True]
+
+
+def test_authorities_of_several_beginnings(tmp_path: Path) -> None:
+    """Each time that a run is begun adds one; what is no PEM is refused by its path."""
+    run = RunFolder(tmp_path)
+    for _ in range(2):
+        run.trust(Authority("job-1").dump()[1])
+    assert len(read_authorities(run.authorities)) == 2
+    run.authorities.write_text("no PEM")
+    with pytest.raises(MismatchError, match=r"authorities.pem holds no certificate"):
+        read_authorities(run.authorities)
+    assert read_authorities(tmp_path / "none") == []
+
+
+def test_a_statement_without_a_signature_says_how_the_job_stands(finished: Finished) -> None:
+    """It is the one that the server would sign, with the newest model."""
+    run = finished(signed=False)
+    plan = Plan.read(run.plan)
+    made = unsigned(looked(run, over=False), plan, run.storage, state="Running")
+    assert (made["predicate"]["ending"], made["predicate"]["round"]) == ("Running", 10)
+    assert [one["name"] for one in made["subject"]] == ["metrics.jsonl", "models/last.safetensors"]
+    assert envelope_in(run.storage) is None
+    assert json.dumps(made)
