@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import random
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -164,6 +164,7 @@ class Roster:
 
     The first call is answered when as many attend as are `expected`, or when a quorum has waited long enough for
     them. Who comes beyond them takes part in later rounds as they do. Each bucket has its equal share of a cohort.
+    Where a record is `replayed`, it names each round's cohort, and all of them are waited for.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class Roster:
         seed: int,
         expected: Sequence[str],
         buckets: Buckets = ONE,
+        replayed: Mapping[int, Sequence[str]] | None = None,
     ) -> None:
         self.members: dict[str, Member] = {}
         self._selection = selection
@@ -181,6 +183,7 @@ class Roster:
         self._seed = seed
         self._expected = expected
         self._buckets = buckets
+        self._replayed = replayed
         self._call: Call | None = None
         self._cohort: frozenset[str] = frozenset()
         self._away: dict[str, float] = {}
@@ -266,6 +269,8 @@ class Roster:
             return ()
         if call.purpose in {"evaluate", "rejoin"}:
             return self._choose(call, self._recalled(call, now))
+        if self._replayed is not None and call.purpose == "train":
+            return self._again(call, self._replayed.get(call.round, ()), announce=announce)
         if self._ready(now):
             self._settled = True
             try:
@@ -276,6 +281,18 @@ class Roster:
         wanted = self._selection.minimum if self._settled else len(self._expected)
         waiting = Waiting(len(self.members), wanted, self._absent())
         return (waiting,) if announce or not self._settled else ()
+
+    def _again(self, call: Call, recorded: Sequence[str], *, announce: bool) -> tuple[Action, ...]:
+        """Those whom the record names, once all of them attend."""
+        absent = [name for name in recorded if name not in self.members]
+        if not recorded:
+            self._answered = True
+            return (Failed(f"the record that is replayed has no committed round {call.round}"),)
+        if absent:
+            waiting = Waiting(len(self.members), len(recorded), tuple(absent[:MOST_ABSENT]))
+            return (waiting,) if announce else ()
+        self._settled = True
+        return self._choose(call, recorded)
 
     def _recalled(self, call: Call, now: float) -> Collection[str]:
         """Those named who attend; on a roster that has chosen nobody yet, so that it is new, all of them:

@@ -179,10 +179,20 @@ class Past:
 
 
 class Rounds:
-    """The whole sequence of rounds of one job; `done` rounds lie behind it already."""
+    """The whole sequence of rounds of one job; `done` rounds lie behind it already.
+
+    Where a record is `replayed`, these are the rounds that it skipped; all others need every worker that they ask.
+    """
 
     def __init__(
-        self, selection: Selection, *, rounds: int, evaluation_every: int, done: int = 0, secure: bool = False
+        self,
+        selection: Selection,
+        *,
+        rounds: int,
+        evaluation_every: int,
+        done: int = 0,
+        secure: bool = False,
+        replayed: Collection[int] | None = None,
     ) -> None:
         self.selection = selection
         self.secure = secure
@@ -193,8 +203,10 @@ class Rounds:
         self.phase = Phase.WAITING
         self.gathering: Gathering | None = None
         self._every = evaluation_every
+        self._replayed = replayed
         self._ending = ""
         self._reporters: tuple[str, ...] = ()
+        self._asked: frozenset[str] = frozenset()
         self._measuring = False
         self._silent: tuple[str, ...] = ()
 
@@ -261,7 +273,15 @@ class Rounds:
     def summed(self, workers: Collection[str]) -> Actions:
         """The session's sum is open, and these workers are in it."""
         everybody = tuple(sorted(workers))
-        return self._conclude(everybody) if self._measuring else self._commit(everybody)
+        if self._measuring:
+            return self._conclude(everybody)
+        if self._replayed is not None and (lacking := self._asked.difference(everybody)):
+            self.phase = Phase.FINISHED
+            who = ", ".join(sorted(lacking))
+            return (
+                Fail(f"round {self.round}: the sum lacks {who}, whom the record has; replay it once more"),
+            )
+        return self._commit(everybody)
 
     def unsummed(self, reason: str, *, signed: bool) -> Actions:
         """The session ended without a sum; a sum that workers have `signed` is never tried again."""
@@ -281,7 +301,7 @@ class Rounds:
 
     def concluded(self, *, ending: str = "") -> Actions:
         """The round's record is written; `ending` names a reason to end the job here."""
-        ending = ending or self._ending
+        ending = self._ending or ("" if self._replayed is not None else ending)
         return self._finished(ending) if ending else self._next_round()
 
     def finish(self, reason: str) -> Actions:
@@ -301,6 +321,9 @@ class Rounds:
             return self._finished(self._ending or "RoundsDone")
         self.round += 1
         self.attempt = self.past.attempts.get(self.round, 0)
+        if self._replayed is not None and self.round in self._replayed:
+            self.phase = Phase.CONCLUDING
+            return (Skip(self.round, f"round {self.round}: the record that is replayed skipped it"),)
         if self.round in self.past.spent:
             self.phase = Phase.CONCLUDING
             return (
@@ -316,11 +339,14 @@ class Rounds:
     def _gather(self, cohort: Collection[str], *, now: float, enough: int) -> None:
         deadline = now + self.selection.deadline_seconds
         quiet = set(self._silent)
+        training = self.phase == Phase.TRAINING
+        self._asked = frozenset(cohort) if training else self._asked
+        least = len(cohort) if self._replayed is not None else self.selection.minimum
         moved = {worker: deadline if worker in quiet else now for worker in cohort}
         self.gathering = Gathering(
             cohort=frozenset(cohort),
             enough=enough,
-            minimum=self.selection.minimum if self.phase == Phase.TRAINING else 0,
+            minimum=least if training else 0,
             stall=self.selection.stall_seconds,
             deadline=deadline,
             moved=moved,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import click
 import grpc
 
 from fl_core.process import Settings, process, run_until_terminated
+from fl_core.replay import Replay
 from fl_core.serving import Health, answering
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.channels import OPTIONS, open_port
@@ -18,9 +20,11 @@ FAREWELL_SECONDS = 30
 """How long workers may take to go once the job is over."""
 
 
-async def attend(settings: Settings, *, replicas: int | None) -> None:
+async def attend(settings: Settings, *, replicas: int | None, replay: Path | None) -> None:
     """Serve until the server says that the job is over and the workers have gone."""
-    service = SchedulerService(settings.plan, replicas=replicas)
+    service = SchedulerService(
+        settings.plan, replicas=replicas, replay=Replay.read(replay) if replay else None
+    )
     server = grpc.aio.server(options=OPTIONS)
     fl_pb2_grpc.add_SchedulerServicer_to_server(service, server)
     address = await open_port(server, settings.listen, settings.identity_folder)
@@ -51,9 +55,14 @@ async def attend(settings: Settings, *, replicas: int | None) -> None:
     type=click.IntRange(min=0),
     help="How many workers, sites not counted, the first round waits for; all there may ever be without it.",
 )
-def main(settings: Settings, *, replicas: int | None) -> None:
+@click.option(
+    "--replay",
+    type=click.Path(path_type=Path),
+    help="The rounds of a record: each asks those whose updates made its model.",
+)
+def main(settings: Settings, *, replicas: int | None, replay: Path | None) -> None:
     """Keep the roster of one job's workers and choose each round's cohort."""
-    run_until_terminated(attend(settings, replicas=replicas))
+    run_until_terminated(attend(settings, replicas=replicas, replay=replay))
 
 
 if __name__ == "__main__":

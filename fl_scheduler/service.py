@@ -12,6 +12,7 @@ from fl_core import roster as r
 from fl_core.errors import FLJobError, MismatchError
 from fl_core.extensions import build
 from fl_core.plan import Plan
+from fl_core.replay import Replay
 from fl_core.secagg.job import buckets_of
 from fl_core.selection import Policy
 from fl_core.weights import Manifest
@@ -34,12 +35,19 @@ MOST_REFUSAL = 256
 class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     """Workers attend, the server convenes; the roster decides."""
 
-    def __init__(self, plan: Plan, *, replicas: int | None = None) -> None:
+    def __init__(self, plan: Plan, *, replicas: int | None = None, replay: Replay | None = None) -> None:
         policy = build(plan.selection.policy, within="fl_core.selection", protocol=Policy)
         self.plan = plan
         expected = _expected(plan, plan.pool if replicas is None else replicas)
         buckets = buckets_of(plan) if plan.secure_aggregation is not None else r.ONE
-        self.roster = r.Roster(plan.selection, policy, seed=plan.seed, expected=expected, buckets=buckets)
+        self.roster = r.Roster(
+            plan.selection,
+            policy,
+            seed=plan.seed,
+            expected=expected,
+            buckets=buckets,
+            replayed=replay.cohorts if replay else None,
+        )
         self.metrics = Metrics(plan.selection.policy.name)
         self.dismissed = asyncio.Event()
         self._outboxes: dict[str, Outbox] = {}

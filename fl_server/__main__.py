@@ -10,6 +10,7 @@ import click
 import grpc
 
 from fl_core.process import Settings, process, run_until_terminated
+from fl_core.replay import Replay
 from fl_core.serving import Health, answering
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_server import allocator
@@ -67,12 +68,24 @@ def _own(address: str) -> str:
     multiple=True,
     help="The privacy ledger of a job that this one was forked from: what it spent counts from the start.",
 )
+@click.option(
+    "--replay",
+    type=click.Path(path_type=Path),
+    help="The rounds of a record, which are trained again: all that they ask must report.",
+)
 def main(
-    settings: Settings, *, scheduler: str, storage: Path, relay: str | None, parents: tuple[Path, ...]
+    settings: Settings,
+    *,
+    scheduler: str,
+    storage: Path,
+    relay: str | None,
+    parents: tuple[Path, ...],
+    replay: Path | None,
 ) -> None:
     """Send models, sum updates, and keep the model of one job."""
     allocator.settle()
-    kept = Storage(storage, settings.plan, parents=parents)
+    followed = Replay.read(replay) if replay else None
+    kept = Storage(storage, settings.plan, parents=parents, replay=followed)
     run_until_terminated(coordinate(settings, scheduler=scheduler, kept=kept, relay=relay))
 
 

@@ -61,6 +61,7 @@ class Coordinator:
             rounds=plan.rounds,
             evaluation_every=plan.evaluation_every,
             secure=self.sums is not None,
+            replayed=storage.replay.skipped if storage.replay else None,
         )
         self.ledger = Ledger()
         self._closing = Closing(storage, self.board, self.spending, credentials)
@@ -240,8 +241,7 @@ class Coordinator:
         best = await asyncio.to_thread(self._storage.model, "best")
         self._best.improved(best.facts["metrics"] if best is not None else {})
         log.info("restored", round=self.rounds.round, model=self.model.digest)
-        done = self.rounds.round
-        found = await asyncio.to_thread(self._storage.resumed, done, model=self.model.digest)
+        found = await asyncio.to_thread(self._storage.resumed, self.rounds.round, model=self.model.digest)
         if found is not None:
             self.rounds.round, self._values = found
             return ()

@@ -14,6 +14,7 @@ from fl_core.attestation import Ending
 from fl_core.errors import StorageError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan, canonical
+from fl_core.replay import Replay
 from fl_server.checkpoints import Checkpoints, Saved, read, write
 from fl_server.record import Resumed, RoundRecord
 
@@ -58,11 +59,17 @@ class Lines:
 
 
 class Storage:
-    """One folder that belongs to one job; `parents` are the privacy ledgers of the jobs that it was forked from."""
+    """One folder that belongs to one job; `parents` are the privacy ledgers of the jobs that it was forked from.
 
-    def __init__(self, folder: Path, plan: Plan, *, parents: Sequence[Path] = ()) -> None:
+    `replay` is the record that the job follows, if it follows one.
+    """
+
+    def __init__(
+        self, folder: Path, plan: Plan, *, parents: Sequence[Path] = (), replay: Replay | None = None
+    ) -> None:
         self.folder = folder
         self.parents = parents
+        self.replay = replay
         self.spool = folder / "spool"
         self.spool.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"

@@ -80,10 +80,13 @@ class Updates:
         }
 
 
-class Sums:
-    """One job's sums, each by a session of its own."""
+Known = Mapping[tuple[int, int], ranges.Exponents]
 
-    def __init__(self, plan: Plan, protection: Protection) -> None:
+
+class Sums:
+    """One job's sums, each by a session of its own; ranges that are `known` by round and bucket are not voted for."""
+
+    def __init__(self, plan: Plan, protection: Protection, *, known: Known | None = None) -> None:
         self.protection = protection
         self._plan = plan
         self._ring = job.ring_of(plan)
@@ -91,6 +94,7 @@ class Sums:
         self._fewest = fewest(rule_of(plan.aggregation))
         self._exponents: list[ranges.Exponents] = [()] * self._buckets.count
         self._voted: dict[int, ranges.Exponents] = {}
+        self._known = known or {}
         self._schemas: dict[str, Schema] = {}
 
     @classmethod
@@ -109,7 +113,8 @@ class Sums:
         trust = AuthorityTrust.of(plan.job.uid, authority)
         spare = plan.secure_aggregation.buckets - fewest(rule_of(plan.aggregation))
         journal = Journal(storage.sessions, spare=spare)
-        return cls(plan, Protection(plan, trust, journal, dropped=dropped, unmasking=unmasking))
+        protection = Protection(plan, trust, journal, dropped=dropped, unmasking=unmasking)
+        return cls(plan, protection, known=storage.replay.ranges if storage.replay else {})
 
     @property
     def state(self) -> State:
@@ -174,14 +179,20 @@ class Sums:
         summand: UpdateSum | WholeSum | None = job.whole_sum_of(self._plan, manifest, clip=place.clip)
         if summand is None:
             if not self._exponents[place.bucket]:
-                ranging = RangeSum(manifest)
-                votes = await self._sum(ranging, "range", place, members)
-                voted, members = ranging.decode(votes.total), votes.members
-                self._exponents[place.bucket] = self._voted[place.bucket] = voted
-                log.info("ranges learned", members=len(members))
+                members = await self._learn(place, RangeSum(manifest), members)
             summand = UpdateSum(self._ring, manifest, self._exponents[place.bucket], schema)
         context = self._context(summand, "update", place)
         return Collected(summand, await self.protection.collect(summand, context, sorted(members)))
+
+    async def _learn(self, place: Place, ranging: RangeSum, members: Collection[str]) -> Collection[str]:
+        """Have the ranges voted for, unless they are known; gives those who are left."""
+        voted = self._known.get((place.round, place.bucket))
+        if voted is None:
+            votes = await self._sum(ranging, "range", place, members)
+            voted, members = ranging.decode(votes.total), votes.members
+            log.info("ranges learned", members=len(members))
+        self._exponents[place.bucket] = self._voted[place.bucket] = voted
+        return members
 
     async def _open(self, _: int, masked: Collected) -> Part:
         found = await self.protection.open(masked.session)

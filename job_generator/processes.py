@@ -39,6 +39,7 @@ class Place:
     storage: str | None = None
     relay: str | None = None
     replicas: str | None = None
+    replay: str | None = None
     index: str | None = None
     program: str | None = None
     data: str | None = None
@@ -50,8 +51,8 @@ class Place:
 
 ALL = ("plan", "identity", "metrics", "log_level", "enrol", "token_file", "ca_file")
 TAKEN: dict[Role, tuple[str, ...]] = {
-    "scheduler": (*ALL, "listen", "replicas"),
-    "server": (*ALL, "listen", "scheduler", "storage", "relay"),
+    "scheduler": (*ALL, "listen", "replicas", "replay"),
+    "server": (*ALL, "listen", "scheduler", "storage", "relay", "replay"),
     "worker": (*ALL, "index", "scheduler", "server", "program", "data"),
 }
 """The options of each role."""

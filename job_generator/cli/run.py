@@ -28,15 +28,22 @@ if TYPE_CHECKING:
 @click.option(
     "--resume", type=click.Path(path_type=Path, exists=True), help="Go on with the run in this folder."
 )
+@click.option(
+    "--replay",
+    "record",
+    type=click.Path(path_type=Path, exists=True),
+    help="Train the rounds of this run's record again, with the same workers; a job file is not needed.",
+)
 @click.option("--plain", is_flag=True, help="One line per round, also in a terminal.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), help="How much is logged.")
 @document_option
-def run(
+def run(  # noqa: PLR0913 - one for each option
     *,
     given: JobFiles,
     data: str | None,
     folder: Path | None,
     resume: Path | None,
+    record: Path | None,
     log_level: str | None,
     plain: bool,
     output: str | None,
@@ -50,6 +57,7 @@ def run(
       fl-submit run job.yaml
       fl-submit run job.yaml --data 'shards/{index}' --output json
       fl-submit run --resume fl-runs/digits-20260101-120000
+      fl-submit run --replay fl-runs/digits-20260101-120000
     """
     from fl_core.process import leave
     from job_generator.local.commands import LocalCommands
@@ -57,7 +65,13 @@ def run(
     from job_generator.local.folder import RunFolder
     from job_generator.local.preflight import shared_data
 
-    if resume is None:
+    if record is not None:
+        if resume is not None:
+            raise click.UsageError(
+                "give --replay for a new run, or --resume for one that was begun, not both"
+            )
+        begun = followed(record, given, data=data, folder=folder)
+    elif resume is None:
         begun = begin(given, data=data, folder=folder)
     elif given.files or folder:
         raise click.UsageError("give a job file, or --resume with the folder of a run, not both")
@@ -100,6 +114,23 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     if plan.privacy is not None:
         click.echo(f"note: {EQUAL}", err=True)
     where.prepare(job=yaml.safe_dump(job.document(), sort_keys=False, allow_unicode=True), plan=plan)
+    return prepared
+
+
+def followed(record: Path, given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
+    """Make the run folder of a run that follows a record."""
+    from job_generator.local.conduct import check
+    from job_generator.local.folder import RunFolder, new_folder
+    from job_generator.local.replay import following, source
+    from job_generator.local.session import Run
+
+    of = source(record, program=given.program if given.files else None, data=_absolute(data))
+    plan = following(of, uid=str(uuid.uuid4()))
+    where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
+    prepared = Run(where, plan, of.program, of.data, of.state.restarts, files=of.state.files)
+    check(prepared)
+    where.prepare(job=of.run.job.read_text(encoding="utf-8"), plan=plan)
+    of.write(where.replay)
     return prepared
 
 

@@ -22,12 +22,14 @@ class LocalCommands:
 
     def scheduler(self, *, listen: str) -> Command:
         """Give the scheduler's."""
-        return _command("scheduler", replace(self._place("scheduler"), listen=listen))
+        return _command("scheduler", replace(self._place("scheduler"), listen=listen, replay=self._replay))
 
     def server(self, *, listen: str, scheduler: str) -> Command:
         """Give the server's, which dials the scheduler."""
         storage = str(self.run.folder.storage.absolute())
-        place = replace(self._place("server"), listen=listen, scheduler=scheduler, storage=storage)
+        place = replace(
+            self._place("server"), listen=listen, scheduler=scheduler, storage=storage, replay=self._replay
+        )
         return _command("server", place)
 
     def worker(self, index: int, *, scheduler: str, server: str) -> Command:
@@ -41,6 +43,12 @@ class LocalCommands:
             data=str(data_path(self.run.data, index)) if self.run.data else None,
         )
         return _command("worker", place)
+
+    @property
+    def _replay(self) -> str | None:
+        """The rounds that the run follows, if it follows a record."""
+        replay = self.run.folder.replay
+        return str(replay.absolute()) if replay.exists() else None
 
     def _place(self, keys: str) -> Place:
         """What all have in common."""

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
+from fl_core.errors import MismatchError
 from job_generator.local.child import Outcome
 from job_generator.local.documents import write_document
 from job_generator.local.live import Display, LiveDisplay, PlainDisplay
 from job_generator.local.picture import Picture
 from job_generator.local.preflight import check_data, check_framework, check_program
+from job_generator.local.replay import compare
 from job_generator.local.session import MakeCommands, Run, Session
 from job_generator.local.summary import Result, closing
 
@@ -65,6 +67,10 @@ def conduct(run: Run, presentation: Presentation, make_commands: MakeCommands) -
         _failure(outcome, result, presentation.console)
     elif not presentation.output:
         presentation.console.print(closing(result), soft_wrap=True)
+    if run.folder.replay.exists() and not outcome.exit_code:
+        told = compare(run.folder)
+        presentation.console.print(Text(told.sentence), soft_wrap=True)
+        return 0 if told.same else MismatchError.exit_code
     return outcome.exit_code
 
 

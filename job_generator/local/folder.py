@@ -103,6 +103,11 @@ class RunFolder:
         return self.path / "authorities.pem"
 
     @property
+    def replay(self) -> Path:
+        """The rounds of the record that this run follows; there is none where it follows none."""
+        return self.path / "replay.jsonl"
+
+    @property
     def last_model(self) -> Path:
         """The model of the newest committed round."""
         return self.storage / "models" / "last.safetensors"

@@ -22,6 +22,7 @@ from fl_core.roster import (
     Call,
     Chosen,
     Enrolment,
+    Failed,
     Lost,
     Moved,
     Order,
@@ -403,3 +404,34 @@ def test_who_was_not_chosen_is_told_in_few_words() -> None:
     assert chosen.others.absent[0] == "worker-300"
     told = many.call(Call("evaluate", 1, 1, workers=chosen.workers), now=2)
     assert [one.others for one in told if isinstance(one, Chosen)] == [None]
+
+
+def replaying(*workers: str) -> Roster:
+    """A roster that follows a record of one round, and has these workers."""
+    made = Roster(selection(), Uniform(), seed=7, expected=names(4), replayed={1: ("worker-3", "worker-1")})
+    for worker in workers:
+        made.enrol(worker, HONEST, now=0)
+    return made
+
+
+def test_a_record_names_the_cohort() -> None:
+    """Those of the record are chosen, whoever else attends, and whatever the policy says."""
+    chosen, *orders = replaying(*names(4)).call(TRAIN, now=0)
+    assert isinstance(chosen, Chosen)
+    assert chosen.workers == ("worker-1", "worker-3")
+    assert {one.worker for one in orders if isinstance(one, Order)} == {"worker-1", "worker-3"}
+
+
+def test_the_workers_of_a_record_are_waited_for() -> None:
+    """A round begins when all whom the record names are there; those who are not are told."""
+    made = replaying("worker-0", "worker-1", "worker-2")
+    assert made.call(TRAIN, now=0) == (Waiting(3, 2, ("worker-3",)),)
+    chosen, *_ = made.enrol("worker-3", HONEST, now=5)
+    assert isinstance(chosen, Chosen)
+    assert chosen.workers == ("worker-1", "worker-3")
+
+
+def test_a_round_beyond_the_record_has_nobody() -> None:
+    """The server hears that nobody can be chosen, and why."""
+    (failed,) = replaying(*names(4)).call(Call("train", 2, 1), now=0)
+    assert failed == Failed("the record that is replayed has no committed round 2")

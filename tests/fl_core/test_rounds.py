@@ -377,3 +377,50 @@ def test_every_round_ends(
     assert play.now <= limit
     assert len(play.attempts) == len(set(play.attempts))
     assert max(attempt for _, attempt in play.attempts) <= shortfall.attempts
+
+
+# -- a record is followed
+
+
+def following(skipped: tuple[int, ...] = (), *, secure: bool = False) -> Rounds:
+    """Three rounds of a record that skipped some; two updates would do where none is followed."""
+    return Rounds(selection(), rounds=3, evaluation_every=1, secure=secure, replayed=skipped)
+
+
+def test_a_round_that_the_record_skipped_is_skipped() -> None:
+    """Nobody is asked for it, and the next one goes on as recorded."""
+    machine = following((1,))
+    assert machine.begin() == (Skip(1, "round 1: the record that is replayed skipped it"),)
+    assert machine.concluded() == (Convene(2, 1),)
+
+
+def test_a_replayed_round_needs_everybody() -> None:
+    """One lost worker is one too many, though the job's own minimum is reached: the round is tried again."""
+    machine = following()
+    machine.begin()
+    machine.convened(COHORT, now=0)
+    assert reported(machine, *COHORT[:2]) == ()
+    abandon, again = machine.lost(COHORT[2], reason="gone")
+    assert isinstance(abandon, Abandon)
+    assert again == Convene(1, 2)
+
+
+def test_a_sum_that_lacks_a_recorded_worker_ends_the_replay() -> None:
+    """It cannot be sought again, and another model would be made of it."""
+    machine = following(secure=True)
+    machine.begin()
+    machine.convened(COHORT, now=0)
+    reported(machine, *COHORT)
+    (failed,) = machine.summed(COHORT[:2])
+    assert isinstance(failed, Fail)
+    assert "the sum lacks worker-2, whom the record has" in failed.sentence
+
+
+def test_a_replay_ends_with_the_record() -> None:
+    """A target ends no replay, for the record went on; a user may."""
+    machine = following()
+    machine.begin()
+    assert machine.concluded(ending="TargetReached") == (Convene(2, 1),)
+    machine.convened(COHORT, now=0)
+    machine.finish("Stopped")
+    assert machine.concluded() == (Finish("Stopped"),)

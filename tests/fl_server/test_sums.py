@@ -21,7 +21,7 @@ from fl_core.secagg.job import buckets_of
 from fl_core.wire import fl_pb2 as pb
 from fl_server.journal import Journal
 from fl_server.storage import Lines
-from fl_server.sums import Updates
+from fl_server.sums import Sums, Updates
 from fl_worker.product import Product
 from tests.fl_server.crowd import DIGEST, MANIFEST, SECURE, SELECTION, Crowd, mean, product, silent_at
 
@@ -320,3 +320,19 @@ def test_measurements_of_buckets_are_added_up(bucketed: Crowd) -> None:
     found, members = asyncio.run(main())
     assert len(members) == 9
     assert found["right"].vector[1] == 90
+
+
+def test_ranges_that_are_known_are_not_voted_for(crowd: Build) -> None:
+    """A server that follows a record takes its ranges, makes the same sum, and records them as its own."""
+    one, other = crowd(), crowd()
+    voted = asyncio.run(everybodys(one))
+    other.sums = Sums(other.plan, other.protection, known={(1, 0): tuple(voted.ranges[0])})
+    known = asyncio.run(everybodys(other))
+    assert purposes(other) == [(1, "range"), (1, "update"), (1, "update")]  # one file of both
+    assert known.told["ranges"] == voted.told["ranges"] == {0: (2, 2)}
+    assert np.array_equal(known.parts[0].mean()["w"], voted.parts[0].mean()["w"])
+
+
+async def everybodys(one: Crowd) -> Updates:
+    """A first round's sums."""
+    return await parts(one, *EVERYBODY)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fl_core.attestation import Ending
 from fl_core.identity import Authority, Identity
-from fl_core.plan import Plan
+from fl_core.plan import Plan, Privacy, Program
 from fl_core.weights import digest
 from fl_server.checkpoints import Saved
 from fl_server.storage import Storage
@@ -270,8 +270,16 @@ def job_file(tmp_path: Path, job_text: Callable[..., str]) -> Callable[..., Path
 def finished(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., RunFolder]:
     """Make the folder of a run of so many rounds, as its server leaves it, without a process; rows may be changed."""
 
-    def made(rounds: int = 10, *, signed: bool = True, **changes: dict[str, Any]) -> RunFolder:
-        plan = plan_of(rounds=rounds, workers=4)
+    def made(
+        rounds: int = 10,
+        *,
+        signed: bool = True,
+        program: str | None = None,
+        privacy: Privacy | None = None,
+        **changes: dict[str, Any],
+    ) -> RunFolder:
+        code = Program(entrypoint="toy:task", framework="numpy", sha256=program)
+        plan = plan_of(rounds=rounds, workers=4, program=code, privacy=privacy)
         folder, authority = RunFolder(tmp_path / "runs" / "toy"), Authority(plan.job.uid)
         folder.prepare(job="", plan=plan)
         folder.trust(authority.dump()[1])
