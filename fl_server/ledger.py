@@ -25,10 +25,24 @@ class Ledger:
         self.up = self.down = 0
 
     def open(self, number: int, attempt: int, **facts: float | str) -> None:
-        """A new attempt, of which these facts are known: everything of an earlier one is forgotten."""
-        self._begin(
-            {"round": number, "attempt": attempt, "cohort": [], "dropouts": {}, "seconds": {}, **facts}
-        )
+        """A new attempt, of which these facts are known: of an earlier one only who was lost is remembered."""
+        row: dict[str, Any] = {
+            "round": number,
+            "attempt": attempt,
+            "cohort": [],
+            "dropouts": {},
+            "seconds": {},
+            **facts,
+        }
+        self._begin(row | self._earlier(number))
+
+    def _earlier(self, number: int) -> dict[str, Any]:
+        """Who was lost in the attempts of this round that were given up."""
+        before = self.row
+        if before.get("round") != number or "result" in before:
+            return {}
+        lost = {"attempt": before["attempt"], "dropouts": before["dropouts"]}
+        return {"earlier": [*before.get("earlier", []), lost]}
 
     def resume(self, row: dict[str, Any]) -> None:
         """Go on after the commit of a round that another process opened."""

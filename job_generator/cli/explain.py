@@ -21,16 +21,26 @@ MARKS = {"protected": "✓", "conditional": "~", "open": "✗"}
     is_flag=True,
     help="Read JOB as a file and say what this very job protects, against whom, and what it does not.",
 )
+@click.option(
+    "--round",
+    "number",
+    type=click.IntRange(min=1),
+    help="Say who was chosen in this round, who was not, late, refused or lost, and why; of a run's folder, too.",
+)
 @cluster_options
 @document_option
-def explain(job: str, *, security: bool, where: Where, output: str | None) -> None:
+def explain(job: str, *, security: bool, number: int | None, where: Where, output: str | None) -> None:
     """Explain where a job on a cluster stands: what is wrong, who must act, and how.
 
     \b
     Examples:
       fl-submit explain digits
       fl-submit explain --security job.yaml
+      fl-submit explain fl-runs/digits-20260101-120000 --round 7
     """
+    if number is not None:
+        _explain_round(job, number, where=where, output=output)
+        return
     if security:
         _explain_security(Path(job), output)
         return
@@ -42,6 +52,23 @@ def explain(job: str, *, security: bool, where: Where, output: str | None) -> No
     told = sentences(found, events(cluster, found))
     if output:
         write_document({"job": job, "explanation": told}, output)
+    else:
+        click.echo("\n".join(told))
+
+
+def _explain_round(job: str, number: int, *, where: Where, output: str | None) -> None:
+    from fl_core.record import read
+    from job_generator.cli.record import kept
+    from job_generator.local.rounds import story
+
+    with kept(job, where=where, ca=None) as found:
+        lines = found.storage / "metrics.jsonl"
+        record = read(lines.read_bytes() if lines.exists() else b"", found.plan.digest)
+        if record.findings:
+            click.echo(f"not to be believed: {record.findings[0]}; see fl-submit record verify", err=True)
+        told = story(record, number, found.plan)
+    if output:
+        write_document({"job": job, "round": number, "explanation": told}, output)
     else:
         click.echo("\n".join(told))
 

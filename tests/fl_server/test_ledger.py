@@ -65,13 +65,16 @@ def test_stages_add_up_to_the_whole() -> None:
 
 
 def test_another_attempt_forgets_the_first() -> None:
-    """What came for an attempt that was given up is in no line."""
+    """What came for an attempt that was given up is in no line; who was lost in it is."""
     ledger = opened()
     ledger.dropped("worker-2", "deadline")
     ledger.open(3, 2)
     ledger.concluded(skipped="")
     assert (ledger.row["attempt"], ledger.row["dropouts"]) == (2, {})
     assert ledger.row["bytes"] == {"up": 0, "down": 0}
+    assert ledger.row["earlier"] == [{"attempt": 1, "dropouts": {"worker-2": "deadline"}}]
+    ledger.open(4, 1)
+    assert "earlier" not in ledger.row
 
 
 def test_a_dropout_is_news_once() -> None:

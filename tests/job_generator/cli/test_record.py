@@ -72,3 +72,17 @@ def test_a_record_of_an_earlier_version_is_told(submit: Submit, finished: Finish
     run.record.write_text('{"round":1,"result":"Committed"}\n')
     done = submit("record", "verify", run.path)
     assert (done.exit_code, "whose record was no chain" in done.stderr) == (67, True)
+
+
+def test_a_round_is_explained(submit: Submit, finished: Finished) -> None:
+    """`explain --round` tells of each worker of a run's folder; a round that is not there ends with a sentence."""
+    run = finished()
+    done = submit("explain", run.path, "--round", 7)
+    assert done.stdout.splitlines()[1:] == [
+        "worker-0, worker-1: chosen; their updates are in the model.",
+        "worker-2: chosen, and lost: it was not heard for 15 s, or did not come back.",
+        "worker-3: not chosen; the round asked 3 of the 4 that were there.",
+    ]
+    told = json.loads(submit("explain", run.path, "--round", 7, "--output", "json").stdout)
+    assert told["explanation"] == done.stdout.splitlines()
+    assert submit("explain", run.path, "--round", 11).exit_code == 67
