@@ -125,7 +125,7 @@ def followed(record: Path, given: JobFiles, *, data: str | None, folder: Path | 
     from job_generator.local.session import Run
 
     of = source(record, program=given.program if given.files else None, data=_absolute(data))
-    plan = following(of, uid=str(uuid.uuid4()))
+    plan = following(of)
     where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
     prepared = Run(where, plan, of.program, of.data, of.state.restarts, files=of.state.files)
     check(prepared)

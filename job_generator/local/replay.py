@@ -71,13 +71,15 @@ def source(folder: Path, *, program: Path | None, data: str | None) -> Source:
     return Source(run, plan, state, rows, where, data or state.data)
 
 
-def following(of: Source, *, uid: str) -> Plan:
-    """The plan of the run that follows: as many rounds as were recorded, each tried until all have reported."""
+def following(of: Source) -> Plan:
+    """The plan of the run that follows: as many rounds as were recorded, each tried until all have reported.
+
+    It keeps the job's uid, by which workers are dealt to buckets (docs/decisions/0015); its authority is another.
+    """
     selection = of.plan.selection
     patient = Shortfall(action="Retry", attempts=max(ATTEMPTS, selection.on_shortfall.attempts))
     return of.plan.model_copy(
         update={
-            "job": of.plan.job.model_copy(update={"uid": uid}),
             "rounds": of.rows[-1]["round"],
             "selection": selection.model_copy(update={"on_shortfall": patient}),
         }

@@ -37,15 +37,16 @@ def recorded(finished: Finished, program: Path) -> Callable[..., RunFolder]:
     return made
 
 
-def test_the_run_that_follows_has_a_plan_of_its_own(recorded: Finished, program: Path) -> None:
-    """Another uid, the recorded rounds, and attempts until all have reported; all else is the same."""
+def test_the_run_that_follows_has_the_same_plan_but_for_its_patience(
+    recorded: Finished, program: Path
+) -> None:
+    """The recorded rounds, and attempts until all have reported; the uid, which deals buckets, is the same."""
     run = recorded()
     of = source(run.path, program=program, data=None)
-    plan = following(of, uid="job-2")
-    assert (plan.job.uid, plan.rounds) == ("job-2", 10)
+    plan = following(of)
+    assert (plan.job, plan.rounds) == (of.plan.job, 10)
     assert (plan.selection.on_shortfall.action, plan.selection.on_shortfall.attempts) == ("Retry", 5)
-    same = {"job", "selection"}
-    assert plan.model_dump(exclude=same) == Plan.read(run.plan).model_dump(exclude=same)
+    assert plan.model_dump(exclude={"selection"}) == Plan.read(run.plan).model_dump(exclude={"selection"})
 
 
 def test_another_program_is_refused(recorded: Finished, program: Path) -> None:
