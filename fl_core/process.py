@@ -27,6 +27,7 @@ from fl_core.invitation import Invitation
 from fl_core.papers import Papers
 from fl_core.plan import Plan
 from fl_core.serving import Health, serve, tell_expiry
+from fl_core.steps import LISTENER
 
 log = structlog.get_logger()
 
@@ -120,6 +121,12 @@ _OPTIONS = (
     click.option(
         "--announce-fd", type=int, help="Inherited descriptor that gets one line of JSON with addresses."
     ),
+    click.option(
+        "--chaos-fd",
+        type=int,
+        hidden=True,
+        help="Inherited socket that is told each step.",
+    ),
     click.option("--log-format", type=click.Choice(["json", "console"]), default="json", show_default=True),
     click.option(
         "--log-level",
@@ -143,6 +150,7 @@ def process(command: Callable[..., None]) -> click.Command:
         identity_folder: Path,
         metrics: str,
         announce_fd: int | None,
+        chaos_fd: int | None,
         log_format: logs.Format,
         log_level: str,
         listen: str = "",
@@ -151,6 +159,8 @@ def process(command: Callable[..., None]) -> click.Command:
         papers = Papers(**{one.name: own.pop(one.name, None) for one in fields(Papers)})
         papers.check(own)
         logs.configure(style=log_format, level=log_level)
+        if chaos_fd is not None:
+            LISTENER.connect(chaos_fd)
         try:
             plan, invitation = papers.read()
             identity = papers.enrolled(invitation, identity_folder)

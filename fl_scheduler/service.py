@@ -15,6 +15,7 @@ from fl_core.plan import Plan
 from fl_core.replay import Replay
 from fl_core.secagg.job import buckets_of
 from fl_core.selection import Policy
+from fl_core.steps import reached
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
@@ -86,6 +87,8 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     async def Convene(self, request: pb.Convening, call: Call) -> AsyncIterator[pb.CohortEvent]:  # noqa: N802
         """A cohort for the server, for as long as it needs one."""
         await admit(call, request, plan=self.plan, roles=("server",))
+        if request.HasField("train"):
+            reached("select", request.context.round)
         events = self._events = asyncio.Queue()
         self._do(self.roster.call(_call(request), now=time.monotonic()))
         try:

@@ -13,6 +13,7 @@ from fl_core import rounds as r
 from fl_core.errors import FLJobError, JobError, RoundError, ShortfallError, UpdateError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
+from fl_core.steps import reached
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.agenda import Agenda
@@ -268,6 +269,7 @@ class Coordinator:
             return
         await self.spending.asking(number, attempt)
         logs.bind(round=number, attempt=attempt)
+        reached("open", number)
         self.metrics.round.set(number)
         self.ledger.open(number, attempt, base=self.model.digest, **self.spending.clip(self.model))
         self._aggregator.open(self.model.manifest)
@@ -310,6 +312,7 @@ class Coordinator:
             self.model = await self._aggregator.step(self.model)
         self.ledger.lap("aggregate")
         self.ledger.committed(reporters, model=self.model.digest)
+        reached("commit", self.rounds.round)
         number, every = self.rounds.round, self.plan.checkpoint.every_rounds
         if number % every == 0 or number == self.rounds.rounds:
             saving = asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
@@ -328,6 +331,7 @@ class Coordinator:
         if not skipped and self._best.improved(self._values):
             # Before the round is recorded, so that a record's best model is always there.
             await asyncio.to_thread(self._storage.keep_model, "best", self._saved())
+        reached("record", self.rounds.round)
         self.board.closed.append(await asyncio.to_thread(self._storage.record, row))
         self.metrics.closed(row)
         log.info("round closed", result=row["result"], metrics=self._values, seconds=row["seconds"]["total"])

@@ -21,6 +21,7 @@ from fl_core.secagg.ring import public_dither
 from fl_core.secagg.session import Purpose
 from fl_core.secagg.summands import MeasureSum, RangeSum, Schema, Summand, UpdateSum, WholeSum
 from fl_core.secagg.worker import Me, Member, Step
+from fl_core.steps import reached
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
@@ -156,6 +157,7 @@ class Part:
                 signature = await asyncio.to_thread(self.member.sign, list(message.survivors.workers))
                 return pb.MemberMessage(signature=pb.Signature(signature=signature))
             case "agreement":
+                reached("unmask", self.member.context.round)
                 answer = await asyncio.to_thread(self.member.unmask, wire.agreement_in(message.agreement))
                 log.info("unmasked", sum=str(self.member.context), members=len(message.agreement.signatures))
                 return pb.MemberMessage(unmasking=wire.unmasking_out(answer))

@@ -25,6 +25,7 @@ from fl_core.errors import MismatchError, RoundError, UpdateError
 from fl_core.metrics import Measurements
 from fl_core.plan import Plan
 from fl_core.serving import Health
+from fl_core.steps import reached
 from fl_core.weights import Manifest, Weights, pack
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
@@ -32,6 +33,7 @@ from fl_core.wire.arrays import Receiver, frames, opened, unchanged
 from fl_core.wire.guard import context_of
 from fl_worker.product import Product
 from fl_worker.protection import Protection
+from fl_worker.spoiling import corrupted
 from fl_worker.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -313,6 +315,7 @@ class Session:
         came = aiter(pull(pb.PullRequest(context=place, model=model)))
         head = opened(await anext(came, b""))
         receiver.open(head, expected=manifest)
+        reached("send", place.round)
         async for message in came:
             receiver.frame(message)
         if not receiver.complete:
@@ -344,8 +347,8 @@ class Session:
         await call(self._counted(head, buffer))
 
     async def _counted(self, head: pb.Transfer, buffer: memoryview) -> AsyncIterator[bytes]:
-        for frame in frames(head, buffer):
-            yield frame
+        for number, frame in enumerate(frames(head, buffer)):
+            yield corrupted(frame, reached("upload", head.context.round) if number == 1 else "")
             self._sent += 1
             self._outside.telemetry.bytes.labels("sent", "update").inc(len(frame))
 

@@ -25,6 +25,7 @@ from fl_core.secagg.signing import AuthorityTrust, CertifiedSigner
 from fl_core.secagg.worker import Me
 from fl_core.serving import Health, answering
 from fl_core.stages import State
+from fl_core.steps import reached
 from fl_core.weights import Manifest, check_finite, digest
 from fl_core.wire.channels import open_channel
 from fl_worker.memory import FileMemory
@@ -66,6 +67,7 @@ class Hand:
         if work.kind == "initialise" or work.weights is None:
             return Product(0, {}, self.learner.initial())
         if work.kind == "evaluate":
+            reached("evaluate", work.round)
             measured = self.learner.evaluate(work.weights, moved=self.moved)
             log.info("evaluated", **self._open(examples=measured.examples))
             return Product(measured.examples, measured.metrics)
@@ -78,9 +80,15 @@ class Hand:
     def _train(self, work: Work) -> Product:
         if self.pending[0] and self.pending[0] < work.round:
             self.states, self.pending = self.pending[1], (0, ())
+        spoil = reached("train", work.round)
         started = time.monotonic()
         finished = self.learner.train(
-            work.weights or {}, round=work.round, states=self.states, moved=self.moved, clip=work.clip
+            work.weights or {},
+            round=work.round,
+            states=self.states,
+            moved=self.moved,
+            clip=work.clip,
+            spoil=spoil,
         )
         self.pending = (work.round, finished.states)
         seconds = round(time.monotonic() - started, 6)

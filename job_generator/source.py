@@ -29,6 +29,7 @@ DEEPEST = 64
 """Levels of a job: enough for anything written by hand, and the end of an alias within itself."""
 WHOLE_NUMBERS = range(-(2**63), 2**63)
 """Those of Kubernetes; larger ones would be rounded there."""
+JOB_SHAPE = "a map with apiVersion, kind, metadata and spec"
 YAML_TAG = "tag:yaml.org,2002:"
 
 
@@ -81,8 +82,8 @@ class Document:
         return path
 
 
-def read(file: File) -> Document:
-    """Read one YAML file."""
+def read(file: File, *, expected: str = JOB_SHAPE) -> Document:
+    """Read one YAML file; `expected` says in a message what it should hold."""
     try:
         with file.open("rb") as stream:
             data = stream.read(LARGEST_FILE + 1)
@@ -95,10 +96,10 @@ def read(file: File) -> Document:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise SpecError(f"{file}:{line}: this is not UTF-8: {error.reason}") from error
-    return parse(text, name=str(file))
+    return parse(text, name=str(file), expected=expected)
 
 
-def parse(text: str, *, name: str) -> Document:
+def parse(text: str, *, name: str, expected: str = JOB_SHAPE) -> Document:
     """Read YAML text; `name` stands for the file in messages."""
     try:
         root = yaml.compose(text, Loader=_Loader)
@@ -113,7 +114,7 @@ def parse(text: str, *, name: str) -> Document:
     builder = _Builder(name)
     value = builder.build(root, ()) if root is not None else None
     if not isinstance(value, dict):
-        raise InvalidJobError([Problem((), "expected a map with apiVersion, kind, metadata and spec", name)])
+        raise InvalidJobError([Problem((), f"expected {expected}", name)])
     if builder.problems:
         raise InvalidJobError(builder.problems)
     return Document(value, builder.places)

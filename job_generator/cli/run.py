@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from job_generator.cli.check import checked
-from job_generator.cli.files import JobFiles, job_files
+from job_generator.cli.files import FILE, JobFiles, job_files
 from job_generator.local.documents import document_option
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True),
     help="Train the rounds of this run's record again, with the same workers; a job file is not needed.",
 )
+@click.option(
+    "--chaos",
+    type=FILE,
+    help="Faults to do to the run on purpose (YAML); a report says what it did about them.",
+)
 @click.option("--plain", is_flag=True, help="One line per round, also in a terminal.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), help="How much is logged.")
 @document_option
@@ -45,6 +50,7 @@ def run(  # noqa: PLR0913 - one for each option
     resume: Path | None,
     record: Path | None,
     log_level: str | None,
+    chaos: Path | None,
     plain: bool,
     output: str | None,
 ) -> None:
@@ -58,8 +64,10 @@ def run(  # noqa: PLR0913 - one for each option
       fl-submit run job.yaml --data 'shards/{index}' --output json
       fl-submit run --resume fl-runs/digits-20260101-120000
       fl-submit run --replay fl-runs/digits-20260101-120000
+      fl-submit run job.yaml --chaos chaos.yaml
     """
     from fl_core.process import leave
+    from job_generator.local.chaos_spec import load_faults
     from job_generator.local.commands import LocalCommands
     from job_generator.local.conduct import Presentation, conduct
     from job_generator.local.folder import RunFolder
@@ -81,11 +89,11 @@ def run(  # noqa: PLR0913 - one for each option
             click.echo(f"{resume} is complete; see: fl-submit status {resume}")
             return
         begun = again
+    faults = load_faults(chaos, workers=begun.plan.workers) if chaos else None
     if notice := shared_data(data, begun.plan.workers):
         click.echo(notice, err=True)
-    leave(
-        conduct(replace(begun, log_level=log_level), Presentation(plain=plain, output=output), LocalCommands)
-    )
+    whole = replace(begun, log_level=log_level, faults=faults)
+    leave(conduct(whole, Presentation(plain=plain, output=output), LocalCommands))
 
 
 def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fl_core.errors import PERMANENT_EXIT_CODES, FLJobError
+from job_generator.local.disturbance import UNTAPPED, Tap
 
 Command = Callable[[int], Sequence[str]]
 """The command line of a process that announces itself on this file descriptor."""
@@ -74,7 +75,9 @@ class Child:
         self._announcement = asyncio.create_task(_read_announcement(announcing))
 
     @classmethod
-    async def spawn(cls, name: str, command: Command, *, log: Path, environment: Mapping[str, str]) -> Child:
+    async def spawn(
+        cls, name: str, command: Command, *, log: Path, environment: Mapping[str, str], tap: Tap = UNTAPPED
+    ) -> Child:
         """Start the process; what it writes is appended to its log."""
         reading, writing = os.pipe()
         with ExitStack() as undo, log.open("ab") as output:
@@ -83,10 +86,11 @@ class Child:
             try:
                 process = await asyncio.create_subprocess_exec(
                     *command(writing),
+                    *tap.options,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    pass_fds=[writing],
+                    pass_fds=[writing, *tap.descriptors],
                     start_new_session=True,
                     env=dict(environment),
                     preexec_fn=_die_with_parent,

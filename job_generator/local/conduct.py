@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fl_core.errors import MismatchError
+from job_generator.local import chaos_report
 from job_generator.local.child import Outcome
 from job_generator.local.documents import write_document
 from job_generator.local.live import Display, LiveDisplay, PlainDisplay
@@ -71,6 +72,8 @@ def conduct(run: Run, presentation: Presentation, make_commands: MakeCommands) -
         told = compare(run.folder)
         presentation.console.print(Text(told.sentence), soft_wrap=True)
         return 0 if told.same else MismatchError.exit_code
+    if run.faults is not None and (told := chaos_report.read(run.folder)) is not None:
+        presentation.console.print(chaos_report.page(told), soft_wrap=True)
     return outcome.exit_code
 
 

@@ -15,7 +15,11 @@ from fl_core.errors import UnavailableError
 from fl_core.identity import Authority, Credentials, Identity
 from fl_core.plan import Plan
 from fl_core.wire.channels import open_channel
+from job_generator.local import chaos_report
+from job_generator.local.chaos import Chaos
+from job_generator.local.chaos_spec import Faults
 from job_generator.local.child import DiedError, Outcome
+from job_generator.local.disturbance import PEACE
 from job_generator.local.folder import RunFolder, RunState, State
 from job_generator.local.live import Display
 from job_generator.local.observer import Observation, Observer
@@ -30,7 +34,7 @@ STOPPED = "Stopped"
 class Run:
     """What a run needs to know: its folder and plan, the program's folder, the data, the allowed restarts.
 
-    `files` are those of the job; `before` is how the run stood when it is resumed.
+    `files` are those of the job; `before` is how the run stood when it is resumed; `faults` are done to it on purpose.
     """
 
     folder: RunFolder
@@ -41,6 +45,7 @@ class Run:
     log_level: str | None = None
     files: tuple[str, ...] = ()
     before: Result | None = None
+    faults: Faults | None = None
 
     @property
     def staffing(self) -> Staffing:
@@ -77,6 +82,7 @@ class Session:
         self._watching: asyncio.Task[None] | None = None
         self._interrupted = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._chaos: Chaos | None = None
         self._state = opening(run, now=dt.datetime.now(dt.UTC))
 
     async def conduct(self) -> Outcome:
@@ -97,8 +103,20 @@ class Session:
         run = self._run
         reports = Reports(tell=self._display.say, started=self._started)
         commands = self._make_commands(run, keys)
+        if run.faults is not None:
+            self._chaos = Chaos(
+                run.faults,
+                workers=run.plan.workers,
+                storage=run.folder.storage,
+                tell=self._display.say,
+            )
         async with Supervisor(
-            commands, run.staffing, logs=run.folder.logs, reports=reports, graces=self._graces
+            commands,
+            run.staffing,
+            logs=run.folder.logs,
+            reports=reports,
+            graces=self._graces,
+            disturbance=self._chaos or PEACE,
         ) as supervisor:
             self._supervisor = supervisor
             address = await supervisor.start()
@@ -109,7 +127,16 @@ class Session:
                 if self._watching and (outcome.exit_code == 0 or outcome.culprit == "server"):
                     await asyncio.wait({self._watching}, timeout=LAST_OBSERVATION_SECONDS)
                 self._stop_watching()
+                await self._calm()
             return outcome
+
+    async def _calm(self) -> None:
+        """Let go of what faults still hold, and write down what they were."""
+        if self._chaos is not None and self._run.faults is not None:
+            story = await self._chaos.end()
+            chaos_report.write(
+                chaos_report.report(story, self._run.folder, seed=self._run.faults.seed), self._run.folder
+            )
 
     def _watch_server(self, observer: Observer) -> None:
         self._stop_watching()

@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 
 from fl_core.errors import TERMINATED_EXIT_CODE, ShortfallError
 from job_generator.local.child import Child, Command, DiedError, Outcome
+from job_generator.local.disturbance import PEACE, Disturbance
 
 ANY_PORT = "127.0.0.1:0"
 FIRST_DELAY = 0.5
@@ -78,12 +79,14 @@ class Supervisor:
         logs: Path,
         reports: Reports,
         graces: Graces = Graces(),
+        disturbance: Disturbance = PEACE,
     ) -> None:
         self._commands = commands
         self._staffing = staffing
         self._logs = logs
         self._graces = graces
         self._reports = reports
+        self._disturbance = disturbance
         self._children: dict[str, Child] = {}
         self._lost: list[Outcome] = []
         self._keepers: dict[str, asyncio.Task[Outcome]] = {}
@@ -114,12 +117,15 @@ class Supervisor:
         commands = self._commands
         self._scheduler = await self._listen("scheduler", commands.scheduler(listen=ANY_PORT))
         self._keep("scheduler", commands.scheduler(listen=self._scheduler))
-        server = commands.server(listen=ANY_PORT, scheduler=self._scheduler)
+        way = self._disturbance.way
+        scheduler = await way("server", "scheduler", self._scheduler)
+        server = commands.server(listen=ANY_PORT, scheduler=scheduler)
         self._server = await self._listen("server", server)
-        self._keep("server", commands.server(listen=self._server, scheduler=self._scheduler))
-        for index in range(self._staffing.workers):
-            command = commands.worker(index, scheduler=self._scheduler, server=self._server)
-            self._keep(f"worker-{index}", command)
+        self._keep("server", commands.server(listen=self._server, scheduler=scheduler))
+        for name, index in ((f"worker-{index}", index) for index in range(self._staffing.workers)):
+            scheduler = await way(name, "scheduler", self._scheduler)
+            to_server = await way(name, "server", self._server)
+            self._keep(name, commands.worker(index, scheduler=scheduler, server=to_server))
         return self._server
 
     async def ended(self) -> Outcome:
@@ -158,9 +164,12 @@ class Supervisor:
 
     async def _spawn(self, name: str, command: Command) -> Child:
         log = self._logs / f"{name}.log"
-        self._children[name] = await Child.spawn(name, command, log=log, environment=self._environment)
-        self._reports.started(name, self._children[name].pid)
-        return self._children[name]
+        with self._disturbance.tap(name) as tap:
+            child = await Child.spawn(name, command, log=log, environment=self._environment, tap=tap)
+        self._children[name] = child
+        self._disturbance.started(name, child.pid)
+        self._reports.started(name, child.pid)
+        return child
 
     def _keep(self, name: str, command: Command) -> None:
         self._keepers[name] = asyncio.create_task(self._kept(name, command))
@@ -170,15 +179,17 @@ class Supervisor:
         core = name in {"scheduler", "server"}
         allowed = self._staffing.core_restarts if core else self._staffing.restarts
         child = self._children.get(name) or await self._spawn(name, command)
-        for restart in range(allowed):
-            if await child.wait() == 0 or child.outcome().permanent:
+        crashes = 0
+        while await child.wait() != 0 and not child.outcome().permanent:
+            delay = restart_delay(crashes)
+            if not self._disturbance.killed(name):
+                crashes += 1
+            if crashes > allowed:
                 break
-            delay = restart_delay(restart)
             sentence = child.outcome().sentence
             self._reports.tell(f"{name} crashed ({sentence}); it starts again in {delay:.1f} s")
             await asyncio.sleep(delay)
             child = await self._spawn(name, command)
-        await child.wait()
         return child.outcome()
 
     async def _end_of(self, name: str) -> Outcome:

@@ -1,0 +1,119 @@
+"""What was done to a run, and what the run did: `chaos.json` in its folder, and a table in the terminal."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from job_generator.local.chaos import Story
+from job_generator.local.folder import RunFolder, write_atomically
+from job_generator.local.record import ClosedRound
+
+FILE = "chaos.json"
+MOST_ROWS = 40
+"""Faults that the terminal shows; the file has them all."""
+
+
+def report(story: Story, folder: RunFolder, *, seed: int) -> dict[str, Any]:
+    """The report as a document: seconds since the run began, unless a name says otherwise."""
+    rounds = folder.rounds()
+    lost = seconds_lost(story)
+    done = [
+        {**asdict(deed), "round_seconds_lost": lost.get(deed.round) if lost else None} for deed in story.deeds
+    ]
+    return {
+        "seed": seed,
+        "seconds": story.ended,
+        "done": done,
+        "not_done": story.missed,
+        "job": {
+            "rounds": len(rounds),
+            "rounds_lost": len(missing(rounds)),
+            "rounds_counted_twice": twice(folder.record),
+            "rounds_skipped": sum(not closed.committed for closed in rounds),
+            "attempts": sum(closed.attempt for closed in rounds),
+            "dropouts": dict(Counter(reason for closed in rounds for reason in closed.dropouts.values())),
+            "restarts": {name: count - 1 for name, count in sorted(story.starts.items()) if count > 1},
+            "seconds_lost": round(sum(lost.values()), 3) if lost else None,
+        },
+    }
+
+
+def missing(rounds: Sequence[ClosedRound]) -> list[int]:
+    """The rounds of which the record has no line, though it has one of a later round."""
+    there = {closed.round for closed in rounds}
+    return [number for number in range(1, max(there, default=0)) if number not in there]
+
+
+def twice(record: Path) -> int:
+    """How many rounds the record has more than once."""
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    counted = Counter(row["round"] for row in map(json.loads, lines) if "round" in row)
+    return sum(count > 1 for count in counted.values())
+
+
+def seconds_lost(story: Story) -> dict[int, float]:
+    """By how much each round with a fault took longer than the middle one of those without; empty if all have one."""
+    first = {number: times[0] for number, times in sorted(story.opened.items())}
+    numbers = list(first)
+    ends = [*list(first.values())[1:], story.ended]
+    took = {number: end - first[number] for number, end in zip(numbers, ends, strict=True)}
+    disturbed = {deed.round for deed in story.deeds}
+    quiet = [seconds for number, seconds in took.items() if number not in disturbed]
+    if not quiet:
+        return {}
+    usual = statistics.median(quiet)
+    return {number: round(max(took[number] - usual, 0.0), 3) for number in disturbed if number in took}
+
+
+def write(document: dict[str, Any], folder: RunFolder) -> None:
+    """Keep the report in the run's folder."""
+    write_atomically(folder.path / FILE, json.dumps(document, indent=2) + "\n")
+
+
+def read(folder: RunFolder) -> dict[str, Any] | None:
+    """The report of the run that was last here; None where its processes never all started."""
+    path = folder.path / FILE
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def page(document: dict[str, Any]) -> RenderableType:
+    """Draw the report."""
+    table = Table(title="Faults", title_justify="left", box=None, pad_edge=False)
+    for heading in ("at", "fault", "who", "round", "step", "back after", "round lost"):
+        table.add_column(
+            heading, justify="right" if heading in {"at", "back after", "round lost"} else "left"
+        )
+    for deed in document["done"][:MOST_ROWS]:
+        round_ = f"{deed['round']}" + (f" ({deed['attempt']})" if deed["attempt"] > 1 else "")
+        seconds = [_seconds(deed[name]) for name in ("back_after", "round_seconds_lost")]
+        table.add_row(_seconds(deed["at"]), deed["fault"], deed["who"], round_, deed["step"], *seconds)
+    more = len(document["done"]) - MOST_ROWS
+    notes = [Text(f"and {more} more")] if more > 0 else []
+    notes += [Text(f"not done: {sentence}", style="dim") for sentence in document["not_done"][:MOST_ROWS]]
+    return Group(Text(""), table, *notes, Text(""), Text(sentence(document["job"]), style="bold"))
+
+
+def sentence(job: dict[str, Any]) -> str:
+    """What the job did, in one line."""
+    dropouts = ", ".join(f"{count} {reason}" for reason, count in job["dropouts"].items()) or "none"
+    restarts = ", ".join(f"{count} of {name}" for name, count in job["restarts"].items()) or "none"
+    lost = "unknown" if job["seconds_lost"] is None else f"{job['seconds_lost']:.1f} s"
+    return (
+        f"{job['rounds']} rounds in {job['attempts']} attempts: {job['rounds_lost']} lost, "
+        f"{job['rounds_counted_twice']} counted twice, {job['rounds_skipped']} skipped; "
+        f"dropouts: {dropouts}; restarts: {restarts}; time lost: {lost}."
+    )
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} s"

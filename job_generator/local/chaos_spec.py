@@ -1,0 +1,265 @@
+"""What `chaos.yaml` may hold: faults, whom they befall, in which rounds, at which step, how probably.
+
+Everything that is left open is drawn from the file's seed, so the same file does the same again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
+
+from fl_core.steps import STEPS, Step
+from job_generator.part import Part
+from job_generator.problems import InvalidJobError, Problem, shown
+from job_generator.schema import alternatives
+from job_generator.source import read
+
+SHAPE = "a map with seed and faults"
+MOST_FAULTS = 1_000
+LONGEST_SECONDS = 3_600.0
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
+Who = Annotated[str, StringConstraints(pattern=r"^(server|scheduler|worker|workers|worker-[0-9]{1,4}|any)$")]
+Worker = Annotated[str, StringConstraints(pattern=r"^(worker|workers|worker-[0-9]{1,4})$")]
+RoundNumber = Annotated[int, Field(ge=1, le=1_000_000)]
+RoundRange = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}-([1-9][0-9]{0,5})?$")]
+
+DRAWN: tuple[Step, ...] = ("open", "select", "train", "upload", "commit", "record")
+"""Of these a step is drawn where none is given: every round of every job has them."""
+
+
+class Fault(Part):
+    """What all faults have in common."""
+
+    own_step: ClassVar[Step | None] = None
+    """The only step at which this fault makes sense."""
+
+    round: RoundNumber | RoundRange = "1-"
+    """A round, `2-10`, or `4-` for all from the fourth on."""
+    every: Annotated[int, Field(ge=1)] = 1
+    """Only each so many-th round of the range, from its first on."""
+    step: Step | None = None
+    """When in the round: once the first process comes there, or the worker that it befalls; drawn if left out."""
+    probability: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """In each of the rounds."""
+
+    def falls_in(self, number: int) -> bool:
+        """Whether this round is one of them."""
+        first, _, last = str(self.round).partition("-")
+        begin = int(first)
+        end = int(last) if last else None if isinstance(self.round, str) else begin
+        return number >= begin and (end is None or number <= end) and (number - begin) % self.every == 0
+
+
+class Kill(Fault):
+    """SIGKILL."""
+
+    fault: Literal["kill"]
+    who: Who
+
+
+class Stop(Fault):
+    """SIGSTOP, and SIGCONT after so many seconds."""
+
+    fault: Literal["stop"]
+    who: Who
+    seconds: Seconds
+
+
+class Slow(Fault):
+    """Its connections get slow for so many seconds: in bandwidth, or each piece is late, or both."""
+
+    fault: Literal["slow"]
+    who: Who
+    seconds: Seconds
+    kilobytes_per_second: Annotated[float, Field(gt=0)] | None = None
+    delay_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
+
+
+class Cut(Fault):
+    """Its connections break, and no new one is made for so many seconds; `silent` ones stay and carry nothing."""
+
+    fault: Literal["cut"]
+    who: Who
+    seconds: Seconds
+    silent: bool = False
+
+
+class Corrupt(Fault):
+    """A byte is changed: of the worker's update after its checksum was made, or on the wire below TLS."""
+
+    own_step = "upload"
+    fault: Literal["corrupt"]
+    who: Worker = "worker"
+    what: Literal["update", "connection"] = "update"
+
+
+class Nan(Fault):
+    """The worker's program gives an update of not-a-numbers."""
+
+    own_step = "train"
+    fault: Literal["nan"]
+    who: Worker = "worker"
+
+
+class SignFlip(Fault):
+    """The worker's update has the opposite sign: the hostile update that needs no knowledge of the program's labels."""
+
+    own_step = "train"
+    fault: Literal["sign_flip"]
+    who: Worker = "worker"
+
+
+class FullDisk(Fault):
+    """The server finds no space left in its storage (ENOSPC) for so many seconds."""
+
+    fault: Literal["full_disk"]
+    who: Literal["server"] = "server"
+    seconds: Seconds
+
+
+AnyFault = Kill | Stop | Slow | Cut | Corrupt | Nan | SignFlip | FullDisk
+KINDS: dict[str, type[Fault]] = {
+    "kill": Kill,
+    "stop": Stop,
+    "slow": Slow,
+    "cut": Cut,
+    "corrupt": Corrupt,
+    "nan": Nan,
+    "sign_flip": SignFlip,
+    "full_disk": FullDisk,
+}
+
+
+class Faults(Part):
+    """A whole file."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    faults: Annotated[
+        tuple[Annotated[AnyFault, Field(discriminator="fault")], ...],
+        Field(max_length=MOST_FAULTS),
+    ]
+
+    def planned(self, number: int, workers: int) -> list[Planned]:
+        """What is to happen in a round, all draws made."""
+        return [one for place in range(len(self.faults)) for one in self._drawn(place, number, workers)]
+
+    def _drawn(self, place: int, number: int, workers: int) -> Iterator[Planned]:
+        fault = self.faults[place]
+        if not fault.falls_in(number):
+            return
+        for who in _everybody(fault.who, workers):
+            dice = Random(f"{self.seed}/{place}/{number}/{who}")  # noqa: S311 - replayed, not secret
+            if dice.random() < fault.probability:
+                found = _one_of(who, workers, dice)
+                yield Planned(place, fault, found, fault.own_step or fault.step or dice.choice(DRAWN))
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One fault in one round: which of the file's, whom it befalls, at which step."""
+
+    place: int
+    fault: AnyFault
+    who: str
+    step: str
+
+
+def load_faults(file: Path, *, workers: int) -> Faults:
+    """Read and check a file of faults for a job of so many workers; raises InvalidJobError with all that is wrong."""
+    document = read(file, expected=SHAPE)
+    try:
+        faults = Faults.model_validate_json(json.dumps(document.value), strict=True)
+    except ValidationError as error:
+        found = (_problem(details) for details in error.errors(include_url=False))
+        problems = list({problem.path: problem for problem in found}.values())
+        raise InvalidJobError(document.placed(problems)) from None
+    if problems := list(_unfit(faults, workers)):
+        raise InvalidJobError(document.placed(problems))
+    return faults
+
+
+def _everybody(who: str, workers: int) -> Sequence[str]:
+    return [f"worker-{index}" for index in range(workers)] if who == "workers" else [who]
+
+
+def _one_of(who: str, workers: int, dice: Random) -> str:
+    """The process that is meant by a role."""
+    several = [f"worker-{index}" for index in range(workers)]
+    among = {"worker": several, "any": ["server", "scheduler", *several]}
+    return dice.choice(among[who]) if who in among else who
+
+
+def _unfit(faults: Faults, workers: int) -> Iterator[Problem]:
+    if not faults.faults:
+        yield Problem(("faults",), f"[] is not accepted; expected {ACCEPTED['faults']}")
+    for place, fault in enumerate(faults.faults):
+        found = re.fullmatch(r"worker-(\d+)", fault.who)
+        if found and int(found[1]) >= workers:
+            expected = f"the job has worker-0 to worker-{workers - 1}"
+            yield Problem(("faults", place, "who"), f"{shown(fault.who)} is nobody; {expected}")
+        if fault.own_step and fault.step not in {None, fault.own_step}:
+            sentence = f"{shown(fault.step)} is not accepted; {fault.fault} happens at {fault.own_step}"
+            yield Problem(("faults", place, "step"), sentence)
+        if isinstance(fault, Slow) and fault.kilobytes_per_second is None and not fault.delay_seconds:
+            yield Problem(("faults", place), "slow needs kilobytesPerSecond, delaySeconds or both")
+
+
+ACCEPTED = {
+    "step": alternatives(STEPS),
+    "round": "a round such as 3, or a range such as 2-10 or 4-",
+    "who": "server, scheduler, worker (one of them, drawn), workers (each), worker-3, or any",
+    "fault": alternatives(list(KINDS)),
+    "fault map": "a map such as {fault: kill, who: server}",
+    "seconds": f"a number above 0 up to {LONGEST_SECONDS:g}",
+    "probability": "a number from 0 to 1",
+    "faults": f"a list of 1 to {MOST_FAULTS} faults",
+}
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    """Say what pydantic found in the words of the file."""
+    location = error["loc"]
+    kind = KINDS.get(str(location[2])) if len(location) > 2 else None  # noqa: PLR2004 - faults, place, kind
+    path = (*location[:2], *location[3:4]) if kind else location[:2]
+    name = str(path[-1]) if path else ""
+    fields = list((kind or Faults).model_fields if len(path) != 2 else [])  # noqa: PLR2004
+    match error["type"]:
+        case "dict_type" | "model_attributes_type":
+            return Problem(path, f"{shown(error['input'])} is not accepted; expected {ACCEPTED['fault map']}")
+        case "extra_forbidden":
+            known = alternatives([_written(field) for field in fields])
+            return Problem(path, f"there is no such field; expected {known}")
+        case "union_tag_not_found":
+            return Problem((*path, "fault"), f"is missing; expected {ACCEPTED['fault']}")
+        case "union_tag_invalid":
+            given: Any = error["input"]
+            return Problem(
+                (*path, "fault"), f"{shown(given['fault'])} is unknown; expected {ACCEPTED['fault']}"
+            )
+    if (
+        kind is not None
+        and kind.model_fields.get(name)
+        and kind in {Corrupt, Nan, SignFlip}
+        and name == "who"
+    ):
+        accepted = "worker (one of them, drawn), workers (each) or worker-3"
+    else:
+        accepted = ACCEPTED.get(name, error["msg"].lower())
+    if error["type"] == "missing":
+        return Problem(path, f"is missing; expected {accepted}")
+    return Problem(path, f"{shown(error['input'])} is not accepted; expected {accepted}")
+
+
+def _written(field: str) -> str:
+    """A field's name as the file has it."""
+    first, *others = field.split("_")
+    return "".join([first, *(word.capitalize() for word in others)])

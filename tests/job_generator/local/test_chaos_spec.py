@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from job_generator.local.chaos_spec import DRAWN, Faults, load_faults
+from job_generator.problems import InvalidJobError
+
+
+def faults(tmp_path: Path, text: str, *, workers: int = 4) -> Faults:
+    file = tmp_path / "chaos.yaml"
+    file.write_text(text)
+    return load_faults(file, workers=workers)
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    with pytest.raises(InvalidJobError) as error:
+        faults(tmp_path, text)
+    return str(error.value)
+
+
+def test_the_same_file_does_the_same_again(tmp_path: Path) -> None:
+    """Who, when and whether is drawn from the seed: equal for equal files, different for another seed."""
+    text = "seed: {}\nfaults:\n  - {{fault: kill, who: any, probability: 0.5}}\n"
+    one, again, other = (faults(tmp_path, text.format(seed)) for seed in (7, 7, 8))
+    plans = [[found.planned(number, 4) for number in range(1, 60)] for found in (one, again, other)]
+    assert plans[0] == plans[1] != plans[2]
+    drawn = [planned for several in plans[0] for planned in several]
+    assert 15 < len(drawn) < 45
+    assert {planned.who for planned in drawn} == {"server", "scheduler", *(f"worker-{i}" for i in range(4))}
+    assert {planned.step for planned in drawn} == set(DRAWN)
+
+
+@pytest.mark.parametrize(
+    ("when", "rounds"),
+    [
+        ("round: 3", [3]),
+        ("round: 2-4", [2, 3, 4]),
+        ("round: 7-", [7, 8, 9]),
+        ("every: 4", [1, 5, 9]),
+        ("round: 2-, every: 3", [2, 5, 8]),
+    ],
+)
+def test_rounds(tmp_path: Path, when: str, rounds: list[int]) -> None:
+    """A round, a range, a range without an end, and every so many-th of them."""
+    found = faults(tmp_path, f"faults: [{{fault: kill, who: server, {when}}}]")
+    assert [number for number in range(1, 10) if found.planned(number, 4)] == rounds
+
+
+def test_workers_are_each_of_them_with_a_draw_of_their_own(tmp_path: Path) -> None:
+    """`workers` befalls each, `worker` one, and each only with the probability."""
+    found = faults(tmp_path, "faults: [{fault: nan, who: workers}, {fault: nan, who: worker}]")
+    whom = [planned.who for planned in found.planned(1, 4)]
+    assert whom[:4] == [f"worker-{index}" for index in range(4)]
+    assert len(whom) == 5
+    some = faults(tmp_path, "faults: [{fault: nan, who: workers, probability: 0.5}]")
+    assert 1_500 < sum(len(some.planned(number, 4)) for number in range(1, 1_001)) < 2_500
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("{fault: burn, who: server}", 'faults[0].fault: "burn" is unknown; expected kill, stop, slow'),
+        ("{who: server}", "faults[0].fault: is missing; expected kill, stop"),
+        ("{fault: kill}", "faults[0].who: is missing; expected server, scheduler, worker"),
+        ("{fault: kill, who: sever}", 'faults[0].who: "sever" is not accepted; expected server, scheduler'),
+        (
+            "{fault: kill, who: worker-4}",
+            'faults[0].who: "worker-4" is nobody; the job has worker-0 to worker-3',
+        ),
+        (
+            "{fault: nan, who: server}",
+            'faults[0].who: "server" is not accepted; expected worker (one of them',
+        ),
+        (
+            "{fault: kill, who: any, round: 0}",
+            "faults[0].round: 0 is not accepted; expected a round such as 3",
+        ),
+        ("{fault: kill, who: any, round: 4-x}", 'faults[0].round: "4-x" is not accepted; expected a round'),
+        (
+            "{fault: kill, who: any, step: lunch}",
+            'faults[0].step: "lunch" is not accepted; expected open, select',
+        ),
+        ("{fault: nan, step: open}", 'faults[0].step: "open" is not accepted; nan happens at train'),
+        ("{fault: stop, who: any}", "faults[0].seconds: is missing; expected a number above 0 up to 3600"),
+        (
+            "{fault: slow, who: any, seconds: 1}",
+            "faults[0]: slow needs kilobytesPerSecond, delaySeconds or both",
+        ),
+        (
+            "{fault: kill, who: any, probability: 2}",
+            "faults[0].probability: 2 is not accepted; expected a number",
+        ),
+        (
+            "{fault: slow, who: any, rate: 1}",
+            "faults[0].rate: there is no such field; expected round, every, step",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, fault: str, sentence: str) -> None:
+    """Each mistake is told with file, line, path, value and what would be accepted."""
+    said = refused(tmp_path, f"faults:\n  - {fault}\n")
+    assert said.startswith(f"{tmp_path / 'chaos.yaml'}:2: ")
+    assert sentence in said
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[]", "expected a map with seed and faults"),
+        ("faults: []", "faults: [] is not accepted; expected a list of 1 to 1000 faults"),
+        ("seed: 1", "faults: is missing; expected a list of 1 to 1000 faults"),
+        ("faults: [{fault: kill, who: any}]\nsed: 1", "sed: there is no such field; expected seed or faults"),
+        ("faults: [kill]", 'faults[0]: "kill" is not accepted; expected a map such as'),
+    ],
+)
+def test_a_file_that_is_no_list_of_faults(tmp_path: Path, text: str, sentence: str) -> None:
+    """What the whole file should be is told too."""
+    assert sentence in refused(tmp_path, text)

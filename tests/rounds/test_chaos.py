@@ -1,0 +1,52 @@
+"""Whole jobs with faults of every kind: they complete, and their models are those of their recorded workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.rounds.faults import tried
+
+pytestmark = [pytest.mark.rounds, pytest.mark.timeout(300)]
+
+FAULTS = [
+    {"fault": "kill", "who": "server", "round": 2, "step": "train"},
+    {"fault": "nan", "who": "worker-1", "round": 3},
+    {"fault": "corrupt", "who": "worker-2", "round": 4},
+    {"fault": "corrupt", "who": "worker-3", "what": "connection", "round": 5},
+    {"fault": "kill", "who": "scheduler", "round": 6, "step": "select"},
+    {"fault": "cut", "who": "server", "round": 7, "step": "train", "seconds": 1},
+    {"fault": "slow", "who": "worker-0", "round": 8, "step": "open", "seconds": 2, "delaySeconds": 0.1},
+    {"fault": "full_disk", "round": 9, "step": "commit", "seconds": 1},
+    {"fault": "stop", "who": "server", "round": 10, "step": "upload", "seconds": 1},
+]
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "secure"])
+def test_a_job_gets_over_every_kind_of_fault(tmp_path: Path, *, secure: bool) -> None:
+    """It completes, no round is lost or counted twice, who was spoilt is out of that round, and the report says all."""
+    run = tried(tmp_path, FAULTS, secure=secure, rounds=11)
+    run.check()
+    report = run.report
+    assert [(deed["who"], deed["round"]) for deed in report["done"]] == [
+        (fault.get("who", "server"), fault["round"]) for fault in FAULTS
+    ]
+    assert report["not_done"] == []
+    assert report["job"]["restarts"] == {"scheduler": 1, "server": 2}
+    assert all(deed["back_after"] is not None for deed in report["done"])
+    rows = {row["round"]: row for row in run.rounds()}
+    assert "worker-1" not in rows[3]["reporters"]
+    assert "finite" in rows[3]["dropouts"]["worker-1"]
+    assert rows[11]["reporters"] == [f"worker-{index}" for index in range(4)]
+    assert "11 rounds in" in run.said
+
+
+def test_a_flipped_sign_goes_into_a_plain_mean(tmp_path: Path) -> None:
+    """The hostile update is accepted and moves the model: what a robust rule is for."""
+    fault = {"fault": "sign_flip", "who": "worker-0", "round": 1}
+    flipped = tried(tmp_path, [fault], secure=False, rounds=1)
+    assert flipped.code == 0, flipped.said
+    (row,) = flipped.rounds()
+    assert row["reporters"] == [f"worker-{index}" for index in range(4)]
+    assert [row["model"]] != flipped.should_be()
