@@ -165,6 +165,8 @@ class Roster:
     The first call is answered when as many attend as are `expected`, or when a quorum has waited long enough for
     them. Who comes beyond them takes part in later rounds as they do. Each bucket has its equal share of a cohort.
     Where a record is `replayed`, it names each round's cohort, and all of them are waited for.
+    Who had nothing to hand in is passed over in the round's later attempts, if a quorum of others is there; for those
+    who are absent a call waits as long before it asks that worker again, for it would say the same.
     """
 
     def __init__(
@@ -191,6 +193,7 @@ class Roster:
         self._manifest = ""
         self._quorum_since: float | None = None
         self._settled = False
+        self._declined: tuple[int, frozenset[str]] = (0, frozenset())
 
     def enrol(self, worker: str, enrolment: Enrolment, *, now: float) -> tuple[Action, ...]:
         """A worker comes, or comes back; one that is wanted is told so again."""
@@ -217,6 +220,7 @@ class Roster:
         if call is None or (call.round, call.attempt) != (round, attempt) or worker not in self._cohort:
             return ()
         self._cohort = self._cohort - {worker}
+        self._declined = (round, self._unwilling(call) | {worker})
         return (Lost(worker, reason),)
 
     def quit(self, worker: str, *, reason: str) -> tuple[Action, ...]:
@@ -236,6 +240,8 @@ class Roster:
         """The server calls; an earlier call ends with that."""
         released = self.close()
         self._call, self._answered = call, False
+        if self._unwilling(call):
+            self._quorum_since = None
         refused = self._learn(call.manifest)
         return (*released, *refused, *self._answer(now, announce=True))
 
@@ -271,7 +277,7 @@ class Roster:
             return self._choose(call, self._recalled(call, now))
         if self._replayed is not None and call.purpose == "train":
             return self._again(call, self._replayed.get(call.round, ()), announce=announce)
-        if self._ready(now):
+        if self._ready(call, now):
             self._settled = True
             try:
                 return self._choose(call, self._pick(call))
@@ -307,7 +313,18 @@ class Roster:
     def _absent(self) -> tuple[str, ...]:
         return tuple(islice((name for name in self._expected if name not in self.members), MOST_ABSENT))
 
-    def _ready(self, now: float) -> bool:
+    def _unwilling(self, call: Call) -> frozenset[str]:
+        """Who declined in an earlier attempt of this round."""
+        number, workers = self._declined
+        return workers if call.purpose == "train" and call.round == number else frozenset()
+
+    def _willing(self, call: Call) -> list[str]:
+        """Those who attend without those who declined; everybody where that leaves no quorum."""
+        willing = self.members.keys() - self._unwilling(call)
+        enough = len(willing) >= self._selection.minimum
+        return sorted(willing if enough else self.members, key=_natural)
+
+    def _ready(self, call: Call, now: float) -> bool:
         live = len(self.members)
         if live < self._selection.minimum:
             self._quorum_since = None
@@ -315,10 +332,11 @@ class Roster:
         if self._quorum_since is None:
             self._quorum_since = now
         patient = now < self._quorum_since + self._selection.join_seconds
-        return self._settled or live >= len(self._expected) or not patient
+        willing = self._unwilling(call).isdisjoint(self._willing(call))
+        return (self._settled and willing) or live >= len(self._expected) or not patient
 
     def _pick(self, call: Call) -> list[str]:
-        candidates = sorted(self.members, key=_natural)
+        candidates = self._willing(call)
         if call.purpose == "initialise":
             majority = self._majority()
             agreed = [name for name in candidates if self.members[name].enrolment.weights == majority]

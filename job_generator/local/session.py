@@ -27,6 +27,8 @@ from job_generator.local.summary import Result
 from job_generator.local.supervisor import Commands, Graces, Reports, Staffing, Supervisor
 
 LAST_OBSERVATION_SECONDS = 3.0
+AGAIN_SECONDS = 1.0
+"""How long a server that is silent, but not gone, is left alone before it is dialled again."""
 STOPPED = "Stopped"
 
 
@@ -83,6 +85,7 @@ class Session:
         self._interrupted = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._chaos: Chaos | None = None
+        self._noticed = ""
         self._state = opening(run, now=dt.datetime.now(dt.UTC))
 
     async def conduct(self) -> Outcome:
@@ -147,14 +150,26 @@ class Session:
             self._watching.cancel()
 
     async def _watch(self, observer: Observer) -> None:
-        """Show what one server process says; that it goes is the supervisor's to tell."""
+        """Show what a server says, dialled again while it is silent; its end is the supervisor's to tell."""
+        while not await self._watched(observer):
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _watched(self, observer: Observer) -> bool:
+        """Show what comes until the server says no more; whether it has said that the job is over."""
+        ending = False
         with suppress(UnavailableError):
-            notice = ""
             async for observation in observer.observations():
                 self._display.show(observation)
-                if observation.standing.notice != notice:
-                    notice = observation.standing.notice
-                    self._display.say(notice)
+                self._notice(observation.standing.notice)
+                if observation.closed and self._supervisor is not None:
+                    self._supervisor.progressed()
+                ending = observation.ending is not None
+        return ending
+
+    def _notice(self, notice: str) -> None:
+        if notice != self._noticed:
+            self._noticed = notice
+            self._display.say(notice)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,10 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from fl_core.errors import TERMINATED_EXIT_CODE, ShortfallError
+from fl_core.errors import TERMINATED_EXIT_CODE, ShortfallError, UnavailableError
 from job_generator.local.child import Child, Command, DiedError, Outcome
 from job_generator.local.disturbance import PEACE, Disturbance
 
+CORE = ("scheduler", "server")
 ANY_PORT = "127.0.0.1:0"
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 15.0
@@ -42,7 +44,7 @@ class Commands(Protocol):
 class Staffing:
     """How many workers there are, how few suffice, how often each may be restarted; seconds to get ready.
 
-    `core_restarts` is how often the server and the scheduler may be.
+    `core_restarts` is how often the server and the scheduler may be without a round between them.
     """
 
     workers: int
@@ -88,6 +90,7 @@ class Supervisor:
         self._reports = reports
         self._disturbance = disturbance
         self._children: dict[str, Child] = {}
+        self._crashes: Counter[str] = Counter()
         self._lost: list[Outcome] = []
         self._keepers: dict[str, asyncio.Task[Outcome]] = {}
         self._stop: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -143,13 +146,26 @@ class Supervisor:
         self._over = outcome.exit_code == 0
         return outcome
 
+    def progressed(self) -> None:
+        """A round was closed: server and scheduler work, and what they crashed of before is over."""
+        for name in CORE:
+            del self._crashes[name]
+
     def stop_now(self, exit_code: int = TERMINATED_EXIT_CODE) -> None:
         """End the run without waiting for its round."""
         if not self._stop.done():
             self._stop.set_result(Outcome(exit_code, "", "stopped before the end"))
 
     async def _listen(self, name: str, command: Command) -> str:
-        child = await self._spawn(name, command)
+        """Start a process and wait until it listens; one that crashes before that is started again."""
+        while True:
+            try:
+                return await self._announced(await self._spawn(name, command))
+            except DiedError as error:
+                if error.outcome.culprit != name or not await self._forgiven(name, error.outcome):
+                    raise
+
+    async def _announced(self, child: Child) -> str:
         announced = asyncio.create_task(child.announced())
         keepers, waited = self._keepers.values(), self._staffing.ready_seconds
         ends: list[asyncio.Future[Any]] = [self._stop, announced, *keepers]
@@ -160,7 +176,10 @@ class Supervisor:
         if self._stop.done():
             raise DiedError(self._stop.result())
         lost = next((keeper.result() for keeper in keepers if keeper.done()), None)
-        raise DiedError(lost or Outcome(75, name, f"it did not listen within {waited:.0f} seconds"))
+        silent = Outcome(
+            UnavailableError.exit_code, "", f"{child.name} did not listen within {waited:.0f} seconds"
+        )
+        raise DiedError(lost or silent)
 
     async def _spawn(self, name: str, command: Command) -> Child:
         log = self._logs / f"{name}.log"
@@ -176,21 +195,22 @@ class Supervisor:
 
     async def _kept(self, name: str, command: Command) -> Outcome:
         """Run a process to its end, started again when it crashes; its last end says how it went."""
-        core = name in {"scheduler", "server"}
-        allowed = self._staffing.core_restarts if core else self._staffing.restarts
         child = self._children.get(name) or await self._spawn(name, command)
-        crashes = 0
-        while await child.wait() != 0 and not child.outcome().permanent:
-            delay = restart_delay(crashes)
-            if not self._disturbance.killed(name):
-                crashes += 1
-            if crashes > allowed:
-                break
-            sentence = child.outcome().sentence
-            self._reports.tell(f"{name} crashed ({sentence}); it starts again in {delay:.1f} s")
-            await asyncio.sleep(delay)
+        while await child.wait() != 0 and await self._forgiven(name, child.outcome()):
             child = await self._spawn(name, command)
         return child.outcome()
+
+    async def _forgiven(self, name: str, outcome: Outcome) -> bool:
+        """Whether a process that ended so is started again; returns when it is to be."""
+        delay = restart_delay(self._crashes[name])
+        if not self._disturbance.killed(name):
+            self._crashes[name] += 1
+        allowed = self._staffing.core_restarts if name in CORE else self._staffing.restarts
+        if outcome.permanent or self._crashes[name] > allowed:
+            return False
+        self._reports.tell(f"{name} crashed ({outcome.sentence}); it starts again in {delay:.1f} s")
+        await asyncio.wait({self._stop}, timeout=delay)
+        return not self._stop.done()
 
     async def _end_of(self, name: str) -> Outcome:
         """Wait until a process has ended for good, and leave it to its keeper when nobody waits any more."""

@@ -311,6 +311,38 @@ def test_who_declines_stays_for_the_next_call() -> None:
     assert cohort(made.call(Call("train", 2, 1), now=1)) == ("worker-0", "worker-1")
 
 
+def test_who_declined_is_passed_over_in_the_rounds_other_attempts() -> None:
+    """With a quorum of others a worker that had nothing to hand in is not asked again, until the next round."""
+    made = roster("worker-0", "worker-1", "worker-2", expected=3, per_round=3)
+    made.call(TRAIN, now=0)
+    made.decline("worker-0", round=1, attempt=1, reason="not a number")
+    assert cohort(made.call(Call("train", 1, 2), now=0)) == ("worker-1", "worker-2")
+    assert cohort(made.call(Call("train", 2, 1), now=0)) == ("worker-0", "worker-1", "worker-2")
+
+
+def test_who_declined_is_asked_again_when_nobody_else_comes() -> None:
+    """A quorum that needs it waits for those who are absent, and no longer than for a first round's."""
+    made = roster("worker-0", "worker-1", expected=3, per_round=3)
+    made.call(TRAIN, now=0)
+    assert cohort(made.tick(now=10)) == ("worker-0", "worker-1")
+    made.decline("worker-0", round=1, attempt=1, reason="not a number")
+    assert not any(isinstance(one, Chosen) for one in made.call(Call("train", 1, 2), now=10))
+    again = deepcopy(made)
+    assert cohort(made.enrol("worker-2", HONEST, now=12)) == ("worker-1", "worker-2")
+    assert again.wake() is not None
+    for worker in ("worker-0", "worker-1"):
+        again.beat(worker, steps=0, now=14)
+    assert cohort(again.tick(now=20)) == ("worker-0", "worker-1")
+
+
+def test_who_declined_is_asked_again_at_once_when_all_are_there() -> None:
+    """Nobody else can come, and what was amiss may have been on the way."""
+    made = roster("worker-0", "worker-1", expected=2)
+    made.call(TRAIN, now=0)
+    made.decline("worker-0", round=1, attempt=1, reason="refused")
+    assert cohort(made.call(Call("train", 1, 2), now=0)) == ("worker-0", "worker-1")
+
+
 def test_a_new_call_releases_the_last_cohort() -> None:
     """Whoever still works for an earlier call is told to stop before the next order comes."""
     made = roster("worker-0", "worker-1", expected=2)

@@ -235,3 +235,39 @@ def test_environment() -> None:
     """The cores are shared out among the processes, unless the user said otherwise."""
     assert process_environment({}, processes=1000)["OMP_NUM_THREADS"] == "1"
     assert process_environment({"OMP_NUM_THREADS": "7"}, processes=1000)["OMP_NUM_THREADS"] == "7"
+
+
+@pytest.mark.parametrize("role", ["server", "scheduler"])
+def test_one_that_crashes_before_it_listens_is_started_again(stage: Any, tmp_path: Path, role: str) -> None:
+    """Killed before anybody could dial it, it comes up at the next try, and the job ends well."""
+    fifo, mark = a_fifo(tmp_path), str(tmp_path / "mark")
+    crash = f"""
+if not os.path.exists({mark!r}):
+    open({mark!r}, "w").close()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    bodies = {
+        "scheduler_body": "announce(); forever()",
+        "server_body": WHEN_FED.format(fifo=fifo),
+        "worker_body": f"announce(); open({fifo!r}, 'w').write('done')",
+    }
+    outcome = outcome_of(stage, core_restarts=1, **{**bodies, f"{role}_body": crash + bodies[f"{role}_body"]})
+    assert outcome.exit_code == 0
+    assert stage.started.count(role) == 2
+
+
+def test_a_round_forgives_the_crashes_before_it(stage: Any) -> None:
+    """A server may crash as often as it may between two rounds, not over the whole job."""
+
+    async def run() -> int:
+        crashing = "announce(); signal.sigtimedwait([10], 0.3); sys.exit(74)"
+        async with stage.supervisor(core_restarts=1, server_body=crashing) as supervisor:
+            await supervisor.start()
+            ended = asyncio.create_task(supervisor.ended())
+            while not ended.done() and stage.started.count("server") < 4:
+                supervisor.progressed()
+                await asyncio.sleep(0.05)
+            return int((await ended).exit_code)
+
+    assert asyncio.run(run()) == 74
+    assert stage.started.count("server") >= 4

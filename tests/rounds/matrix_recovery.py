@@ -1,0 +1,105 @@
+"""Every fault of every role at every step of a round, in half an hour: `pytest tests/rounds/matrix_recovery.py`.
+
+`python -m tests.rounds.matrix_recovery [WORD ...]` runs those rows whose names hold a word, and prints the table of
+docs/explanation/recovery.md. One row is one job in which each step has a round of its own; `make test` takes a few
+cells, drawn from a seed.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl_core.steps import STEPS
+from tests.rounds.faults import Tried, tried
+
+pytestmark = [pytest.mark.rounds, pytest.mark.timeout(600)]
+
+DEADLINE_SECONDS = 3
+WHOLE = {"minimum": 4, "deadlineSeconds": DEADLINE_SECONDS, "stallSeconds": DEADLINE_SECONDS}
+"""All four workers or another attempt: so each committed round has the cohort of the undisturbed job."""
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "kill": {"fault": "kill"},
+    "stop": {"fault": "stop", "seconds": DEADLINE_SECONDS + 2},
+    "cut": {"fault": "cut", "seconds": 2},
+}
+ROLES = ("server", "scheduler", "worker-1")
+FIRST = 2
+"""The round of the first cell: the one before it is undisturbed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault of one role in one kind of job."""
+
+    secure: bool
+    role: str
+    fault: str
+
+    @property
+    def name(self) -> str:
+        return f"{'secure' if self.secure else 'plain'} {self.role} {self.fault}"
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps that rounds of this job have."""
+        return tuple(step for step in STEPS if self.secure or step != "unmask")
+
+    def cell(self, step: str, number: int) -> dict[str, Any]:
+        """The fault at this step of this round."""
+        return {**FAULTS[self.fault], "who": self.role, "round": number, "step": step}
+
+
+ROWS = [Row(secure, role, fault) for secure in (False, True) for role in ROLES for fault in FAULTS]
+CELLS = [(row, step) for row in ROWS for step in row.steps]
+
+
+def run(home: Path, cells: Sequence[tuple[Row, str]]) -> Tried:
+    """A job with a round for each of these cells, `finish` in the last; all of them are done, and it goes well."""
+    ordered = sorted(cells, key=lambda cell: cell[1] == "finish")
+    faults = [row.cell(step, FIRST + number) for number, (row, step) in enumerate(ordered)]
+    rounds = FIRST + len(faults) - 1 + (ordered[-1][1] != "finish")
+    done = tried(home, faults, secure=cells[0][0].secure, rounds=rounds, selection=WHOLE)
+    done.check()
+    assert done.report["not_done"] == []
+    assert [deed["step"] for deed in done.report["done"]] == [step for _, step in ordered]
+    for row in done.rounds():
+        assert row["result"] == "Skipped" or len(row["reporters"]) == 4
+    return done
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_job_gets_over_it_at_every_step(tmp_path: Path, row: Row) -> None:
+    """No round is lost or counted twice, each model is the undisturbed job's, and it goes on in time."""
+    done = run(tmp_path, [(row, step) for step in row.steps])
+    for deed in done.report["done"]:
+        assert deed["back_after"] is None or deed["back_after"] < 60
+
+
+def line(row: Row, done: Tried) -> str:
+    """A row of the table: seconds until the server came to its next step, step by step."""
+    took = {deed["step"]: deed["back_after"] for deed in done.report["done"]}
+    cells = [f"{took[step]:.1f}" if took.get(step) is not None else "" for step in STEPS]
+    skipped = done.report["job"]["rounds_skipped"]
+    return f"| {row.name} | {' | '.join(cells)} | {skipped or ''} |"
+
+
+def main(words: Iterable[str]) -> None:
+    """Print the table, each line as it is there."""
+    wanted = [row for row in ROWS if not words or any(word in row.name for word in words)]
+    sys.stdout.write(f"| | {' | '.join(STEPS)} | skipped |\n|---|{'---:|' * (len(STEPS) + 1)}\n")
+    for row in wanted:
+        with tempfile.TemporaryDirectory() as home:
+            sys.stdout.write(line(row, run(Path(home), [(row, step) for step in row.steps])) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
