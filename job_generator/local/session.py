@@ -151,7 +151,7 @@ class Session:
 
     async def _watch(self, observer: Observer) -> None:
         """Show what a server says, dialled again while it is silent; its end is the supervisor's to tell."""
-        while not await self._watched(observer):
+        while not await self._watched(observer):  # noqa: ASYNC110 - another process says when
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _watched(self, observer: Observer) -> bool:

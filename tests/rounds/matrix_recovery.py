@@ -7,6 +7,7 @@ cells, drawn from a seed.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -96,8 +97,12 @@ def main(words: Iterable[str]) -> None:
     wanted = [row for row in ROWS if not words or any(word in row.name for word in words)]
     sys.stdout.write(f"| | {' | '.join(STEPS)} | skipped |\n|---|{'---:|' * (len(STEPS) + 1)}\n")
     for row in wanted:
-        with tempfile.TemporaryDirectory() as home:
-            sys.stdout.write(line(row, run(Path(home), [(row, step) for step in row.steps])) + "\n")
+        home = Path(tempfile.mkdtemp())
+        try:
+            sys.stdout.write(line(row, run(home, [(row, step) for step in row.steps])) + "\n")
+            shutil.rmtree(home)
+        except AssertionError as error:
+            sys.stdout.write(f"| {row.name} | failed, see {home}: {error} |\n")
         sys.stdout.flush()
 
 
