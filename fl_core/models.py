@@ -19,6 +19,9 @@ from fl_core.errors import StorageError
 from fl_core.plan import canonical
 from fl_core.weights import Array, digest
 
+ZIP = b"PK\x03\x04"
+"""How an npz file begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
@@ -83,6 +86,22 @@ def newest_model(storage: Path) -> StoredModel:
     if final is None:
         raise StorageError(f"there is no model in {storage}: no round has been committed and saved yet")
     return final
+
+
+def read_model(path: Path) -> StoredModel:
+    """Read a model's file of either format that `fl-submit model` writes, told apart by how it begins.
+
+    Raises StorageError for one that is damaged, or not there.
+    """
+    try:
+        with path.open("rb") as file:
+            packed = file.read(len(ZIP)) == ZIP
+        if not packed:
+            return StoredModel.read(path)
+        with np.load(path, allow_pickle=False) as archive:
+            return StoredModel(path, {name: archive[name] for name in archive.files}, {}, {})
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise StorageError(f"{path} is no model that can be read: {error}") from error
 
 
 def write_npz(model: StoredModel, target: Path) -> None:

@@ -54,6 +54,16 @@ class Program(Part):
         return self.entrypoint.partition(":")[2]
 
 
+class InitialModel(Part):
+    """The file that the training begins with: its SHA-256, where that is known.
+
+    With a `round` it is another job's checkpoint of that round, and the next one is the first that is trained.
+    """
+
+    sha256: str | None = None
+    round: int | None = None
+
+
 class Target(Part):
     """The metric that ends the job early, and the side it must reach."""
 
@@ -163,6 +173,7 @@ class Plan(Part):
     job: Job
     seed: int
     rounds: int
+    initial_model: InitialModel | None = None
     target: Target | None
     program: Program
     strategy: Extension
@@ -181,6 +192,11 @@ class Plan(Part):
     def pool(self) -> int:
         """How many workers there may be that are no sites; theirs are the first numbers."""
         return self.workers - len(self.sites)
+
+    @property
+    def done(self) -> int:
+        """How many rounds lie behind this job before its first: those of the job that it was forked from."""
+        return (self.initial_model and self.initial_model.round) or 0
 
     def called(self, index: int) -> str:
         """The name of a worker: its site's, or `worker-3`."""

@@ -15,6 +15,7 @@ from fl_core.serving import Health, answering
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_server import allocator
 from fl_server.coordinator import Coordinator
+from fl_server.origin import Origin
 from fl_server.relay import Relay, routes
 from fl_server.service import ServerService
 from fl_server.storage import Storage
@@ -29,11 +30,14 @@ FAREWELL_SECONDS = 2
 """How long watchers may take to read the job's end."""
 
 
-async def coordinate(settings: Settings, *, scheduler: str, kept: Storage, relay: str | None) -> None:
+async def coordinate(
+    settings: Settings, *, scheduler: str, kept: Storage, relay: str | None, origin: Origin | None
+) -> None:
     """Serve until the job is over; sites outside the cluster come in at `relay`."""
     plan = settings.plan
     channel = open_channel(scheduler, settings.identity_folder, peer="scheduler")
     coordinator = Coordinator(plan, kept, Summons(plan, channel), credentials=settings.credentials)
+    coordinator.first.origin = origin
     server = grpc.aio.server(options=(*OPTIONS, *FLOW))
     ServerService(plan, kept, coordinator).add_to(server)
     address = await open_port(server, settings.listen, settings.identity_folder)
@@ -73,6 +77,11 @@ def _own(address: str) -> str:
     type=click.Path(path_type=Path),
     help="The rounds of a record, which are trained again: all that they ask must report.",
 )
+@click.option(
+    "--initial-model",
+    type=click.Path(path_type=Path),
+    help="The model's file of spec.initialModel; beside the folder of a checkpoint lies its privacy ledger.",
+)
 def main(
     settings: Settings,
     *,
@@ -81,12 +90,15 @@ def main(
     relay: str | None,
     parents: tuple[Path, ...],
     replay: Path | None,
+    initial_model: Path | None,
 ) -> None:
     """Send models, sum updates, and keep the model of one job."""
     allocator.settle()
     followed = Replay.read(replay) if replay else None
-    kept = Storage(storage, settings.plan, parents=parents, replay=followed)
-    run_until_terminated(coordinate(settings, scheduler=scheduler, kept=kept, relay=relay))
+    origin = Origin.of(settings.plan, initial_model)
+    ledgers = parents or (origin.ledgers if origin else ())
+    kept = Storage(storage, settings.plan, parents=ledgers, replay=followed)
+    run_until_terminated(coordinate(settings, scheduler=scheduler, kept=kept, relay=relay, origin=origin))
 
 
 if __name__ == "__main__":

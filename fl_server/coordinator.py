@@ -12,6 +12,7 @@ from fl_core import logs
 from fl_core import rounds as r
 from fl_core.errors import FLJobError, JobError, RoundError, ShortfallError, UpdateError
 from fl_core.identity import Credentials
+from fl_core.lineage import makers
 from fl_core.plan import Plan
 from fl_core.steps import reached
 from fl_core.weights import Manifest
@@ -25,6 +26,7 @@ from fl_server.closing import Closing
 from fl_server.first_model import FirstModel
 from fl_server.ledger import Ledger
 from fl_server.measurements import read_measurements
+from fl_server.memory import States
 from fl_server.metrics import Metrics
 from fl_server.model import Model
 from fl_server.muster import Muster
@@ -34,7 +36,7 @@ from fl_server.spending import SPENT, Spending
 from fl_server.spool import Spool
 from fl_server.storage import Storage
 from fl_server.summons import Purpose, Summons
-from fl_server.sums import Place, Sums
+from fl_server.sums import Sums
 
 log = structlog.get_logger()
 
@@ -69,7 +71,7 @@ class Coordinator:
         self._storage = storage
         self._summons = summons
         self._aggregator = Aggregator(plan, self.spending.privacy)
-        self.first = FirstModel(deadline=plan.selection.deadline_seconds)
+        self.first = FirstModel(plan, summons)
         self._answer = asyncio.Event()
         self._latest: r.Gathering | None = None
         self._agenda = Agenda(self.rounds, ticked=self._pass_time)
@@ -81,7 +83,8 @@ class Coordinator:
         try:
             begin = await self._restore()
             self._muster.begin()
-            await self._first_model()
+            if self.model is None:
+                await self._first_model()
             await self.spending.settle(self.model)
             self._do(begin or self.rounds.begin())
             while not isinstance(action := await self._agenda.next(), r.Finish):
@@ -233,16 +236,20 @@ class Coordinator:
             return ()
         self.model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
         self.rounds.round = saved.facts["round"]
-        self._aggregator.restore(saved.states)
+        self._remember(saved.states)
         if self.sums is not None:
-            self.sums.restore(saved.states.get("sums", {}))
             self.rounds.past = await asyncio.to_thread(
                 self.sums.protection.journal.restore, done=self.rounds.round
             )
         best = await asyncio.to_thread(self._storage.model, "best")
         self._best.improved(best.facts["metrics"] if best is not None else {})
         log.info("restored", round=self.rounds.round, model=self.model.digest)
-        found = await asyncio.to_thread(self._storage.resumed, self.rounds.round, model=self.model.digest)
+        found = await asyncio.to_thread(
+            self._storage.resumed,
+            self.rounds.round,
+            model=self.model.digest,
+            made=bool(saved.facts["row"]),
+        )
         if found is not None:
             self.rounds.round, self._values = found
             return ()
@@ -250,16 +257,18 @@ class Coordinator:
         return self.rounds.resume(self.ledger.row["attempt"], self.ledger.reporters, now=time.monotonic())
 
     async def _first_model(self) -> None:
-        """The model of a worker, saved so that a server that dies in round 1 need not disturb workers that train."""
-        if self.model is not None:
-            return
-
-        def begin(attempt: int) -> None:
-            self._answer.clear()
-            self._summons.start("initialise", (0, attempt), self)
-
-        self.model = await self.first.ask(begin=begin, end=self._summons.end, most=self.plan.workers)
+        """The model that the job begins with, saved so that a server that dies in round 1 need not ask again."""
+        start = await self.first.start(self, begun=self._answer.clear)
+        self.model, self.rounds.round = start.model, start.round
+        self._remember(start.states)
+        if start.best is not None and self._best.improved(start.best.facts["metrics"]):
+            await asyncio.to_thread(self._storage.keep_model, "best", start.best)
         await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
+
+    def _remember(self, states: States) -> None:
+        self._aggregator.restore(states)
+        if self.sums is not None:
+            self.sums.restore(states.get("sums", {}))
 
     async def _open(self, number: int, attempt: int) -> None:
         if self.model is None:
@@ -280,17 +289,11 @@ class Coordinator:
         """Have the workers sum what they hold."""
         if self.model is None:
             raise JobError("there is nothing to sum")
-        place = Place(action.round, action.attempt, self.model.digest, clip=self.model.clip)
         self.ledger.lap("evaluate" if action.measurements else "train")
         try:
-            if action.measurements:
-                measured, members = await self.secure.measurements(place, action.workers)
-                self.ledger.evaluated("everybody", measured)
-            else:
-                found = await self.secure.updates(place, self.model.manifest, action.workers)
-                members = found.members
-                self.ledger.summed(**found.told)
-                self._aggregator.take(found.parts)
+            members = await self.secure.carried_out(
+                action, self.model, ledger=self.ledger, aggregator=self._aggregator
+            )
         except RoundError as error:
             log.warning("no sum", reason=str(error))
             self.metrics.unsummed(error)
@@ -348,6 +351,7 @@ class Coordinator:
         """The committed model, what its makers remember, and the round's row as far as it is known."""
         saved = self._saved()
         facts = {**saved.facts, "metrics": {}, "row": self.ledger.row, **self.spending.head}
+        facts["makers"] = makers(self.plan)
         states = self._aggregator.states
         if self.sums is not None:
             states = {**states, "sums": self.sums.state}

@@ -1,21 +1,29 @@
-"""The first model: one worker is asked for its initial weights, and another where that one fails."""
+"""The first model: one worker is asked for its initial weights, and another where that one fails.
+
+A job that begins with a file asks too: the worker's arrays tell whether the file fits, and in which order.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from fl_core.errors import FLJobError, ShortfallError, UpdateError
+from fl_core.plan import Plan
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.model import Model
+from fl_server.origin import Origin, Start
+from fl_server.summons import Listener, Summons
 
 
 class FirstModel:
-    """What is asked of whom; each `ask` waits for one answer."""
+    """What is asked of whom, one worker at a time; `origin` is the file of a job that begins with one."""
 
-    def __init__(self, *, deadline: float) -> None:
-        self._deadline = deadline
+    def __init__(self, plan: Plan, summons: Summons) -> None:
+        self.origin: Origin | None = None
+        self._plan = plan
+        self._summons = summons
         self._answer: asyncio.Future[Model | str] | None = None
         self._cohort = pb.Cohort()
 
@@ -24,19 +32,22 @@ class FirstModel:
         """Whether an answer is waited for."""
         return self._answer is not None and not self._answer.done()
 
-    async def ask(
-        self, *, begin: Callable[[int], None], end: Callable[[], Awaitable[None]], most: int
-    ) -> Model:
-        """Have a worker hand in its initial weights; where one fails to, another is asked, `most` in all.
+    async def start(self, listener: Listener, *, begun: Callable[[], None]) -> Start:
+        """Where the job begins; `begun` is called before each worker is asked. Raises what ends the job."""
+        if self.origin is not None:
+            await asyncio.to_thread(self.origin.check)
+        given = await self._ask(listener, begun)
+        return await asyncio.to_thread(self.origin.start, given) if self.origin else Start(given)
 
-        Raises what ends the job.
-        """
+    async def _ask(self, listener: Listener, begun: Callable[[], None]) -> Model:
+        """Have a worker hand in its initial weights; where one fails to, another is asked, each once at most."""
         reason = ""
-        for attempt in range(1, most + 1):
+        for attempt in range(1, self._plan.workers + 1):
             self._answer = asyncio.get_running_loop().create_future()
-            begin(attempt)
+            begun()
+            self._summons.start("initialise", (0, attempt), listener)
             given = await self._answer
-            await end()
+            await self._summons.end()
             if isinstance(given, Model):
                 return given
             reason = given
@@ -46,7 +57,8 @@ class FirstModel:
         """The scheduler has named the worker, which has its time from now on."""
         self._cohort = cohort
         loop = asyncio.get_running_loop()
-        loop.call_later(self._deadline, self._give_up, self._answer, f"{cohort.workers[0]}: deadline")
+        deadline = self._plan.selection.deadline_seconds
+        loop.call_later(deadline, self._give_up, self._answer, f"{cohort.workers[0]}: deadline")
 
     def check(self, transfer: pb.Transfer, worker: str) -> None:
         """Refuse initial weights that nobody asked for, or of other arrays than the worker enrolled with."""

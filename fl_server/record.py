@@ -86,22 +86,23 @@ class RoundRecord:
         """The line of each round, in order; those that were given up are left out."""
         return self.read().rows()
 
-    def resumed(self, number: int, *, model: str) -> Resumed | None:
-        """How the job goes on from this round's model; None where the round is not recorded yet.
+    def resumed(self, number: int, *, model: str, made: bool) -> Resumed | None:
+        """How the job goes on from this round's model; None where the round `made` it and is not recorded yet.
 
         Rounds skipped after it are over as well: they made no model, and so no checkpoint. What was recorded after
         them is given up, and a line says so.
         """
         record = self.read()
         places = {record.links[place]["round"]: place for place in standing(record.links)}
-        if number > 0 and number not in places:
+        if made and number not in places:
             return None
         over = number
         while over + 1 in places and record.links[places[over + 1]]["result"] == SKIPPED:
             over += 1
         if record.last > over:
             self.add({"round": over, "result": RESTORED, "model": model})
-        return Resumed(over, json.loads(record.lines[places[number]])["metrics"] if number else {})
+        recorded = number in places
+        return Resumed(over, json.loads(record.lines[places[number]])["metrics"] if recorded else {})
 
     def sign(self, ending: Ending, credentials: Credentials, *, files: Mapping[str, Path]) -> None:
         """Sign the record's head, and the SHA-256 of its file and of these, into record.sig.json beside it."""

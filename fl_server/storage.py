@@ -99,9 +99,9 @@ class Storage:
         """The line of each recorded round that stands."""
         return self._record.rows()
 
-    def resumed(self, number: int, *, model: str) -> Resumed | None:
-        """How the job goes on from this round's model; None where the round is not recorded yet."""
-        return self._record.resumed(number, model=model)
+    def resumed(self, number: int, *, model: str, made: bool) -> Resumed | None:
+        """How the job goes on from this round's model; None where the round `made` it and is not recorded yet."""
+        return self._record.resumed(number, model=model, made=made)
 
     def sign(self, ending: Ending, credentials: Credentials) -> None:
         """Write record.sig.json: what the job came to, signed with the server's key."""

@@ -19,6 +19,7 @@ from fl_core.aggregation import fewest, rule_of
 from fl_core.errors import ProtocolError, RoundError, UnmaskError
 from fl_core.metrics import Measurement, total
 from fl_core.plan import Plan
+from fl_core.rounds import Aggregate
 from fl_core.secagg import job, ranges
 from fl_core.secagg.session import Context, Purpose
 from fl_core.secagg.signing import AuthorityTrust
@@ -34,8 +35,11 @@ from fl_core.secagg.summands import (
 from fl_core.stages import State
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
+from fl_server.aggregator import Aggregator
 from fl_server.journal import Journal
+from fl_server.ledger import Ledger
 from fl_server.measurements import check_names
+from fl_server.model import Model
 from fl_server.protection import Opened, Protection, Sum, Unmasking, name, number
 from fl_server.storage import Storage
 
@@ -130,6 +134,20 @@ class Sums:
         schema = Schema(ready.schema)
         check_names(schema.names)
         self._schemas[worker] = schema
+
+    async def carried_out(
+        self, action: Aggregate, model: Model, *, ledger: Ledger, aggregator: Aggregator
+    ) -> Collection[str]:
+        """Sum what these workers hold: measurements for the ledger, or updates for both; returns whose are in it."""
+        place = Place(action.round, action.attempt, model.digest, clip=model.clip)
+        if action.measurements:
+            measured, members = await self.measurements(place, action.workers)
+            ledger.evaluated("everybody", measured)
+            return members
+        found = await self.updates(place, model.manifest, action.workers)
+        ledger.summed(**found.told)
+        aggregator.take(found.parts)
+        return found.members
 
     async def updates(self, place: Place, manifest: Manifest, members: Collection[str]) -> Updates:
         """The sums of the members' updates."""

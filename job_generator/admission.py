@@ -270,6 +270,18 @@ FIT = (
         field="atLeast",
     ),
     Validation(
+        at=("initialModel",),
+        rule="!has(self.uri) && has(self.persistentVolumeClaim) != has(self.configMap)",
+        message="a cluster reads no file of yours (uri); expected one of persistentVolumeClaim and configMap",
+        field="persistentVolumeClaim",
+    ),
+    Validation(
+        rule="!has(self.initialModel) || !has(self.initialModel.round) || self.rounds > self.initialModel.round",
+        message="%d counts all rounds, and initialModel.round says that %d are done; expected more",
+        values="self.rounds, self.initialModel.round",
+        field="rounds",
+    ),
+    Validation(
         at=("program", "source"),
         rule="[has(self.configMap), has(self.image), has(self.persistentVolumeClaim)].exists_one(given, given)",
         message="expected one of configMap, image and persistentVolumeClaim",
@@ -322,7 +334,7 @@ FIT = (
 
 LASTING = (
     *_fixed(
-        "managedBy", "seed", "program", "target", "strategy", "aggregation", "selection", "compression",
+        "managedBy", "seed", "program", "initialModel", "target", "strategy", "aggregation", "selection", "compression",
         "secureAggregation", "privacy", "evaluation",
         "preRunningDeadlineSeconds", "network",
     ),

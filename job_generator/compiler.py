@@ -12,10 +12,11 @@ from typing import cast
 
 from fl_core import plan
 from job_generator import privacy, secrecy
+from job_generator.lifecycle import InitialModel, Target
 from job_generator.outlay import check_budget
 from job_generator.problems import InvalidJobError
 from job_generator.rules import broken
-from job_generator.spec import FLJob, Privacy, Selection, Target
+from job_generator.spec import FLJob, Privacy, Selection
 
 STALL_SECONDS = 120.0
 """The default of `stallSeconds`."""
@@ -35,6 +36,7 @@ def compile_job(job: FLJob) -> plan.Plan:
         job=_identity(job),
         seed=spec.seed,
         rounds=spec.rounds,
+        initial_model=_initial(spec.initial_model),
         target=_target(spec.target),
         program=plan.Program(**spec.program.model_dump(exclude={"source"})),
         strategy=spec.strategy.extension(),
@@ -101,6 +103,11 @@ def _adaptive(given: Privacy, cohort: int) -> plan.AdaptiveClip | None:
 
 def _measured(job: FLJob) -> bool:
     return job.spec.privacy is None or job.spec.privacy.metrics == "Released"
+
+
+def _initial(given: InitialModel | None) -> plan.InitialModel | None:
+    """What the file is; where it lies is the server's alone to know."""
+    return plan.InitialModel(sha256=given.sha256, round=given.round) if given else None
 
 
 def _target(target: Target | None) -> plan.Target | None:

@@ -179,6 +179,7 @@ def _jobs(of: Rendering, configuration: str) -> list[Object]:
         labels=of.labels("server"),
         template=spec.server.template,
         claim=spec.server.storage.existing_claim or names.claim(of.plan.job),
+        initial=spec.initial_model,
     )
     pool = [(names.child(of.plan.job, "worker"), _pool_pod(of), spec.workers.replicas)]
     here = [site for site in of.plan.sites if not site.external]

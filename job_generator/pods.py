@@ -10,6 +10,8 @@ from job_generator import names
 from job_generator.containers import HOME, running
 from job_generator.deployment import ConfigMapSource, Data, Source, Template
 from job_generator.forecast import Model
+from job_generator.initial import mounted
+from job_generator.lifecycle import InitialModel
 from job_generator.overlay import overlaid
 from job_generator.processes import Place, Role
 from job_generator.settings import Settings
@@ -70,9 +72,16 @@ def scheduler_pod(
 
 
 def server_pod(
-    plan: Plan, settings: Settings, *, labels: dict[str, str], template: Template | None, claim: str
+    plan: Plan,
+    settings: Settings,
+    *,
+    labels: dict[str, str],
+    template: Template | None,
+    claim: str,
+    initial: InitialModel | None = None,
 ) -> Pod:
-    """The server's, with its claim; each job has a folder of its own in it."""
+    """The server's, with its claim, in which each job has a folder of its own, and the model that it begins with."""
+    path, volumes, mounts = mounted(initial, storage=claim)
     outside = any(site.external for site in plan.sites)
     place = replace(
         _place(settings),
@@ -80,14 +89,15 @@ def server_pod(
         relay=f"0.0.0.0:{names.RELAY_PORT}" if outside else None,
         scheduler=names.address(plan.job, "scheduler"),
         storage=f"{STORAGE}/{plan.job.name}-{plan.job.uid}",
+        initial_model=path,
     )
     return Pod(
         role="server",
         place=place,
         image=settings.images.control,
         labels=labels,
-        volumes=({"name": "storage", "persistentVolumeClaim": {"claimName": claim}},),
-        mounts=({"name": "storage", "mountPath": STORAGE},),
+        volumes=({"name": "storage", "persistentVolumeClaim": {"claimName": claim}}, *volumes),
+        mounts=({"name": "storage", "mountPath": STORAGE}, *mounts),
         templates=_templates(settings, template),
     )
 

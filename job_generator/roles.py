@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fl_core.errors import PERMANENT_EXIT_CODES, TERMINATED_EXIT_CODE
@@ -14,8 +15,8 @@ from job_generator.processes import ROLES, Place, Role, installed
 SECTIONS: dict[Role, tuple[str, ...]] = {
     "scheduler": ("seed", "workers", "sites", "selection"),
     "server": (
-        "rounds", "target", "strategy", "aggregation", "compression", "secure_aggregation", "privacy", "selection",
-        "evaluation_every", "checkpoint", "ready_seconds",
+        "rounds", "initial_model", "target", "strategy", "aggregation", "compression", "secure_aggregation", "privacy",
+        "selection", "evaluation_every", "checkpoint", "ready_seconds",
     ),
     "worker": (
         "seed", "workers", "sites", "program", "strategy", "compression", "secure_aggregation", "privacy", "selection",
@@ -49,7 +50,12 @@ def _role_job(plan: Plan, role: Role) -> dict[str, Any]:
         "role": role,
         "planDigest": plan.digest,
         "processes": plan.workers if role == "worker" else 1,
-        "command": installed(role, ANYWHERE),
+        "command": installed(role, _place(plan)),
         "exitCodes": {"permanent": list(PERMANENT_EXIT_CODES), "terminated": TERMINATED_EXIT_CODE},
         "plan": {name: whole[name] for name in SECTIONS[role]},
     }
+
+
+def _place(plan: Plan) -> Place:
+    """Anywhere; the file that a job begins with is wanted only where there is one."""
+    return replace(ANYWHERE, initial_model="$(INITIAL_MODEL)") if plan.initial_model else ANYWHERE

@@ -208,6 +208,20 @@ def _one_source(source: Map | None) -> str | None:
     return None if source is None else _one_of(source, "configMap", "image", "persistentVolumeClaim")
 
 
+def _one_model(given: Map | None) -> str | None:
+    return None if given is None else _one_of(given, "uri", "persistentVolumeClaim", "configMap")
+
+
+def _further(rounds: int, given: Map | None) -> str | None:
+    done = (given or {}).get("round")
+    if done is None or rounds > done:
+        return None
+    return (
+        f"{rounds} counts all rounds, and spec.initialModel.round says that {done} are done; "
+        f"expected at least {done + 1}"
+    )
+
+
 def _one_of(value: Map, *names: str) -> str | None:
     given = [name for name in names if value.get(name) is not None]
     if len(given) == 1:
@@ -300,12 +314,14 @@ REPLICAS = "spec.workers.replicas"
 MOST = "spec.workers.maxReplicas"
 SITES: Path = ("spec", "sites")
 EGRESS: Path = ("spec", "network", "egress")
+INITIAL = "spec.initialModel"
 MECHANISM = "spec.privacy.mechanism"
 PRIVACY: Path = ("spec", "privacy")
 STAGES: Path = ("spec", "compression")
 SECRECY: Path = ("spec", "secureAggregation")
 RULE: Path = ("spec", "aggregation")
-WHOLE = {SITES, EGRESS, STAGES, SECRECY, PRIVACY, RULE}
+MODEL: Path = ("spec", "initialModel")
+WHOLE = {SITES, EGRESS, STAGES, SECRECY, PRIVACY, RULE, MODEL}
 """What rules look at with all that is in it."""
 PER_ROUND = "spec.selection.perRound"
 SECURE = "spec.secureAggregation"
@@ -334,6 +350,8 @@ RULES = (
     Rule(("spec.target", "spec.privacy"), privacy.target_complaint),
     Rule(("spec.selection.stallSeconds", "spec.selection.deadlineSeconds"), _times),
     Rule(("spec.target",), _one_side),
+    Rule((INITIAL,), _one_model),
+    Rule(("spec.rounds", INITIAL), _further),
     Rule(("spec.program.source",), _one_source),
     Rule((MOST, REPLICAS), _room),
     Rule((PER_ROUND, MOST), _fixed_cohort),

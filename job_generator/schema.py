@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from job_generator import choices, deployment, spec, status
+from job_generator import choices, deployment, lifecycle, spec, status
 
 Schema = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -124,7 +124,7 @@ def _text(schema: Schema) -> str:
 
 
 def _classes() -> Iterator[tuple[str, list[ast.stmt]]]:
-    for module in (spec, choices, deployment, status):
+    for module in (spec, lifecycle, choices, deployment, status):
         for statement in ast.parse(inspect.getsource(module)).body:
             if isinstance(statement, ast.ClassDef):
                 yield statement.name, statement.body

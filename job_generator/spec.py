@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue
 from job_generator import robustness, secrecy
 from job_generator.choices import ATTRIBUTE, DOTTED, Choice, OneOf, default
 from job_generator.deployment import MOST_SITES, Data, Network, Site, Source, Storage, Template
+from job_generator.lifecycle import InitialModel, Target
 from job_generator.part import NAME, Part, whole
 
 API_VERSION: Final = "fljob.dev/v1alpha1"
@@ -70,19 +71,6 @@ class Program(Part):
 
     config: Annotated[dict[str, JsonValue], Field(max_length=256)] = Field(default_factory=dict)
     """Passed to the program as it stands here."""
-
-
-class Target(Part):
-    """The value of a metric that ends the job before its last round; give one side."""
-
-    metric: Annotated[str, Field(min_length=1, max_length=63)]
-    """A metric of the program, as the workers measure it on the global model."""
-
-    at_least: float | None = None
-    """Reached at this value or above."""
-
-    at_most: float | None = None
-    """Reached at this value or below."""
 
 
 class Shortfall(Part):
@@ -283,6 +271,9 @@ class Spec(Part):
 
     rounds: Annotated[int, Field(ge=1, le=1_000_000)]
     """How many rounds are trained."""
+
+    initial_model: InitialModel | None = None
+    """A model's file from which the first round begins; a worker's initial weights without it."""
 
     target: Target | None = None
     """The value of a metric that ends the job before its last round."""

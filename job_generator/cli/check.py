@@ -44,6 +44,7 @@ def check(*, given: JobFiles, output: str | None) -> None:
 def checked(given: JobFiles) -> FLJob:
     """The job, when nothing can be seen to be wrong with it."""
     from job_generator.compiler import compile_job
+    from job_generator.initial import located
     from job_generator.problems import InvalidJobError
     from job_generator.program import inspect
 
@@ -53,6 +54,8 @@ def checked(given: JobFiles) -> FLJob:
         compile_job(job)
     except InvalidJobError as error:
         raise InvalidJobError(document.placed(error.problems)) from None
+    if job.spec.initial_model is not None and job.spec.initial_model.uri is not None:
+        located(job, given.program)
     if problems := tuple(inspect(job, given.program)):
         raise InvalidJobError(document.placed(problems))
     return job

@@ -103,6 +103,7 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     from job_generator.aside import for_this_machine, notice
     from job_generator.compiler import compile_job
     from job_generator.forecast import EQUAL
+    from job_generator.initial import located
     from job_generator.local.conduct import check
     from job_generator.local.folder import RunFolder, new_folder
     from job_generator.local.session import Run
@@ -111,12 +112,20 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     whole = checked(given)
     if aside := notice(whole):
         click.echo(aside, err=True)
-    job = sealed(for_this_machine(whole), given.program, uid=str(uuid.uuid4()))
+    here = located(for_this_machine(whole), given.program)
+    job = sealed(here, given.program, uid=str(uuid.uuid4()))
     plan = compile_job(job)
     where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
     files = tuple(str(file.absolute()) for file in given.files)
+    initial = job.spec.initial_model
     prepared = Run(
-        where, plan, given.program, _absolute(data), job.spec.workers.restarts_per_worker, files=files
+        where,
+        plan,
+        given.program,
+        _absolute(data),
+        job.spec.workers.restarts_per_worker,
+        files=files,
+        initial_model=initial.uri if initial else None,
     )
     check(prepared)
     if plan.privacy is not None:
@@ -160,6 +169,7 @@ def resumed(folder: RunFolder, *, data: str | None) -> Run | None:
         _absolute(data) or state.data,
         state.restarts,
         files=state.files,
+        initial_model=state.initial_model,
         before=before,
     )
     check(again)

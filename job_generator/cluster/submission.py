@@ -47,6 +47,13 @@ class Submission:
 
 def prepare(job: FLJob, folder: Path, *, namespace: str) -> Submission:
     """Bind the job to its program and pack that, unless the job names another source."""
+    if (given := job.spec.initial_model) is not None and given.uri is not None:
+        packed = f"{job.metadata.name}-model"
+        raise SpecError(
+            f"spec.initialModel.uri: a cluster cannot read {given.uri}; put it on a volume "
+            f"(spec.initialModel.persistentVolumeClaim), or, if it is smaller than a mebibyte, into a ConfigMap: "
+            f"kubectl create configmap {packed} --from-file={given.uri}, and name it in spec.initialModel.configMap"
+        )
     bound = sealed(job, folder)
     program = bound.spec.program
     if program.source is not None or program.sha256 is None:

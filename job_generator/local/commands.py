@@ -27,8 +27,14 @@ class LocalCommands:
     def server(self, *, listen: str, scheduler: str) -> Command:
         """Give the server's, which dials the scheduler."""
         storage = str(self.run.folder.storage.absolute())
+        model = self.run.initial_model
         place = replace(
-            self._place("server"), listen=listen, scheduler=scheduler, storage=storage, replay=self._replay
+            self._place("server"),
+            listen=listen,
+            scheduler=scheduler,
+            storage=storage,
+            initial_model=model,
+            replay=self._replay,
         )
         return _command("server", place)
 

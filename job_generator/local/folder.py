@@ -31,7 +31,8 @@ State = Literal["Running", "Complete", "Stopped", "Failed", "Interrupted"]
 
 
 class RunState(BaseModel):
-    """What `run.json` holds; times are ISO 8601 in UTC, `files`, `program` and `data` are as on this machine.
+    """What `run.json` holds; times are ISO 8601 in UTC, `files`, `program`, `data` and `initial_model`
+    are as on this machine.
 
     A run that was resumed has run for `earlier_seconds` before.
     """
@@ -47,6 +48,7 @@ class RunState(BaseModel):
     files: tuple[str, ...] = ()
     program: str
     data: str | None = None
+    initial_model: str | None = None
     restarts: int
     pids: dict[str, int] = Field(default_factory=dict)
     reason: str = ""

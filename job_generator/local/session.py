@@ -46,6 +46,7 @@ class Run:
     restarts: int
     log_level: str | None = None
     files: tuple[str, ...] = ()
+    initial_model: str | None = None
     before: Result | None = None
     faults: Faults | None = None
 
@@ -250,6 +251,7 @@ def opening(run: Run, *, now: dt.datetime) -> RunState:
         files=run.files,
         program=str(run.program),
         data=run.data,
+        initial_model=run.initial_model,
         restarts=run.restarts,
     )
     if run.before is None:

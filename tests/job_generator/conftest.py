@@ -64,6 +64,11 @@ LARGEST: dict[str, Any] = {
             },
         },
         "rounds": 50,
+        "initialModel": {
+            "persistentVolumeClaim": {"claimName": "models", "path": "digits/model.npz"},
+            "sha256": "fedcba9876543210" * 4,
+            "round": 12,
+        },
         "target": {"metric": "accuracy", "atLeast": 0.97},
         "strategy": {"name": "fedprox", "mu": 0.01},
         "aggregation": {"name": "house.rules:Median", "window": 3},

@@ -29,6 +29,7 @@ OUTSIDE = {
     ("spec", "ttlSecondsAfterFinished"),
     ("spec", "podCleanupPolicy"),
     ("spec", "program", "source"),
+    ("spec", "initialModel", "persistentVolumeClaim"),
     ("spec", "server", "storage"),
     ("spec", "server", "template"),
     ("spec", "scheduler"),
@@ -128,6 +129,8 @@ def test_the_whole_job_is_whole(whole_map: Callable[..., Map]) -> None:
     others = [
         ".spec.program.source.image",
         ".spec.program.source.persistentVolumeClaim",
+        ".spec.initialModel.uri",
+        ".spec.initialModel.configMap",
         ".spec.target.atMost",
         ".spec.compression",
         ".spec.secureAggregation.enabled is at its default",

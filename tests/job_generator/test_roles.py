@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,10 +49,17 @@ def test_a_workers_own(plan: Plan) -> None:
 def test_placeholders(plan: Plan, role: str) -> None:
     """The command line has a $(WORD) for whatever its place decides, and holds nothing of this machine."""
     job = role_jobs(plan)[role]  # type: ignore[index]
-    values = arguments(role, ANYWHERE)[1::2]  # type: ignore[arg-type]
+    anywhere = replace(ANYWHERE, initial_model="$(INITIAL_MODEL)")
+    values = arguments(role, anywhere)[1::2]  # type: ignore[arg-type]
     assert all(value.startswith("$(") for value in values)
     assert job["command"][-len(values) * 2 :][1::2] == values
     assert "/" not in json.dumps(job["command"])
+
+
+def test_a_file_to_begin_with(job_map: Callable[..., dict[str, Any]]) -> None:
+    """Only a job that has one asks for its file."""
+    command = role_jobs(compile_job(Document(job_map()).job()))["server"]["command"]
+    assert "--initial-model" not in command
 
 
 def test_exit_codes(plan: Plan) -> None:

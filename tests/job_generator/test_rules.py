@@ -154,6 +154,8 @@ BROKEN: dict[str, dict[str, Any]] = {
     "_times": {"selection": {"stallSeconds": 9, "deadlineSeconds": 1}},
     "_one_side": {"target": {"metric": "a"}},
     "_one_source": {"program__source": {}},
+    "_one_model": {"initialModel": {}},
+    "_further": {"rounds": 12, "initialModel": {"uri": "a", "round": 12}},
     "_room": {"workers": {"replicas": 4, "maxReplicas": 2}, "selection": {"perRound": 1}},
     "_fixed_cohort": {"workers": {"replicas": 4, "maxReplicas": 5}},
     "_claim": {"server": {"storage": {"existingClaim": "a", "size": "1Gi"}}},
@@ -176,6 +178,14 @@ def test_silence(job_map: Build, rule: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
+        (
+            {"rounds": 7, "initialModel": {"uri": "a", "round": 9}},
+            "spec.rounds: 7 counts all rounds, and spec.initialModel.round says that 9 are done; expected at least 10",
+        ),
+        (
+            {"initialModel": {"uri": "a", "configMap": {"name": "a", "key": "b"}}},
+            "spec.initialModel: names uri and configMap; expected one of them",
+        ),
         (
             {"workers": {"replicas": 0}},
             "spec.workers.replicas: 0, and there is no site in spec.sites; expected at least one worker",
