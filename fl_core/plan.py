@@ -86,6 +86,13 @@ class Target(Part):
             )
 
 
+class EarlyStopping(Part):
+    """After so many measured rounds in a row that were not better by more than `min_delta` the job ends."""
+
+    patience: int
+    min_delta: float
+
+
 class Shortfall(Part):
     """What happens to a round that too few workers finished; `attempts` counts the first one."""
 
@@ -175,6 +182,7 @@ class Plan(Part):
     rounds: int
     initial_model: InitialModel | None = None
     target: Target | None
+    early_stopping: EarlyStopping | None = None
     program: Program
     strategy: Extension
     aggregation: Extension

@@ -30,6 +30,11 @@ class Board:
         for watcher in self._watchers:
             watcher.set()
 
+    def end(self, ending: pb.Ending) -> None:
+        """The job is over."""
+        self.ending = ending
+        self.changed()
+
     async def watch(self) -> AsyncIterator[pb.Observation]:
         """One observation at once, then one or more for each change, until the job is over."""
         news = asyncio.Event()

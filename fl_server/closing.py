@@ -36,13 +36,12 @@ class Closing:
         self._spending = spending
         self._credentials = credentials
 
-    async def complete(self, saved: Saved, reason: str, *, counts: Mapping[str, int]) -> None:
+    async def complete(self, saved: Saved, reason: str, message: str, *, counts: Mapping[str, int]) -> None:
         """The job ends with this model; `counts` are those of the last round's workers."""
         reached("finish", saved.facts["round"])
         await asyncio.to_thread(self._storage.keep_model, "last", saved)
         digest = saved.facts["digest"]
         await self._sign(reason, model=digest, round=saved.facts["round"])
-        message = self._spending.farewell(reason, done=saved.facts["round"])
         self._tell(pb.Ending(complete=True, reason=reason, message=message, model=digest))
         log.info("job complete", reason=reason, model=digest)
         told = {**saved.facts, **counts, **self._spending.facts}
@@ -65,5 +64,4 @@ class Closing:
             await asyncio.to_thread(self._storage.sign, ending, self._credentials)
 
     def _tell(self, ending: pb.Ending) -> None:
-        self._board.ending = ending
-        self._board.changed()
+        self._board.end(ending)

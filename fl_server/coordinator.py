@@ -75,7 +75,7 @@ class Coordinator:
         self._answer = asyncio.Event()
         self._latest: r.Gathering | None = None
         self._agenda = Agenda(self.rounds, ticked=self._pass_time)
-        self._best = Best(plan.target)
+        self._best = Best(plan.target, plan.early_stopping)
         self._values: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -89,8 +89,7 @@ class Coordinator:
             self._do(begin or self.rounds.begin())
             while not isinstance(action := await self._agenda.next(), r.Finish):
                 await self._carry_out(action)
-            await self._closing.complete(self._saved(), action.reason, counts=self.ledger.counts)
-            await self._summons.dismiss(action.reason)
+            await self._finish(action.reason)
         except FLJobError as error:
             await self._closing.failed(error, self.model, round=self.rounds.round)
             raise
@@ -232,7 +231,7 @@ class Coordinator:
         saved = await asyncio.to_thread(self._storage.checkpoints.newest)
         await self.spending.restore(saved)
         if saved is None:
-            await asyncio.to_thread(self._storage.resumed, 0, model="")
+            await asyncio.to_thread(self._storage.resumed, 0, model="", made=False)
             return ()
         self.model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
         self.rounds.round = saved.facts["round"]
@@ -242,8 +241,9 @@ class Coordinator:
                 self.sums.protection.journal.restore, done=self.rounds.round
             )
         best = await asyncio.to_thread(self._storage.model, "best")
-        self._best.improved(best.facts["metrics"] if best is not None else {})
         log.info("restored", round=self.rounds.round, model=self.model.digest)
+        rows = {row["round"]: row for row in await asyncio.to_thread(self._storage.rows)}
+        self._best.restore(rows, best.facts["metrics"] if best is not None else {})
         found = await asyncio.to_thread(
             self._storage.resumed,
             self.rounds.round,
@@ -252,7 +252,7 @@ class Coordinator:
         )
         if found is not None:
             self.rounds.round, self._values = found
-            return ()
+            return self.rounds.finish(self._best.over(self._values))
         self.ledger.resume(saved.facts["row"])
         return self.rounds.resume(self.ledger.row["attempt"], self.ledger.reporters, now=time.monotonic())
 
@@ -338,7 +338,16 @@ class Coordinator:
         self.board.closed.append(await asyncio.to_thread(self._storage.record, row))
         self.metrics.closed(row)
         log.info("round closed", result=row["result"], metrics=self._values, seconds=row["seconds"]["total"])
-        self._do(self.rounds.concluded(ending="TargetReached" if self._best.reached(self._values) else ""))
+        self._do(self.rounds.concluded(ending=self._best.ending(self._values)))
+
+    async def _finish(self, reason: str) -> None:
+        if (
+            self.rounds.round % self.plan.checkpoint.every_rounds
+        ):  # one that was told to end may go on from here
+            await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
+        message = self.spending.farewell(reason, done=self.rounds.round) or self._best.farewell(reason)
+        await self._closing.complete(self._saved(), reason, message, counts=self.ledger.counts)
+        await self._summons.dismiss(reason)
 
     def _saved(self) -> Saved:
         if self.model is None:
@@ -352,9 +361,7 @@ class Coordinator:
         saved = self._saved()
         facts = {**saved.facts, "metrics": {}, "row": self.ledger.row, **self.spending.head}
         facts["makers"] = makers(self.plan)
-        states = self._aggregator.states
-        if self.sums is not None:
-            states = {**states, "sums": self.sums.state}
+        states = {**self._aggregator.states, **({"sums": self.sums.state} if self.sums is not None else {})}
         return Saved(saved.weights, facts, states, saved.digest)
 
     # -- what the scheduler tells, called by the summons --

@@ -258,6 +258,11 @@ FIT = (
         field="target",
     ),
     Validation(
+        rule="!has(self.privacy) || !has(self.earlyStopping) || self.privacy.metrics != 'Suppressed'",
+        message="nobody measures the model where privacy.metrics is Suppressed; expected Released, or no earlyStopping",
+        field="earlyStopping",
+    ),
+    Validation(
         rule="!has(self.selection.stallSeconds) || "
         "double(self.selection.stallSeconds) <= double(self.selection.deadlineSeconds)",
         message="stallSeconds is longer than deadlineSeconds; expected at most that",
@@ -334,7 +339,8 @@ FIT = (
 
 LASTING = (
     *_fixed(
-        "managedBy", "seed", "program", "initialModel", "target", "strategy", "aggregation", "selection", "compression",
+        "managedBy", "seed", "program", "initialModel", "target", "earlyStopping",
+        "strategy", "aggregation", "selection", "compression",
         "secureAggregation", "privacy", "evaluation",
         "preRunningDeadlineSeconds", "network",
     ),

@@ -9,7 +9,6 @@ from job_generator.spec import FLJob, Metadata, Program, Spec, Workers
 
 ASIDE: Final[tuple[str, ...]] = (
     "suspend",
-    "suspendGraceSeconds",
     "managedBy",
     "activeDeadlineSeconds",
     "ttlSecondsAfterFinished",

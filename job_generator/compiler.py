@@ -12,7 +12,7 @@ from typing import cast
 
 from fl_core import plan
 from job_generator import privacy, secrecy
-from job_generator.lifecycle import InitialModel, Target
+from job_generator.lifecycle import EarlyStopping, InitialModel, Target
 from job_generator.outlay import check_budget
 from job_generator.problems import InvalidJobError
 from job_generator.rules import broken
@@ -38,6 +38,7 @@ def compile_job(job: FLJob) -> plan.Plan:
         rounds=spec.rounds,
         initial_model=_initial(spec.initial_model),
         target=_target(spec.target),
+        early_stopping=_early(spec.early_stopping),
         program=plan.Program(**spec.program.model_dump(exclude={"source"})),
         strategy=spec.strategy.extension(),
         aggregation=spec.aggregation.extension(),
@@ -112,6 +113,10 @@ def _initial(given: InitialModel | None) -> plan.InitialModel | None:
 
 def _target(target: Target | None) -> plan.Target | None:
     return plan.Target(**target.model_dump()) if target else None
+
+
+def _early(given: EarlyStopping | None) -> plan.EarlyStopping | None:
+    return plan.EarlyStopping(**given.model_dump()) if given else None
 
 
 def _selection(job: FLJob, selection: Selection) -> plan.Selection:

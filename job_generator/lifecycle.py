@@ -71,3 +71,13 @@ class Target(Part):
 
     at_most: float | None = None
     """Reached at this value or below."""
+
+
+class EarlyStopping(Part):
+    """Ends the job when the model gets no better, by the metric of `target`, or else by the loss."""
+
+    patience: Annotated[int, Field(ge=1, le=100_000)] = 5
+    """So many measured rounds in a row without progress end the job."""
+
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """Progress is a value that is better than the best one before by more than this."""

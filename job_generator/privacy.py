@@ -117,3 +117,13 @@ def target_complaint(target: Map | None, privacy: Map | None) -> str | None:
         "is given, but under spec.privacy.metrics Suppressed nobody measures the model; expected Released, "
         "or no target"
     )
+
+
+def stopping_complaint(stopping: Map | None, privacy: Map | None) -> str | None:
+    """What is wrong with an end for lack of progress that nobody measures."""
+    if stopping is None or (privacy or {}).get("metrics") != "Suppressed":
+        return None
+    return (
+        "is given, but under spec.privacy.metrics Suppressed nobody measures the model; expected Released, "
+        "or no earlyStopping"
+    )

@@ -15,7 +15,8 @@ from job_generator.processes import ROLES, Place, Role, installed
 SECTIONS: dict[Role, tuple[str, ...]] = {
     "scheduler": ("seed", "workers", "sites", "selection"),
     "server": (
-        "rounds", "initial_model", "target", "strategy", "aggregation", "compression", "secure_aggregation", "privacy",
+        "rounds", "initial_model", "target", "early_stopping",
+        "strategy", "aggregation", "compression", "secure_aggregation", "privacy",
         "selection", "evaluation_every", "checkpoint", "ready_seconds",
     ),
     "worker": (

@@ -348,6 +348,7 @@ RULES = (
     Rule(("spec.privacy.adaptiveClip", MECHANISM, SECURE, PER_ROUND, REPLICAS, "spec.sites"), _adaptive),
     Rule(("spec.compression", "spec.privacy"), privacy.compression_complaint),
     Rule(("spec.target", "spec.privacy"), privacy.target_complaint),
+    Rule(("spec.earlyStopping", "spec.privacy"), privacy.stopping_complaint),
     Rule(("spec.selection.stallSeconds", "spec.selection.deadlineSeconds"), _times),
     Rule(("spec.target",), _one_side),
     Rule((INITIAL,), _one_model),

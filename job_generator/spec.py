@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 from job_generator import robustness, secrecy
 from job_generator.choices import ATTRIBUTE, DOTTED, Choice, OneOf, default
 from job_generator.deployment import MOST_SITES, Data, Network, Site, Source, Storage, Template
-from job_generator.lifecycle import InitialModel, Target
+from job_generator.lifecycle import EarlyStopping, InitialModel, Target
 from job_generator.part import NAME, Part, whole
 
 API_VERSION: Final = "fljob.dev/v1alpha1"
@@ -277,6 +277,9 @@ class Spec(Part):
 
     target: Target | None = None
     """The value of a metric that ends the job before its last round."""
+
+    early_stopping: EarlyStopping | None = None
+    """Ends the job when the model gets no better; without it, no round is too many."""
 
     strategy: Annotated[Choice, OneOf("fl_core.strategies")] = default("fedavg", within="fl_core.strategies")
     """What workers do with the model, and how the server makes the next one."""

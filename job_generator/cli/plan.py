@@ -62,8 +62,20 @@ def plan(*, given: JobFiles, data: str | None, measure: bool, output: str | None
 
 
 def measured(plan: Plan, program: Path, data: str | None) -> Model:
-    """Let a worker process make the first model; where it cannot, this ends with its words and exit code."""
+    """The size of the model that a worker process makes."""
     from job_generator.forecast import Model
+
+    row = first_model(plan, program, data)
+    return Model(
+        arrays=row["arrays"],
+        parameters=row["parameters"],
+        nbytes=row["nbytes"],
+        update_nbytes=row["updateNbytes"],
+    )
+
+
+def first_model(plan: Plan, program: Path, data: str | None) -> dict[str, Any]:
+    """Let a worker process make the first model, and say what it is; where it cannot, this ends with its words."""
     from job_generator.local.preflight import check_data, check_framework, data_path
 
     check_framework(plan.program.framework)
@@ -78,12 +90,7 @@ def measured(plan: Plan, program: Path, data: str | None) -> Model:
     if done.returncode:
         raise ProgramError(f"the program's first model could not be made:\n{done.stderr.strip()}")
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return Model(
-        arrays=row["arrays"],
-        parameters=row["parameters"],
-        nbytes=row["nbytes"],
-        update_nbytes=row["updateNbytes"],
-    )
+    return row
 
 
 def machine() -> Machine:

@@ -1,26 +1,32 @@
-"""`fl-submit resume`: a suspended job on a cluster goes on."""
+"""`fl-submit resume`: a run that was suspended, or a job on a cluster, goes on."""
 
 from __future__ import annotations
 
 import click
 
-from job_generator.cluster.options import Where, cluster_options
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
 from job_generator.local.documents import document_option, write_sentence
 
 
 @click.command()
-@click.argument("job")
+@click.argument("what", metavar="JOB|FOLDER")
 @cluster_options
 @document_option
-def resume(job: str, *, where: Where, output: str | None) -> None:
-    """Resume a job on a cluster that was suspended.
+def resume(what: str, *, where: Where, output: str | None) -> None:
+    """Resume a run, by its folder, or a job on a cluster, by its name, after its last checkpoint.
 
-    It goes on after its last checkpoint.
+    A run goes on in this terminal, as with `fl-submit run --resume`.
 
     \b
-    Example:
+    Examples:
+      fl-submit resume fl-runs/digits-20260101-120000
       fl-submit resume digits
     """
+    if is_run(what):
+        from job_generator.cli.run import go_on
+
+        go_on(existing_folder(what), output=output)
+        return
     from job_generator.cluster import steering
 
-    write_sentence(job, steering.suspend(where.connect(), job, hold=False), output)
+    write_sentence(what, steering.suspend(where.connect(), what, hold=False), output)

@@ -66,13 +66,9 @@ def run(  # noqa: PLR0913 - one for each option
       fl-submit run --replay fl-runs/digits-20260101-120000
       fl-submit run job.yaml --chaos chaos.yaml
     """
-    from fl_core.process import leave
     from job_generator.local.chaos_spec import load_faults
-    from job_generator.local.commands import LocalCommands
-    from job_generator.local.conduct import Presentation, conduct
-    from job_generator.local.folder import RunFolder
-    from job_generator.local.preflight import shared_data
 
+    begun: Run | None
     if record is not None:
         if resume is not None:
             raise click.UsageError(
@@ -84,16 +80,37 @@ def run(  # noqa: PLR0913 - one for each option
     elif given.files or folder:
         raise click.UsageError("give a job file, or --resume with the folder of a run, not both")
     else:
-        again = resumed(RunFolder(resume), data=data)
-        if again is None:
-            click.echo(f"{resume} is complete; see: fl-submit status {resume}")
-            return
-        begun = again
-    faults = load_faults(chaos, workers=begun.plan.workers) if chaos else None
-    if notice := shared_data(data, begun.plan.workers):
+        begun = taken_up(resume, data=data)
+    if begun is not None:
+        faults = load_faults(chaos, workers=begun.plan.workers) if chaos else None
+        _conduct(replace(begun, log_level=log_level, faults=faults), plain=plain, output=output)
+
+
+def go_on(folder: Path, *, output: str | None) -> None:
+    """Go on with the run in this folder, to its end."""
+    if (again := taken_up(folder)) is not None:
+        _conduct(again, output=output)
+
+
+def taken_up(folder: Path, *, data: str | None = None) -> Run | None:
+    """The run in this folder, to go on with; None, and says so, where it is complete."""
+    from job_generator.local.folder import RunFolder
+
+    again = resumed(RunFolder(folder), data=data)
+    if again is None:
+        click.echo(f"{folder} is complete; see: fl-submit status {folder}")
+    return again
+
+
+def _conduct(begun: Run, *, plain: bool = False, output: str | None) -> None:
+    from fl_core.process import leave
+    from job_generator.local.commands import LocalCommands
+    from job_generator.local.conduct import Presentation, conduct
+    from job_generator.local.preflight import shared_data
+
+    if notice := shared_data(begun.data, begun.plan.workers):
         click.echo(notice, err=True)
-    whole = replace(begun, log_level=log_level, faults=faults)
-    leave(conduct(whole, Presentation(plain=plain, output=output), LocalCommands))
+    leave(conduct(begun, Presentation(plain=plain, output=output), LocalCommands))
 
 
 def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
@@ -126,6 +143,7 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
         job.spec.workers.restarts_per_worker,
         files=files,
         initial_model=initial.uri if initial else None,
+        grace=job.spec.suspend_grace_seconds,
     )
     check(prepared)
     if plan.privacy is not None:
@@ -144,7 +162,18 @@ def followed(record: Path, given: JobFiles, *, data: str | None, folder: Path | 
     of = source(record, program=given.program if given.files else None, data=_absolute(data))
     plan = following(of)
     where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
-    prepared = Run(where, plan, of.program, of.data, of.state.restarts, files=of.state.files)
+    state = of.state
+    prepared = Run(
+        where,
+        plan,
+        of.program,
+        of.data,
+        state.restarts,
+        files=state.files,
+        initial_model=state.initial_model,
+        parent=state.parent,
+        grace=state.grace,
+    )
     check(prepared)
     where.prepare(job=of.run.job.read_text(encoding="utf-8"), plan=plan)
     of.write(where.replay)
@@ -170,6 +199,8 @@ def resumed(folder: RunFolder, *, data: str | None) -> Run | None:
         state.restarts,
         files=state.files,
         initial_model=state.initial_model,
+        parent=state.parent,
+        grace=state.grace,
         before=before,
     )
     check(again)

@@ -1,26 +1,33 @@
-"""`fl-submit stop`: a job on a cluster ends early, with a model."""
+"""`fl-submit stop`: a run or a job on a cluster ends early, with a model."""
 
 from __future__ import annotations
 
 import click
 
-from job_generator.cluster.options import Where, cluster_options
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
 from job_generator.local.documents import document_option, write_sentence
 
 
 @click.command()
-@click.argument("job")
+@click.argument("what", metavar="JOB|FOLDER")
 @cluster_options
 @document_option
-def stop(job: str, *, where: Where, output: str | None) -> None:
-    """Stop a job on a cluster with the round that is open, so that a final model is written.
+def stop(what: str, *, where: Where, output: str | None) -> None:
+    """Stop a run, by its folder, or a job on a cluster, by its name, with the round that is open.
 
-    It lowers spec.rounds. To go on later, suspend the job instead.
+    A final model is written. On a cluster it lowers spec.rounds, for good; to go on later, suspend the job instead.
 
     \b
-    Example:
+    Examples:
+      fl-submit stop fl-runs/digits-20260101-120000
       fl-submit stop digits
     """
+    if is_run(what):
+        from job_generator.local import steering as here
+        from job_generator.local.folder import RunFolder
+
+        write_sentence(what, here.stop(RunFolder(existing_folder(what))), output)
+        return
     from job_generator.cluster import steering
 
-    write_sentence(job, steering.stop(where.connect(), job), output)
+    write_sentence(what, steering.stop(where.connect(), what), output)

@@ -57,6 +57,9 @@ def _standing(job: Object) -> Iterator[str]:
     state = display(job)["state"]
     where = f"after round {told['round']} of {told['rounds']}"
     yield f"{name} is {state}, {where}."
+    if holds(job, "Complete"):
+        ended = conditions(job)["Complete"]
+        yield f"It ended with {ended['reason']}: {ended.get('message') or 'nothing more was said'}."
     ready = conditions(job).get("Ready", {})
     if state in {"Starting", "Running"} and ready.get("message"):
         yield f"Workers: {ready['message']}."

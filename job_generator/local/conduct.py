@@ -52,7 +52,7 @@ class Presentation:
 def check(run: Run) -> None:
     """Refuse what cannot go well, before any process starts."""
     again = run.before.again if run.before else "fl-submit run job.yaml"
-    check_program(run.plan, run.program, again=again)
+    check_program(run.plan, run.program, again=again, fork=run.before.fork if run.before else "")
     check_framework(run.plan.program.framework)
     check_data(run.data, run.plan.workers)
 
@@ -69,9 +69,9 @@ def conduct(run: Run, presentation: Presentation, make_commands: MakeCommands) -
     elif not presentation.output:
         presentation.console.print(closing(result), soft_wrap=True)
     if run.folder.replay.exists() and not outcome.exit_code:
-        told = compare(run.folder)
-        presentation.console.print(Text(told.sentence), soft_wrap=True)
-        return 0 if told.same else MismatchError.exit_code
+        compared = compare(run.folder)
+        presentation.console.print(Text(compared.sentence), soft_wrap=True)
+        return 0 if compared.same else MismatchError.exit_code
     if run.faults is not None and (told := chaos_report.read(run.folder)) is not None:
         presentation.console.print(chaos_report.page(told), soft_wrap=True)
     return outcome.exit_code

@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import fcntl
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,20 +22,31 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fl_core.errors import MismatchError, StorageError, UnavailableError
+from fl_core.errors import JobError, MismatchError, StorageError, UnavailableError
 from fl_core.plan import Plan
 from job_generator.local.record import ClosedRound, read_record
 
 RUNS = "fl-runs"
 
-State = Literal["Running", "Complete", "Stopped", "Failed", "Interrupted"]
+State = Literal["Running", "Complete", "Stopped", "Suspended", "Failed", "Interrupted"]
+
+
+class Parent(BaseModel):
+    """The run that another one was forked from: its job's uid, its folder, and the round after which."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    uid: str
+    folder: str
+    round: int
 
 
 class RunState(BaseModel):
     """What `run.json` holds; times are ISO 8601 in UTC, `files`, `program`, `data` and `initial_model`
     are as on this machine.
 
-    A run that was resumed has run for `earlier_seconds` before.
+    `grace` is how many seconds an open round has to end when the run is suspended. One that was resumed has run
+    for `earlier_seconds` before.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -49,7 +61,9 @@ class RunState(BaseModel):
     program: str
     data: str | None = None
     initial_model: str | None = None
+    parent: Parent | None = None
     restarts: int
+    grace: float = 30.0
     pids: dict[str, int] = Field(default_factory=dict)
     reason: str = ""
     message: str = ""
@@ -130,8 +144,12 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StorageError(f"{self.path} cannot be written: {error.strerror}") from error
-        write_atomically(self.job, job)
+        self.write_job(job)
         write_atomically(self.plan, plan.to_json())
+
+    def write_job(self, job: str) -> None:
+        """Replace `job.yaml`."""
+        write_atomically(self.job, job)
 
     def state(self) -> RunState:
         """Read `run.json`; a run that says it is running but that nobody holds was interrupted."""
@@ -164,12 +182,27 @@ class RunFolder:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Hold the folder for the life of a run; refused while another run holds it."""
-        with (self.path / "lock").open("w") as lock:
+        with (self.path / "lock").open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise self._busy() from None
+            lock.truncate(0)
+            lock.write(f"{os.getpid()} {socket.gethostname()}\n")
+            lock.flush()
             yield
+
+    def holder(self) -> int:
+        """The number of the process that holds the folder; refused where none does, or one of another machine."""
+        state = self.state()
+        if not self.held():
+            raise JobError(f"{self.path} is {state.state}; only a run that goes on can be steered")
+        pid, _, host = (self.path / "lock").read_text(encoding="utf-8").strip().partition(" ")
+        if host != socket.gethostname() or not pid.isdigit():
+            raise UnavailableError(
+                f"{self.path} is held by a process of {host or 'nobody knows whom'}; steer it there"
+            )
+        return int(pid)
 
     def check_free(self) -> None:
         """Refuse a folder that a run holds now."""

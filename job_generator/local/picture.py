@@ -41,7 +41,7 @@ class Picture:
     @property
     def done(self) -> int:
         """How many rounds are closed."""
-        return self.rounds[-1].round if self.rounds else 0
+        return self.rounds[-1].round if self.rounds else self.plan.done
 
     @property
     def scores(self) -> list[str]:

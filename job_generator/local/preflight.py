@@ -13,13 +13,14 @@ PACKAGES = {"paddle": "paddle", "sklearn": "sklearn"}
 """The module that each framework needs; the extra of the distribution is called as the framework."""
 
 
-def check_program(plan: Plan, folder: Path, *, again: str) -> None:
-    """Refuse to go on with another program than the plan was compiled for; `again` starts a new run."""
+def check_program(plan: Plan, folder: Path, *, again: str, fork: str = "") -> None:
+    """Refuse to go on with another program than the plan was compiled for; `again` starts a new run, `fork` goes on."""
     digest = program_digest(folder, plan.program.module)
     if digest != plan.program.sha256:
+        onward = f"go on from its last round with the new files: {fork}, or " if fork else ""
         raise MismatchError(
             f"the program in {folder} has changed since this run began (now {_short(digest)}, then "
-            f"{_short(plan.program.sha256)}); put the old files back, or start a new run: {again}"
+            f"{_short(plan.program.sha256)}); put the old files back, {onward or 'or '}start a new run: {again}"
         )
 
 

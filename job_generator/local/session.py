@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fl_core.errors import UnavailableError
+from fl_core.errors import TERMINATED_EXIT_CODE, UnavailableError
 from fl_core.identity import Authority, Credentials, Identity
 from fl_core.plan import Plan
 from fl_core.wire.channels import open_channel
@@ -20,9 +20,10 @@ from job_generator.local.chaos import Chaos
 from job_generator.local.chaos_spec import Faults
 from job_generator.local.child import DiedError, Outcome
 from job_generator.local.disturbance import PEACE
-from job_generator.local.folder import RunFolder, RunState, State
+from job_generator.local.folder import Parent, RunFolder, RunState, State
 from job_generator.local.live import Display
 from job_generator.local.observer import Observation, Observer
+from job_generator.local.steering import FINISH, SUSPEND
 from job_generator.local.summary import Result
 from job_generator.local.supervisor import Commands, Graces, Reports, Staffing, Supervisor
 
@@ -47,6 +48,8 @@ class Run:
     log_level: str | None = None
     files: tuple[str, ...] = ()
     initial_model: str | None = None
+    parent: Parent | None = None
+    grace: float = 30.0
     before: Result | None = None
     faults: Faults | None = None
 
@@ -83,7 +86,8 @@ class Session:
         self._supervisor: Supervisor | None = None
         self._observer: Observer | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._interrupted = False
+        self._interrupted = self._suspended = False
+        self._wanted: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._chaos: Chaos | None = None
         self._noticed = ""
@@ -91,7 +95,7 @@ class Session:
 
     async def conduct(self) -> Outcome:
         """Run the job; returns how it ended, which `run.json` says too."""
-        with self._run.folder.hold(), identities(self._run.plan) as keys, self._signals():
+        with self._signals(), self._run.folder.hold(), identities(self._run.plan) as keys:
             self._run.folder.trust(Credentials.read(keys / "server").authority)
             self._save()
             outcome = Outcome(70, "fl-submit", "ended by an error of its own")
@@ -123,6 +127,8 @@ class Session:
             disturbance=self._chaos or PEACE,
         ) as supervisor:
             self._supervisor = supervisor
+            if self._wanted is not None:
+                supervisor.stop_now(self._wanted)
             address = await supervisor.start()
             async with open_channel(address, keys / "observer", peer="server") as channel:
                 self._observer = Observer(channel, run.plan.job.uid, run.plan.digest)
@@ -175,26 +181,41 @@ class Session:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        wishes = {signal.SIGINT: self._interrupt, FINISH: self._finish_soon, SUSPEND: self._suspend}
+        for number, act in wishes.items():
+            loop.add_signal_handler(number, act)
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop_now, 128 + number)
         try:
             yield
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in (*wishes, signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
     def _interrupt(self) -> None:
         """Ctrl-C: finish the round; the second time, or before there are rounds, stop now."""
-        begun = self._display.picture.standing.round > 0
-        if self._observer is None or self._interrupted or not begun:
+        if self._interrupted:
             self._stop_now(128 + signal.SIGINT)
-            return
-        self._interrupted = True
-        self._display.say("Finishing: this round ends and the model is written. Ctrl-C again to stop now.")
-        task = asyncio.create_task(self._finish(self._observer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        else:
+            self._finish_soon(128 + signal.SIGINT, also=" Ctrl-C again to stop now.")
+
+    def _suspend(self) -> None:
+        """End the round if it takes no longer than the grace, and all processes."""
+        self._suspended = True
+        self._finish_soon()
+        asyncio.get_running_loop().call_later(self._run.grace, self._stop_now, TERMINATED_EXIT_CODE)
+
+    def _finish_soon(self, exit_code: int = TERMINATED_EXIT_CODE, also: str = "") -> None:
+        """End with the open round; at once, with this code, where there is none."""
+        begun = self._display.picture.standing.round > self._run.plan.done
+        if self._observer is None or not begun:
+            self._stop_now(exit_code)
+        elif not self._interrupted:
+            self._interrupted = True
+            self._display.say(f"Finishing: this round ends and the model is written.{also}")
+            task = asyncio.create_task(self._finish(self._observer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _finish(self, observer: Observer) -> None:
         try:
@@ -203,6 +224,7 @@ class Session:
             self._display.say(f"{error}. Ctrl-C again to stop now.")
 
     def _stop_now(self, exit_code: int) -> None:
+        self._wanted = exit_code
         if self._supervisor is not None:
             self._display.say("Stopping now.")
             self._supervisor.stop_now(exit_code)
@@ -228,7 +250,7 @@ class Session:
         by = f"{outcome.culprit}: " if outcome.culprit else ""
         self._state = self._state.model_copy(
             update={
-                "state": final_state(outcome, ending.reason if ending else ""),
+                "state": final_state(outcome, ending.reason if ending else "", suspended=self._suspended),
                 "ended": dt.datetime.now(dt.UTC),
                 "pids": {},
                 "reason": ending.reason if ending else "",
@@ -252,6 +274,8 @@ def opening(run: Run, *, now: dt.datetime) -> RunState:
         program=str(run.program),
         data=run.data,
         initial_model=run.initial_model,
+        parent=run.parent,
+        grace=run.grace,
         restarts=run.restarts,
     )
     if run.before is None:
@@ -260,11 +284,13 @@ def opening(run: Run, *, now: dt.datetime) -> RunState:
     return state.model_copy(update={"started": started, "resumed": now, "earlier_seconds": earlier})
 
 
-def final_state(outcome: Outcome, reason: str) -> State:
-    """Tell a finished run from one that was stopped or failed."""
-    if outcome.exit_code == 0:
-        return "Stopped" if reason == STOPPED else "Complete"
-    return "Failed" if outcome.culprit else "Stopped"
+def final_state(outcome: Outcome, reason: str, *, suspended: bool = False) -> State:
+    """Tell a finished run from one that was stopped, suspended or failed."""
+    if outcome.culprit and outcome.exit_code:
+        return "Failed"
+    if outcome.exit_code == 0 and reason != STOPPED:
+        return "Complete"
+    return "Suspended" if suspended else "Stopped"
 
 
 @contextmanager

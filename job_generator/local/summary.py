@@ -103,9 +103,18 @@ class Result:
     @property
     def again(self) -> str:
         """What to type for a new run of the same job."""
+        if (parent := self.state.parent) is not None:
+            return f"fl-submit fork {_typed(parent.folder)} --from-round {parent.round}"
         files = " -f ".join(map(_typed, self.state.files)) or "job.yaml"
         data = f" --data {_typed(self.state.data)}" if self.state.data else ""
         return f"fl-submit run {files}{data}"
+
+    @property
+    def fork(self) -> str:
+        """What to type for a new run that goes on from the newest round; empty where there is none."""
+        if self.last is None:
+            return ""
+        return f"fl-submit fork {shlex.quote(str(self.folder.path))} --from-round {self.last.round}"
 
     def document(self) -> dict[str, Any]:
         """Everything a program wants to know."""
@@ -115,9 +124,10 @@ class Result:
             "folder": str(self.folder.path),
             "job": self.plan.job.name,
             "state": self.state.state,
+            "parent": self.state.parent.model_dump() if self.state.parent else None,
             "ended": self.state.reason or None,
             "message": self.state.message or None,
-            "rounds": self.rounds[-1].round if self.rounds else 0,
+            "rounds": self.rounds[-1].round if self.rounds else self.plan.done,
             "metrics": dict(evaluated.metrics) if evaluated else {},
             "best": {"round": best.round, "metrics": dict(best.metrics)} if best else None,
             "privacy": spent.model_dump(by_alias=True) if (spent := self.privacy) else None,
@@ -162,13 +172,10 @@ def _headline(result: Result) -> Text:
 
 
 def _spending(result: Result) -> list[Text]:
-    """What was spent, and why the budget has ended the job where it has."""
-    if result.privacy is None:
-        return []
-    told = [Text(str(result.privacy), style="magenta")]
-    return told + (
-        [Text(result.state.message, style="yellow")] if result.state.reason == "BudgetSpent" else []
-    )
+    """What was spent, and why the job has ended where that was not to be foreseen."""
+    spent = [Text(str(result.privacy), style="magenta")] if result.privacy is not None else []
+    early = result.state.state == "Complete" and result.state.message
+    return [*spent, *([Text(result.state.message, style="yellow")] if early else [])]
 
 
 def _rounds(count: int) -> str:
@@ -187,7 +194,7 @@ def _places(result: Result) -> list[Text]:
 def _advice(result: Result) -> list[Text]:
     path = shlex.quote(str(result.folder.path))
     rows = [(f"fl-submit logs {path}", "what happened, by time")]
-    if result.state.state == "Stopped":
+    if result.state.state in {"Stopped", "Suspended"}:
         rows.insert(0, (f"fl-submit run --resume {path}", "go on where it stopped"))
     if result.plan.program.framework == "paddle":
         rows.append((f"fl-submit model {path} -o model.pdparams", "for paddle.load"))

@@ -167,6 +167,21 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
         "spec.target.atLeast",
         "expected one of atLeast and atMost",
     ),
+    "initialModel.persistentVolumeClaim": (
+        {"initialModel": {}},
+        "spec.initialModel.persistentVolumeClaim",
+        "expected one of persistentVolumeClaim and configMap",
+    ),
+    "rounds": (
+        {"rounds": 9, "initialModel": {"configMap": {"name": "a", "key": "b"}, "round": 9}},
+        "spec.rounds",
+        "9 counts all rounds, and initialModel.round says that 9 are done; expected more",
+    ),
+    "earlyStopping": (
+        {"privacy": {**private("gaussian"), "metrics": "Suppressed"}, "earlyStopping": {}},
+        "spec.earlyStopping",
+        "nobody measures the model where privacy.metrics is Suppressed",
+    ),
     "program.source.configMap": (
         {"program__source": {}},
         "spec.program.source.configMap",
@@ -353,6 +368,13 @@ def test_refused(create: Callable[..., str], case: str) -> None:
         assert list(broken(job(**changes))) != []
 
 
+def test_a_file_of_the_users_own(create: Callable[..., str]) -> None:
+    """A cluster does not take the path of a file, which only a run on the author's machine can read."""
+    told = create(job(initialModel={"uri": "model.npz"}))
+    assert "a cluster reads no file of yours (uri)" in told
+    assert create(job(initialModel={"persistentVolumeClaim": {"claimName": "a", "path": "b/c.npz"}})) == ""
+
+
 def test_every_rule_has_a_case() -> None:
     """Each rule about a new job is among the cases, and each about a change among those further down."""
     fit = {".".join((*one.at, one.field)) for one in VALIDATIONS if "oldSelf" not in one.rule}
@@ -398,7 +420,9 @@ def test_samples(kubectl: Kubectl, namespace: str) -> None:
 
 RICH = {
     "program": {"entrypoint": "program:task", "framework": "numpy", "config": {"layers": [1]}},
+    "initialModel": {"configMap": {"name": "a", "key": "b"}},
     "target": {"metric": "a", "atLeast": 1},
+    "earlyStopping": {"patience": 3},
     "strategy": {"name": "fedprox", "mu": 0.5},
     "selection": {"perRound": 2},
     "workers": {
@@ -418,7 +442,9 @@ LASTING: dict[str, tuple[Map, str]] = {
     "seed": ({"seed": 3}, FIXED),
     "program": ({"program": {"entrypoint": "program:other"}}, FIXED),
     "program in what no schema names": ({"program": {"config": {"layers": [2]}}}, FIXED),
+    "initialModel": ({"initialModel": {"round": 3}}, FIXED),
     "target": ({"target": None}, FIXED),
+    "earlyStopping": ({"earlyStopping": {"patience": 9}}, FIXED),
     "strategy": ({"strategy": {"mu": 0.75}}, FIXED),
     "aggregation": ({"aggregation": {"name": "house.rules:Median"}}, FIXED),
     "selection": ({"selection": {"minimum": 1}}, FIXED),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fl_core.errors import SpecError
-from fl_core.plan import Target
-from fl_server.best import Best
+from fl_core.plan import EarlyStopping, Target
+from fl_server.best import NO_PROGRESS, Best
 
 HIGHER = Target(metric="accuracy", at_least=0.9)
 LOWER = Target(metric="error", at_most=0.1)
@@ -44,3 +44,57 @@ def test_the_target_is_reached_or_missing() -> None:
     assert not Best(None).reached({"accuracy": 1.0})
     with pytest.raises(SpecError, match="'error' is not among the program's metrics, loss"):
         Best(LOWER).reached({"loss": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "delta", "course", "ends"),
+    [
+        (None, "loss", 0.0, [3, 2, 2, 2], 4),
+        (None, "loss", 0.0, [3, 2, 2, 1, 1, 1], 6),
+        (None, "loss", 0.5, [3, 2.6, 2.4, 2.2, 2.0], 5),
+        (None, "loss", 0.5, [3, 2.4, 1.8, 1.2, 0.6], None),
+        (HIGHER, "accuracy", 0.0, [0.1, 0.2, 0.1, 0.2], 4),
+        (LOWER, "error", 0.0, [0.9, 0.8, 0.9, 0.9], 4),
+    ],
+)
+def test_rounds_without_progress_end_the_job(
+    target: Target | None, name: str, delta: float, course: list[float], ends: int | None
+) -> None:
+    """Two measured rounds in a row that are not better by more than delta; rounds that measure nothing do not count."""
+    best, over = Best(target, EarlyStopping(patience=2, min_delta=delta)), None
+    for number, value in enumerate(course, 1):
+        assert best.ending({}) == ""
+        if over is None and best.ending({name: value}) == NO_PROGRESS:
+            over = number
+    assert over == ends
+
+
+def test_an_earlier_process_has_counted() -> None:
+    """What was recorded counts as if it had been heard, and a job that was over stays so."""
+    rows = {number: {"metrics": {"loss": value}} for number, value in ((1, 3.0), (2, 1.0), (3, 2.0))}
+    best = Best(None, EarlyStopping(patience=2, min_delta=0))
+    best.restore(dict(reversed(rows.items())), {"loss": 1.0})
+    assert best.over({"loss": 2.0}) == ""
+    assert best.ending({"loss": 1.5}) == NO_PROGRESS
+    assert best.farewell(NO_PROGRESS) == "loss was not better than 1 in 2 measured rounds"
+    again = Best(None, EarlyStopping(patience=2, min_delta=0))
+    again.restore({**rows, 4: {"metrics": {"loss": 1.5}}}, {"loss": 1.0})
+    assert again.over({"loss": 1.5}) == NO_PROGRESS
+    assert again.farewell("TargetReached") == ""
+
+
+def test_progress_needs_its_metric() -> None:
+    """A program that never measures it is told so; a loss that is no finite number any more is no progress."""
+    best = Best(None, EarlyStopping(patience=1, min_delta=0))
+    with pytest.raises(
+        SpecError, match="spec.earlyStopping: 'loss' is not among the program's metrics, accuracy"
+    ):
+        best.ending({"accuracy": 0.5})
+    assert best.ending({"loss": 1.0, "accuracy": 0.5}) == ""
+    assert best.ending({"accuracy": 0.5}) == NO_PROGRESS
+
+
+def test_a_target_comes_first() -> None:
+    """A job that has reached its target has not ended for lack of progress."""
+    best = Best(HIGHER, EarlyStopping(patience=1, min_delta=0))
+    assert [best.ending({"accuracy": 0.95}) for _ in range(2)] == ["TargetReached"] * 2

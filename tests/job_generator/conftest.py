@@ -70,6 +70,7 @@ LARGEST: dict[str, Any] = {
             "round": 12,
         },
         "target": {"metric": "accuracy", "atLeast": 0.97},
+        "earlyStopping": {"patience": 7, "minDelta": 0.25},
         "strategy": {"name": "fedprox", "mu": 0.01},
         "aggregation": {"name": "house.rules:Median", "window": 3},
         "selection": {

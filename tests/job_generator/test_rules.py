@@ -151,6 +151,10 @@ BROKEN: dict[str, dict[str, Any]] = {
         "privacy": {**private("gaussian"), "metrics": "Suppressed"},
         "target": {"metric": "a", "atLeast": 1},
     },
+    "stopping_complaint": {
+        "privacy": {**private("gaussian"), "metrics": "Suppressed"},
+        "earlyStopping": {},
+    },
     "_times": {"selection": {"stallSeconds": 9, "deadlineSeconds": 1}},
     "_one_side": {"target": {"metric": "a"}},
     "_one_source": {"program__source": {}},

@@ -1,0 +1,79 @@
+"""What a fork takes from the folder of the run that it goes on from."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_core.errors import JobError, StorageError
+from fl_core.models import StoredModel
+from fl_core.plan import Plan
+from job_generator.local.folder import Parent, RunFolder
+from job_generator.schema import alternatives
+
+FOLDER = "parent"
+"""In a fork's folder: what it was given, laid as in the parent's storage."""
+BESIDE = ("privacy.jsonl.head", "privacy.jsonl", "models/best.safetensors")
+"""A parent that still trains writes the ledger first and then its head, so it is read the other way round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A run, the round that a fork of it goes on from, and the plan that it has."""
+
+    run: RunFolder
+    round: int
+    plan: Plan
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint of the round."""
+        return _checkpoint(self.run.storage, self.round)
+
+    @property
+    def told(self) -> Parent:
+        """What `run.json` says of it."""
+        return Parent(uid=self.plan.job.uid, folder=str(self.run.path.absolute()), round=self.round)
+
+    def stored(self) -> StoredModel:
+        """The model to go on from; refuses a round whose checkpoint is not there, naming those that are."""
+        if not self.checkpoint.exists():
+            raise JobError(self._missing())
+        return StoredModel.read(self.checkpoint)
+
+    def hand_over(self, folder: RunFolder) -> Path:
+        """Copy what a fork in this folder needs, as the parent may train on; returns the checkpoint's place there."""
+        given = folder.path / FOLDER
+        target = _checkpoint(given, self.round)
+        try:
+            target.parent.mkdir(parents=True)
+            shutil.copyfile(self.checkpoint, target)
+            for name in BESIDE:
+                if (self.run.storage / name).exists():
+                    (given / name).parent.mkdir(exist_ok=True)
+                    shutil.copyfile(self.run.storage / name, given / name)
+        except FileNotFoundError:
+            raise JobError(self._missing()) from None
+        except OSError as error:
+            raise StorageError(f"{given} cannot be written: {error.strerror}") from error
+        return target.absolute()
+
+    def _missing(self) -> str:
+        found = (self.run.storage / "checkpoints").glob("round-*.safetensors")
+        there = sorted(int(path.stem.removeprefix("round-")) for path in found)
+        path, keep = self.run.path, self.plan.checkpoint
+        if not there:
+            return f"{path} has no checkpoint yet; a fork goes on from one"
+        rounds = (
+            f"round{'s' if len(there) > 1 else ''} {alternatives([str(one) for one in there], last='and')}"
+        )
+        return (
+            f"{path} has no checkpoint of round {self.round}, but of {rounds}: it makes one every "
+            f"{keep.every_rounds} rounds (spec.server.checkpoint.everyRounds) and keeps {keep.keep} "
+            "(spec.server.checkpoint.keep); set keep higher in a job that is to be forked from earlier rounds"
+        )
+
+
+def _checkpoint(storage: Path, number: int) -> Path:
+    return storage / "checkpoints" / f"round-{number:07d}.safetensors"

@@ -1,0 +1,172 @@
+"""Whole runs that are stopped, suspended and resumed from another terminal, or that lose a process to SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.rounds
+
+Build = Callable[..., Any]
+
+SPEC: dict[str, Any] = {
+    "seed": 1,
+    "rounds": 5,
+    "suspendGraceSeconds": 0,
+    "program": {"entrypoint": "toy:task", "framework": "numpy", "config": {"gate": 3}},
+    "selection": {"minimum": 3, "deadlineSeconds": 60, "stallSeconds": 60},
+    "server": {"checkpoint": {"everyRounds": 2}},
+    "workers": {"replicas": 3},
+}
+
+
+def submit(*words: str) -> list[str]:
+    """The line of `fl-submit` with these words."""
+    return [sys.executable, "-m", "job_generator.cli", *words]
+
+
+def started(run: Any) -> subprocess.Popen[str]:
+    """`fl-submit run` of the toy program, into the folder `run`."""
+    job = run.program / "job.yaml"
+    document = {
+        "apiVersion": "fljob.dev/v1alpha1",
+        "kind": "FLJob",
+        "metadata": {"name": "toy"},
+        "spec": SPEC,
+    }
+    job.write_text(yaml.safe_dump(document))
+    line = submit("run", str(job), "--folder", str(folder(run)))
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def folder(run: Any) -> Path:
+    """The run's folder."""
+    return Path(run.folder / "run")
+
+
+def state(run: Any) -> Any:
+    """What `run.json` says."""
+    return json.loads((folder(run) / "run.json").read_text())
+
+
+def rounds(run: Any) -> list[int]:
+    """The numbers of the recorded rounds."""
+    record = folder(run) / "storage" / "metrics.jsonl"
+    return [json.loads(line)["round"] for line in record.read_text().splitlines()]
+
+
+def model(run: Any) -> bytes:
+    """The final model's file."""
+    return (folder(run) / "storage" / "models" / "last.safetensors").read_bytes()
+
+
+def say(run: Any, command: str) -> subprocess.CompletedProcess[str]:
+    """A command about the run, from another terminal."""
+    return subprocess.run(
+        submit(command, str(folder(run))), capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def said(process: subprocess.Popen[str], word: str) -> None:
+    """Wait until a process says this."""
+    heard = ""
+    while word not in heard:
+        line = process.stdout.readline()  # type: ignore[union-attr]
+        assert line, f"{word!r} was not said: {heard}"
+        heard += line
+
+
+@pytest.fixture
+def undisturbed(job: Build) -> bytes:
+    """The model of the same job when nobody disturbs it."""
+    run = job()
+    run.release()
+    with started(run) as process:
+        assert process.wait(60) == 0, process.communicate()
+    return model(run)
+
+
+@pytest.mark.parametrize("role", ["server", "scheduler", "worker-1"])
+def test_sigterm_loses_nothing_that_was_committed(job: Build, undisturbed: bytes, role: str) -> None:
+    """Each role ends with 143 and is started again; the run is Complete, its model the same to the byte."""
+    run = job()
+    with started(run) as process:
+        run.wait_held()
+        assert rounds(run) == [1, 2]
+        os.kill(state(run)["pids"][role], signal.SIGTERM)
+        said(process, f"{role} crashed")
+        run.release()
+        told = process.communicate(timeout=60)[0]
+    assert (process.returncode, state(run)["state"]) == (0, "Complete"), told
+    assert rounds(run) == [1, 2, 3, 4, 5]
+    assert model(run) == undisturbed
+
+
+def test_a_run_is_suspended_and_resumed(job: Build, undisturbed: bytes) -> None:
+    """A round that does not end within the grace is begun again: the final model is the same to the byte."""
+    run = job()
+    with started(run) as process:
+        run.wait_held()
+        told = say(run, "suspend")
+        assert told.returncode == 0, told.stderr
+        process.communicate(timeout=60)
+    assert (process.returncode, state(run)["state"], state(run)["pids"]) == (143, "Suspended", {})
+    assert say(run, "suspend").returncode == 64
+    run.release()
+    again = say(run, "resume")
+    assert (again.returncode, state(run)["state"]) == (0, "Complete"), again.stdout + again.stderr
+    assert rounds(run) == [1, 2, 3, 4, 5]
+    assert model(run) == undisturbed
+
+
+def test_a_run_is_stopped_and_resumed(job: Build, undisturbed: bytes) -> None:
+    """The open round ends and is kept, though no checkpoint was due; a second wish changes nothing."""
+    run = job()
+    with started(run) as process:
+        run.wait_held()
+        assert say(run, "stop").returncode == say(run, "stop").returncode == 0
+        said(process, "Finishing: this round ends and the model is written.")
+        run.release()
+        process.communicate(timeout=60)
+    assert (process.returncode, state(run)["state"], rounds(run)) == (0, "Stopped", [1, 2, 3])
+    assert (folder(run) / "storage" / "checkpoints" / "round-0000003.safetensors").exists()
+    again = say(run, "resume")
+    assert (again.returncode, state(run)["state"]) == (0, "Complete"), again.stdout + again.stderr
+    assert rounds(run) == [1, 2, 3, 4, 5]
+    assert model(run) == undisturbed
+
+
+def test_another_program_does_not_go_on(job: Build) -> None:
+    """The sentence says what has changed, and what to type: put it back, fork, or start anew."""
+    run = job()
+    with started(run) as process:
+        run.wait_held()
+        say(run, "suspend")
+        process.communicate(timeout=60)
+    toy = run.program / "toy.py"
+    toy.write_text(toy.read_text() + "\n# another one\n")
+    before = model_files(run)
+    refused = say(run, "resume")
+    assert refused.returncode == 67
+    for words in (
+        "has changed since this run began",
+        "put the old files back",
+        "--from-round 2",
+        "start a new run",
+    ):
+        assert words in refused.stderr
+    assert model_files(run) == before
+
+
+def model_files(run: Any) -> dict[Path, bytes]:
+    """All that the run's server keeps."""
+    return {path: path.read_bytes() for path in (folder(run) / "storage").rglob("*") if path.is_file()}
