@@ -95,14 +95,20 @@ def _users(plan: Plan) -> Claim:
         if own.measured
         else "Nothing else is released: nobody measures the model."
     )
+    begun = plan.initial_model is not None and plan.initial_model.round is None
+    apart = (
+        " What the model that it begins with tells of the same data is not counted (spec.initialModel)."
+        if begun
+        else ""
+    )
     whose = "one worker, with all of its data" if own.unit == "worker" else "one example of a worker"
     return Claim(
         whom,
-        "conditional" if own.measured else "protected",
+        "conditional" if own.measured or begun else "protected",
         f"By {own.mechanism.name} noise, what all models of the job together tell of {whose}, "
         f"is bounded: epsilon {own.epsilon:g} at most, at delta {own.delta:g}, for data sets that differ by "
-        f"{told.neighbours} {own.unit}. {_within(own)} That holds against {told.adversary}. {uncovered} What all "
-        "workers' data have in common is learned, and is meant to be.",
+        f"{told.neighbours} {own.unit}. {_within(own)} That holds against {told.adversary}. {uncovered}{apart} What "
+        "all workers' data have in common is learned, and is meant to be.",
     )
 
 

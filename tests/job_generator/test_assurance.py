@@ -50,6 +50,17 @@ def test_a_budget_is_explained(claims: Callable[..., Any]) -> None:
         assert words in said.sentence
 
 
+@pytest.mark.parametrize(("round", "said"), [(None, True), (3, False)])
+def test_a_model_from_elsewhere_is_not_counted(
+    claims: Callable[..., Any], round: int | None, *, said: bool
+) -> None:
+    """What a job begins with may tell of its data, too; a fork counts what its parent spent."""
+    given = {"uri": "m.npz", **({} if round is None else {"round": round})}
+    claim = claims("gaussian", metrics="Suppressed", initialModel=given)[USERS]
+    assert ("is not counted (spec.initialModel)" in claim.sentence) == said
+    assert claim.verdict == ("conditional" if said else "protected")
+
+
 def test_a_large_epsilon_is_called_what_it_is(claims: Callable[..., Any]) -> None:
     """Where the bound says nothing any more, that is said."""
     assert "promises nothing by itself" in claims("gaussian", epsilon=8)[USERS].sentence

@@ -53,6 +53,8 @@ def test_usage(
         ({"program__sha256": "a" * 64}, [], 65),
         ({"program__entrypoint": "nowhere:task"}, [], 65),
         ({}, ["--data", "no/{index}"], 66),
+        ({"initialModel": {"uri": "gone.npz"}}, [], 65),
+        ({"initialModel": {"configMap": {"name": "a", "key": "b"}}}, [], 65),
     ],
 )
 def test_refused(

@@ -141,6 +141,14 @@ def test_final_state() -> None:
     assert final_state(Outcome(74, "server", "disk full"), "") == "Failed"
 
 
+def test_final_state_of_one_that_was_suspended() -> None:
+    """It is suspended whether its round has ended or not; one that was over, or failed, is that."""
+    assert final_state(Outcome(0), "Stopped", suspended=True) == "Suspended"
+    assert final_state(Outcome(143), "", suspended=True) == "Suspended"
+    assert final_state(Outcome(0), "RoundsDone", suspended=True) == "Complete"
+    assert final_state(Outcome(74, "server", "disk full"), "", suspended=True) == "Failed"
+
+
 def test_state_is_json(conducted: Any) -> None:
     """`run.json` can be read by any program."""
     _, folder, _ = conducted()
