@@ -1,32 +1,110 @@
-"""Files that are whole after a power cut: the old one or the new one, never a part."""
+"""Files and folders that are whole after a power cut: as they were before, or as they are after, never a part.
+
+What a write must do for that, and why a name is synced apart from the content: T. S. Pillai et al., All File Systems
+Are Not Created Equal, OSDI 2014.
+"""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+Guard = Callable[[], AbstractContextManager[object]]
+"""What a change of what is kept happens within; it raises where the change may not be."""
 
-def replace(path: Path, content: bytes) -> None:
-    """Write a file under another name, sync it, give it its name and sync that; OSError leaves what was there."""
-    temporary = path.with_suffix(".partial")
+PARTIAL = ".partial"
+PUBLIC, PRIVATE = 0o666, 0o600
+
+
+@contextmanager
+def whole(path: Path, *, mode: int = PUBLIC, within: Guard = nullcontext) -> Iterator[Path]:
+    """A file to write to, which is synced and takes the name `path` once all went well; else nothing is left of it.
+
+    Its name is its own, so that two processes never write to the same one. Raises OSError.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-        sync(path.parent)
-    except OSError:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+        yield temporary
+        sync(temporary)
+        with within():
+            os.replace(temporary, path)  # noqa: PTH105 - tests watch the system's own calls
+            sync(path.parent)
+    except BaseException:
         with suppress(OSError):
-            temporary.unlink()
+            os.unlink(temporary)  # noqa: PTH108 - as above
         raise
 
 
-def sync(folder: Path) -> None:
-    """Names in a folder are on the disk when this returns."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def replace(path: Path, *parts: bytes | memoryview, mode: int = PUBLIC, within: Guard = nullcontext) -> None:
+    """Give a file this content; OSError leaves what was there."""
+    with whole(path, mode=mode, within=within) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for part in parts:
+                _write(descriptor, part)
+        finally:
+            os.close(descriptor)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to a file, which is made if there is none; OSError leaves what was there."""
+    is_new = not path.exists()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PUBLIC)
+    try:
+        extend(descriptor, content)
+    finally:
+        os.close(descriptor)
+    if is_new:
+        sync(path.parent)
+
+
+def extend(descriptor: int, content: bytes) -> None:
+    """Add to a file that is open for appending; OSError leaves what was there."""
+    size = os.fstat(descriptor).st_size
+    try:
+        _write(descriptor, content)
+        os.fsync(descriptor)
+    except OSError:
+        with suppress(OSError):
+            shorten(descriptor, size)
+        raise
+
+
+def shorten(descriptor: int, size: int) -> None:
+    """Cut off what stands behind the first `size` bytes."""
+    os.ftruncate(descriptor, size)
+    os.fsync(descriptor)
+
+
+def folder(path: Path) -> None:
+    """Make a folder, and those that it lies in, where they are missing."""
+    if not path.is_dir():
+        folder(path.parent)
+        with suppress(FileExistsError):
+            os.mkdir(path)  # noqa: PTH102 - as above
+        sync(path.parent)
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that were killed had not finished in a folder."""
+    for left in path.glob(f".*{PARTIAL}"):
+        os.unlink(left)  # noqa: PTH108 - as above
+
+
+def sync(path: Path) -> None:
+    """A file's content, or the names in a folder, are on the disk when this returns."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write(descriptor: int, content: bytes | memoryview) -> None:
+    left = memoryview(content).cast("B")
+    while left:
+        left = left[os.write(descriptor, left) :]

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fl_core import durable
 from fl_core.errors import MismatchError
 
 TRUST_DOMAIN = "fljob.dev"
@@ -222,11 +223,7 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that only this user may read, or leave the one that was there."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.touch(mode=0o600)
-    fresh.chmod(0o600)
-    fresh.write_bytes(content)
-    fresh.replace(path)
+    durable.replace(path, content, mode=durable.PRIVATE)
 
 
 def _address(text: str) -> x509.GeneralName:

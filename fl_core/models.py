@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fl_core import durable
 from fl_core.errors import StorageError
 from fl_core.plan import canonical
 from fl_core.weights import Array, digest
@@ -124,13 +124,8 @@ def write_safetensors(model: StoredModel, target: Path) -> None:
 @contextmanager
 def whole(target: Path) -> Iterator[Path]:
     """A path to write to, which becomes `target` once all went well; StorageError when the disk refuses."""
-    temporary = target.with_name(f".{target.name}.part")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        with durable.whole(target) as temporary:
+            yield temporary
     except OSError as error:
         raise StorageError(f"{target} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

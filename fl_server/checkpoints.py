@@ -48,7 +48,7 @@ def write(path: Path, saved: Saved) -> None:
     remembered = {f"{STATES}{name}": array for name, array in arrays.items()}
     content = save({**saved.weights, **remembered}, {"fljob": canonical(_sealed(saved))})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.folder(path.parent)
         durable.replace(path, content)
     except OSError as error:
         raise StorageError(

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from fl_core import durable
 from fl_core.attestation import Ending
 from fl_core.errors import StorageError
 from fl_core.identity import Credentials
@@ -31,10 +32,7 @@ class Lines:
         """Append one line, and return it."""
         line = canonical(row)
         try:
-            with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(line + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+            durable.append(self._path, f"{line}\n".encode())
         except OSError as error:
             raise StorageError(f"{self._path} cannot be written: {error.strerror}") from error
         return line
@@ -46,6 +44,7 @@ class Lines:
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
                 os.truncate(self._path, len(whole))
+                durable.sync(self._path)
         except OSError as error:
             raise StorageError(f"{self._path} is damaged: {error}") from error
         return whole
@@ -71,7 +70,10 @@ class Storage:
         self.parents = parents
         self.replay = replay
         self.spool = folder / "spool"
-        self.spool.mkdir(parents=True, exist_ok=True)
+        for made in (self.spool, folder / "checkpoints", folder / "models"):
+            durable.folder(made)
+            durable.sweep(made)
+        durable.sweep(folder)
         path = folder / "metrics.jsonl"
         self._record = RoundRecord(Lines(path), path, plan)
         self.sessions = Lines(folder / "sessions.jsonl")

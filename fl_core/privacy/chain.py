@@ -121,9 +121,7 @@ def chained(entries: Iterable[Opening | Charge]) -> tuple[list[str], Head]:
 def parsed(content: bytes, path: Path) -> tuple[list[Opening | Charge], list[str]]:
     """The entries and the digest of each; refuses what was not written by a ledger to the last byte."""
     if not content.endswith(b"\n"):
-        raise JobError(
-            f"{path} is damaged: its last line is torn (`Ledger.mend` says when that can be mended); {WAY_OUT}"
-        )
+        raise JobError(f"{path} is damaged: its last line is torn; {WAY_OUT}")
     entries: list[Opening | Charge] = []
     digests: list[str] = []
     for number, text in enumerate(content.decode(errors="replace").splitlines(keepends=True), start=1):

@@ -11,16 +11,16 @@ The ledger lies outside the checkpoints: going back to an older one lowers no ep
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import structlog
 
 from fl_core import durable
 from fl_core.errors import JobError, SpecError, StorageError
@@ -40,6 +40,8 @@ from fl_core.privacy.chain import (
 )
 from fl_core.privacy.costs import Cost
 
+log = structlog.get_logger()
+
 
 class Ledger:
     """The open ledger of one job; one process has it at a time."""
@@ -50,7 +52,6 @@ class Ledger:
         self.path = path
         self.head = head
         self._descriptor = descriptor
-        self._size = os.fstat(descriptor).st_size
         self._opening, self._charges = sorted_out(entries, path)
 
     @classmethod
@@ -66,41 +67,28 @@ class Ledger:
 
     @classmethod
     def open(cls, path: Path, *, seen: Head | None = None) -> Self:
-        """Go on with a ledger. `seen` is a head that it once had: that entry must still be there."""
+        """Go on with a ledger. `seen` is a head that it once had: that entry must still be there.
+
+        A torn last line is cut off where the head shows that all whole entries before it are there: a charge counts
+        as made only once the head was replaced, so nothing was released for one that a power cut tore.
+        """
         descriptor = _locked(path)
         try:
             content = _read(path)
-            entries, digests = parsed(content, path)
+            whole = content[: content.rfind(b"\n") + 1]
+            entries, digests = parsed(whole, path)
             head = Head(len(entries), digests[-1])
             recorded = _recorded(path)
             for known in [recorded, *([seen] if seen else [])]:
                 check_reaches(path, digests, known)
             _check_keeps_up(path, head, recorded)
+            _take_back(path, descriptor, torn=content[len(whole) :])
             if head != recorded:  # killed between the two files, before the release
                 _replace(_head_of(path), _encoded(head))
             return cls(path, descriptor, entries, head=head)
         except BaseException:
             os.close(descriptor)
             raise
-
-    @classmethod
-    def mend(cls, path: Path) -> None:
-        """Cut off a torn last line, where the head shows that all whole entries before it are there.
-
-        For a person to call who was told of a torn line after a power failure or on a full disk. A charge counts as
-        made only once the head was replaced, so nothing was released for a torn one.
-        """
-        descriptor = _locked(path)
-        try:
-            whole = _read(path).rpartition(b"\n")[0] + b"\n"
-            _, digests = parsed(whole, path)
-            recorded = _recorded(path)
-            check_reaches(path, digests, recorded)
-            _check_keeps_up(path, Head(len(digests), digests[-1]), recorded)
-            os.ftruncate(descriptor, len(whole))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def charge(self, charge: Charge) -> Head:
         """Put a charge on disk; when this returns, and not before, the release may happen.
@@ -165,15 +153,9 @@ class Ledger:
         if self._descriptor < 0:
             raise StorageError(f"{self.path} is closed, or an earlier charge failed; open it again")
         try:
-            _write(self._descriptor, text)
+            durable.extend(self._descriptor, text)
         except OSError as error:
-            with suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
-                os.fsync(self._descriptor)
-            raise StorageError(
-                f"{self.path} cannot be written: {error.strerror}; nothing may be released without its charge"
-            ) from error
-        self._size += len(text)
+            raise _unwritten(self.path, error) from error
 
 
 # -- forks
@@ -260,29 +242,27 @@ def _locked(path: Path) -> int:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a whole file under another name, sync it, and give it its name."""
-    temporary = path.with_name(f"{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            _write(descriptor, content)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-        durable.sync(path.parent)
+        durable.folder(path.parent)
+        durable.replace(path, content, mode=durable.PRIVATE)
     except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}; nothing may be released without its charge"
-        ) from error
+        raise _unwritten(path, error) from error
 
 
-def _write(descriptor: int, content: bytes) -> None:
-    """Write all of it, and wait until it is on disk."""
-    written = os.write(descriptor, content)
-    if written < len(content):
-        raise OSError(errno.ENOSPC, f"only {written} of {len(content)} bytes were written")
-    os.fsync(descriptor)
+def _take_back(path: Path, descriptor: int, *, torn: bytes) -> None:
+    """Cut off the line that was being written when the power went."""
+    if torn:
+        log.warning("a charge that was never acknowledged is taken back", path=str(path), bytes=len(torn))
+        try:
+            durable.shorten(descriptor, os.fstat(descriptor).st_size - len(torn))
+        except OSError as error:
+            raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{path} cannot be written: {error.strerror}; nothing may be released without its charge"
+    )
 
 
 def _check_keeps_up(path: Path, head: Head, recorded: Head) -> None:

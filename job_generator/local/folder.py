@@ -13,15 +13,15 @@ import datetime as dt
 import fcntl
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fl_core import durable
 from fl_core.errors import JobError, MismatchError, StorageError, UnavailableError
 from fl_core.plan import Plan
 from job_generator.local.record import ClosedRound, read_record
@@ -243,14 +243,7 @@ def run_folders(runs: Path = Path(RUNS)) -> list[RunFolder]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write the whole text, or leave the file as it was."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
+        durable.replace(path, text.encode(), mode=durable.PRIVATE)
     except OSError as error:
-        with suppress(OSError):
-            Path(name).unlink()
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error

@@ -120,3 +120,17 @@ def test_a_full_disk_keeps_the_earlier_lines(storage: Storage, world: World) -> 
     assert "metrics.jsonl cannot be written: File too large" in done.stdout
     assert json.loads((storage.folder / "metrics.jsonl").read_text().splitlines()[0])["round"] == 1
     assert numbers(storage) == [1]
+
+
+def test_what_was_never_finished_is_swept_away(storage: Storage, world: World) -> None:
+    """A server that starts removes what a killed one had not yet given its name, and nothing else."""
+    storage.keep_model("last", saved(1))
+    for name in (
+        ".metrics.jsonl.0a.partial",
+        "models/.last.safetensors.0b.partial",
+        "checkpoints/.x.0c.partial",
+    ):
+        (storage.folder / name).write_bytes(b"half")
+    Storage(storage.folder, world().plan)
+    assert not list(storage.folder.rglob("*.partial"))
+    assert (storage.folder / "models" / "last.safetensors").exists()

@@ -1,0 +1,101 @@
+"""Wherever in a commit the power is cut, what is found is the state before or the one after, and the job goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fl_core.extensions import Extension
+from fl_core.plan import Plan, Privacy
+from fl_server.checkpoints import read
+from fl_server.privacy import Privacy as Charged
+from fl_server.storage import Storage
+from tests.conftest import plan_of
+from tests.fl_server.powercut import LOSSES, ROUNDS, commits
+
+ROOT = Path(__file__).parents[2]
+
+
+def private_plan() -> Plan:
+    mechanism = Extension(name="gaussian", options={"clip": 1.0, "noise_multiplier": 4.0})
+    own = Privacy(unit="worker", mechanism=mechanism, epsilon=50.0, delta=1e-5, corrupt=1, measured=True)
+    return plan_of(rounds=ROUNDS, privacy=own)
+
+
+@pytest.fixture(scope="module")
+def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of storages: one for each system call and loss."""
+    folder = tmp_path_factory.mktemp("cuts")
+    (folder / "plan.json").write_text(private_plan().to_json())
+    line = [sys.executable, "-m", "tests.fl_server.powercut", str(folder)]
+    subprocess.run(line, check=True, timeout=240, cwd=ROOT)
+    return folder
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read back by the same machine need not be on its disk."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def said(folder: Path) -> dict[str, int]:
+    """The last round of which each thing was acknowledged."""
+    words = [line.split() for line in (folder / "said").read_text().splitlines()]
+    return {word: int(number) for word, number in words}
+
+
+def storages(cuts: Path, loss: str) -> list[tuple[dict[str, int], Path]]:
+    """What was acknowledged, and what was left, for each call."""
+    return [
+        (said(cuts / one.name.partition("-")[0]), one) for one in sorted(cuts.glob(f"*-{loss}"), reverse=True)
+    ]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_old_or_the_new_state_is_found(cuts: Path, loss: str) -> None:
+    """Each thing that was acknowledged is there, at most one more is, and what follows was never before its cause."""
+    found = storages(cuts, loss)
+    assert len(found) > 100
+    for told, folder in found:
+        storage, plan = Storage(folder, private_plan()), private_plan()
+        newest, best = storage.checkpoints.newest(), storage.model("best")
+        here = {
+            "saved": newest.facts["round"] if newest else -1,
+            "best": best.facts["round"] if best else 0,
+            "recorded": len(storage.rows()),
+            "signed": max((row["round"] for row in storage.sessions.read() if row.get("signed")), default=0),
+            "charged": charges(storage, plan, begun=newest is not None),
+        }
+        for what, number in here.items():
+            acknowledged = told.get(what, -1 if what == "saved" else 0)
+            assert number in {acknowledged, acknowledged + 1}, (folder.name, what, number, told)
+        assert here["recorded"] <= here["best"] <= max(here["saved"], 0) <= here["charged"] <= here["signed"]
+        assert newest is None or newest.weights["w"].tolist() == [newest.facts["round"]] * 50
+
+
+def charges(storage: Storage, plan: Plan, *, begun: bool) -> int:
+    """How many rounds the ledger knows, which opens with the head that the newest checkpoint saw."""
+    newest = storage.checkpoints.newest()
+    privacy = Charged.of(plan, storage.folder)
+    assert privacy is not None
+    privacy.open(newest.facts["ledger"] if newest else None, begun=begun)
+    privacy.close()
+    return privacy.head["entries"] - 1
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.usefixtures("quick")
+def test_a_job_goes_on_and_ends_the_same(cuts: Path, loss: str, tmp_path: Path) -> None:
+    """Whatever was lost, the next server does the rest, and models and record are those of a job nobody disturbed."""
+    assert list(commits(tmp_path / "undisturbed", private_plan()))[-1] == f"last {ROUNDS}"
+    kept = ("metrics.jsonl", "models/last.safetensors", "models/best.safetensors")
+    expected = [(tmp_path / "undisturbed" / name).read_bytes() for name in kept]
+    for _, folder in storages(cuts, loss):
+        assert list(commits(folder, private_plan()))[-1] == f"last {ROUNDS}"
+        assert [(folder / name).read_bytes() for name in kept] == expected, folder.name
+        assert read(max((folder / "checkpoints").iterdir())).facts["round"] == ROUNDS
+        assert not list(folder.rglob("*.partial"))
