@@ -25,7 +25,7 @@ def whole(path: Path, *, mode: int = PUBLIC, within: Guard = nullcontext) -> Ite
 
     Its name is its own, so that two processes never write to the same one. Raises OSError.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    temporary = _own(path)
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
         yield temporary
@@ -50,34 +50,40 @@ def replace(path: Path, *parts: bytes | memoryview, mode: int = PUBLIC, within: 
             os.close(descriptor)
 
 
+def create(path: Path, content: bytes) -> None:
+    """Make a file with this content; FileExistsError where there is one: of several processes one makes it."""
+    temporary = _own(path)
+    try:
+        replace(temporary, content)
+        os.link(temporary, path)
+        sync(path.parent)
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108 - as above
+
+
 def append(path: Path, content: bytes) -> None:
     """Add to a file, which is made if there is none; OSError leaves what was there."""
     is_new = not path.exists()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PUBLIC)
     try:
-        extend(descriptor, content)
+        size = os.fstat(descriptor).st_size
+        _write(descriptor, content)
+        os.fsync(descriptor)
+    except OSError:
+        with suppress(OSError):
+            shorten(path, size)
+        raise
     finally:
         os.close(descriptor)
     if is_new:
         sync(path.parent)
 
 
-def extend(descriptor: int, content: bytes) -> None:
-    """Add to a file that is open for appending; OSError leaves what was there."""
-    size = os.fstat(descriptor).st_size
-    try:
-        _write(descriptor, content)
-        os.fsync(descriptor)
-    except OSError:
-        with suppress(OSError):
-            shorten(descriptor, size)
-        raise
-
-
-def shorten(descriptor: int, size: int) -> None:
+def shorten(path: Path, size: int) -> None:
     """Cut off what stands behind the first `size` bytes."""
-    os.ftruncate(descriptor, size)
-    os.fsync(descriptor)
+    os.truncate(path, size)
+    sync(path)
 
 
 def folder(path: Path) -> None:
@@ -102,6 +108,10 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _own(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
 
 
 def _write(descriptor: int, content: bytes | memoryview) -> None:

@@ -12,7 +12,8 @@ FLJobError
 │       └── UnmaskError  shares or masks do not fit: a secure sum cannot be opened
 └── RetryError           wait and try again
     ├── UnavailableError a peer does not answer
-    └── StorageError     a disk is full or a stored file is damaged
+    ├── StorageError     a disk is full or a stored file is damaged
+    └── FencedError      a newer process has taken over, and this one ends
 """
 
 from __future__ import annotations
@@ -86,6 +87,12 @@ class StorageError(RetryError):
     """A disk is full, or a stored file is damaged or missing."""
 
     exit_code = 74
+
+
+class FencedError(RetryError):
+    """A newer process of the same job has taken over what this one kept; there is nothing to mend."""
+
+    exit_code = 76
 
 
 PERMANENT_EXIT_CODES = tuple(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
 import grpc
+import structlog
 
+from fl_core.errors import FencedError, StorageError
+from fl_core.identity import POD
 from fl_core.process import Settings, process, run_until_terminated
 from fl_core.replay import Replay
 from fl_core.serving import Health, answering
@@ -28,6 +32,12 @@ FLOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", WINDOW))
 
 FAREWELL_SECONDS = 2
 """How long watchers may take to read the job's end."""
+
+
+LOOK_SECONDS = 2
+"""How often an idle server looks whether a newer one has claimed its storage; one that keeps something looks then."""
+
+log = structlog.get_logger()
 
 
 async def coordinate(
@@ -51,7 +61,22 @@ async def coordinate(
         opened = {"relay": await stack.enter_async_context(relayed)} if relayed else {}
         stack.push_async_callback(server.stop, FAREWELL_SECONDS)
         settings.announce(address=address, metrics=metrics, **opened)
+        watch = asyncio.create_task(_watched(kept, coordinator))
+        stack.callback(watch.cancel)
         await coordinator.run()
+
+
+async def _watched(kept: Storage, coordinator: Coordinator) -> None:
+    """End the job's part in this process once a newer server has claimed its storage."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            await asyncio.to_thread(kept.fence.check)
+        except FencedError as error:
+            coordinator.failed(error)
+            return
+        except StorageError as error:  # what cannot be read now may be read later; nothing is kept meanwhile
+            log.warning("the claim to the storage cannot be looked at", reason=str(error))
 
 
 def _own(address: str) -> str:
@@ -97,7 +122,8 @@ def main(
     followed = Replay.read(replay) if replay else None
     origin = Origin.of(settings.plan, initial_model)
     ledgers = parents or (origin.ledgers if origin else ())
-    kept = Storage(storage, settings.plan, parents=ledgers, replay=followed)
+    holder = os.environ.get(POD, "")
+    kept = Storage(storage, settings.plan, parents=ledgers, replay=followed, holder=holder)
     run_until_terminated(coordinate(settings, scheduler=scheduler, kept=kept, relay=relay, origin=origin))
 
 

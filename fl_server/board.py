@@ -15,13 +15,15 @@ MOST_CLOSED = 100
 class Board:
     """The present standing and all closed rounds; each watcher gets what it has not seen yet.
 
-    `describe` brings the standing up to date; it is called when a watcher is told, not at every change.
+    `notices` are sentences that a watcher should read. `describe` brings the standing up to date; it is called when a
+    watcher is told, not at every change.
     """
 
     def __init__(self, rounds: int, expected: int, describe: Callable[[pb.Standing], None]) -> None:
         self.standing = pb.Standing(rounds=rounds, expected=expected, phase="Waiting")
         self._describe = describe
         self.closed: list[str] = []
+        self.notices: list[str] = []
         self.ending: pb.Ending | None = None
         self._watchers: set[asyncio.Event] = set()
 
@@ -46,6 +48,7 @@ class Board:
                 await news.wait()
                 news.clear()
                 self._describe(self.standing)
+                self.standing.notice = "; ".join(self.notices)
                 while len(self.closed) - seen > MOST_CLOSED:
                     yield pb.Observation(
                         standing=self.standing, closed=self.closed[seen : seen + MOST_CLOSED]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fl_core import durable
+from fl_core.durable import Guard
 from fl_core.errors import MismatchError, StorageError
 from fl_core.plan import canonical
 from fl_core.weights import Weights, digest
@@ -42,15 +45,17 @@ class Saved:
     digest: str = field(default="", compare=False)
 
 
-def write(path: Path, saved: Saved) -> None:
-    """Write one file atomically; a full disk leaves what was there before."""
+def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> None:
+    """Write one file atomically; a full disk leaves what was there before. It takes its name `within` a fence."""
     arrays, _ = apart(saved.states)
     remembered = {f"{STATES}{name}": array for name, array in arrays.items()}
     content = save({**saved.weights, **remembered}, {"fljob": canonical(_sealed(saved))})
     try:
         durable.folder(path.parent)
-        durable.replace(path, content)
+        durable.replace(path, content, within=within)
     except OSError as error:
+        with within():  # a newer server sweeps away what its forerunner has not finished: that is said first
+            pass
         raise StorageError(
             f"{path} cannot be written: {error.strerror}; earlier checkpoints are whole"
         ) from error
@@ -72,6 +77,18 @@ def read(path: Path) -> Saved:
     return saved
 
 
+@contextmanager
+def legible(what: str) -> Iterator[None]:
+    """MismatchError, with what is to be done, where something was kept that this version of FLJob would not write."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise MismatchError(
+            f"{what} was written by another version of FLJob ({type(error).__name__}: {error}); nothing was changed: "
+            "go on with that version, or start another job from this one's model"
+        ) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
     """The checkpoints of one job in one folder."""
@@ -79,26 +96,41 @@ class Checkpoints:
     folder: Path
     plan: str
     keep: int
+    within: Guard = nullcontext
 
     def save(self, saved: Saved) -> None:
         """Add a checkpoint, then let the oldest go."""
-        write(self.folder / f"round-{saved.facts['round']:07d}.safetensors", saved)
-        for path in self._newest_first()[self.keep :]:
-            path.unlink(missing_ok=True)
+        write(self.folder / f"round-{saved.facts['round']:07d}.safetensors", saved, within=self.within)
+        with self.within():
+            for path in self._newest_first()[self.keep :]:
+                path.unlink(missing_ok=True)
 
-    def newest(self) -> Saved | None:
-        """The newest whole checkpoint; damaged ones are passed over, loudly."""
+    def newest(self, told: Callable[[str], object] = lambda _: None) -> Saved | None:
+        """The newest whole checkpoint; damaged ones are passed over, loudly, and `told` hears of each.
+
+        Raises StorageError where a round was committed and no checkpoint is whole: beginning anew is not for a
+        program to decide.
+        """
+        damaged: list[Path] = []
         for path in self._newest_first():
             try:
                 saved = read(path)
             except StorageError as error:
                 log.warning("damaged checkpoint passed over", path=str(path), reason=str(error))
+                told(f"{path.name} is damaged and was passed over")
+                damaged.append(path)
                 continue
             if saved.facts.get("plan") != self.plan:
                 raise MismatchError(
-                    f"{path} belongs to another job or plan; give this job a storage of its own"
+                    f"{path} was kept by another job, or under another plan or program; nothing was changed: give "
+                    "this job a storage of its own, or go on with the job that this storage was begun with"
                 )
             return saved
+        if damaged and damaged[0].stem != f"round-{0:07d}":
+            raise StorageError(
+                f"no checkpoint in {self.folder} is whole ({', '.join(one.name for one in damaged)}); put a copy back, "
+                "or, to begin anew, move the whole storage away"
+            )
         return None
 
     def _newest_first(self) -> list[Path]:

@@ -10,7 +10,7 @@ import structlog
 
 from fl_core import logs
 from fl_core import rounds as r
-from fl_core.errors import FLJobError, JobError, RoundError, ShortfallError, UpdateError
+from fl_core.errors import FencedError, FLJobError, JobError, RoundError, ShortfallError, UpdateError
 from fl_core.identity import Credentials
 from fl_core.lineage import makers
 from fl_core.plan import Plan
@@ -90,6 +90,8 @@ class Coordinator:
             while not isinstance(action := await self._agenda.next(), r.Finish):
                 await self._carry_out(action)
             await self._finish(action.reason)
+        except FencedError:  # another server tells how the job stands
+            raise
         except FLJobError as error:
             await self._closing.failed(error, self.model, round=self.rounds.round)
             raise
@@ -228,7 +230,7 @@ class Coordinator:
 
     async def _restore(self) -> r.Actions:
         """Take up the newest checkpoint; a round that was committed but not recorded is evaluated again."""
-        saved = await asyncio.to_thread(self._storage.checkpoints.newest)
+        saved = await asyncio.to_thread(self._storage.checkpoints.newest, self.board.notices.append)
         await self.spending.restore(saved)
         if saved is None:
             await asyncio.to_thread(self._storage.resumed, 0, model="", made=False)
@@ -237,9 +239,8 @@ class Coordinator:
         self.rounds.round = saved.facts["round"]
         self._remember(saved.states)
         if self.sums is not None:
-            self.rounds.past = await asyncio.to_thread(
-                self.sums.protection.journal.restore, done=self.rounds.round
-            )
+            journal = self.sums.protection.journal
+            self.rounds.past = await asyncio.to_thread(journal.restore, done=self.rounds.round)
         best = await asyncio.to_thread(self._storage.model, "best")
         log.info("restored", round=self.rounds.round, model=self.model.digest)
         rows = {row["round"]: row for row in await asyncio.to_thread(self._storage.rows)}
@@ -371,7 +372,7 @@ class Coordinator:
         self._muster.over()
         if cohort.dissenters:
             log.warning("initial weights differ", workers=list(cohort.dissenters), used=cohort.workers[0])
-            self.board.standing.notice = dissent(cohort)
+            self.board.notices.append(dissent(cohort))
         if purpose == "initialise":
             self.first.asked(cohort)
         elif purpose == "train" and self.rounds.phase == r.Phase.SELECTING:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fl_core.rounds import Past
 from fl_core.secagg.session import Purpose
+from fl_server.checkpoints import legible
 from fl_server.storage import Lines
 
 Sought = tuple[int, str, int]
@@ -36,7 +37,8 @@ class Journal:
     def restore(self, *, done: int) -> Past:
         """What an earlier process began after so many rounds were committed."""
         for row in self._lines.read():
-            self._note(row)
+            with legible(f"{self._lines.path}: {row}"):
+                self._note(row)
         later = {
             (number, bucket)
             for number, purpose, bucket in self._signed

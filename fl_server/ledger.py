@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fl_core.metrics import Measurements, total
+from fl_server.checkpoints import legible
 from fl_server.measurements import agreeing
 
 
@@ -46,9 +47,10 @@ class Ledger:
 
     def resume(self, row: dict[str, Any]) -> None:
         """Go on after the commit of a round that another process opened."""
-        self._begin({**row, "dropouts": dict(row["dropouts"]), "seconds": dict(row["seconds"])})
-        self.reporters = tuple(row["reporters"])
-        self.up, self.down = row["bytes"]["up"], row["bytes"]["down"]
+        with legible("the checkpoint's line of its round"):
+            self._begin({**row, "dropouts": dict(row["dropouts"]), "seconds": dict(row["seconds"])})
+            self.reporters = tuple(row["reporters"])
+            self.up, self.down = row["bytes"]["up"], row["bytes"]["down"]
 
     @property
     def counts(self) -> dict[str, int]:

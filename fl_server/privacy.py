@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 import structlog
 from pydantic.alias_generators import to_snake
 
+from fl_core.durable import Guard
 from fl_core.errors import JobError, MismatchError, SpecError
 from fl_core.plan import Plan
 from fl_core.privacy.chain import Charge, Head, Opening
@@ -70,10 +72,17 @@ class Privacy:
     """One job's mechanism, its release once the model's shape is known, and its ledger once that is open."""
 
     def __init__(
-        self, plan: Plan, path: Path, *, parents: Sequence[Path] = (), random: Random = os.urandom
+        self,
+        plan: Plan,
+        path: Path,
+        *,
+        parents: Sequence[Path] = (),
+        random: Random = os.urandom,
+        within: Guard = nullcontext,
     ) -> None:
         self.path = path
         self._parents = parents
+        self._within = within
         self.epsilon = 0.0
         self._plan = plan
         self._own = settings_of(plan)
@@ -85,12 +94,17 @@ class Privacy:
         self._charged = (0, 0)
 
     @classmethod
-    def of(cls, plan: Plan, folder: Path, *, parents: Sequence[Path] = ()) -> Privacy | None:
+    def of(
+        cls, plan: Plan, folder: Path, *, parents: Sequence[Path] = (), within: Guard = nullcontext
+    ) -> Privacy | None:
         """The plan's, with its ledger in this folder, outside of the checkpoints; None where it has none.
 
-        `parents` are the ledgers of the jobs that this one was forked from: what they released counts here too.
+        `parents` are the ledgers of the jobs that this one was forked from: what they released counts here too. A
+        charge is made `within` what sees to it that no other process makes one.
         """
-        return cls(plan, folder / LEDGER, parents=parents) if plan.privacy is not None else None
+        if plan.privacy is None:
+            return None
+        return cls(plan, folder / LEDGER, parents=parents, within=within)
 
     @property
     def budget(self) -> float:
@@ -113,9 +127,9 @@ class Privacy:
             )
         if begun or self.path.exists():
             head = Head(int(seen["entries"]), str(seen["digest"])) if seen else None
-            self._ledger = Ledger.open(self.path, seen=head)
+            self._ledger = Ledger.open(self.path, seen=head, within=self._within)
         else:
-            self._ledger = Ledger.create(self.path, self._opening, parents=self._parents)
+            self._ledger = Ledger.create(self.path, self._opening, parents=self._parents, within=self._within)
         self._check_own(self._ledger.opening)
         self.epsilon = self._ledger.epsilon().epsilon
 
@@ -226,7 +240,7 @@ class Privacy:
         )
 
     def close(self) -> None:
-        """Let another process have the ledger."""
+        """Charge nothing more."""
         if self._ledger is not None:
             self._ledger.close()
 

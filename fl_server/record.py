@@ -11,12 +11,14 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from fl_core import durable
 from fl_core.attestation import Ending, signed, statement
+from fl_core.durable import Guard
 from fl_core.errors import MismatchError, StorageError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
@@ -53,8 +55,9 @@ class Kept(Protocol):
 class RoundRecord:
     """A job's metrics.jsonl, which lies at `path`."""
 
-    def __init__(self, lines: Kept, path: Path, plan: Plan) -> None:
+    def __init__(self, lines: Kept, path: Path, plan: Plan, within: Guard = nullcontext) -> None:
         self._lines = lines
+        self._within = within
         self._path = path
         self._plan = plan
         self._head: Head | None = None
@@ -110,7 +113,8 @@ class RoundRecord:
             found = {name: _sha256(path) for name, path in {**files, self._path.name: self._path}.items()}
             content = statement(self._plan, self.read().head, ending, found)
             target = self._path.with_name(SIGNATURE)
-            durable.replace(target, json.dumps(signed(content, credentials), indent=1).encode())
+            with self._within():
+                durable.replace(target, json.dumps(signed(content, credentials), indent=1).encode())
         except OSError as error:
             raise StorageError(f"{self._path.parent} cannot be signed: {error}") from error
 

@@ -22,7 +22,7 @@ class Spending:
     """A job's charges, each on disk before its release; `board` and `metrics` tell the newest epsilon."""
 
     def __init__(self, plan: Plan, storage: Storage, *, board: Board, metrics: Metrics) -> None:
-        self.privacy = Privacy.of(plan, storage.folder, parents=storage.parents)
+        self.privacy = Privacy.of(plan, storage.folder, parents=storage.parents, within=storage.fence.held)
         self._board = board
         self._metrics = metrics
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +13,45 @@ import structlog
 
 from fl_core import durable
 from fl_core.attestation import Ending
+from fl_core.durable import Guard
 from fl_core.errors import StorageError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan, canonical
 from fl_core.replay import Replay
 from fl_server.checkpoints import Checkpoints, Saved, read, write
+from fl_server.fence import Fence, Owner
 from fl_server.record import Resumed, RoundRecord
 
 log = structlog.get_logger()
 
 
 class Lines:
-    """A file of JSON lines to which whole ones are added, each on the disk before `add` returns."""
+    """A file of JSON lines to which whole ones are added `within` a fence, each on the disk before `add` returns."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, within: Guard = nullcontext) -> None:
+        self.path = path
+        self._within = within
 
     def add(self, row: dict[str, Any]) -> str:
         """Append one line, and return it."""
         line = canonical(row)
         try:
-            durable.append(self._path, f"{line}\n".encode())
+            with self._within():
+                durable.append(self.path, f"{line}\n".encode())
         except OSError as error:
-            raise StorageError(f"{self._path} cannot be written: {error.strerror}") from error
+            raise StorageError(f"{self.path} cannot be written: {error.strerror}") from error
         return line
 
     def whole(self) -> bytes:
         """All whole lines; a last one that a crash left unfinished is cut off."""
         try:
-            text = self._path.read_bytes() if self._path.exists() else b""
+            text = self.path.read_bytes() if self.path.exists() else b""
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
-                os.truncate(self._path, len(whole))
-                durable.sync(self._path)
+                os.truncate(self.path, len(whole))
+                durable.sync(self.path)
         except OSError as error:
-            raise StorageError(f"{self._path} is damaged: {error}") from error
+            raise StorageError(f"{self.path} is damaged: {error}") from error
         return whole
 
     def read(self) -> list[dict[str, Any]]:
@@ -54,35 +59,47 @@ class Lines:
         try:
             return [json.loads(line) for line in self.whole().splitlines()]
         except ValueError as error:
-            raise StorageError(f"{self._path} is damaged: {error}") from error
+            raise StorageError(f"{self.path} is damaged: {error}") from error
 
 
 class Storage:
-    """One folder that belongs to one job; `parents` are the privacy ledgers of the jobs that it was forked from.
+    """One folder that belongs to one job, and to one server of it: the newest that has made one of these.
 
+    `parents` are the privacy ledgers of the jobs that it was forked from, `holder` this server's pod, if any.
     `replay` is the record that the job follows, if it follows one.
     """
 
     def __init__(
-        self, folder: Path, plan: Plan, *, parents: Sequence[Path] = (), replay: Replay | None = None
+        self,
+        folder: Path,
+        plan: Plan,
+        *,
+        parents: Sequence[Path] = (),
+        replay: Replay | None = None,
+        holder: str = "",
     ) -> None:
         self.folder = folder
         self.parents = parents
         self.replay = replay
         self.spool = folder / "spool"
+        self.fence = Fence(folder, Owner.of(plan), holder=holder)
         for made in (self.spool, folder / "checkpoints", folder / "models"):
             durable.folder(made)
             durable.sweep(made)
         durable.sweep(folder)
-        path = folder / "metrics.jsonl"
-        self._record = RoundRecord(Lines(path), path, plan)
-        self.sessions = Lines(folder / "sessions.jsonl")
-        self.checkpoints = Checkpoints(folder / "checkpoints", plan.digest, plan.checkpoint.keep)
+        within, path = self.fence.held, folder / "metrics.jsonl"
+        self._record = RoundRecord(Lines(path, within), path, plan, within)
+        self.sessions = Lines(folder / "sessions.jsonl", within)
+        self.checkpoints = Checkpoints(folder / "checkpoints", plan.digest, plan.checkpoint.keep, within)
 
     def keep_model(self, kind: str, saved: Saved) -> None:
         """Write models/<kind>.safetensors, where kind is `best` or `last`; the same model gives the same bytes."""
         facts = {name: fact for name, fact in saved.facts.items() if name != "plan"}
-        write(self.folder / "models" / f"{kind}.safetensors", Saved(saved.weights, facts))
+        write(
+            self.folder / "models" / f"{kind}.safetensors",
+            Saved(saved.weights, facts),
+            within=self.fence.held,
+        )
 
     def model(self, kind: str) -> Saved | None:
         """Read models/<kind>.safetensors; None when there is none, or none that is whole."""

@@ -36,6 +36,7 @@ from fl_core.stages import State
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.aggregator import Aggregator
+from fl_server.checkpoints import legible
 from fl_server.journal import Journal
 from fl_server.ledger import Ledger
 from fl_server.measurements import check_names
@@ -127,7 +128,8 @@ class Sums:
 
     def restore(self, state: State) -> None:
         """Take up what a checkpoint held."""
-        self._exponents = [tuple(one) for one in state.get("exponents", [()] * self._buckets.count)]
+        with legible("what the checkpoint knows of ranges"):
+            self._exponents = [tuple(one) for one in state.get("exponents", [()] * self._buckets.count)]
 
     def admit(self, worker: str, ready: pb.Ready) -> None:
         """Note in which metrics a worker has measured; refuses what are none."""

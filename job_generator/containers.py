@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from fl_core.errors import PERMANENT_EXIT_CODES
+from fl_core.identity import POD
 from fl_core.plan import Plan
 from job_generator import names
 from job_generator.forecast import Model, footprint
@@ -34,7 +35,7 @@ def running(role: Role, place: Place, plan: Plan, *, model: Model | None) -> Obj
     return {
         "command": list(COMMANDS[role]),
         "args": arguments(role, place),
-        "env": _environment(),
+        "env": _environment(role),
         "ports": _ports(role, place),
         "resources": _resources(role, plan, model),
         **_probes(role, plan),
@@ -48,10 +49,18 @@ def running(role: Role, place: Place, plan: Plan, *, model: Model | None) -> Obj
     }
 
 
-def _environment() -> list[Object]:
-    """Threads as in a local run, and a home that can be written; programs keep their caches there."""
+def _environment(role: Role) -> list[Object]:
+    """Threads as in a local run, and a home that can be written; programs keep their caches there.
+
+    A server knows its pod, so that one that was replaced does not claim its storage again.
+    """
     one = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONUNBUFFERED")
-    return [{"name": "HOME", "value": HOME}, *({"name": name, "value": "1"} for name in one)]
+    pod = {"name": POD, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
+    return [
+        {"name": "HOME", "value": HOME},
+        *({"name": name, "value": "1"} for name in one),
+        *([pod] if role == "server" else []),
+    ]
 
 
 def _ports(role: Role, place: Place) -> list[Object]:

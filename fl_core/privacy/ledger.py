@@ -11,11 +11,10 @@ The ledger lies outside the checkpoints: going back to an older one lowers no ep
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +22,7 @@ from typing import Self
 import structlog
 
 from fl_core import durable
+from fl_core.durable import Guard
 from fl_core.errors import JobError, SpecError, StorageError
 from fl_core.privacy.accountant import Guarantee, epsilon
 from fl_core.privacy.chain import (
@@ -44,36 +44,39 @@ log = structlog.get_logger()
 
 
 class Ledger:
-    """The open ledger of one job; one process has it at a time."""
+    """The open ledger of one job; what charges are made `within` sees to it that one process makes them."""
 
     def __init__(
-        self, path: Path, descriptor: int, entries: Sequence[Opening | Charge], *, head: Head
+        self, path: Path, entries: Sequence[Opening | Charge], *, head: Head, within: Guard = nullcontext
     ) -> None:
         self.path = path
         self.head = head
-        self._descriptor = descriptor
+        self._within = within
+        self._closed = False
         self._opening, self._charges = sorted_out(entries, path)
 
     @classmethod
-    def create(cls, path: Path, opening: Opening, *, parents: Sequence[Path] = ()) -> Self:
+    def create(
+        cls, path: Path, opening: Opening, *, parents: Sequence[Path] = (), within: Guard = nullcontext
+    ) -> Self:
         """Begin a ledger; the charges in those of the jobs that this one was forked from count from the start."""
         lines, head = chained(_inherited(opening, parents))
         first = _head_of(path)  # alone and as it would be written, it is what a kill left of this beginning
         if path.exists() or (first.exists() and _read(first) != _encoded(head)):
             raise JobError(f"{path} or its head is there already: a ledger is begun once; {WAY_OUT}")
-        _replace(first, _encoded(head))
-        _replace(path, "".join(lines).encode())
-        return cls.open(path, seen=head)
+        with within():
+            _replace(first, _encoded(head))
+            _replace(path, "".join(lines).encode())
+        return cls.open(path, seen=head, within=within)
 
     @classmethod
-    def open(cls, path: Path, *, seen: Head | None = None) -> Self:
+    def open(cls, path: Path, *, seen: Head | None = None, within: Guard = nullcontext) -> Self:
         """Go on with a ledger. `seen` is a head that it once had: that entry must still be there.
 
         A torn last line is cut off where the head shows that all whole entries before it are there: a charge counts
         as made only once the head was replaced, so nothing was released for one that a power cut tore.
         """
-        descriptor = _locked(path)
-        try:
+        with within():
             content = _read(path)
             whole = content[: content.rfind(b"\n") + 1]
             entries, digests = parsed(whole, path)
@@ -82,13 +85,11 @@ class Ledger:
             for known in [recorded, *([seen] if seen else [])]:
                 check_reaches(path, digests, known)
             _check_keeps_up(path, head, recorded)
-            _take_back(path, descriptor, torn=content[len(whole) :])
+            if whole != content:
+                _take_back(path, len(whole))
             if head != recorded:  # killed between the two files, before the release
                 _replace(_head_of(path), _encoded(head))
-            return cls(path, descriptor, entries, head=head)
-        except BaseException:
-            os.close(descriptor)
-            raise
+        return cls(path, entries, head=head, within=within)
 
     def charge(self, charge: Charge) -> Head:
         """Put a charge on disk; when this returns, and not before, the release may happen.
@@ -98,8 +99,9 @@ class Ledger:
         text, digest = line(charge, self.head.digest)
         head = Head(self.head.entries + 1, digest)
         try:
-            self._append(text.encode())
-            _replace(_head_of(self.path), _encoded(head))
+            with self._within():
+                self._append(text.encode())
+                _replace(_head_of(self.path), _encoded(head))
         except StorageError:
             self.close()  # whether the entry is there shows when it is opened again
             raise
@@ -135,10 +137,8 @@ class Ledger:
         )
 
     def close(self) -> None:
-        """Let another process have it."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Charge nothing more."""
+        self._closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -150,10 +150,10 @@ class Ledger:
 
     def _append(self, text: bytes) -> None:
         """Write and sync one line, or leave the file as it was."""
-        if self._descriptor < 0:
+        if self._closed:
             raise StorageError(f"{self.path} is closed, or an earlier charge failed; open it again")
         try:
-            durable.extend(self._descriptor, text)
+            durable.append(self.path, text)
         except OSError as error:
             raise _unwritten(self.path, error) from error
 
@@ -223,24 +223,6 @@ def _read(path: Path) -> bytes:
         raise StorageError(f"{path} cannot be read: {error.strerror}; {WAY_OUT}") from error
 
 
-def _locked(path: Path) -> int:
-    """The file open for appending, and by this process only."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise JobError(f"{path} is missing; {WAY_OUT}") from error
-    except OSError as error:
-        raise StorageError(f"{path} cannot be opened: {error.strerror}; {WAY_OUT}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise StorageError(
-            f"{path} is in use by another process; a ledger has one writer at a time"
-        ) from error
-    return descriptor
-
-
 def _replace(path: Path, content: bytes) -> None:
     try:
         durable.folder(path.parent)
@@ -249,14 +231,13 @@ def _replace(path: Path, content: bytes) -> None:
         raise _unwritten(path, error) from error
 
 
-def _take_back(path: Path, descriptor: int, *, torn: bytes) -> None:
+def _take_back(path: Path, size: int) -> None:
     """Cut off the line that was being written when the power went."""
-    if torn:
-        log.warning("a charge that was never acknowledged is taken back", path=str(path), bytes=len(torn))
-        try:
-            durable.shorten(descriptor, os.fstat(descriptor).st_size - len(torn))
-        except OSError as error:
-            raise _unwritten(path, error) from error
+    log.warning("a charge that was never acknowledged is taken back", path=str(path))
+    try:
+        durable.shorten(path, size)
+    except OSError as error:
+        raise _unwritten(path, error) from error
 
 
 def _unwritten(path: Path, error: OSError) -> StorageError:

@@ -26,7 +26,7 @@ from fl_server.journal import Journal
 from fl_server.privacy import Privacy
 from fl_server.storage import Storage
 
-ROUNDS = 3
+ROUNDS = 2
 LOSSES = ("kill", "content", "all")
 CUT = 9
 

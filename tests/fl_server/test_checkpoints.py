@@ -149,20 +149,30 @@ def test_a_file_that_was_never_finished_is_ignored(tmp_path: Path) -> None:
     assert same(checkpoints.newest(), saved(2))
 
 
-def test_no_whole_one_is_none(tmp_path: Path) -> None:
-    """When every checkpoint is damaged the job begins anew, and each was told."""
-    checkpoints = filled(tmp_path, 2)
+def test_no_whole_one_is_told(tmp_path: Path) -> None:
+    """When every checkpoint is damaged nobody begins anew unasked: each is named, and what a person may do."""
+    checkpoints, told = filled(tmp_path, 2), list[str]()
     for path in (tmp_path / "checkpoints").iterdir():
         path.write_bytes(b"nonsense")
-    with capture_logs() as logged:
-        assert checkpoints.newest() is None
-    assert len(logged) == 2
+    with pytest.raises(StorageError, match="put a copy back, or, to begin anew, move the whole storage away"):
+        checkpoints.newest(told.append)
+    assert told == [f"round-000000{number}.safetensors is damaged and was passed over" for number in (2, 1)]
+
+
+def test_a_damaged_first_model_is_asked_for_again(tmp_path: Path) -> None:
+    """Before any round was committed there is nothing to lose, and the job begins anew."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", PLAN, 3)
+    checkpoints.save(saved(0))
+    newest(tmp_path).write_bytes(b"nonsense")
+    assert checkpoints.newest() is None
 
 
 def test_another_jobs_checkpoint_is_refused(tmp_path: Path) -> None:
     """A folder that holds another plan's model is the author's mistake and is not trained on."""
     filled(tmp_path, 2)
-    with pytest.raises(MismatchError, match="belongs to another job or plan"):
+    with pytest.raises(
+        MismatchError, match="kept by another job, or under another plan or program; nothing was"
+    ):
         Checkpoints(tmp_path / "checkpoints", "f" * 64, 3).newest()
 
 

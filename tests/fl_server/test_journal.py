@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_core.errors import StorageError
+from fl_core.errors import MismatchError, StorageError
 from fl_server.journal import Journal
 from fl_server.storage import Lines
 
@@ -89,3 +89,14 @@ def test_a_damaged_journal_is_refused(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"purpose"', b'"purpose', 1))
     with pytest.raises(StorageError, match="damaged"):
         Journal(Lines(path)).restore(done=0)
+
+
+def test_a_journal_from_before_buckets_is_told(path: Path) -> None:
+    """Lines of an FLJob that knew no buckets end with what to do, and stay as they are."""
+    before = '{"attempt":1,"candidates":[0,1],"purpose":"update","round":1}\n'
+    path.write_text(before)
+    with pytest.raises(
+        MismatchError, match=r"another version of FLJob \(KeyError: 'bucket'\); nothing was changed: go"
+    ):
+        Journal(Lines(path)).restore(done=0)
+    assert path.read_text() == before

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from fl_core.errors import MismatchError
 from fl_core.metrics import Accuracy, Measurement, mean_of
 from fl_core.plan import canonical
 from fl_server.ledger import Ledger
@@ -120,3 +121,9 @@ def test_a_line_goes_on_in_another_process() -> None:
         ledger.row.pop("seconds")
     assert first.row == second.row
     assert second.reporters == ("worker-0", "worker-1")
+
+
+def test_a_line_of_another_version_is_told() -> None:
+    """A checkpoint whose round's line lacks what is read today ends with what to do."""
+    with pytest.raises(MismatchError, match=r"another version of FLJob \(KeyError: 'dropouts'\)"):
+        Ledger().resume({"round": 1})

@@ -93,3 +93,12 @@ def test_started_again(job_map: Build) -> None:
     assert (rule["action"], rule["exitCodes"]["operator"]) == ("Restart", "NotIn")
     assert rule["exitCodes"]["values"] == [0, 64, 65, 66, 67, 68]
     assert not any("restartPolicy" in found[f"digits-{role}"] for role in ("server", "scheduler"))
+
+
+def test_a_server_knows_its_pod(job_map: Build) -> None:
+    """Two pods of one Job have the same name for a moment; their uids differ, and only the server asks."""
+    told = {
+        name: [one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"] if "valueFrom" in one]
+        for name, container in containers(job_map()).items()
+    }
+    assert told == {"digits-server": ["metadata.uid"], "digits-scheduler": [], "digits-worker": []}

@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fl_core.errors import JobError, SpecError, StorageError
+from fl_core.errors import FencedError, JobError, SpecError, StorageError
 from fl_core.extensions import Extension
 from fl_core.privacy.accountant import epsilon
 from fl_core.privacy.chain import Charge, Head, Opening, Parent, canonical, chained
@@ -181,14 +183,31 @@ def test_a_beginning_that_was_cut_short_is_begun_again(path: Path) -> None:
     Ledger.create(path, opening()).close()
 
 
-def test_one_process_has_it(kept: Path) -> None:
-    """A second writer is refused while the first has the ledger, and let in after."""
-    with Ledger.open(kept), pytest.raises(StorageError, match="one writer at a time"):
-        Ledger.open(kept)
-    ledger = Ledger.open(kept)
-    ledger.close()
-    with pytest.raises(StorageError, match="is closed"):
-        ledger.charge(charge())
+def test_what_may_not_write_changes_nothing(kept: Path) -> None:
+    """Opening, charging and beginning happen within a guard; where it refuses, both files stay as they are."""
+    refuses = [False]
+
+    @contextmanager
+    def guard() -> Iterator[None]:
+        if refuses[0]:
+            raise FencedError("a newer server is there")
+        yield
+
+    ledger, before = Ledger.open(kept, within=guard), files(kept)
+    refuses[0] = True
+    for attempt in (
+        lambda: ledger.charge(charge(4)),
+        lambda: Ledger.open(kept, within=guard),
+        lambda: Ledger.create(kept.with_name("new"), opening(), within=guard),
+    ):
+        with pytest.raises(FencedError):
+            attempt()
+    assert files(kept) == before
+
+
+def files(path: Path) -> dict[str, bytes]:
+    """All that lies beside a ledger."""
+    return {one.name: one.read_bytes() for one in path.parent.iterdir()}
 
 
 # -- damage
