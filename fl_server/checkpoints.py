@@ -23,6 +23,7 @@ from fl_core import durable
 from fl_core.durable import Guard
 from fl_core.errors import MismatchError, StorageError
 from fl_core.plan import canonical
+from fl_core.steps import reached
 from fl_core.weights import Weights, digest
 from fl_server.memory import States, apart, together
 
@@ -100,6 +101,7 @@ class Checkpoints:
 
     def save(self, saved: Saved) -> None:
         """Add a checkpoint, then let the oldest go."""
+        reached("commit", saved.facts["round"])
         write(self.folder / f"round-{saved.facts['round']:07d}.safetensors", saved, within=self.within)
         with self.within():
             for path in self._newest_first()[self.keep :]:

@@ -14,7 +14,6 @@ from fl_core.attestation import Ending
 from fl_core.errors import FLJobError, JobError, MismatchError, StorageError
 from fl_core.identity import Credentials
 from fl_core.process import last_words
-from fl_core.steps import reached
 from fl_core.wire import fl_pb2 as pb
 from fl_server.board import Board
 from fl_server.checkpoints import Saved
@@ -38,7 +37,6 @@ class Closing:
 
     async def complete(self, saved: Saved, reason: str, message: str, *, counts: Mapping[str, int]) -> None:
         """The job ends with this model; `counts` are those of the last round's workers."""
-        reached("finish", saved.facts["round"])
         await asyncio.to_thread(self._storage.keep_model, "last", saved)
         digest = saved.facts["digest"]
         await self._sign(reason, model=digest, round=saved.facts["round"])

@@ -14,7 +14,6 @@ from fl_core.errors import FencedError, FLJobError, JobError, RoundError, Shortf
 from fl_core.identity import Credentials
 from fl_core.lineage import makers
 from fl_core.plan import Plan
-from fl_core.steps import reached
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.agenda import Agenda
@@ -94,6 +93,9 @@ class Coordinator:
             raise
         except FLJobError as error:
             await self._closing.failed(error, self.model, round=self.rounds.round)
+            if isinstance(error, JobError):
+                # Nobody starts this server again: its workers would wait for ever.
+                await self._summons.dismiss(str(error))
             raise
         finally:
             self._muster.over()
@@ -279,7 +281,6 @@ class Coordinator:
             return
         await self.spending.asking(number, attempt)
         logs.bind(round=number, attempt=attempt)
-        reached("open", number)
         self.metrics.round.set(number)
         self.ledger.open(number, attempt, base=self.model.digest, **self.spending.clip(self.model))
         self._aggregator.open(self.model.manifest)
@@ -316,7 +317,6 @@ class Coordinator:
             self.model = await self._aggregator.step(self.model)
         self.ledger.lap("aggregate")
         self.ledger.committed(reporters, model=self.model.digest)
-        reached("commit", self.rounds.round)
         number, every = self.rounds.round, self.plan.checkpoint.every_rounds
         if number % every == 0 or number == self.rounds.rounds:
             saving = asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
@@ -335,16 +335,14 @@ class Coordinator:
         if not skipped and self._best.improved(self._values):
             # Before the round is recorded, so that a record's best model is always there.
             await asyncio.to_thread(self._storage.keep_model, "best", self._saved())
-        reached("record", self.rounds.round)
         self.board.closed.append(await asyncio.to_thread(self._storage.record, row))
         self.metrics.closed(row)
         log.info("round closed", result=row["result"], metrics=self._values, seconds=row["seconds"]["total"])
         self._do(self.rounds.concluded(ending=self._best.ending(self._values)))
 
     async def _finish(self, reason: str) -> None:
-        if (
-            self.rounds.round % self.plan.checkpoint.every_rounds
-        ):  # one that was told to end may go on from here
+        if self.rounds.round % self.plan.checkpoint.every_rounds:
+            # One that was told to end may go on from here.
             await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
         message = self.spending.farewell(reason, done=self.rounds.round) or self._best.farewell(reason)
         await self._closing.complete(self._saved(), reason, message, counts=self.ledger.counts)

@@ -18,6 +18,7 @@ from fl_core.errors import StorageError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan, canonical
 from fl_core.replay import Replay
+from fl_core.steps import reached
 from fl_server.checkpoints import Checkpoints, Saved, read, write
 from fl_server.fence import Fence, Owner
 from fl_server.record import Resumed, RoundRecord
@@ -94,6 +95,8 @@ class Storage:
 
     def keep_model(self, kind: str, saved: Saved) -> None:
         """Write models/<kind>.safetensors, where kind is `best` or `last`; the same model gives the same bytes."""
+        if kind == "last":
+            reached("finish", saved.facts["round"])
         facts = {name: fact for name, fact in saved.facts.items() if name != "plan"}
         write(
             self.folder / "models" / f"{kind}.safetensors",
@@ -112,6 +115,7 @@ class Storage:
 
     def record(self, row: dict[str, Any]) -> str:
         """Append one round's line to metrics.jsonl, and return it."""
+        reached("record", row["round"])
         return self._record.add(row)
 
     def rows(self) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import structlog
 
 from fl_core.errors import FLJobError, JobError, MismatchError, UnavailableError
 from fl_core.plan import Plan
+from fl_core.steps import reached
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.guard import context_of
@@ -22,8 +23,11 @@ log = structlog.get_logger()
 Purpose = Literal["initialise", "train", "evaluate"]
 
 FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 2.0
 """Seconds between two calls to a scheduler that does not answer; doubled from the first to the longest."""
+
+DISMISS_SECONDS = 5.0
+"""How long the scheduler may take to hear that the job is over."""
 
 PERMANENT = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED)
 
@@ -77,6 +81,8 @@ class Summons:
             request.model, request.manifest = listener.model.digest, listener.model.manifest.digest
         getattr(request, purpose).SetInParent()
         self._chosen = False
+        if purpose == "train":
+            reached("open", place[0])
         self._task = asyncio.create_task(self._follow(request, listener, purpose))
 
     async def end(self) -> None:
@@ -91,7 +97,7 @@ class Summons:
         await self.end()
         request = pb.Dismissal(context=context_of(self._plan), reason=reason)
         try:
-            await self._stub.Dismiss(request, timeout=LONGEST_PAUSE)
+            await self._stub.Dismiss(request, timeout=DISMISS_SECONDS)
         except grpc.aio.AioRpcError as error:
             log.warning("the scheduler was not told that the job is over", reason=error.details())
 

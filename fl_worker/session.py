@@ -39,7 +39,7 @@ from fl_worker.telemetry import Telemetry
 log = structlog.get_logger()
 
 FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 2.0
 """Seconds before a worker calls a silent peer again; doubled from the first to the longest."""
 
 STUCK_DEADLINES = 2

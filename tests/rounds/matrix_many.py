@@ -1,7 +1,8 @@
 """Twenty jobs of five workers at once, whose three busiest control processes are killed.
 
-`pytest tests/rounds/matrix_many.py -s` runs it. The shape is that of the kill test of Flower's high-availability work, on one machine: control processes are here the
-servers and the schedulers, each of which belongs to one job. It needs about 10 GB of memory.
+`pytest tests/rounds/matrix_many.py -s` runs it. The shape is that of the kill test of Flower's high-availability work,
+on one machine: control processes are here the servers and the schedulers, each of which belongs to one job. It needs
+about 10 GB of memory.
 """
 
 from __future__ import annotations

@@ -47,11 +47,15 @@ def test_a_model_with_nan_is_declined_and_named(job: Callable[..., Any]) -> None
 
 
 def test_too_few_updates_fail_the_job_by_its_rule(job: Callable[..., Any]) -> None:
-    """With `onShortfall: Fail` a shortfall ends the server with its own exit code and says who was missing."""
+    """With `onShortfall: Fail` a shortfall ends the server with its own exit code and says who was missing.
+
+    Nobody starts it again, so the others are told to go.
+    """
     run = job(selection={"minimum": 3, "onShortfall": {"action": "Fail"}}, nan=0)
     assert run.finish() == []
     assert run.code("server") == 68
     assert "worker-0" in run.said("server")
+    assert {run.code(name) for name in ("scheduler", "worker-0", "worker-1", "worker-2")} == {0}
 
 
 def test_a_program_that_raises_ends_its_worker_and_shows_its_traceback(job: Callable[..., Any]) -> None:
