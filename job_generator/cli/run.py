@@ -15,6 +15,7 @@ from job_generator.cli.files import FILE, JobFiles, job_files
 from job_generator.local.documents import document_option
 
 if TYPE_CHECKING:
+    from job_generator.local.chaos_spec import Faults
     from job_generator.local.folder import RunFolder
     from job_generator.local.session import Run
 
@@ -66,24 +67,21 @@ def run(  # noqa: PLR0913 - one for each option
       fl-submit run --replay fl-runs/digits-20260101-120000
       fl-submit run job.yaml --chaos chaos.yaml
     """
-    from job_generator.local.chaos_spec import load_faults
-
     begun: Run | None
     if record is not None:
         if resume is not None:
             raise click.UsageError(
                 "give --replay for a new run, or --resume for one that was begun, not both"
             )
-        begun = followed(record, given, data=data, folder=folder)
+        begun = followed(record, given, data=data, folder=folder, chaos=chaos)
     elif resume is None:
-        begun = begin(given, data=data, folder=folder)
+        begun = begin(given, data=data, folder=folder, chaos=chaos)
     elif given.files or folder:
         raise click.UsageError("give a job file, or --resume with the folder of a run, not both")
     else:
-        begun = taken_up(resume, data=data)
+        begun = taken_up(resume, data=data, chaos=chaos)
     if begun is not None:
-        faults = load_faults(chaos, workers=begun.plan.workers) if chaos else None
-        _conduct(replace(begun, log_level=log_level, faults=faults), plain=plain, output=output)
+        _conduct(replace(begun, log_level=log_level), plain=plain, output=output)
 
 
 def go_on(folder: Path, *, output: str | None) -> None:
@@ -92,11 +90,11 @@ def go_on(folder: Path, *, output: str | None) -> None:
         _conduct(again, output=output)
 
 
-def taken_up(folder: Path, *, data: str | None = None) -> Run | None:
+def taken_up(folder: Path, *, data: str | None = None, chaos: Path | None = None) -> Run | None:
     """The run in this folder, to go on with; None, and says so, where it is complete."""
     from job_generator.local.folder import RunFolder
 
-    again = resumed(RunFolder(folder), data=data)
+    again = resumed(RunFolder(folder), data=data, chaos=chaos)
     if again is None:
         click.echo(f"{folder} is complete; see: fl-submit status {folder}")
     return again
@@ -113,7 +111,7 @@ def _conduct(begun: Run, *, plain: bool = False, output: str | None) -> None:
     leave(conduct(begun, Presentation(plain=plain, output=output), LocalCommands))
 
 
-def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
+def begin(given: JobFiles, *, data: str | None, folder: Path | None, chaos: Path | None = None) -> Run:
     """Compile the job under a fresh uid, check what it needs, and make its run folder."""
     import yaml
 
@@ -133,7 +131,6 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     job = sealed(here, given.program, uid=str(uuid.uuid4()))
     plan = compile_job(job)
     where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
-    files = tuple(str(file.absolute()) for file in given.files)
     initial = job.spec.initial_model
     prepared = Run(
         where,
@@ -141,9 +138,10 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
         given.program,
         _absolute(data),
         job.spec.workers.restarts_per_worker,
-        files=files,
+        files=tuple(str(file.absolute()) for file in given.files),
         initial_model=initial.uri if initial else None,
         grace=job.spec.suspend_grace_seconds,
+        faults=_faults(chaos, plan.workers),
     )
     check(prepared)
     if plan.privacy is not None:
@@ -152,7 +150,9 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
     return prepared
 
 
-def followed(record: Path, given: JobFiles, *, data: str | None, folder: Path | None) -> Run:
+def followed(
+    record: Path, given: JobFiles, *, data: str | None, folder: Path | None, chaos: Path | None = None
+) -> Run:
     """Make the run folder of a run that follows a record."""
     from job_generator.local.conduct import check
     from job_generator.local.folder import RunFolder, new_folder
@@ -173,6 +173,7 @@ def followed(record: Path, given: JobFiles, *, data: str | None, folder: Path | 
         initial_model=state.initial_model,
         parent=state.parent,
         grace=state.grace,
+        faults=_faults(chaos, plan.workers),
     )
     check(prepared)
     where.prepare(job=of.run.job.read_text(encoding="utf-8"), plan=plan)
@@ -180,7 +181,7 @@ def followed(record: Path, given: JobFiles, *, data: str | None, folder: Path | 
     return prepared
 
 
-def resumed(folder: RunFolder, *, data: str | None) -> Run | None:
+def resumed(folder: RunFolder, *, data: str | None, chaos: Path | None = None) -> Run | None:
     """Take a run up where it was left; None when it is complete."""
     from job_generator.local.conduct import check
     from job_generator.local.session import Run
@@ -202,9 +203,17 @@ def resumed(folder: RunFolder, *, data: str | None) -> Run | None:
         parent=state.parent,
         grace=state.grace,
         before=before,
+        faults=_faults(chaos, before.plan.workers),
     )
     check(again)
     return again
+
+
+def _faults(chaos: Path | None, workers: int) -> Faults | None:
+    """What is to be done to the run on purpose."""
+    from job_generator.local.chaos_spec import load_faults
+
+    return load_faults(chaos, workers=workers) if chaos else None
 
 
 def _absolute(data: str | None) -> str | None:

@@ -103,3 +103,27 @@ def test_left_aside(submit: Submit, job_file: JobFile, nothing_left: Callable[[]
     assert "left aside here: spec.suspend, spec.program.source.\n" in result.stderr
     assert "there is no elsewhere.py" in result.stderr
     assert nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("faults: [{fault: burn, who: server}]", 'chaos.yaml:1: faults[0].fault: "burn" is unknown'),
+        ("faults: [{fault: kill, who: worker-999}]", 'faults[0].who: "worker-999" is nobody'),
+    ],
+)
+def test_faults_that_no_job_can_have(
+    submit: Submit,
+    job_file: JobFile,
+    nothing_left: Callable[[], bool],
+    tmp_path: Path,
+    text: str,
+    sentence: str,
+) -> None:
+    """A file of faults that is wrong is refused with file, line and path, and no folder is made."""
+    chaos = tmp_path / "chaos.yaml"
+    chaos.write_text(text)
+    result = submit("run", str(job_file()), "--chaos", str(chaos))
+    assert result.exit_code == 65
+    assert sentence in result.stderr
+    assert nothing_left()
