@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from fl_core.errors import TERMINATED_EXIT_CODE, ShortfallError, UnavailableError
-from job_generator.local.child import Child, Command, DiedError, Outcome
+from job_generator.local.child import SIGNALLED, Child, Command, DiedError, Outcome
 from job_generator.local.disturbance import PEACE, Disturbance
 
 CORE = ("scheduler", "server")
@@ -157,12 +157,16 @@ class Supervisor:
             self._stop.set_result(Outcome(exit_code, "", "stopped before the end"))
 
     async def _listen(self, name: str, command: Command) -> str:
-        """Start a process and wait until it listens; one that crashes before that is started again."""
+        """Start a process and wait until it listens; one that is killed before that is started again.
+
+        One that ends by itself has said why, and nothing is lost yet: the user is told at once.
+        """
         while True:
             try:
                 return await self._announced(await self._spawn(name, command))
             except DiedError as error:
-                if error.outcome.culprit != name or not await self._forgiven(name, error.outcome):
+                killed = error.outcome.culprit == name and error.outcome.exit_code > SIGNALLED
+                if not killed or not await self._forgiven(name, error.outcome):
                     raise
 
     async def _announced(self, child: Child) -> str:

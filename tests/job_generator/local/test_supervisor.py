@@ -238,7 +238,7 @@ def test_environment() -> None:
 
 
 @pytest.mark.parametrize("role", ["server", "scheduler"])
-def test_one_that_crashes_before_it_listens_is_started_again(stage: Any, tmp_path: Path, role: str) -> None:
+def test_one_that_is_killed_before_it_listens_is_started_again(stage: Any, tmp_path: Path, role: str) -> None:
     """Killed before anybody could dial it, it comes up at the next try, and the job ends well."""
     fifo, mark = a_fifo(tmp_path), str(tmp_path / "mark")
     crash = f"""
