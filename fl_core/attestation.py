@@ -86,7 +86,10 @@ def content_of(envelope: Json) -> Json:
     try:
         content: Json = json.loads(base64.b64decode(envelope["payload"], validate=True))
         fits = (envelope["payloadType"], content["_type"], content["predicateType"])
-        Head(int(content["predicate"]["record"]["lines"]), str(content["predicate"]["record"]["last"]))
+        said = content["predicate"]
+        Head(int(said["record"]["lines"]), str(said["record"]["last"]))
+        _ = [said[name] for name in ("plan", "at", "ending")], said["job"]["uid"]
+        _ = [f"{one['name']}: {one['digest']['sha256']}" for one in content["subject"]]
     except (ValueError, KeyError, TypeError) as error:
         raise MismatchError(f"it is no signed statement about a record: {error!r}") from error
     if fits != (PAYLOAD, STATEMENT, PREDICATE):
@@ -96,7 +99,10 @@ def content_of(envelope: Json) -> Json:
 
 def authority_in(envelope: Json) -> bytes:
     """The authority's certificate (PEM) that came with a signature, for which nobody vouches."""
-    return str(envelope["signatures"][0].get("authority", "")).encode()
+    try:
+        return str(envelope["signatures"][0]["authority"]).encode()
+    except (KeyError, IndexError, TypeError) as error:
+        raise MismatchError("its signature comes without the certificate of an authority") from error
 
 
 def check(envelope: Json, *, job: str, authorities: Sequence[bytes]) -> None:
@@ -110,12 +116,12 @@ def check(envelope: Json, *, job: str, authorities: Sequence[bytes]) -> None:
         certificate = x509.load_pem_x509_certificate(str(entry["certificate"]).encode())
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         who = Identity.from_uri(*names.get_values_for_type(x509.UniformResourceIdentifier))
-        at = dt.datetime.fromisoformat(content["predicate"]["at"])
+        at = dt.datetime.fromisoformat(content["predicate"]["at"]).astimezone(dt.UTC)
         signature = base64.b64decode(entry["sig"], validate=True)
         key = certificate.public_key()
+        trusted = [x509.load_pem_x509_certificate(text) for text in authorities]
     except (*UNREADABLE, KeyError) as error:
         raise MismatchError(f"its signature cannot be read: {error}") from error
-    trusted = [x509.load_pem_x509_certificate(text) for text in authorities]
     if not any(issued(certificate, authority) for authority in trusted):
         raise MismatchError("it is signed under a certificate that no trusted authority has issued")
     if who != Identity(job, "server"):

@@ -165,7 +165,7 @@ def _break(
 ) -> tuple[Finding, bool]:
     """Why the line at this place does not follow the one before it, and whether it is itself what was changed."""
     number, at, named = place + 1, _round(lines[place]), rows[place].get("previous")
-    if named is None:
+    if not isinstance(named, str):
         return Finding("it was changed: it is no line of a record", number, at), True
     if (there := known.get(named)) is not None:
         return Finding(f"it is not in its place: it was written after line {there}", number, at), False
@@ -199,7 +199,7 @@ def _contradictions(rows: Sequence[Row], plan: str) -> Iterable[Finding]:
         base = row.get("base")
         if model is not None and base is not None and base != model:
             yield Finding(
-                f"its model was made from {base[:12]}, while the round before it had made {model[:12]}",
+                f"its model was made from {str(base)[:12]}, while the round before it had made {str(model)[:12]}",
                 row.get("line"),
                 row.get("round"),
             )

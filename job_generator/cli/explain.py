@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from fl_core.errors import StorageError
 from job_generator.cli.files import JobFiles
 from job_generator.cluster.options import Where, cluster_options
 from job_generator.local.documents import document_option, write_document
@@ -65,7 +66,7 @@ def _explain_round(job: str, number: int, *, where: Where, output: str | None) -
         lines = found.storage / "metrics.jsonl"
         record = read(lines.read_bytes() if lines.exists() else b"", found.plan.digest)
         if record.findings:
-            click.echo(f"not to be believed: {record.findings[0]}; see fl-submit record verify", err=True)
+            raise StorageError(f"the record does not hold: {record.findings[0]}; see fl-submit record verify")
         told = story(record, number, found.plan)
     if output:
         write_document({"job": job, "round": number, "explanation": told}, output)

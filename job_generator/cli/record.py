@@ -40,7 +40,7 @@ class Kept:
     authorities: tuple[bytes, ...]
     state: str
     over: bool
-    """Whether the job has ended as jobs end, so that its server has signed."""
+    """Whether there must be a signature: the job has ended as jobs end, or the reader brings an authority."""
 
     def verify(self) -> Verdict:
         """Look through it."""
@@ -69,7 +69,7 @@ def record() -> None:
 def show(what: str, *, where: Where, output: str | None) -> None:
     """Show a table of all rounds: who took part, what came of it, and the model that was made."""
     with kept(what, where=where, ca=None) as found:
-        from fl_core.record import read
+        from fl_core.record import read, written
 
         lines = found.storage / "metrics.jsonl"
         whole = read(lines.read_bytes() if lines.exists() else b"", found.plan.digest)
@@ -83,7 +83,7 @@ def show(what: str, *, where: Where, output: str | None) -> None:
 
     from job_generator.local.record import ClosedRound, record_table
 
-    closed = [ClosedRound.model_validate(row) for row in rows]
+    closed = [ClosedRound.from_json(written(row).decode()) for row in rows]
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE
@@ -164,7 +164,8 @@ def kept(what: str, *, where: Where, ca: Path | None) -> Iterator[Kept]:
         run = RunFolder(existing_folder(what))
         trusted = read_authorities(ca or run.authorities)
         state = run.state()
-        yield Kept(run.storage, Plan.read(run.plan), tuple(trusted), state.state, state.exit_code == 0)
+        over = state.exit_code == 0 or ca is not None
+        yield Kept(run.storage, Plan.read(run.plan), tuple(trusted), state.state, over)
         return
     from job_generator.cluster.jobs import display, read
     from job_generator.cluster.reader import fetch_record
@@ -178,7 +179,8 @@ def kept(what: str, *, where: Where, ca: Path | None) -> Iterator[Kept]:
         fetch_record(cluster, job, storage, say=lambda told: click.echo(told, err=True))
         trusted = read_authorities(ca) if ca else [trust["ca.pem"].encode()]
         shown = str(display(job)["state"])
-        yield Kept(storage, plan, tuple(trusted), shown, shown == "Complete")
+        over = shown == "Complete" or ca is not None
+        yield Kept(storage, plan, tuple(trusted), shown, over)
 
 
 def _good(verdict: Verdict) -> str:

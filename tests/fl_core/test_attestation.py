@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from fl_core import attestation
-from fl_core.attestation import PREDICATE, STATEMENT, Ending, check, content_of, signed, statement
+from fl_core.attestation import (
+    PREDICATE,
+    STATEMENT,
+    Ending,
+    authority_in,
+    check,
+    content_of,
+    signed,
+    statement,
+)
 from fl_core.errors import MismatchError
 from fl_core.identity import Authority, Identity
 from fl_core.plan import Plan
@@ -105,9 +114,24 @@ def test_a_foreign_signature_is_refused(job: Plan, how: dict[str, Any], sentence
         {"signatures": []},
         {"signatures": [{"sig": "", "certificate": "no PEM"}]},
         {"signatures": None},
+        {"payload": base64.b64encode(b'{"_type": 1, "predicateType": 2}').decode()},
     ],
 )
 def test_what_is_no_envelope_ends_with_a_sentence(job: Plan, damage: dict[str, Any]) -> None:
     """Whatever is in the file, nothing but a MismatchError comes of it."""
     with pytest.raises(MismatchError):
         check(envelope(job) | damage, job=JOB, authorities=trusted())
+
+
+@pytest.mark.parametrize("signatures", [None, [], [3], [{"authority": 3}]])
+def test_an_authority_that_did_not_come_is_none(job: Plan, signatures: Any) -> None:
+    """Whoever has no authority of their own gets a sentence, too."""
+    made = envelope(job) | {"signatures": signatures}
+    with pytest.raises(MismatchError):
+        check(made, job=JOB, authorities=[authority_in(made)])
+
+
+def test_a_time_without_a_zone_is_read(job: Plan) -> None:
+    """It is another statement than the one that was signed, and nothing worse."""
+    with pytest.raises(MismatchError):
+        check(changed(envelope(job), at="2026-01-01"), job=JOB, authorities=trusted())

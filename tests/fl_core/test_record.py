@@ -65,6 +65,14 @@ def test_any_changed_byte_is_found_and_its_line_named() -> None:
     assert exact > 380
 
 
+@pytest.mark.parametrize("line", [b"[]", b"3", b'{"round":3,"line":3,"previous":[]}', b'{"round":"3"}', b""])
+def test_what_is_no_line_is_named(line: bytes) -> None:
+    """Any JSON that is not a round's, and no JSON, is told by its place."""
+    lines = ten()
+    (place, _, sentence), *more = found([*lines[:2], line + b"\n", *lines[3:]])
+    assert (place, sentence, more) == (3, "it was changed: it is no line of a record", [])
+
+
 def test_a_removed_line_is_a_hole() -> None:
     """Lines that are gone from the middle or the front are counted, with their rounds."""
     lines = ten()

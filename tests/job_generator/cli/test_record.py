@@ -86,3 +86,13 @@ def test_a_round_is_explained(submit: Submit, finished: Finished) -> None:
     told = json.loads(submit("explain", run.path, "--round", 7, "--output", "json").stdout)
     assert told["explanation"] == done.stdout.splitlines()
     assert submit("explain", run.path, "--round", 11).exit_code == 67
+    run.record.write_text(run.record.read_text().replace('"loss":0.5', '"loss":0.4'))
+    assert submit("explain", run.path, "--round", 7).exit_code == 74
+
+
+def test_who_brings_an_authority_wants_a_signature(submit: Submit, finished: Finished) -> None:
+    """However run.json says that the job stands, it can be checked by whoever does not believe the folder."""
+    run = finished(signed=False)
+    run.write(run.state().model_copy(update={"state": "Failed", "exit_code": 75}))
+    assert submit("record", "verify", run.path).exit_code == 0
+    assert submit("record", "verify", run.path, "--ca", run.authorities).exit_code == 74
