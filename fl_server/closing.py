@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 
 from fl_core.attestation import Ending
-from fl_core.errors import FLJobError, JobError, MismatchError, StorageError
+from fl_core.errors import FLJobError, JobError, MismatchError
 from fl_core.identity import Credentials
 from fl_core.process import last_words
 from fl_core.wire import fl_pb2 as pb
@@ -52,7 +52,7 @@ class Closing:
         """
         reason = type(error).__name__
         if isinstance(error, JobError) and not isinstance(error, MismatchError):
-            with suppress(StorageError):
+            with suppress(FLJobError):  # what ended the job is what is told
                 await self._sign(reason, model=model.digest if model else "", round=round)
         self._tell(pb.Ending(complete=False, reason=reason, message=str(error)))
 
