@@ -69,9 +69,9 @@ class Ancestor:
             f"round{'s' if len(there) > 1 else ''} {alternatives([str(one) for one in there], last='and')}"
         )
         return (
-            f"{path} has no checkpoint of round {self.round}, but of {rounds}: it makes one every "
-            f"{keep.every_rounds} rounds (spec.server.checkpoint.everyRounds) and keeps {keep.keep} "
-            "(spec.server.checkpoint.keep); set keep higher in a job that is to be forked from earlier rounds"
+            f"{path} has no checkpoint of round {self.round}, but of {rounds}: everyRounds is {keep.every_rounds} and "
+            f"keep is {keep.keep} in spec.server.checkpoint; set keep higher in a job that is to be forked from "
+            "earlier rounds"
         )
 
 

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from fl_core.errors import JobError, StorageError
+from fl_core.plan import Plan
+from job_generator.local.ancestry import Ancestor
+from job_generator.local.folder import RunFolder
+
+
+@pytest.fixture
+def parent(tmp_path: Path, a_plan: Callable[..., Plan]) -> Callable[[int], Ancestor]:
+    """A run whose checkpoints of rounds 4 and 6 are kept, seen from a round."""
+    checkpoints = tmp_path / "run" / "storage" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for number in (4, 6):
+        save_file({"w": np.full(3, number, "f4")}, checkpoints / f"round-{number:07d}.safetensors")
+    return lambda number: Ancestor(RunFolder(tmp_path / "run"), number, a_plan())
+
+
+def test_a_fork_has_copies(parent: Callable[[int], Ancestor], tmp_path: Path) -> None:
+    """What a fork needs lies in its own folder as in its parent's storage; what the parent lacks is left out."""
+    ancestor, child = parent(6), RunFolder(tmp_path / "child")
+    (ancestor.run.storage / "privacy.jsonl").write_text("charges")
+    child.path.mkdir()
+    given = ancestor.hand_over(child)
+    assert given == child.path / "parent" / "checkpoints" / "round-0000006.safetensors"
+    assert given.read_bytes() == ancestor.checkpoint.read_bytes()
+    assert (child.path / "parent" / "privacy.jsonl").read_text() == "charges"
+    assert not (child.path / "parent" / "models").exists()
+    assert (ancestor.told.round, ancestor.told.folder) == (6, str(ancestor.run.path))
+
+
+def test_a_round_that_is_not_kept(parent: Callable[[int], Ancestor], tmp_path: Path) -> None:
+    """The sentence names those that are, and the field that keeps more; also where it goes before it is copied."""
+    with pytest.raises(JobError, match=r"no checkpoint of round 5, but of rounds 4 and 6: .*set keep higher"):
+        parent(5).stored()
+    ancestor = parent(4)
+    ancestor.stored()
+    ancestor.checkpoint.unlink()
+    (tmp_path / "child").mkdir()
+    with pytest.raises(JobError, match="no checkpoint of round 4, but of round 6"):
+        ancestor.hand_over(RunFolder(tmp_path / "child"))
+    for path in (ancestor.run.storage / "checkpoints").iterdir():
+        path.unlink()
+    with pytest.raises(JobError, match="has no checkpoint yet"):
+        ancestor.stored()
+
+
+def test_a_damaged_checkpoint(parent: Callable[[int], Ancestor]) -> None:
+    """It is not gone on from."""
+    path = parent(6).checkpoint
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StorageError, match="no safetensors file that can be read"):
+        parent(6).stored()
