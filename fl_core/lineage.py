@@ -31,9 +31,13 @@ def makers(plan: Plan) -> dict[str, Any]:
 
 
 def begun_anew(before: Mapping[str, Any], plan: Plan) -> tuple[str, ...]:
-    """Of what made a checkpoint, that which is another one under this plan, so that it begins anew."""
-    now = makers(plan)
-    return tuple(name for name in MEMORIES if before.get(name) != now[name])
+    """Of what made a checkpoint, that which is another one under this plan, so that it begins anew.
+
+    Buckets are dealt by the job's uid, so a fork has others, and what was learned of them is nothing to it.
+    """
+    now, secure = makers(plan), plan.secure_aggregation
+    dealt = {"secure_aggregation"} if secure is not None and secure.buckets > 1 else set()
+    return tuple(name for name in MEMORIES if before.get(name) != now[name] or name in dealt)
 
 
 def check_fork(before: Mapping[str, Any], plan: Plan) -> None:

@@ -175,7 +175,9 @@ def _say_anew(parent: Plan, plan: Plan) -> None:
     from fl_core.lineage import MEMORIES, begun_anew, makers
 
     for name in begun_anew(makers(parent), plan):
-        click.echo(f"note: {MEMORIES[name]} is another one: what it remembers begins anew", err=True)
+        click.echo(
+            f"note: what {MEMORIES[name]} remembers begins anew, as it is another one in the fork", err=True
+        )
     if parent.program.sha256 != plan.program.sha256:
         click.echo("note: the program has changed since; the fork trains with the new one", err=True)
 

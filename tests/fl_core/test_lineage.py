@@ -41,6 +41,12 @@ def test_what_begins_anew(plan_of: PlanOf, changes: dict[str, Any], anew: tuple[
     assert begun_anew(before, plan_of().model_copy(update=changes)) == anew
 
 
+def test_buckets_are_others(plan_of: PlanOf) -> None:
+    """They are dealt by the job's uid, so that a fork with the very same settings has other ones."""
+    plan = plan_of().model_copy(update={"secure_aggregation": SECURE.model_copy(update={"buckets": 4})})
+    assert begun_anew(makers(plan), plan) == ("secure_aggregation",)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "complaint"),
     [

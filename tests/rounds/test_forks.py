@@ -106,7 +106,7 @@ def test_a_fork_may_go_further_in_another_way(parent: Callable[..., Any]) -> Non
     run = parent()
     done = forked(run, 5, "rounds=8", "strategy={name: fedavg}", name="toy-2")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "note: spec.strategy is another one: what it remembers begins anew" in done.stderr
+    assert "note: what spec.strategy remembers begins anew, as it is another one in the fork" in done.stderr
     assert [row["round"] for row in rows(run)] == [6, 7, 8]
     written = yaml.safe_load((run.folder / "child" / "job.yaml").read_text())
     assert (written["metadata"]["name"], written["spec"]["strategy"]["name"]) == ("toy-2", "fedavg")
