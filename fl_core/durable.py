@@ -115,6 +115,6 @@ def _own(path: Path) -> Path:
 
 
 def _write(descriptor: int, content: bytes | memoryview) -> None:
-    left = memoryview(content).cast("B")
+    left = memoryview(content)
     while left:
         left = left[os.write(descriptor, left) :]

@@ -17,9 +17,8 @@ from typing import Any
 
 import structlog
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from fl_core import durable
+from fl_core import durable, tensors
 from fl_core.durable import Guard
 from fl_core.errors import MismatchError, StorageError
 from fl_core.plan import canonical
@@ -50,10 +49,10 @@ def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> None:
     """Write one file atomically; a full disk leaves what was there before. It takes its name `within` a fence."""
     arrays, _ = apart(saved.states)
     remembered = {f"{STATES}{name}": array for name, array in arrays.items()}
-    content = save({**saved.weights, **remembered}, {"fljob": canonical(_sealed(saved))})
+    parts = tensors.parts({**saved.weights, **remembered}, {"fljob": canonical(_sealed(saved))})
     try:
         durable.folder(path.parent)
-        durable.replace(path, content, within=within)
+        durable.replace(path, *parts, within=within)
     except OSError as error:
         with within():  # a newer server sweeps away what its forerunner has not finished: that is said first
             pass
