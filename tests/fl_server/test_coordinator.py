@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from fl_core.attestation import check, content_of
-from fl_core.errors import FLJobError, JobError, ShortfallError, UnavailableError
+from fl_core.errors import FencedError, FLJobError, JobError, ShortfallError, UnavailableError
 from fl_core.record import read
 from fl_core.weights import digest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
+from fl_server.storage import Storage
 
 ZERO = {"w": np.zeros(3, "f4")}
 
@@ -210,6 +211,40 @@ def test_a_committed_round_is_recorded_after_a_crash(world: Callable[..., Any]) 
             ]
             assert served.storage.rows()[0]["examples"] == 3
             assert served.storage.model("best").facts["round"] == 1
+
+    asyncio.run(main())
+
+
+def test_a_damaged_checkpoint_is_told_to_whoever_watches(world: Callable[..., Any]) -> None:
+    """A server that goes back to an older checkpoint does the round again, and a watcher reads why."""
+    one = world()
+
+    async def main() -> None:
+        async with one.serving() as served, served.running():
+            await play(served, calls=2)
+            await served.called()
+        (one.folder / "storage" / "checkpoints" / "round-0000001.safetensors").write_bytes(b"nonsense")
+        async with one.serving() as served, served.running():
+            assert (await served.called()).context.round == 1
+            seen = await anext(served.coordinator.board.watch())
+            assert seen.standing.notice == "round-0000001.safetensors is damaged and was passed over"
+
+    asyncio.run(main())
+
+
+def test_a_server_that_was_fenced_off_ends_at_its_next_write(world: Callable[..., Any]) -> None:
+    """While a round is open another server claims the storage: the first one commits nothing and raises why."""
+    one = world()
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=1)
+            training = await served.called()
+            Storage(one.folder / "storage", one.plan)
+            await served.hand_in(training)
+            with pytest.raises(FencedError, match="was claimed by a newer server"):
+                await task
+        assert [path.stem for path in (one.folder / "storage" / "checkpoints").iterdir()] == ["round-0000000"]
 
     asyncio.run(main())
 
