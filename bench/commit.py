@@ -9,7 +9,7 @@ before it opens its next round: claim the storage, read the newest checkpoint an
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ import numpy as np
 from bench.cases import MEGABYTE
 from fl_core.extensions import Extension
 from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall, canonical
+from fl_core.record import Head
 from fl_core.weights import Weights
 from fl_server.checkpoints import Saved
 from fl_server.model import Model
@@ -89,7 +90,7 @@ def _restart(place: Path, count: int, times: int) -> str:
     storage = Storage(place / "storage", plan())
     _commit(storage, Model.of(weights(1)), count)
     record = place / "storage" / "metrics.jsonl"
-    record.write_text("".join(f"{canonical(row(number))}\n" for number in range(1, count + 1)))
+    record.write_text("".join(f"{line}\n" for line in chained(count)))
     spent = _median([_spent(lambda: _restarted(place / "storage")) for _ in range(min(times, 5))])
     size = record.stat().st_size / MEGABYTE
     return f"| {count:,} | {size:.1f} MB | {spent.wall:.2f} s | {spent.processor:.2f} s |"
@@ -102,7 +103,18 @@ def _restarted(folder: Path) -> None:
     assert saved is not None
     Model.of(saved.weights)
     rows = {one["round"]: one for one in storage.rows()}
-    assert storage.over(saved.facts["round"]) == len(rows)
+    found = storage.resumed(saved.facts["round"], model=saved.digest, made=True)
+    assert found is not None
+    assert found.over == len(rows)
+
+
+def chained(count: int) -> Iterator[str]:
+    """The lines of so many rounds."""
+    head = Head.of(plan().digest)
+    for number in range(1, count + 1):
+        line = canonical(head.bound(row(number)))
+        head = head.after(line.encode())
+        yield line
 
 
 def row(number: int) -> dict[str, Any]:

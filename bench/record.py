@@ -110,7 +110,7 @@ def measured(rounds: int, *, times: int) -> None:
         assert not verify(folder, plan, authorities=trusted, over=True).findings
         hashing = seconds(lambda: hashlib.sha256(content).digest(), times=times)
         verifying = seconds(lambda: verify(folder, plan, authorities=trusted, over=True), times=times)
-        resuming = seconds(lambda: Storage(folder, plan).resumed(rounds, model=""), times=times)
+        resuming = seconds(lambda: Storage(folder, plan).resumed(rounds, model="", made=True), times=times)
     print(
         f"{rounds:>7} rounds  {len(content) / 1e6:6.1f} MB  hashing {hashing[1] * 1e3:6.1f} ms  "
         f"verify {verifying[1]:6.3f} s = {verifying[1] / hashing[1]:5.1f} x ({verifying[0]:.3f} s by the clock)  "
