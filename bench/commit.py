@@ -110,9 +110,10 @@ def _restarted(folder: Path) -> None:
 
 def chained(count: int) -> Iterator[str]:
     """The lines of so many rounds."""
-    head = Head.of(plan().digest)
+    of = plan().digest
+    head = Head.of(of)
     for number in range(1, count + 1):
-        line = canonical(head.bound(row(number)))
+        line = canonical(head.bound({**row(number), "plan": of, "base": f"{number - 1:064x}"}))
         head = head.after(line.encode())
         yield line
 
