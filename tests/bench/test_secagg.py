@@ -33,8 +33,8 @@ def test_flower_is_measured_in_the_same_case() -> None:
 
 
 def test_memory_grows_with_the_vector_and_not_with_the_members() -> None:
-    """A longer vector takes more; ten times as many members do not."""
-    few, many, long = (memory(SumCase.parse(text)) for text in ("3x5M", "30x5M", "3x10M"))
+    """A vector that fills the server's budget alone takes more; ten times as many members do not."""
+    few, many, long = (memory(SumCase.parse(text)) for text in ("3x5M", "30x5M", "3x20M"))
     assert few < long
     assert many < 1.2 * few
 
