@@ -19,6 +19,8 @@ from fl_core.errors import MismatchError, SpecError
 from fl_core.extensions import Extension
 
 VERSION: Final = 1
+LATER: Final = ("initial_model", "early_stopping")
+"""Fields that plans did not always have: left out where they say nothing, so that an older plan keeps its digest."""
 
 
 class Part(BaseModel):
@@ -212,7 +214,8 @@ class Plan(Part):
 
     def to_json(self) -> str:
         """The canonical text: the same plan gives the same bytes."""
-        return canonical(self.model_dump(mode="json"))
+        unset = {name for name in LATER if getattr(self, name) is None}
+        return canonical(self.model_dump(mode="json", exclude=unset))
 
     @classmethod
     def from_json(cls, text: str) -> Plan:

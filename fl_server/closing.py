@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 
 from fl_core.attestation import Ending
-from fl_core.errors import FLJobError, JobError, MismatchError
+from fl_core.errors import FLJobError, JobError, MismatchError, StorageError
 from fl_core.identity import Credentials
 from fl_core.process import last_words
 from fl_core.wire import fl_pb2 as pb
@@ -48,11 +48,13 @@ class Closing:
     async def failed(self, error: FLJobError, model: Model | None, *, round: int) -> None:
         """An error ends the job, or this process alone.
 
-        Where another process may go on, and where this one is not the job's, it does not sign for the job.
+        Where another process may go on, and where this one is not the job's, it does not sign for the job. One that was
+        fenced off tells nobody anything: FencedError.
         """
         reason = type(error).__name__
-        if isinstance(error, JobError) and not isinstance(error, MismatchError):
-            with suppress(FLJobError):  # what ended the job is what is told
+        with suppress(StorageError, MismatchError):  # what ended the job is what is told
+            await asyncio.to_thread(self._storage.fence.check)
+            if isinstance(error, JobError) and not isinstance(error, MismatchError):
                 await self._sign(reason, model=model.digest if model else "", round=round)
         self._tell(pb.Ending(complete=False, reason=reason, message=str(error)))
 

@@ -245,17 +245,18 @@ class Coordinator:
             self.rounds.past = await asyncio.to_thread(journal.restore, done=self.rounds.round)
         best = await asyncio.to_thread(self._storage.model, "best")
         log.info("restored", round=self.rounds.round, model=self.model.digest)
-        rows = {row["round"]: row for row in await asyncio.to_thread(self._storage.rows)}
-        self._best.restore(rows, best.facts["metrics"] if best is not None else {})
         found = await asyncio.to_thread(
             self._storage.resumed,
             self.rounds.round,
             model=self.model.digest,
             made=bool(saved.facts["row"]),
         )
+        rows = {row["round"]: row for row in await asyncio.to_thread(self._storage.rows)}
+        self._best.restore(rows, best.facts["metrics"] if best is not None else {})
         if found is not None:
             self.rounds.round, self._values = found
-            return self.rounds.finish(self._best.over(self._values))
+            reason = self._best.over(self._values)
+            return self.rounds.finish(reason) if reason else ()
         self.ledger.resume(saved.facts["row"])
         return self.rounds.resume(self.ledger.row["attempt"], self.ledger.reporters, now=time.monotonic())
 

@@ -25,6 +25,7 @@ class FirstModel:
         self._plan = plan
         self._summons = summons
         self._answer: asyncio.Future[Model | str] | None = None
+        self._failure: FLJobError | None = None
         self._cohort = pb.Cohort()
 
     @property
@@ -43,6 +44,8 @@ class FirstModel:
         """Have a worker hand in its initial weights; where one fails to, another is asked, each once at most."""
         reason = ""
         for attempt in range(1, self._plan.workers + 1):
+            if self._failure is not None:
+                raise self._failure
             self._answer = asyncio.get_running_loop().create_future()
             begun()
             self._summons.start("initialise", (0, attempt), listener)
@@ -81,7 +84,8 @@ class FirstModel:
         self._give_up(self._answer, f"{worker}: {reason}")
 
     def failed(self, error: FLJobError) -> None:
-        """Nobody can be asked any more."""
+        """Nobody can be asked any more, whoever may just have been."""
+        self._failure = error
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
 

@@ -47,8 +47,10 @@ class Lines:
         """All whole lines; a last one that a crash left unfinished is cut off."""
         try:
             text = self.path.read_bytes() if self.path.exists() else b""
-            whole = text[: text.rfind(b"\n") + 1]
-            if whole != text:
+            if text.endswith(b"\n") or not text:
+                return text
+            with self._within():  # what seems unfinished may be what a newer server is writing
+                whole = _finished(self.path.read_bytes())
                 os.truncate(self.path, len(whole))
                 durable.sync(self.path)
         except OSError as error:
@@ -61,6 +63,10 @@ class Lines:
             return [json.loads(line) for line in self.whole().splitlines()]
         except ValueError as error:
             raise StorageError(f"{self.path} is damaged: {error}") from error
+
+
+def _finished(text: bytes) -> bytes:
+    return text[: text.rfind(b"\n") + 1]
 
 
 class Storage:

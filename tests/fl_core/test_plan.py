@@ -66,6 +66,13 @@ def test_a_plans_digest_does_not_know_float_from_int(plan: Build) -> None:
     assert one.digest == other.digest
 
 
+def test_a_plan_of_an_earlier_version_keeps_its_digest(plan: Build) -> None:
+    """Fields that plans did not always have are not in the text while they say nothing."""
+    text = plan().to_json()
+    assert not {"initial_model", "early_stopping"} & json.loads(text).keys()
+    assert Plan.from_json(text).to_json() == text
+
+
 def test_the_text_is_fixed() -> None:
     """No spaces, keys sorted, text as it is: this is what every digest of earlier runs stands on."""
     assert canonical({"b": 1.5, "a": ["é", None, True, -0.0]}) == '{"a":["é",null,true,0],"b":1.5}'
