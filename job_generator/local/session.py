@@ -163,9 +163,12 @@ class Session:
 
     async def _watched(self, observer: Observer) -> bool:
         """Show what comes until the server says no more; whether it has said that the job is over."""
-        ending = False
+        ending, known = False, False
         with suppress(UnavailableError):
             async for observation in observer.observations():
+                if self._interrupted and not known:  # this server may have come after the one that was asked
+                    await self._finish(observer)
+                known = True
                 self._display.show(observation)
                 self._notice(observation.standing.notice)
                 if observation.closed and self._supervisor is not None:
@@ -221,7 +224,7 @@ class Session:
         try:
             await observer.finish()
         except UnavailableError as error:
-            self._display.say(f"{error}. Ctrl-C again to stop now.")
+            self._display.say(f"{error}. It is asked again when it is back; Ctrl-C again to stop now.")
 
     def _stop_now(self, exit_code: int) -> None:
         self._wanted = exit_code

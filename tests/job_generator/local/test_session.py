@@ -65,7 +65,7 @@ asyncio.run(main())
 def conducted(
     a_plan: Callable[..., Plan], tmp_path: Path, fake_commands: Any
 ) -> Callable[..., tuple[Outcome, RunFolder, str]]:
-    def conduct(*, waits: bool = False, deaf: bool = False, hint: str = "pass", **bodies: str) -> Any:
+    def conduct(*, waits: bool = False, deaf: bool | str = False, hint: str = "pass", **bodies: str) -> Any:
         plan = a_plan(workers=1)
         folder = RunFolder(tmp_path / "run")
         folder.prepare(job="name: digits", plan=plan)
@@ -99,6 +99,19 @@ def test_interrupt_once(conducted: Any) -> None:
     )
     assert outcome.exit_code == 0
     assert "again to stop now" in said
+    assert folder.state().state == "Stopped"
+
+
+def test_a_server_that_was_not_there_when_it_was_asked_to_finish_is_asked_again(conducted: Any) -> None:
+    """The wish to finish outlives the server that did not hear it."""
+    once = 'not self.__dict__.setdefault("seen", []) and not self.seen.append(1)'
+    interrupt = "await asyncio.sleep(0.3), os.kill(os.getppid(), signal.SIGINT), await asyncio.sleep(0.5)"
+    cut = 'await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")'
+    heard_late = 'self.__dict__.setdefault("asked", []).append(1) or len(self.asked) < 2'
+    outcome, folder, _ = conducted(
+        waits=True, deaf=heard_late, hint=f"[{interrupt}, {cut}] if {once} else None"
+    )
+    assert outcome.exit_code == 0
     assert folder.state().state == "Stopped"
 
 
