@@ -64,7 +64,7 @@ def verify(storage: Path, plan: Plan, *, authorities: Sequence[bytes], over: boo
     notes += said
     rounds = [record.links[place] for place in standing(record.links)]
     if not record.findings:
-        findings += _models(storage, rounds, over=over)
+        findings += _models(storage, rounds, done=plan.done, over=over)
     return Verdict(record, rounds, signed, tuple(findings), tuple(notes))
 
 
@@ -147,8 +147,8 @@ def _files(storage: Path, content: Json) -> list[Finding]:
     return found
 
 
-def _models(storage: Path, rows: Sequence[Row], *, over: bool) -> Iterable[Finding]:
-    """Models and checkpoints that no round of the record made."""
+def _models(storage: Path, rows: Sequence[Row], *, done: int, over: bool) -> Iterable[Finding]:
+    """Models and checkpoints that no round of the record made; a fork's best may be of those `done` before it."""
     paths = [*storage.glob("models/*.safetensors"), *storage.glob("checkpoints/round-*.safetensors")]
     for path in sorted(paths):
         name = f"{path.parent.name}/{path.name}"
@@ -157,7 +157,9 @@ def _models(storage: Path, rows: Sequence[Row], *, over: bool) -> Iterable[Findi
         except StorageError as error:
             yield Finding(str(error))
             continue
-        made, last = _model_of(rows, stored.round), rows[-1]["round"] if rows else 0
+        if path.stem == "best" and stored.round < done:
+            continue
+        made, last = _model_of(rows, stored.round), rows[-1]["round"] if rows else done
         if stored.round > last and (over or stored.round > last + 1):
             yield Finding(f"{name} is of round {stored.round}, of which the record has no line")
         elif made is not None and stored.facts.get("digest") != made and stored.round <= last:

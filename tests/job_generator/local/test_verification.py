@@ -14,7 +14,7 @@ import pytest
 from fl_core.attestation import Ending
 from fl_core.errors import MismatchError
 from fl_core.identity import Authority, Identity
-from fl_core.plan import Plan
+from fl_core.plan import InitialModel, Plan
 from fl_core.weights import digest
 from fl_server.checkpoints import Saved, write
 from fl_server.storage import Storage
@@ -134,6 +134,62 @@ def test_a_checkpoint_without_a_line(finished: Finished) -> None:
         findings(run)[1]
         == "checkpoints/round-0000010.safetensors is of round 10, of which the record has no line"
     )
+
+
+def kept(storage: Storage, number: int, model: float, *, checkpoint: bool = True, best: bool = False) -> str:
+    """Keep a model as that of this round; gives its digest."""
+    weights = {"w": np.full(3, model, "f4")}
+    saved = Saved(weights, {"round": number, "digest": digest(weights), "metrics": {}})
+    if checkpoint:
+        storage.checkpoints.save(saved)
+    if best:
+        storage.keep_model("best", saved)
+    return digest(weights)
+
+
+def committed(storage: Storage, number: int, base: str, model: float, *, best: bool = False) -> str:
+    """Keep and record a round that made this model; gives its digest."""
+    made = kept(storage, number, model, best=best)
+    storage.record({"round": number, "result": "Committed", "base": base, "model": made, "metrics": {}})
+    return made
+
+
+@pytest.fixture
+def fork(tmp_path: Path, plan_of: Callable[..., Plan]) -> tuple[Storage, Plan, str]:
+    """What a fork from round 5 keeps before its first round: that checkpoint, and its parent's best, of round 3."""
+    plan = plan_of(rounds=9, initial_model=InitialModel(round=5))
+    storage = Storage(tmp_path / "fork", plan)
+    kept(storage, 3, 3, checkpoint=False, best=True)
+    return storage, plan, kept(storage, 5, 5)
+
+
+def unmade(storage: Storage, plan: Plan, *, over: bool = False) -> list[str]:
+    """What is found, a missing signature apart."""
+    found = verify(storage.folder, plan, authorities=[], over=over).findings
+    return [str(one) for one in found if "nobody has signed" not in str(one)]
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_fork_begins_with_its_parents_models(fork: tuple[Storage, Plan, str], *, over: bool) -> None:
+    """The checkpoint it goes on from and the parent's best are whole before its first line and after it."""
+    storage, plan, base = fork
+    assert unmade(storage, plan, over=over) == []
+    for number in (6, 7):
+        base = committed(storage, number, base, number)
+        assert unmade(storage, plan, over=over) == []
+
+
+def test_a_fork_with_other_models(fork: tuple[Storage, Plan, str]) -> None:
+    """Neither a checkpoint from before the fork is the record's, nor another one of the round that it goes on from."""
+    storage, plan, base = fork
+    committed(storage, 6, base, 6)
+    other = {"w": np.full(3, 99, "f4")}
+    for number in (4, 5):
+        path = storage.folder / f"checkpoints/round-{number:07d}.safetensors"
+        write(path, Saved(other, {"round": number, "digest": digest(other)}))
+    found = unmade(storage, plan)
+    assert [one.split()[0] for one in found] == [f"checkpoints/round-000000{n}.safetensors" for n in (4, 5)]
+    assert found[1].endswith(f"is the model {digest(other)[:12]}, while round 5 made {base[:12]}")
 
 
 def test_a_torn_line_and_lines_since_are_notes(finished: Finished) -> None:
