@@ -64,7 +64,8 @@ def verify(storage: Path, plan: Plan, *, authorities: Sequence[bytes], over: boo
     notes += said
     rounds = [record.links[place] for place in standing(record.links)]
     if not record.findings:
-        findings += _models(storage, rounds, done=plan.done, over=over)
+        last = rounds[-1]["round"] if rounds else plan.done
+        findings += _models(storage, record.links, done=plan.done, last=last, over=over)
     return Verdict(record, rounds, signed, tuple(findings), tuple(notes))
 
 
@@ -147,8 +148,12 @@ def _files(storage: Path, content: Json) -> list[Finding]:
     return found
 
 
-def _models(storage: Path, rows: Sequence[Row], *, done: int, over: bool) -> Iterable[Finding]:
-    """Models and checkpoints that no round of the record made; a fork's best may be of those `done` before it."""
+def _models(storage: Path, rows: Sequence[Row], *, done: int, last: int, over: bool) -> Iterable[Finding]:
+    """Models and checkpoints that no round of the record made, one that was given up or not.
+
+    A fork's best may be of a round `done` before it; one that goes on may have committed the round after the `last`.
+    """
+    made = _made(rows)
     paths = [*storage.glob("models/*.safetensors"), *storage.glob("checkpoints/round-*.safetensors")]
     for path in sorted(paths):
         name = f"{path.parent.name}/{path.name}"
@@ -157,21 +162,24 @@ def _models(storage: Path, rows: Sequence[Row], *, done: int, over: bool) -> Ite
         except StorageError as error:
             yield Finding(str(error))
             continue
-        if path.stem == "best" and stored.round < done:
+        number, digest = stored.round, str(stored.facts.get("digest", ""))
+        known = made.get(number, [])
+        if digest in known or (path.stem == "best" and number < done) or (number == done and not known):
             continue
-        made, last = _model_of(rows, stored.round), rows[-1]["round"] if rows else done
-        if stored.round > last and (over or stored.round > last + 1):
-            yield Finding(f"{name} is of round {stored.round}, of which the record has no line")
-        elif made is not None and stored.facts.get("digest") != made and stored.round <= last:
-            digest = str(stored.facts.get("digest", ""))[:12]
-            yield Finding(f"{name} is the model {digest}, while round {stored.round} made {made[:12]}")
+        if known and number <= last:
+            yield Finding(f"{name} is the model {digest[:12]}, while round {number} made {known[-1][:12]}")
+        elif over or number != last + 1:
+            yield Finding(f"{name} is of round {number}, of which the record has no line")
 
 
-def _model_of(rows: Sequence[Row], number: int) -> str | None:
-    """The digest of the model that there was after a round: skipped ones leave the one before."""
-    made = str(rows[0]["base"]) if rows and rows[0].get("base") else None
+def _made(rows: Iterable[Row]) -> dict[int, list[str]]:
+    """Of each round the models that there were after it, the newest last: skipped ones leave the one before."""
+    made: dict[int, list[str]] = {}
+    model = ""
     for row in rows:
-        if row["round"] > number:
-            break
-        made = row.get("model", made)
+        if base := row.get("base"):
+            made.setdefault(row["round"] - 1, []).append(str(base))
+        model = str(row.get("model", base or model))
+        if model:
+            made.setdefault(row["round"], []).append(model)
     return made

@@ -192,6 +192,25 @@ def test_a_fork_with_other_models(fork: tuple[Storage, Plan, str]) -> None:
     assert found[1].endswith(f"is the model {digest(other)[:12]}, while round 5 made {base[:12]}")
 
 
+def test_the_best_model_of_a_round_that_was_given_up(tmp_path: Path, plan_of: Callable[..., Plan]) -> None:
+    """It stays where a server goes back, and is the record's: at once, while others are made, and at the end."""
+    plan = plan_of(rounds=9)
+    storage, models = Storage(tmp_path / "job", plan), [kept(Storage(tmp_path / "none", plan), 0, 0)]
+    for number in (1, 2, 3, 4):
+        models.append(committed(storage, number, models[-1], number, best=number == 4))
+    for number in (3, 4):
+        (storage.folder / f"checkpoints/round-{number:07d}.safetensors").unlink()
+    kept(storage, 2, 2)
+    storage.resumed(2, model=models[2], made=True)
+    assert unmade(storage, plan) == unmade(storage, plan, over=True) == []
+    base = models[2]
+    for number in (3, 4, 5):
+        base = committed(storage, number, base, number + 10)
+        assert unmade(storage, plan) == unmade(storage, plan, over=True) == []
+    kept(storage, 4, 99, checkpoint=False, best=True)
+    assert len(unmade(storage, plan)) == 1
+
+
 def test_a_torn_line_and_lines_since_are_notes(finished: Finished) -> None:
     """What a crash leaves, and what a resumed job adds, is told and is not wrong."""
     run = finished()
