@@ -14,6 +14,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fl_core.plan import Plan
+from fl_core.record import RESTORED
 from job_generator.local.chaos import Story
 from job_generator.local.folder import RunFolder, write_atomically
 from job_generator.local.record import ClosedRound
@@ -37,7 +39,7 @@ def report(story: Story, folder: RunFolder, *, seed: int) -> dict[str, Any]:
         "not_done": story.missed,
         "job": {
             "rounds": len(rounds),
-            "rounds_lost": len(missing(rounds)),
+            "rounds_lost": len(missing(rounds, done=Plan.read(folder.plan).done)),
             "rounds_counted_twice": twice(folder.record),
             "rounds_skipped": sum(not closed.committed for closed in rounds),
             "attempts": sum(closed.attempt for closed in rounds),
@@ -48,16 +50,21 @@ def report(story: Story, folder: RunFolder, *, seed: int) -> dict[str, Any]:
     }
 
 
-def missing(rounds: Sequence[ClosedRound]) -> list[int]:
-    """The rounds of which the record has no line, though it has one of a later round."""
+def missing(rounds: Sequence[ClosedRound], *, done: int) -> list[int]:
+    """The rounds after those `done` before the job that the record lacks, though it has a later one."""
     there = {closed.round for closed in rounds}
-    return [number for number in range(1, max(there, default=0)) if number not in there]
+    return [number for number in range(done + 1, max(there, default=0)) if number not in there]
 
 
 def twice(record: Path) -> int:
-    """How many rounds the record has more than once."""
-    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
-    counted = Counter(row["round"] for row in map(json.loads, lines) if "round" in row)
+    """How many rounds the record has more than once, where no line says that the server gave them up in between."""
+    text = record.read_text(encoding="utf-8") if record.exists() else ""
+    counted = Counter[int]()
+    for row in map(json.loads, text[: text.rfind("\n") + 1].splitlines()):
+        if row.get("result") == RESTORED:
+            counted = Counter({number: times for number, times in counted.items() if number <= row["round"]})
+        elif "round" in row:
+            counted[row["round"]] += 1
     return sum(count > 1 for count in counted.values())
 
 
