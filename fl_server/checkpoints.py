@@ -91,12 +91,13 @@ def legible(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """The checkpoints of one job in one folder."""
+    """The checkpoints of one job in one folder; a fork has so many rounds `done` at its first."""
 
     folder: Path
     plan: str
     keep: int
     within: Guard = nullcontext
+    done: int = 0
 
     def save(self, saved: Saved) -> None:
         """Add a checkpoint, then let the oldest go."""
@@ -127,7 +128,7 @@ class Checkpoints:
                     "this job a storage of its own, or go on with the job that this storage was begun with"
                 )
             return saved
-        if damaged and damaged[0].stem != f"round-{0:07d}":
+        if damaged and damaged[0].stem != f"round-{self.done:07d}":
             raise StorageError(
                 f"no checkpoint in {self.folder} is whole ({', '.join(one.name for one in damaged)}); put a copy back, "
                 "or, to begin anew, move the whole storage away"

@@ -97,7 +97,8 @@ class Storage:
         within, path = self.fence.held, folder / "metrics.jsonl"
         self._record = RoundRecord(Lines(path, within), path, plan, within)
         self.sessions = Lines(folder / "sessions.jsonl", within)
-        self.checkpoints = Checkpoints(folder / "checkpoints", plan.digest, plan.checkpoint.keep, within)
+        keep, done = plan.checkpoint.keep, plan.done
+        self.checkpoints = Checkpoints(folder / "checkpoints", plan.digest, keep, within, done)
 
     def keep_model(self, kind: str, saved: Saved) -> None:
         """Write models/<kind>.safetensors, where kind is `best` or `last`; the same model gives the same bytes."""

@@ -14,8 +14,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from fl_core.errors import MismatchError, StorageError
+from fl_core.plan import InitialModel
 from fl_core.weights import digest
 from fl_server.checkpoints import Checkpoints, Saved, read, write
+from fl_server.storage import Storage
+from tests.conftest import plan_of
 
 PLAN = "0" * 64
 
@@ -165,6 +168,19 @@ def test_a_damaged_first_model_is_asked_for_again(tmp_path: Path) -> None:
     checkpoints.save(saved(0))
     newest(tmp_path).write_bytes(b"nonsense")
     assert checkpoints.newest() is None
+
+
+def test_a_forks_damaged_first_checkpoint(tmp_path: Path) -> None:
+    """It is taken from its parent again, as none of its own rounds was committed; that of a later round is not."""
+    plan = plan_of(initial_model=InitialModel(round=5))
+    checkpoints = Storage(tmp_path, plan).checkpoints
+    checkpoints.save(saved(5, plan=plan.digest))
+    newest(tmp_path).write_bytes(b"nonsense")
+    assert checkpoints.newest() is None
+    checkpoints.save(saved(6, plan=plan.digest))
+    newest(tmp_path).write_bytes(b"nonsense")
+    with pytest.raises(StorageError, match=r"no checkpoint in .* is whole \(round-0000006"):
+        checkpoints.newest()
 
 
 def test_another_jobs_checkpoint_is_refused(tmp_path: Path) -> None:
