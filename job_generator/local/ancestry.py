@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from fl_core import durable
 from fl_core.errors import JobError, StorageError
 from fl_core.models import StoredModel
 from fl_core.plan import Plan
@@ -47,12 +48,10 @@ class Ancestor:
         given = folder.path / FOLDER
         target = _checkpoint(given, self.round)
         try:
-            target.parent.mkdir(parents=True)
-            shutil.copyfile(self.checkpoint, target)
+            _copy(self.checkpoint, target)
             for name in BESIDE:
                 if (self.run.storage / name).exists():
-                    (given / name).parent.mkdir(exist_ok=True)
-                    shutil.copyfile(self.run.storage / name, given / name)
+                    _copy(self.run.storage / name, given / name)
         except FileNotFoundError:
             raise JobError(self._missing()) from None
         except OSError as error:
@@ -73,6 +72,13 @@ class Ancestor:
             f"keep is {keep.keep} in spec.server.checkpoint; set keep higher in a job that is to be forked from "
             "earlier rounds"
         )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A copy that a power cut does not take."""
+    durable.folder(target.parent)
+    with durable.whole(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _checkpoint(storage: Path, number: int) -> Path:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,29 @@ def test_a_fork_has_copies(parent: Callable[[int], Ancestor], tmp_path: Path) ->
     assert (child.path / "parent" / "privacy.jsonl").read_text() == "charges"
     assert not (child.path / "parent" / "models").exists()
     assert (ancestor.told.round, ancestor.told.folder) == (6, str(ancestor.run.path))
+
+
+def test_copies_outlive_a_power_cut(
+    parent: Callable[[int], Ancestor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is synced as it is now, and each folder with the names that it has now."""
+    ancestor, child, synced = parent(6), RunFolder(tmp_path / "child"), dict[int, object]()
+
+    def held(path: Path) -> object:
+        return (
+            path.read_bytes() if path.is_file() else {one.name: one.stat().st_ino for one in path.iterdir()}
+        )
+
+    def fsync(descriptor: int) -> None:
+        synced[os.fstat(descriptor).st_ino] = held(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    (ancestor.run.storage / "privacy.jsonl").write_text("charges")
+    child.path.mkdir()
+    monkeypatch.setattr(os, "fsync", fsync)
+    ancestor.hand_over(child)
+    there = [child.path, *child.path.rglob("*")]
+    assert {path.name for path in there if path.is_file()} == {"round-0000006.safetensors", "privacy.jsonl"}
+    assert [path for path in there if synced.get(path.stat().st_ino) != held(path)] == []
 
 
 def test_a_round_that_is_not_kept(parent: Callable[[int], Ancestor], tmp_path: Path) -> None:
