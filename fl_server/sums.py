@@ -206,13 +206,18 @@ class Sums:
 
     async def _learn(self, place: Place, ranging: RangeSum, members: Collection[str]) -> Collection[str]:
         """Have the ranges voted for, unless they are known; gives those who are left."""
-        voted = self._known.get((place.round, place.bucket))
+        voted = self._followed(place)
         if voted is None:
             votes = await self._sum(ranging, "range", place, members)
             voted, members = ranging.decode(votes.total), votes.members
             log.info("ranges learned", members=len(members))
         self._exponents[place.bucket] = self._voted[place.bucket] = voted
         return members
+
+    def _followed(self, place: Place) -> ranges.Exponents | None:
+        """The newest that are known: a bucket may have voted in an earlier round, whose sum it was left out of."""
+        past = [number for number, bucket in self._known if bucket == place.bucket and number <= place.round]
+        return self._known[max(past), place.bucket] if past else None
 
     async def _open(self, _: int, masked: Collected) -> Part:
         found = await self.protection.open(masked.session)

@@ -333,6 +333,15 @@ def test_ranges_that_are_known_are_not_voted_for(crowd: Build) -> None:
     assert np.array_equal(known.parts[0].mean()["w"], voted.parts[0].mean()["w"])
 
 
+def test_a_bucket_that_was_left_out_keeps_the_ranges_it_voted_for(bucketed: Crowd) -> None:
+    """Where its first sum is of a later round it takes its newest, and none of a round that is still to come."""
+    known = {(number, bucket): (6 + number, 6 + number) for number in (1, 2, 4) for bucket in range(4)}
+    bucketed.sums = Sums(bucketed.plan, bucketed.protection, known=known)
+    found = asyncio.run(parts(bucketed, *TWELVE, number=3))
+    assert {row["purpose"] for row in rows(bucketed)} == {"update"}
+    assert found.told["ranges"] == dict.fromkeys(range(4), (8, 8))
+
+
 async def everybodys(one: Crowd) -> Updates:
     """A first round's sums."""
     return await parts(one, *EVERYBODY)
