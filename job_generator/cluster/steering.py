@@ -28,7 +28,8 @@ def suspend(cluster: Cluster, name: str, *, hold: bool) -> str:
 def stop(cluster: Cluster, name: str) -> str:
     """End a job with the round that is open, so that a final model is written; says what happens now."""
     job = _going(cluster, name)
-    last = training(job)["round"] + 1
+    behind = (job["spec"].get("initialModel") or {}).get("round") or 0
+    last = max(training(job)["round"], behind) + 1  # nobody may have reported of a fork yet
     if job["spec"]["rounds"] <= last:
         return f"{name} ends with round {job['spec']['rounds']} already"
     change(cluster, fljobs(cluster.namespace, name), {"spec": {"rounds": last}})

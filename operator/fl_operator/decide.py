@@ -261,9 +261,9 @@ class _Visit:
     def _training(self, attempt: Attempt) -> None:
         report = self.seen.report
         if report is not None:
-            self.status["training"] = report.training(attempt.plan.rounds)
+            self.status["training"] = report.training(attempt.plan.rounds, done=attempt.plan.done)
         else:
-            self.status.setdefault("training", {"round": 0, "rounds": attempt.plan.rounds})
+            self.status.setdefault("training", {"round": attempt.plan.done, "rounds": attempt.plan.rounds})
 
     def _readiness(self, attempt: Attempt, workers: Object, *, suspended: bool) -> None:
         report, plan, ready = self.seen.report, attempt.plan, workers["ready"]

@@ -51,9 +51,9 @@ class Report:
             self, standing=standing, selecting_since=since if standing.phase == SELECTING else None
         )
 
-    def training(self, rounds: int) -> dict[str, Any]:
-        """The status of the training; `round` is the last one that is over."""
-        told: dict[str, Any] = {"round": max(self.standing.round - 1, 0), "rounds": rounds}
+    def training(self, rounds: int, *, done: int = 0) -> dict[str, Any]:
+        """The status of the training; `round` is the last one that is over, a fork's is `done` before its first."""
+        told: dict[str, Any] = {"round": max(self.standing.round - 1, done), "rounds": rounds}
         if (closed := self.closed) is not None:
             told |= {
                 "round": closed.round,

@@ -771,6 +771,20 @@ def test_fewer_rounds_end_the_job_early(running: World) -> None:
     assert FinishNow() in running.visit().actions
 
 
+FORKED = {"round": 12, "persistentVolumeClaim": {"claimName": "kept", "path": "checkpoints/12.safetensors"}}
+
+
+def test_a_fork_begins_with_its_parents_rounds() -> None:
+    """It tells them before its server says anything, and before that has opened a round."""
+    one = World(spec={**deepcopy(SPEC), "initialModel": FORKED})
+    one.settle()
+    assert one.status["display"]["round"] == "12/20"
+    one.ready()
+    one.report = Report(standing=Standing(round=0, rounds=20, phase="Waiting"))
+    one.settle()
+    assert one.status["training"] == {"round": 12, "rounds": 20}
+
+
 # -- always
 
 
