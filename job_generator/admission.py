@@ -24,6 +24,9 @@ class Validation:
     rule: str
     message: str
     values: str = ""
+    plain: str = ""
+    """What is said without values, where the message with "it" for each of them reads badly."""
+
     field: str
     reason: str = INVALID
 
@@ -32,7 +35,7 @@ class Validation:
         text = f"'{self.message}'.format([{self.values}])" if self.values else None
         return {
             "rule": self.rule,
-            "message": self.message.replace("%d", "it") if text else self.message,
+            "message": self.plain or (self.message.replace("%d", "it") if text else self.message),
             **({"messageExpression": text} if text else {}),
             "fieldPath": f".{self.field}",
             "reason": self.reason,
@@ -284,6 +287,7 @@ FIT = (
         rule="!has(self.initialModel) || !has(self.initialModel.round) || self.rounds > self.initialModel.round",
         message="%d counts all rounds, and initialModel.round says that %d are done; expected more",
         values="self.rounds, self.initialModel.round",
+        plain="it counts all rounds, also those that are done, as initialModel.round says; expected more than these",
         field="rounds",
     ),
     Validation(

@@ -52,6 +52,15 @@ def test_messages(one: Validation) -> None:
     assert ("messageExpression" in document) == bool(one.values)
 
 
+def test_a_message_without_its_values() -> None:
+    """It is a sentence of its own where words for the numbers make none."""
+    (one,) = [one.document() for one in FIT if "self.initialModel.round" in one.values]
+    assert one["message"] == (
+        "it counts all rounds, also those that are done, as initialModel.round says; expected more than these"
+    )
+    assert "says that %d are done" in one["messageExpression"]
+
+
 def test_what_lasts() -> None:
     """Only rules about what cannot change look at the old job."""
     assert [one.field for one in FIT if "oldSelf" in one.rule] == []
