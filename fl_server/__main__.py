@@ -47,7 +47,7 @@ async def coordinate(
     plan = settings.plan
     channel = open_channel(scheduler, settings.identity_folder, peer="scheduler")
     coordinator = Coordinator(plan, kept, Summons(plan, channel), credentials=settings.credentials)
-    coordinator.first.origin = origin
+    coordinator.first.origin = coordinator.spending.origin = origin
     server = grpc.aio.server(options=(*OPTIONS, *FLOW))
     ServerService(plan, kept, coordinator).add_to(server)
     address = await open_port(server, settings.listen, settings.identity_folder)

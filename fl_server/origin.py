@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from fl_core.errors import MismatchError, StorageError, UpdateError
+from fl_core.errors import JobError, MismatchError, StorageError, UpdateError
 from fl_core.lineage import begun_anew, check_fork
 from fl_core.models import read_model
 from fl_core.plan import Plan
+from fl_core.privacy.chain import Head, check_reaches
+from fl_core.privacy.ledger import looked_at
 from fl_core.weights import Manifest, Weights, check_finite
-from fl_server.checkpoints import Saved, read
+from fl_server.checkpoints import Saved, legible, read
 from fl_server.memory import States
 from fl_server.model import Model
 from fl_server.privacy import LEDGER
@@ -73,6 +75,33 @@ class Origin:
                 f"{FIELD}.sha256: {wanted} is not the digest of {self.path}, which is {found}; put the right file "
                 "there, or start a new job with this one"
             )
+
+    def check_ledgers(self, given: Sequence[Path]) -> None:
+        """Refuse a fork to which these ledgers do not tell all that its parent had spent by the checkpoint."""
+        if self._round is None:
+            return
+        self.check()
+        facts = self._read().facts
+        before = facts["makers"]["job"]
+        found = {path: looked_at(path) for path in given}
+        path = next((one for one, (opening, *_) in found.items() if opening.job == before), None)
+        if path is None:
+            there = (
+                " and ".join(f"{one} of job {opening.job}" for one, (opening, *_) in found.items()) or "none"
+            )
+            raise MismatchError(
+                f"{FIELD}: {self.path} was made by job {before}, but what lies there is {there}; "
+                f"put {LEDGER} and {LEDGER}.head of {before} there, from its storage; nothing was changed"
+            )
+        with legible(f"what {self.path} knows of its job's privacy ledger"):
+            head = Head(int(facts["ledger"]["entries"]), str(facts["ledger"]["digest"]))
+        try:
+            check_reaches(path, found[path][2], head)
+        except JobError as error:
+            raise MismatchError(
+                f"{FIELD}: what its parent spent up to round {self._round} is not known: {error}; the newest "
+                f"is {LEDGER}, with {LEDGER}.head, in the storage of job {before}; nothing was changed"
+            ) from error
 
     def start(self, given: Model) -> Start:
         """What the file gives, in the order of the arrays of the worker's model; refuses other arrays."""

@@ -11,6 +11,7 @@ from fl_server.board import Board
 from fl_server.checkpoints import Saved
 from fl_server.metrics import Metrics
 from fl_server.model import Model
+from fl_server.origin import Origin
 from fl_server.privacy import Privacy
 from fl_server.storage import Storage
 
@@ -19,16 +20,23 @@ SPENT = "BudgetSpent"
 
 
 class Spending:
-    """A job's charges, each on disk before its release; `board` and `metrics` tell the newest epsilon."""
+    """A job's charges, each on disk before its release; `board` and `metrics` tell the newest epsilon.
+
+    `origin` is the file of a job that begins with one.
+    """
 
     def __init__(self, plan: Plan, storage: Storage, *, board: Board, metrics: Metrics) -> None:
         self.privacy = Privacy.of(plan, storage.folder, parents=storage.parents, within=storage.fence.held)
+        self.origin: Origin | None = None
+        self._parents = storage.parents
         self._board = board
         self._metrics = metrics
 
     async def restore(self, saved: Saved | None) -> None:
         """Begin the ledger, or go on with that of an earlier process."""
         if self.privacy is not None:
+            if saved is None and self.origin is not None:  # before anything of the parents' is taken over
+                await asyncio.to_thread(self.origin.check_ledgers, self._parents)
             seen = saved.facts.get("ledger") if saved is not None else None
             await asyncio.to_thread(self.privacy.open, seen, begun=saved is not None)
 

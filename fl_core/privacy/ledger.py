@@ -161,15 +161,20 @@ class Ledger:
 # -- forks
 
 
+def looked_at(path: Path) -> tuple[Opening, tuple[Charge, ...], list[str]]:
+    """Another job's ledger, which is left as it is: the opening, the charges, and the digest of each entry."""
+    recorded = _recorded(path)  # first: a parent that still trains may be charged meanwhile
+    entries, digests = parsed(_read(path), path)
+    check_reaches(path, digests, recorded)
+    return *sorted_out(entries, path), digests
+
+
 def _inherited(opening: Opening, parents: Sequence[Path]) -> list[Opening | Charge]:
     """The opening with what it says of the parents and of theirs, and all charges that count from the start."""
     known: dict[str, Parent] = {}
     charges: list[Charge] = []
     for path in parents:
-        recorded = _recorded(path)  # first: a parent that still trains may be charged meanwhile
-        entries, digests = parsed(_read(path), path)
-        check_reaches(path, digests, recorded)
-        theirs, found = sorted_out(entries, path)
+        theirs, found, digests = looked_at(path)
         _check_fork(opening, theirs, path)
         itself = Parent(job=theirs.job, adversary=theirs.adversary, digest=digests[-1], charges=0)
         known |= {one.job: one for one in (itself, *theirs.parents)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -14,13 +16,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fl_core.errors import JobError, MismatchError, SpecError
 from fl_core.extensions import Extension
-from fl_core.plan import Job, Plan
+from fl_core.lineage import makers
+from fl_core.plan import InitialModel, Job, Plan
 from fl_core.plan import Privacy as Settings
 from fl_core.privacy.accountant import epsilon
 from fl_core.privacy.costs import Cost
 from fl_core.privacy.job import NEIGHBOURS, cost_of
-from fl_core.weights import ArraySpec, Manifest
+from fl_core.weights import ArraySpec, Manifest, digest
+from fl_server.board import Board
+from fl_server.checkpoints import Saved, write
+from fl_server.metrics import Metrics
+from fl_server.origin import Origin
 from fl_server.privacy import LEDGER, Privacy
+from fl_server.spending import Spending
+from fl_server.storage import Storage
 from tests.conftest import plan_of
 
 PlanOf = Callable[..., Plan]
@@ -174,3 +183,80 @@ def test_parents_cannot_be_named_afterwards(parent: Path, tmp_path: Path) -> Non
     again = opened(private_plan("job-3"), tmp_path / "fork", seen=head, parents=(parent,))
     assert again.epsilon == spent > 0
     again.close()
+
+
+def ledger(folder: Path, uid: str, *, rounds: int) -> dict[str, Any]:
+    """The ledger of a job that has spent so many rounds, and the head that its checkpoint knows."""
+    one = opened(private_plan(uid), folder)
+    for number in range(1, rounds + 1):
+        assert one.charge(number, 1)
+    one.close()
+    return one.head
+
+
+def begun(storage: Path, child: Path) -> Privacy:
+    """A fork from the checkpoint of round 2 in its parent's storage, as its server begins."""
+    plan = private_plan("job-2").model_copy(update={"initial_model": InitialModel(round=2)})
+    origin = Origin(plan, storage / "checkpoints" / "round-0000002.safetensors")
+    kept = Storage(child, plan, parents=origin.ledgers)
+    spending = Spending(plan, kept, board=Board(20, 4, lambda _: None), metrics=Metrics())
+    spending.origin = origin
+    asyncio.run(spending.restore(None))
+    assert spending.privacy is not None
+    spending.privacy.close()
+    return spending.privacy
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    """What a job has kept of two rounds, with one more in its ledger than its checkpoint knows."""
+    folder, weights = tmp_path / "parent", {"w": np.zeros(3, "f4")}
+    ledger(folder, "job-1", rounds=3)
+    seen = ledger(tmp_path / "as-it-was", "job-1", rounds=2)
+    facts = {"round": 2, "digest": digest(weights), "makers": makers(private_plan("job-1")), "ledger": seen}
+    write(folder / "checkpoints" / "round-0000002.safetensors", Saved(weights, facts))
+    return folder
+
+
+def test_a_ledger_may_be_newer_than_the_checkpoint(storage: Path, tmp_path: Path) -> None:
+    """What the parent spent since counts, too."""
+    known = opened(private_plan("job-3"), tmp_path / "third", parents=(storage / LEDGER,))
+    known.close()
+    assert begun(storage, tmp_path / "child").epsilon == known.epsilon > 1
+
+
+@pytest.mark.parametrize(
+    ("uid", "rounds", "complaint"),
+    [
+        (
+            "job-1",
+            0,
+            r"up to round 2 is not known: .* was shortened: it had 3 entries and has 1; .* of job job-1",
+        ),
+        ("job-1", 1, r"up to round 2 is not known: .* was shortened: .*restore the file from a copy"),
+        ("job-7", 3, r"made by job job-1, but .*jsonl of job job-7; put privacy.jsonl and .* of job-1 there"),
+    ],
+)
+def test_a_ledger_is_that_of_the_checkpoint(
+    storage: Path, tmp_path: Path, uid: str, rounds: int, complaint: str
+) -> None:
+    """An older copy and another job's are refused, nothing is begun, and the right one mends it."""
+    ledger(tmp_path / "wrong", uid, rounds=rounds)
+    files = [LEDGER, f"{LEDGER}.head"]
+    right = {name: (storage / name).read_bytes() for name in files}
+    for name in files:
+        (storage / name).write_bytes((tmp_path / "wrong" / name).read_bytes())
+    with pytest.raises(MismatchError, match=f"spec.initialModel: .*{complaint}"):
+        begun(storage, tmp_path / "child")
+    assert not (tmp_path / "child" / LEDGER).exists()
+    for name, content in right.items():
+        (storage / name).write_bytes(content)
+    assert begun(storage, tmp_path / "child").epsilon > 1
+
+
+def test_a_checkpoint_that_is_gone_is_told_before_its_ledger(storage: Path, tmp_path: Path) -> None:
+    """The sentence is that of any fork whose checkpoint is not there."""
+    (storage / "checkpoints" / "round-0000002.safetensors").unlink()
+    with pytest.raises(MismatchError, match="cannot be read: No such file"):
+        begun(storage, tmp_path / "child")
+    assert not (tmp_path / "child" / LEDGER).exists()
