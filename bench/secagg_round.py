@@ -32,7 +32,9 @@ def main(*, rounds: int, times: int) -> None:
             for secure in (True, False):
                 found = measured(Path(scratch) / f"{number}-{secure}", secure=secure, rounds=rounds)
                 seconds[secure] += found
-                click.echo(f"{'secure' if secure else 'plain ':6}  median of {len(found)}: {median(found):.3f} s")
+                click.echo(
+                    f"{'secure' if secure else 'plain ':6}  median of {len(found)}: {median(found):.3f} s"
+                )
     added = median(seconds[True]) - median(seconds[False])
     click.echo(f"added to a round: {1000 * added:.0f} ms, of the {1000 * AIM_SECONDS:.0f} that it may be")
 

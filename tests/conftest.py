@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
+
+# As `fl-submit` does: tests start processes beside gRPC's threads, whose handlers of a fork end some of them.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from fl_core.extensions import Extension
 from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
