@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,7 +166,11 @@ OUT: dict[Act, tuple[str, str]] = {
     for_another: ("worker-3 advertises for worker-0", "refused"),
     unsigned: ("worker-3: the signature does not fit what it is said to sign", "refused"),
     low_order: ("low order", "refused"),
-    twice: ("worker-3 sends an advertisement, but the open step is shares", "refused"),
+    # Which of both depends on whether the others have advertised when the second one comes.
+    twice: (
+        r"an advertisement, but the open step is shares|nothing \(more\) is expected of worker-3",
+        "refused",
+    ),
     out_of_order: ("worker-3 sends a signature, but the open step is advertisements", "refused"),
     another_round: ("worker-3 speaks of round", "refused"),
     strangers_share: ("worker-3 sends shares to worker-0, worker-1, worker-2, worker-7; expected", "refused"),
@@ -176,7 +181,7 @@ OUT: dict[Act, tuple[str, str]] = {
     too_early: ("worker-3 sends a vector, but the open step is advertisements", "gone"),
     silent: ("OK", "stalled"),
 }
-"""What somebody may do that costs him his place in the sum: what he is told, and why he is out."""
+"""What somebody may do that costs him his place in the sum: what he is told (a pattern), and why he is out."""
 
 
 def test_who_breaks_the_protocol_is_out_and_the_others_go_on(job: Callable[..., SecureRun]) -> None:
@@ -186,7 +191,7 @@ def test_who_breaks_the_protocol_is_out_and_the_others_go_on(job: Callable[..., 
         for number, (act, (words, reason)) in enumerate(OUT.items()):
             told = act(actor(number + 2))
             run.wait_recorded(number + 2)
-            assert words in told, act.__doc__
+            assert re.search(words, told), act.__doc__
             row = run.rounds()[number + 1]
             assert row["reporters"] == OTHERS, act.__doc__
             assert row["dropouts"] == {"worker-3": reason}, act.__doc__
