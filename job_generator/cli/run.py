@@ -15,6 +15,7 @@ from job_generator.cli.files import FILE, JobFiles, job_files
 from job_generator.local.documents import document_option
 
 if TYPE_CHECKING:
+    from fl_core.plan import Plan
     from job_generator.local.chaos_spec import Faults
     from job_generator.local.folder import RunFolder
     from job_generator.local.session import Run
@@ -141,7 +142,7 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None, chaos: Path
         files=tuple(str(file.absolute()) for file in given.files),
         initial_model=initial.uri if initial else None,
         grace=job.spec.suspend_grace_seconds,
-        faults=_faults(chaos, plan.workers),
+        faults=_faults(chaos, plan),
     )
     check(prepared)
     if plan.privacy is not None:
@@ -173,7 +174,7 @@ def followed(
         initial_model=state.initial_model,
         parent=state.parent,
         grace=state.grace,
-        faults=_faults(chaos, plan.workers),
+        faults=_faults(chaos, plan),
     )
     check(prepared)
     where.prepare(job=of.run.job.read_text(encoding="utf-8"), plan=plan)
@@ -203,17 +204,17 @@ def resumed(folder: RunFolder, *, data: str | None, chaos: Path | None = None) -
         parent=state.parent,
         grace=state.grace,
         before=before,
-        faults=_faults(chaos, before.plan.workers),
+        faults=_faults(chaos, before.plan),
     )
     check(again)
     return again
 
 
-def _faults(chaos: Path | None, workers: int) -> Faults | None:
+def _faults(chaos: Path | None, plan: Plan) -> Faults | None:
     """What is to be done to the run on purpose."""
     from job_generator.local.chaos_spec import load_faults
 
-    return load_faults(chaos, workers=workers) if chaos else None
+    return load_faults(chaos, workers=plan.workers, rounds=plan.rounds) if chaos else None
 
 
 def _absolute(data: str | None) -> str | None:

@@ -51,11 +51,16 @@ class Fault(Part):
     probability: Annotated[float, Field(ge=0, le=1)] = 1.0
     """In each of the rounds."""
 
-    def falls_in(self, number: int) -> bool:
-        """Whether this round is one of them."""
+    @property
+    def span(self) -> tuple[int, int | None]:
+        """The first round that is meant, and the last one, if there is a last one."""
         first, _, last = str(self.round).partition("-")
         begin = int(first)
-        end = int(last) if last else None if isinstance(self.round, str) else begin
+        return begin, int(last) if last else None if isinstance(self.round, str) else begin
+
+    def falls_in(self, number: int) -> bool:
+        """Whether this round is one of them."""
+        begin, end = self.span
         return number >= begin and (end is None or number <= end) and (number - begin) % self.every == 0
 
 
@@ -173,8 +178,8 @@ class Planned:
     step: str
 
 
-def load_faults(file: Path, *, workers: int) -> Faults:
-    """Read and check a file of faults for a job of so many workers; raises InvalidJobError with all that is wrong."""
+def load_faults(file: Path, *, workers: int, rounds: int) -> Faults:
+    """Read and check the faults for a job of so many workers and rounds; InvalidJobError says all that is wrong."""
     document = read(file, expected=SHAPE)
     try:
         faults = Faults.model_validate_json(json.dumps(document.value), strict=True)
@@ -182,7 +187,7 @@ def load_faults(file: Path, *, workers: int) -> Faults:
         found = (_problem(details) for details in error.errors(include_url=False))
         problems = list({problem.path: problem for problem in found}.values())
         raise InvalidJobError(document.placed(problems)) from None
-    if problems := list(_unfit(faults, workers)):
+    if problems := list(_unfit(faults, workers, rounds)):
         raise InvalidJobError(document.placed(problems))
     return faults
 
@@ -198,10 +203,14 @@ def _one_of(who: str, workers: int, dice: Random) -> str:
     return dice.choice(among[who]) if who in among else who
 
 
-def _unfit(faults: Faults, workers: int) -> Iterator[Problem]:
+def _unfit(faults: Faults, workers: int, rounds: int) -> Iterator[Problem]:
     if not faults.faults:
         yield Problem(("faults",), f"[] is not accepted; expected {ACCEPTED['faults']}")
     for place, fault in enumerate(faults.faults):
+        begin, end = fault.span
+        if begin > rounds or (end is not None and end < begin):
+            sentence = f"{shown(fault.round)} is none of the job's rounds, 1 to {rounds}"
+            yield Problem(("faults", place, "round"), sentence)
         found = re.fullmatch(r"worker-(\d+)", fault.who)
         if found and int(found[1]) >= workers:
             expected = f"the job has worker-0 to worker-{workers - 1}"

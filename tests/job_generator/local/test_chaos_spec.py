@@ -11,7 +11,7 @@ from job_generator.problems import InvalidJobError
 def faults(tmp_path: Path, text: str, *, workers: int = 4) -> Faults:
     file = tmp_path / "chaos.yaml"
     file.write_text(text)
-    return load_faults(file, workers=workers)
+    return load_faults(file, workers=workers, rounds=100)
 
 
 def refused(tmp_path: Path, text: str) -> str:
@@ -118,3 +118,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, fault: str, sentence: str) -> No
 def test_a_file_that_is_no_list_of_faults(tmp_path: Path, text: str, sentence: str) -> None:
     """What the whole file should be is told too."""
     assert sentence in refused(tmp_path, text)
+
+
+@pytest.mark.parametrize("when", ["101", "5-2", "101-"])
+def test_a_fault_that_can_never_happen_is_refused(tmp_path: Path, when: str) -> None:
+    """Who reads the report would take it for survived."""
+    told = refused(tmp_path, f"faults: [{{fault: kill, who: server, round: {when}}}]")
+    assert "faults.0.round" in told or "faults[0].round" in told
+    assert "is none of the job's rounds, 1 to 100" in told
