@@ -18,6 +18,11 @@ from enum import StrEnum
 from fl_core.errors import UpdateError
 from fl_core.plan import Selection
 
+LATE = frozenset({"stalled", "deadline"})
+"""Why a worker is dropped that is there."""
+LOST = frozenset({"no heartbeat", "gone"})
+"""Why one is that is not; whatever else is said as a reason is a worker's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Convene:

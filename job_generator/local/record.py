@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -55,6 +56,20 @@ class ClosedRound(BaseModel):
     seconds: dict[str, float] = Field(default_factory=dict)
     bytes: dict[str, int] = Field(default_factory=dict)
     privacy: Spent | None = None
+    selection: dict[str, Any] = Field(default_factory=dict)
+    earlier: tuple[dict[str, Any], ...] = ()
+    """The attempts that were given up."""
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """Who dropped out of any attempt, and why it did last."""
+        attempts = (*(attempt["dropouts"] for attempt in self.earlier), self.dropouts)
+        return {worker: why for dropouts in attempts for worker, why in dropouts.items()}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Who was there and not let in, and why."""
+        return dict(self.selection.get("refused", {}))
 
     @property
     def committed(self) -> bool:

@@ -56,7 +56,7 @@ def _given_up(record: Record, number: int) -> Iterable[str]:
 
 def _earlier(row: Row, plan: Plan) -> Iterable[str]:
     for one in row.get("earlier", ()):
-        lost = "; ".join(_lost(one["dropouts"], plan)) or "nobody was lost in it"
+        lost = "; ".join(losses(one["dropouts"], plan)) or "nobody was lost in it"
         yield f"Attempt {one['attempt']} was given up: {lost}."
 
 
@@ -64,7 +64,7 @@ def _of_cohort(row: Row, plan: Plan) -> Iterable[str]:
     reporters, dropouts = row["reporters"], row["dropouts"]
     if reporters:
         yield f"{_names(reporters)}: chosen; {_their(reporters)} in the model."
-    yield from (f"{sentence}." for sentence in _lost(dropouts, plan, chosen=True))
+    yield from (f"{sentence}." for sentence in losses(dropouts, plan, chosen=True))
     rest = [name for name in row["cohort"] if name not in {*reporters, *dropouts}]
     left_out = row.get("leftOut", {})
     if rest and row["result"] == COMMITTED:
@@ -84,11 +84,15 @@ def _of_others(row: Row) -> Iterable[str]:
         yield f"{_names(passed, live - asked)}: not chosen; the round asked {asked} of the {live} that were there."
     if away := others.get("away", 0):
         yield f"{_names(others.get('absent', []), away)}: not there when the cohort was chosen."
-    for worker, why in others.get("refused", {}).items():
-        yield f"{worker}: refused; {why}."
+    yield from (f"{sentence}." for sentence in refusals(others.get("refused", {})))
 
 
-def _lost(dropouts: Mapping[str, str], plan: Plan, *, chosen: bool = False) -> Iterable[str]:
+def refusals(refused: Mapping[str, str]) -> Iterable[str]:
+    """A sentence for each worker that was not let in, without its full stop."""
+    return (f"{worker}: refused; {why.rstrip('.')}" for worker, why in refused.items())
+
+
+def losses(dropouts: Mapping[str, str], plan: Plan, *, chosen: bool = False) -> Iterable[str]:
     """A sentence for each reason, without its full stop."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for worker, reason in dropouts.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import grpc
@@ -19,11 +19,14 @@ from fl_core.errors import FLJobError, UnavailableError
 from fl_core.identity import Authority, Identity
 from fl_core.plan import Plan
 from fl_core.wire.channels import dial
+from fl_operator.actions import Note
 from fl_operator.cluster.resources import Key
 from fl_operator.findings import Listener
+from fl_operator.losses import losses_in
 from fl_operator.pace import FullJitter
 from fl_operator.status import Report
 from job_generator.local.observer import Observation, Observer
+from job_generator.local.record import ClosedRound
 
 log = structlog.get_logger()
 
@@ -34,6 +37,8 @@ KNOCK_SECONDS = 5.0
 """So long may its port take to open; where packets are dropped nobody ever says no."""
 ANSWER_SECONDS = 10.0
 """So long may its first word take, from a port that is open."""
+MOST_NOTES = 25
+"""Of one job, until they are taken; the newest stay."""
 
 Changed = Callable[[Key], None]
 
@@ -49,6 +54,9 @@ class _Stream:
     observer: Observer | None = None
     """While it speaks."""
     report: Report | None = None
+    told: int = 0
+    """The last round whose losses are among the notes, or were before."""
+    notes: list[Note] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -60,9 +68,12 @@ class Progress:
     random: random.Random = field(default_factory=random.Random)
     _streams: dict[str, _Stream] = field(default_factory=dict)
 
-    def follow(self, key: Key, plan: Plan, server: Listener) -> None:
-        """Listen from now on to this process as the job's server; to another one than before, at once."""
-        stream = self._streams.setdefault(plan.job.uid, _Stream(key, plan))
+    def follow(self, key: Key, plan: Plan, server: Listener, *, told: int = 0) -> None:
+        """Listen from now on to this process as the job's server; to another one than before, at once.
+
+        Of rounds up to `told` an earlier operator has spoken.
+        """
+        stream = self._streams.setdefault(plan.job.uid, _Stream(key, plan, told=told))
         if stream.server == server and stream.task is not None and not stream.task.done():
             return
         if stream.task is not None:
@@ -74,6 +85,14 @@ class Progress:
         """What a job's server last said."""
         stream = self._streams.get(uid)
         return stream.report if stream is not None else None
+
+    def notes(self, uid: str) -> list[Note]:
+        """What is new of the losses in a job's rounds; each note once."""
+        stream = self._streams.get(uid)
+        if stream is None:
+            return []
+        fresh, stream.notes = stream.notes, []
+        return fresh
 
     async def forget(self, uid: str) -> None:
         """Listen no more."""
@@ -130,6 +149,7 @@ class Progress:
         before, moment = stream.report or Report(standing=observation.standing), dt.datetime.now(dt.UTC)
         now = before.standing_at(observation.standing, moment)
         if observation.closed:
+            self._note(stream, observation.closed)
             measured = [closed for closed in observation.closed if closed.metrics]
             now = replace(
                 now,
@@ -141,6 +161,14 @@ class Progress:
         moved = before.standing.round != now.standing.round or before.at_work != now.at_work
         if first or observation.closed or moved:
             self.changed(stream.key)
+
+    def _note(self, stream: _Stream, rounds: Sequence[ClosedRound]) -> None:
+        """Keep the losses of rounds that were not told yet: a server begins with all that it knows of."""
+        for closed in rounds:
+            if closed.round > stream.told:
+                stream.told = closed.round
+                stream.notes += losses_in(closed, stream.plan)
+        del stream.notes[:-MOST_NOTES]
 
 
 async def _knock(server: Listener) -> None:

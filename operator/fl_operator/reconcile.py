@@ -179,7 +179,8 @@ class Reconciler:
         if is_over(seen.job):
             await self.progress.forget(uid_of(seen.job))
         elif seen.attempt is not None and (server := listener_of(pods_of(seen.pods, "server"))):
-            self.progress.follow(key, seen.attempt.plan, server)
+            training = (seen.job.get("status") or {}).get("training") or {}
+            self.progress.follow(key, seen.attempt.plan, server, told=training.get("round", 0))
 
     async def _forget(self, key: Key, uid: str) -> None:
         """A job is gone; so is what was remembered of it."""
@@ -258,7 +259,7 @@ class Reconciler:
 
     async def _report(self, job: Object, decision: Decision, memory: Memory) -> float | None:
         """Write the status if it changed, and the events; seconds to wait where it is too soon."""
-        for note in decision.notes:
+        for note in (*decision.notes, *self.progress.notes(uid_of(job))):
             warning = note.type == "Warning"
             self.recorder.record(Event.on(job, note.reason, note.note, warning=warning))
         status = decision.status

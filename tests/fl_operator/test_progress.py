@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -37,12 +38,13 @@ class Server(ServerServicer):
 
     def __init__(self, round: int) -> None:
         self.round = round
+        self.closed: list[str] = []
         self.broken = asyncio.Event()
         self.left = asyncio.Event()
 
     async def Observe(self, request: Any, context: Any) -> AsyncIterator[pb.Observation]:  # noqa: ARG002, N802
         self.broken.clear()
-        yield pb.Observation(standing=pb.Standing(round=self.round, rounds=9))
+        yield pb.Observation(standing=pb.Standing(round=self.round, rounds=9), closed=self.closed)
         try:
             await self.broken.wait()
         finally:
@@ -79,9 +81,9 @@ class Stage:
         finally:
             await server.stop(None)
 
-    def follow(self, *, since: str) -> None:
+    def follow(self, *, since: str, told: int = 0) -> None:
         """As the reconciler does when a pod is ready."""
-        self.progress.follow(KEY, self.plan, Listener("127.0.0.1", self.port, since))
+        self.progress.follow(KEY, self.plan, Listener("127.0.0.1", self.port, since), told=told)
 
     async def hears(self, round: int) -> None:
         """Wait until the server has told this round."""
@@ -159,6 +161,28 @@ def test_an_open_port_without_an_answer_is_left(stage: Stage, monkeypatch: pytes
             await stage.progress.finish(UID)
         await stage.progress.forget(UID)
         mute.close()
+
+    play(scene())
+
+
+def test_the_losses_of_each_round_are_told_once(stage: Stage) -> None:
+    """Not again when the server begins again with all its rounds, nor those that an earlier operator told."""
+
+    def lost(*rounds: int) -> list[str]:
+        return [json.dumps({"round": n, "dropouts": {f"worker-{n}": "gone"}}) for n in rounds]
+
+    async def scene() -> None:
+        async with stage.serving(round=3) as server:
+            server.closed = lost(1, 2)
+            stage.follow(since="12:00:00", told=1)
+            await stage.hears(3)
+            assert [note.note.partition(":")[0] for note in stage.progress.notes(UID)] == ["worker-2"]
+            server.round, server.closed = 4, lost(1, 2, 3)
+            server.broken.set()
+            await stage.hears(4)
+            assert [note.note.partition(":")[0] for note in stage.progress.notes(UID)] == ["worker-3"]
+            assert not stage.progress.notes(UID)
+            await stage.progress.forget(UID)
 
     play(scene())
 
