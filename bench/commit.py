@@ -97,15 +97,13 @@ def _restart(place: Path, count: int, times: int) -> str:
 
 
 def _restarted(folder: Path) -> None:
-    """What `Coordinator` does of it, in its order."""
+    """What `Restoring` does of it, in its order."""
     storage = Storage(folder, plan())
     saved = storage.checkpoints.newest()
     assert saved is not None
     Model.of(saved.weights)
-    rows = {one["round"]: one for one in storage.rows()}
     found = storage.resumed(saved.facts["round"], model=saved.digest, made=True)
-    assert found is not None
-    assert found.over == len(rows)
+    assert found.over == len(found.rows)
 
 
 def chained(count: int) -> Iterator[str]:

@@ -12,7 +12,6 @@ from fl_core import logs
 from fl_core import rounds as r
 from fl_core.errors import FencedError, FLJobError, JobError, RoundError, ShortfallError, UpdateError
 from fl_core.identity import Credentials
-from fl_core.lineage import makers
 from fl_core.plan import Plan
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
@@ -25,11 +24,11 @@ from fl_server.closing import Closing
 from fl_server.first_model import FirstModel
 from fl_server.ledger import Ledger
 from fl_server.measurements import read_measurements
-from fl_server.memory import States
 from fl_server.metrics import Metrics
 from fl_server.model import Model
 from fl_server.muster import Muster
 from fl_server.protection import Call
+from fl_server.restoring import Restoring
 from fl_server.sentences import dissent, selection
 from fl_server.spending import SPENT, Spending
 from fl_server.spool import Spool
@@ -70,6 +69,9 @@ class Coordinator:
         self._storage = storage
         self._summons = summons
         self._aggregator = Aggregator(plan, self.spending.privacy)
+        self._restoring = Restoring(
+            plan, storage, aggregator=self._aggregator, sums=self.sums, spending=self.spending
+        )
         self.first = FirstModel(plan, summons)
         self._answer = asyncio.Event()
         self._latest: r.Gathering | None = None
@@ -231,71 +233,50 @@ class Coordinator:
                 raise ShortfallError(sentence)
 
     async def _restore(self) -> r.Actions:
-        """Take up the newest checkpoint; a round that was committed but not recorded is evaluated again."""
-        saved = await asyncio.to_thread(self._storage.checkpoints.newest, self.board.notices.append)
-        await self.spending.restore(saved)
-        if saved is None:
-            await asyncio.to_thread(self._storage.resumed, 0, model="", made=False)
+        """Go on where an earlier server left off; a round that was committed but not recorded is evaluated again."""
+        found = await self._restoring.restore(told=self.board.notices.append)
+        if found is None:
             return ()
-        self.model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
-        self.rounds.round = saved.facts["round"]
-        self._remember(saved.states)
-        if self.sums is not None:
-            journal = self.sums.protection.journal
-            self.rounds.past = await asyncio.to_thread(journal.restore, done=self.rounds.round)
-        best = await asyncio.to_thread(self._storage.model, "best")
-        log.info("restored", round=self.rounds.round, model=self.model.digest)
-        found = await asyncio.to_thread(
-            self._storage.resumed,
-            self.rounds.round,
-            model=self.model.digest,
-            made=bool(saved.facts["row"]),
-        )
-        rows = {row["round"]: row for row in await asyncio.to_thread(self._storage.rows)}
-        self._best.restore(rows, best.facts["metrics"] if best is not None else {})
-        if found is not None:
-            self.rounds.round, self._values = found
+        self.model, self.rounds.round, self.rounds.past = found.model, found.resumed.over, found.past
+        self._best.restore(found.resumed.rows, found.best)
+        if found.resumed.recorded:
+            self._values = found.resumed.metrics
             reason = self._best.over(self._values)
             return self.rounds.finish(reason) if reason else ()
-        self.ledger.resume(saved.facts["row"])
+        self.ledger.resume(dict(found.row))
         return self.rounds.resume(self.ledger.row["attempt"], self.ledger.reporters, now=time.monotonic())
 
     async def _first_model(self) -> None:
         """The model that the job begins with, saved so that a server that dies in round 1 need not ask again."""
         start = await self.first.start(self, begun=self._answer.clear)
         self.model, self.rounds.round = start.model, start.round
-        self._remember(start.states)
+        self._restoring.remember(start.states)
         if start.best is not None and self._best.improved(start.best.facts["metrics"]):
             await asyncio.to_thread(self._storage.keep_model, "best", start.best)
-        await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
+        await self._save(start.model)
 
-    def _remember(self, states: States) -> None:
-        self._aggregator.restore(states)
-        if self.sums is not None:
-            self.sums.restore(states.get("sums", {}))
+    async def _save(self, model: Model) -> None:
+        await self._restoring.save(model, round=self.rounds.round, row=self.ledger.row)
 
     async def _open(self, number: int, attempt: int) -> None:
-        if self.model is None:
-            raise JobError("a round needs a model")
+        model = self._present
         if self.spending.over:
             self._do(self.rounds.finish(SPENT))
             return
         await self.spending.asking(number, attempt)
         logs.bind(round=number, attempt=attempt)
         self.metrics.round.set(number)
-        self.ledger.open(number, attempt, base=self.model.digest, **self.spending.clip(self.model))
-        self._aggregator.open(self.model.manifest)
+        self.ledger.open(number, attempt, base=model.digest, **self.spending.clip(model))
+        self._aggregator.open(model.manifest)
         self._answer.clear()
         self._summons.start("train", (number, attempt), self)
 
     async def _aggregate(self, action: r.Aggregate) -> None:
         """Have the workers sum what they hold."""
-        if self.model is None:
-            raise JobError("there is nothing to sum")
         self.ledger.lap("evaluate" if action.measurements else "train")
         try:
             members = await self.secure.carried_out(
-                action, self.model, ledger=self.ledger, aggregator=self._aggregator
+                action, self._present, ledger=self.ledger, aggregator=self._aggregator
             )
         except RoundError as error:
             log.warning("no sum", reason=str(error))
@@ -308,21 +289,18 @@ class Coordinator:
             self.secure.protection.dismiss()
 
     async def _commit(self, reporters: tuple[str, ...]) -> None:
-        if self.model is None:
-            raise JobError("there is nothing to step from")
         await self._aggregator.folded()
         await self._summons.end()
         await self.spending.charge(self.rounds.round, self.rounds.attempt)
         self.ledger.lap("train")
         with self.metrics.aggregation.labels("secure" if self.sums else "plain").time():
-            self.model = await self._aggregator.step(self.model)
+            self.model = model = await self._aggregator.step(self._present)
         self.ledger.lap("aggregate")
-        self.ledger.committed(reporters, model=self.model.digest)
+        self.ledger.committed(reporters, model=model.digest)
         number, every = self.rounds.round, self.plan.checkpoint.every_rounds
         if number % every == 0 or number == self.rounds.rounds:
-            saving = asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
             # The disk and the next round's frames need not wait for each other.
-            await asyncio.gather(saving, asyncio.to_thread(self.model.prepare))
+            await asyncio.gather(self._save(model), asyncio.to_thread(model.prepare))
             self.metrics.saved()
         self.ledger.lap("commit")
         if number < self.rounds.rounds and self.spending.over:
@@ -335,7 +313,7 @@ class Coordinator:
         row = self.ledger.row = self.ledger.row | self.spending.facts
         if not skipped and self._best.improved(self._values):
             # Before the round is recorded, so that a record's best model is always there.
-            await asyncio.to_thread(self._storage.keep_model, "best", self._saved())
+            await asyncio.to_thread(self._storage.keep_model, "best", self._described())
         self.board.closed.append(await asyncio.to_thread(self._storage.record, row))
         self.metrics.closed(row)
         log.info("round closed", result=row["result"], metrics=self._values, seconds=row["seconds"]["total"])
@@ -344,25 +322,20 @@ class Coordinator:
     async def _finish(self, reason: str) -> None:
         if self.rounds.round % self.plan.checkpoint.every_rounds:
             # One that was told to end may go on from here.
-            await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint())
+            await self._save(self._present)
         message = self.spending.farewell(reason, done=self.rounds.round) or self._best.farewell(reason)
-        await self._closing.complete(self._saved(), reason, message, counts=self.ledger.counts)
+        await self._closing.complete(self._described(), reason, message, counts=self.ledger.counts)
         await self._summons.dismiss(reason)
 
-    def _saved(self) -> Saved:
-        if self.model is None:
-            raise JobError("there is no model to save")
-        facts = {"round": self.rounds.round, "plan": self.plan.digest, "digest": self.model.digest}
-        facts |= {"clip": self.model.clip} if self.model.clip else {}
-        return Saved(self.model.weights, {**facts, "metrics": self._values}, digest=self.model.digest)
+    def _described(self) -> Saved:
+        return self._restoring.described(self._present, round=self.rounds.round, metrics=self._values)
 
-    def _checkpoint(self) -> Saved:
-        """The committed model, what its makers remember, and the round's row as far as it is known."""
-        saved = self._saved()
-        facts = {**saved.facts, "metrics": {}, "row": self.ledger.row, **self.spending.head}
-        facts["makers"] = makers(self.plan)
-        states = {**self._aggregator.states, **({"sums": self.sums.state} if self.sums is not None else {})}
-        return Saved(saved.weights, facts, states, saved.digest)
+    @property
+    def _present(self) -> Model:
+        """The model that there is; the job has one before its first round."""
+        if self.model is None:
+            raise JobError("there is no model yet")
+        return self.model
 
     # -- what the scheduler tells, called by the summons --
 

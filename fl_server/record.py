@@ -22,7 +22,7 @@ from fl_core.durable import Guard
 from fl_core.errors import MismatchError, StorageError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
-from fl_core.record import RESTORED, SKIPPED, Head, Record, read, standing
+from fl_core.record import RESTORED, SKIPPED, Head, Record, Row, read
 
 IMAGE: Final = "FLJOB_IMAGE"
 """The environment's word for the image that this process runs from."""
@@ -34,10 +34,15 @@ DISTRIBUTIONS: Final = {"paddle": "paddlepaddle", "sklearn": "scikit-learn"}
 
 
 class Resumed(NamedTuple):
-    """The last round that is over, and the measurements of the model that there is."""
+    """How a job goes on: the last round that is over, what its model measured, and the line of each round that stands.
+
+    `recorded` is False where the round that made the model has no line yet.
+    """
 
     over: int
     metrics: dict[str, float]
+    rows: dict[int, Row]
+    recorded: bool = True
 
 
 class Kept(Protocol):
@@ -89,23 +94,22 @@ class RoundRecord:
         """The line of each round, in order; those that were given up are left out."""
         return self.read().rows()
 
-    def resumed(self, number: int, *, model: str, made: bool) -> Resumed | None:
-        """How the job goes on from this round's model; None where the round `made` it and is not recorded yet.
+    def resumed(self, number: int, *, model: str, made: bool) -> Resumed:
+        """How the job goes on from this round's model, which the round `made` unless it is the first.
 
         Rounds skipped after it are over as well: they made no model, and so no checkpoint. What was recorded after
         them is given up, and a line says so.
         """
-        record = self.read()
-        places = {record.links[place]["round"]: place for place in standing(record.links)}
-        if made and number not in places:
-            return None
+        rows = {row["round"]: row for row in self.read().rows()}
+        if made and number not in rows:
+            return Resumed(number, {}, rows, recorded=False)
         over = number
-        while over + 1 in places and record.links[places[over + 1]]["result"] == SKIPPED:
+        while over + 1 in rows and rows[over + 1]["result"] == SKIPPED:
             over += 1
-        if record.last > over:
+        if max(rows, default=0) > over:
             self.add({"round": over, "result": RESTORED, "model": model})
-        recorded = number in places
-        return Resumed(over, json.loads(record.lines[places[number]])["metrics"] if recorded else {})
+        kept = {number: row for number, row in rows.items() if number <= over}
+        return Resumed(over, rows[number]["metrics"] if number in rows else {}, kept)
 
     def sign(self, ending: Ending, credentials: Credentials, *, files: Mapping[str, Path]) -> None:
         """Sign the record's head, and the SHA-256 of its file and of these, into record.sig.json beside it."""

@@ -129,8 +129,8 @@ class Storage:
         """The line of each recorded round that stands."""
         return self._record.rows()
 
-    def resumed(self, number: int, *, model: str, made: bool) -> Resumed | None:
-        """How the job goes on from this round's model; None where the round `made` it and is not recorded yet."""
+    def resumed(self, number: int, *, model: str, made: bool) -> Resumed:
+        """How the job goes on from this round's model, which the round `made` unless it is the first."""
         return self._record.resumed(number, model=model, made=made)
 
     def sign(self, ending: Ending, credentials: Credentials) -> None:

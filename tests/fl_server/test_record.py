@@ -68,26 +68,30 @@ def test_a_framework_that_is_not_here_is_not_named() -> None:
 def test_rounds_that_were_skipped_since_are_over(storage: Storage, results: str, over: int) -> None:
     """After round 1's checkpoint those skipped next are not begun again; a committed one is, for its model is lost."""
     recorded(storage, results)
-    assert storage.resumed(1, model="m", made=True) == (over, {"loss": 1.0})
+    found = storage.resumed(1, model="m", made=True)
+    assert (found.over, found.metrics, list(found.rows)) == (over, {"loss": 1.0}, list(range(1, over + 1)))
 
 
 def test_skipped_rounds_before_the_first_model_are_over(storage: Storage) -> None:
     """From the initial model on, too."""
     recorded(storage, "SS")
-    assert storage.resumed(0, model="m", made=False) == (2, {})
+    found = storage.resumed(0, model="m", made=False)
+    assert (found.over, found.metrics) == (2, {})
 
 
 def test_a_round_that_was_not_recorded_is_told(storage: Storage) -> None:
     """Its checkpoint is newer than the record."""
     recorded(storage, "C")
-    assert storage.resumed(2, model="m", made=True) is None
+    found = storage.resumed(2, model="m", made=True)
+    assert (found.over, found.recorded, list(found.rows)) == (2, False, [1])
 
 
 def test_who_goes_back_gives_up_what_came_after(storage: Storage, world: World) -> None:
     """A server with an older checkpoint says so once, takes no line away, and the later rounds stand no more."""
     recorded(storage, "CCSC")
     for _ in range(2):
-        assert again(storage, world).resumed(2, model="m", made=True) == (3, {"loss": 2.0})
+        found = again(storage, world).resumed(2, model="m", made=True)
+        assert (found.over, found.metrics, list(found.rows)) == (3, {"loss": 2.0}, [1, 2, 3])
     lines = (storage.folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["result"] for line in lines[4:]] == ["Restored"]
     assert [row["round"] for row in again(storage, world).rows()] == [1, 2, 3]

@@ -1,0 +1,88 @@
+"""A job's state on the disk: what a server keeps of it, and where one that starts takes it up again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from fl_core.lineage import makers
+from fl_core.plan import Plan
+from fl_core.rounds import Past
+from fl_server.aggregator import Aggregator
+from fl_server.checkpoints import Saved
+from fl_server.memory import States
+from fl_server.model import Model
+from fl_server.record import Resumed
+from fl_server.spending import Spending
+from fl_server.storage import Storage
+from fl_server.sums import Sums
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Where an earlier server left off; `row` is the line, so far, of a round that is committed and not recorded."""
+
+    model: Model
+    resumed: Resumed
+    past: Past
+    best: Mapping[str, float]
+    row: Mapping[str, Any]
+
+
+class Restoring:
+    """What is kept of one job between rounds: its model, and what those who make models remember."""
+
+    def __init__(
+        self, plan: Plan, storage: Storage, *, aggregator: Aggregator, sums: Sums | None, spending: Spending
+    ) -> None:
+        self._plan = plan
+        self._storage = storage
+        self._aggregator = aggregator
+        self._sums = sums
+        self._spending = spending
+
+    async def restore(self, *, told: Callable[[str], object]) -> Restored | None:
+        """Take up the newest checkpoint, if there is one; `told` hears of each that is damaged."""
+        saved = await asyncio.to_thread(self._storage.checkpoints.newest, told)
+        await self._spending.restore(saved)
+        if saved is None:
+            await asyncio.to_thread(self._storage.resumed, self._plan.done, model="", made=False)
+            return None
+        model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
+        number, row = saved.facts["round"], saved.facts["row"]
+        self.remember(saved.states)
+        past = Past()
+        if self._sums is not None:
+            past = await asyncio.to_thread(self._sums.protection.journal.restore, done=number)
+        best = await asyncio.to_thread(self._storage.model, "best")
+        log.info("restored", round=number, model=model.digest)
+        found = await asyncio.to_thread(self._storage.resumed, number, model=model.digest, made=bool(row))
+        return Restored(model, found, past, best.facts["metrics"] if best is not None else {}, row)
+
+    def remember(self, states: States) -> None:
+        """Give those who make models what they remembered."""
+        self._aggregator.restore(states)
+        if self._sums is not None:
+            self._sums.restore(states.get("sums", {}))
+
+    async def save(self, model: Model, *, round: int, row: Mapping[str, Any]) -> None:
+        """Keep a checkpoint after this round, whose line is known so far."""
+        await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint(model, round, row))
+
+    def described(self, model: Model, *, round: int, metrics: Mapping[str, float] | None = None) -> Saved:
+        """The model after this round, as it is kept for others."""
+        facts = {"round": round, "plan": self._plan.digest, "digest": model.digest}
+        facts |= {"clip": model.clip} if model.clip else {}
+        return Saved(model.weights, {**facts, "metrics": dict(metrics or {})}, digest=model.digest)
+
+    def _checkpoint(self, model: Model, round: int, row: Mapping[str, Any]) -> Saved:
+        saved = self.described(model, round=round)
+        facts = {**saved.facts, "row": row, **self._spending.head, "makers": makers(self._plan)}
+        sums = {"sums": self._sums.state} if self._sums is not None else {}
+        return replace(saved, facts=facts, states={**self._aggregator.states, **sums})
