@@ -6,20 +6,15 @@ does not go back) go in, actions come out. The roster holds nothing that heartbe
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from fl_core.cohorts import Draw, Others, by_number
 from fl_core.errors import JobError
-from fl_core.extensions import blamed
 from fl_core.plan import Selection
-from fl_core.secagg.buckets import Buckets, shares
-from fl_core.selection import Policy
 
 LEASE_SECONDS = 15.0
 """A worker that has not beaten for so long is lost."""
@@ -38,9 +33,6 @@ failed says so before it goes, and nobody waits for it.
 
 MOST_ABSENT = 5
 """How many of those who have not come are named."""
-
-MOST_NAMED = 16
-"""How many of those whom a round did not choose are named: a record of 10,000 workers stays short."""
 
 Purpose = Literal["initialise", "train", "evaluate", "rejoin"]
 
@@ -91,16 +83,6 @@ class Chosen:
     weights: str = ""
     manifest: str = ""
     others: Others | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Others:
-    """Of whom a cohort was chosen: how many attended, and were away; some of those not chosen, and of those away."""
-
-    live: int
-    passed_over: tuple[str, ...]
-    away: int
-    absent: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,36 +137,28 @@ class Member:
     steps: int = 0
 
 
-ONE = Buckets("")
-"""No groups: all workers are in the one bucket."""
-
-
 class Roster:
     """Members by name, and at most one open call.
 
     The first call is answered when as many attend as are `expected`, or when a quorum has waited long enough for
-    them. Who comes beyond them takes part in later rounds as they do. Each bucket has its equal share of a cohort.
-    Where a record is `replayed`, it names each round's cohort, and all of them are waited for.
-    Who had nothing to hand in is passed over in the round's later attempts, if a quorum of others is there; for those
-    who are absent a call waits as long before it asks that worker again, for it would say the same.
+    them. Who comes beyond them takes part in later rounds as they do. Where a record is `replayed`, it names each
+    round's cohort, and all of them are waited for. Who had nothing to hand in is passed over in the round's later
+    attempts, if a quorum of others is there; for those who are absent a call waits as long before it asks that worker
+    again, for it would say the same.
     """
 
     def __init__(
         self,
         selection: Selection,
-        policy: Policy,
+        draw: Draw,
         *,
-        seed: int,
         expected: Sequence[str],
-        buckets: Buckets = ONE,
         replayed: Mapping[int, Sequence[str]] | None = None,
     ) -> None:
         self.members: dict[str, Member] = {}
         self._selection = selection
-        self._policy = policy
-        self._seed = seed
+        self._draw = draw
         self._expected = expected
-        self._buckets = buckets
         self._replayed = replayed
         self._call: Call | None = None
         self._cohort: frozenset[str] = frozenset()
@@ -322,7 +296,7 @@ class Roster:
         """Those who attend without those who declined; everybody where that leaves no quorum."""
         willing = self.members.keys() - self._unwilling(call)
         enough = len(willing) >= self._selection.minimum
-        return sorted(willing if enough else self.members, key=_natural)
+        return sorted(willing if enough else self.members, key=by_number)
 
     def _ready(self, call: Call, now: float) -> bool:
         live = len(self.members)
@@ -342,49 +316,30 @@ class Roster:
             agreed = [name for name in candidates if self.members[name].enrolment.weights == majority]
             return [agreed[(call.attempt - 1) % len(agreed)]]
         count = min(self._selection.asked, len(candidates))
-        seed = hashlib.sha256(f"{self._seed}/selection/{call.round}/{call.attempt}".encode()).digest()
-        randomness = random.Random(seed)  # noqa: S311 - replayable on purpose
-        if self._buckets.count == 1:
-            return self._chosen(candidates, count, randomness)
-        groups: dict[int, list[str]] = {}
-        for name in candidates:
-            groups.setdefault(self._buckets.of(_natural(name)[1]), []).append(name)
-        taken = shares({bucket: len(some) for bucket, some in groups.items()}, count)
-        return [name for bucket in taken for name in self._chosen(groups[bucket], taken[bucket], randomness)]
-
-    def _chosen(self, candidates: list[str], count: int, randomness: random.Random) -> list[str]:
-        with blamed(self._policy):
-            chosen = self._policy.choose(candidates, count, randomness)
-            if strangers := set(chosen).difference(candidates):
-                raise ValueError(f"it chose {', '.join(sorted(map(str, strangers)))}, who is no candidate")
-        return chosen
+        return self._draw.cohort(candidates, count, round=call.round, attempt=call.attempt)
 
     def _choose(self, call: Call, workers: Collection[str]) -> tuple[Action, ...]:
         self._cohort, self._answered = frozenset(workers), True
-        cohort = tuple(sorted(self._cohort, key=_natural))
+        cohort = tuple(sorted(self._cohort, key=by_number))
         dissenters: tuple[str, ...] = ()
         refused: tuple[Action, ...] = ()
         asked = Enrolment("", "", moves=False)
         if call.purpose == "initialise":
             majority = self._majority()
             others = (name for name, member in self.members.items() if member.enrolment.weights != majority)
-            dissenters = tuple(sorted(others, key=_natural))
+            dissenters = tuple(sorted(others, key=by_number))
             asked = self.members[cohort[0]].enrolment
             refused = self._learn(asked.manifest)
         here = [name for name in cohort if name in self.members]
         silent = tuple(name for name in here if not self.members[name].enrolment.moves)
         orders = (Order(name, call) for name in here)
-        of = self._others() if call.purpose == "train" else None
+        train = call.purpose == "train"
+        of = Others.of(self._cohort, live=self.members, expected=self._expected) if train else None
         return (Chosen(cohort, dissenters, silent, asked.weights, asked.manifest, of), *orders, *refused)
-
-    def _others(self) -> Others:
-        passed_over = heapq.nsmallest(MOST_NAMED, self.members.keys() - self._cohort, key=_natural)
-        away = [name for name in self._expected if name not in self.members]
-        return Others(len(self.members), tuple(passed_over), len(away), tuple(away[:MOST_NAMED]))
 
     def _majority(self) -> str:
         """The initial weights that most workers have; on a tie those of the first worker."""
-        digests = [self.members[name].enrolment.weights for name in sorted(self.members, key=_natural)]
+        digests = [self.members[name].enrolment.weights for name in sorted(self.members, key=by_number)]
         return Counter(digests).most_common(1)[0][0]
 
     def _learn(self, manifest: str) -> tuple[Action, ...]:
@@ -396,7 +351,7 @@ class Roster:
         ]
         for name in wrong:
             del self.members[name]
-        return tuple(self._refusal(name) for name in sorted(wrong, key=_natural))
+        return tuple(self._refusal(name) for name in sorted(wrong, key=by_number))
 
     def _refusal(self, worker: str) -> Refuse:
         return Refuse(
@@ -404,8 +359,3 @@ class Roster:
             f"{worker}'s model has other arrays, shapes or dtypes than the job's; "
             "every worker needs the same program and configuration",
         )
-
-
-def _natural(worker: str) -> tuple[str, int]:
-    role, _, index = worker.rpartition("-")
-    return (role, int(index)) if index.isdigit() else (worker, 0)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 import structlog
 
 from fl_core import roster as r
+from fl_core.cohorts import MOST_NAMED, ONE, Draw
 from fl_core.errors import FLJobError, MismatchError
 from fl_core.extensions import build
 from fl_core.plan import Plan
@@ -40,15 +41,9 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         policy = build(plan.selection.policy, within="fl_core.selection", protocol=Policy)
         self.plan = plan
         expected = _expected(plan, plan.pool if replicas is None else replicas)
-        buckets = buckets_of(plan) if plan.secure_aggregation is not None else r.ONE
-        self.roster = r.Roster(
-            plan.selection,
-            policy,
-            seed=plan.seed,
-            expected=expected,
-            buckets=buckets,
-            replayed=replay.cohorts if replay else None,
-        )
+        draw = Draw(policy, seed=plan.seed, buckets=buckets_of(plan) if plan.secure_aggregation else ONE)
+        cohorts = replay.cohorts if replay else None
+        self.roster = r.Roster(plan.selection, draw, expected=expected, replayed=cohorts)
         self.metrics = Metrics(plan.selection.policy.name)
         self.dismissed = asyncio.Event()
         self._outboxes: dict[str, Outbox] = {}
@@ -189,7 +184,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         """Remember the newest refusals, for the record."""
         self._refused.pop(worker, None)
         self._refused[worker] = why[:MOST_REFUSAL]
-        while len(self._refused) > r.MOST_NAMED:
+        while len(self._refused) > MOST_NAMED:
             del self._refused[next(iter(self._refused))]
 
     def _send(self, worker: str, order: pb.Order) -> None:

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fl_core.cohorts import MOST_NAMED, Draw
 from fl_core.extensions import Extension
 from fl_core.plan import Selection, Shortfall
 from fl_core.roster import (
     LEASE_SECONDS,
     MOST_ABSENT,
-    MOST_NAMED,
-    ONE,
     RETURN_SECONDS,
     Action,
     Call,
@@ -31,11 +30,11 @@ from fl_core.roster import (
     Roster,
     Waiting,
 )
-from fl_core.secagg.buckets import Buckets
 from fl_core.selection.uniform import Uniform
 
 TRAIN = Call("train", 1, 1, "model", "shape")
 FIRST = Call("initialise", 0, 1)
+DRAW = Draw(Uniform(), seed=7)
 HONEST = Enrolment(weights="zero", manifest="shape", moves=True)
 
 
@@ -53,9 +52,9 @@ def selection(**changes: Any) -> Selection:
     return Selection(**{**whole, **changes})
 
 
-def roster(*workers: str, seed: int = 7, expected: int = 4, buckets: Buckets = ONE, **changes: Any) -> Roster:
+def roster(*workers: str, seed: int = 7, expected: int = 4, **changes: Any) -> Roster:
     """A roster that these workers have enrolled on at time 0."""
-    made = Roster(selection(**changes), Uniform(), seed=seed, expected=names(expected), buckets=buckets)
+    made = Roster(selection(**changes), Draw(Uniform(), seed=seed), expected=names(expected))
     for worker in workers:
         made.enrol(worker, HONEST, now=0)
     return made
@@ -72,21 +71,10 @@ def cohort(actions: Iterable[Action]) -> tuple[str, ...]:
 
 
 def state(made: Roster) -> dict[str, Any]:
-    return deepcopy({name: value for name, value in vars(made).items() if name != "_policy"})
+    return deepcopy({name: value for name, value in vars(made).items() if name != "_draw"})
 
 
 # -- who is chosen
-
-
-@pytest.mark.parametrize(("absent", "shares"), [(0, [2, 2, 2]), (3, [1, 2, 3])])
-def test_each_bucket_has_its_share_of_a_cohort(absent: int, shares: list[int]) -> None:
-    """A cohort is taken from all buckets alike; what one of them lacks the others make up for."""
-    buckets = Buckets("job-1", 3)
-    gone = [f"worker-{index}" for index in buckets.dealt(range(12))[1][:absent]]
-    here = [name for name in names(12) if name not in gone]
-    made = roster(*here, expected=len(here), buckets=buckets, per_round=6, extra=0)
-    chosen = [int(name.removeprefix("worker-")) for name in cohort(made.call(TRAIN, now=1))]
-    assert sorted(len(some) for some in buckets.dealt(chosen).values()) == shares
 
 
 def test_everybody_here_is_answered_at_once() -> None:
@@ -167,15 +155,6 @@ def test_a_cohort_replays(order: list[str], seed: int, number: int, attempt: int
     again = cohort(roster(*order, seed=seed, expected=12).call(call, now=5))
     assert once == again
     assert len(set(once)) == 3
-
-
-def test_rounds_and_attempts_draw_anew() -> None:
-    """Over rounds, attempts and seeds every worker gets its turn."""
-    drawn = {
-        cohort(roster(*names(8), seed=seed, expected=8).call(Call("train", number, attempt), now=0))
-        for seed, number, attempt in ((1, 1, 1), (1, 2, 1), (1, 1, 2), (2, 1, 1))
-    }
-    assert len(drawn) == 4
 
 
 def test_names_are_in_the_order_of_their_numbers() -> None:
@@ -398,7 +377,7 @@ def happen(made: Roster, event: tuple[str, str, int, str, bool], *, now: float) 
 @given(events)
 def test_whatever_happens(happened: list[tuple[str, str, int, str, bool]]) -> None:
     """One answer a call, each loss told once and of the cohort only, and time passing always comes to rest."""
-    made, now, answered, open_ = Roster(selection(), Uniform(), seed=1, expected=names(4)), 0.0, False, set()
+    made, now, answered, open_ = Roster(selection(), DRAW, expected=names(4)), 0.0, False, set()
     for event in happened:
         now += event[2] if event[0] == "tick" else 0
         for action in happen(made, event, now=now):
@@ -440,7 +419,7 @@ def test_who_was_not_chosen_is_told_in_few_words() -> None:
 
 def replaying(*workers: str) -> Roster:
     """A roster that follows a record of one round, and has these workers."""
-    made = Roster(selection(), Uniform(), seed=7, expected=names(4), replayed={1: ("worker-3", "worker-1")})
+    made = Roster(selection(), DRAW, expected=names(4), replayed={1: ("worker-3", "worker-1")})
     for worker in workers:
         made.enrol(worker, HONEST, now=0)
     return made
