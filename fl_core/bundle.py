@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from fl_core.digests import file_digest
 from fl_core.errors import ProgramError
 
 
@@ -32,6 +33,5 @@ def bundle_digest(files: dict[str, Path]) -> str:
     """SHA-256 over the sorted names and contents, as hex."""
     state = hashlib.sha256()
     for name in sorted(files):
-        content = hashlib.sha256(files[name].read_bytes()).hexdigest()
-        state.update(f"{content}  {name}\n".encode())
+        state.update(f"{file_digest(files[name])}  {name}\n".encode())
     return state.hexdigest()

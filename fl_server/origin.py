@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from fl_core.digests import file_digest
 from fl_core.errors import JobError, MismatchError, StorageError, UpdateError
 from fl_core.lineage import begun_anew, check_fork
 from fl_core.models import read_model
@@ -64,8 +64,7 @@ class Origin:
         """Refuse a file that is not the one that is meant."""
         wanted = self.plan.initial_model.sha256 if self.plan.initial_model else None
         try:
-            with self.path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = file_digest(self.path)
         except OSError as error:
             raise MismatchError(
                 f"{FIELD}: {self.path} cannot be read: {error.strerror}{self._others()}"

@@ -6,7 +6,6 @@ knows of. The image is what the pod was told (FLJOB_IMAGE): a claim of whoever m
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -18,6 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from fl_core import durable
 from fl_core.attestation import Ending, signed, statement
+from fl_core.digests import file_digest
 from fl_core.durable import Guard
 from fl_core.errors import MismatchError, StorageError
 from fl_core.identity import Credentials
@@ -114,7 +114,8 @@ class RoundRecord:
     def sign(self, ending: Ending, credentials: Credentials, *, files: Mapping[str, Path]) -> None:
         """Sign the record's head, and the SHA-256 of its file and of these, into record.sig.json beside it."""
         try:
-            found = {name: _sha256(path) for name, path in {**files, self._path.name: self._path}.items()}
+            named = {**files, self._path.name: self._path}
+            found = {name: file_digest(path, missing_ok=True) for name, path in named.items()}
             content = statement(self._plan, self.read().head, ending, found)
             target = self._path.with_name(SIGNATURE)
             with self._within():
@@ -129,14 +130,6 @@ def software(framework: str) -> dict[str, str]:
     found = {name: known for name in packages if (known := _version(name))}
     found |= {"python": platform.python_version(), "machine": platform.machine()}
     return found | ({"image": image} if (image := os.environ.get(IMAGE)) else {})
-
-
-def _sha256(path: Path) -> str:
-    """The digest of a file, as hex; that of nothing where there is no file."""
-    if not path.exists():
-        return hashlib.sha256().hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(name: str) -> str:

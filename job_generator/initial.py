@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from fl_core.digests import file_digest
 from fl_core.errors import SpecError
 from job_generator.lifecycle import InitialModel
 from job_generator.spec import FLJob
@@ -25,8 +25,7 @@ def located(job: FLJob, folder: Path) -> FLJob:
         return job
     path = _path(given, folder)
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_digest(path)
     except OSError as error:
         raise SpecError(f"{FIELD}.uri: {path} cannot be read: {error.strerror}") from error
     if given.sha256 not in {None, digest}:

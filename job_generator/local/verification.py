@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fl_core import attestation
+from fl_core.digests import file_digest
 from fl_core.errors import MismatchError, StorageError
 from fl_core.models import StoredModel
 from fl_core.plan import Plan
@@ -99,7 +99,10 @@ def unsigned(verdict: Verdict, plan: Plan, storage: Path, *, state: str) -> Json
     ending = attestation.Ending(state, now, made["model"] if made else "", made["round"] if made else 0)
     last = storage / "models" / "last.safetensors"
     files = {LINES: storage / LINES} | ({"models/last.safetensors": last} if last.exists() else {})
-    digests = {name: hashlib.sha256(_content(path)).hexdigest() for name, path in files.items()}
+    try:
+        digests = {name: file_digest(path, missing_ok=True) for name, path in files.items()}
+    except OSError as error:
+        raise StorageError(f"{storage} cannot be read: {error.strerror}") from error
     return attestation.statement(plan, verdict.record.head, ending, digests)
 
 
@@ -142,9 +145,8 @@ def _files(storage: Path, content: Json) -> list[Finding]:
         path = storage / str(one["name"])
         if one["name"] == LINES or not path.is_file():
             continue
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != one["digest"]["sha256"]:
-                found.append(Finding(f"{one['name']} is not the file that was signed"))
+        if file_digest(path) != one["digest"]["sha256"]:
+            found.append(Finding(f"{one['name']} is not the file that was signed"))
     return found
 
 
