@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 import click
 import yaml
 
+from fl_core.record import LINES
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits" / "job.yaml"
 WARM_UP = 2
 AIM_SECONDS = 0.050
@@ -49,7 +51,7 @@ def measured(folder: Path, *, secure: bool, rounds: int) -> list[float]:
     subprocess.run(
         [*command, "--plain", "--folder", str(folder / "run")], check=True, stdout=subprocess.DEVNULL
     )
-    lines = (folder / "run" / "storage" / "metrics.jsonl").read_text().splitlines()
+    lines = (folder / "run" / "storage" / LINES).read_text().splitlines()
     return [json.loads(line)["seconds"]["total"] for line in lines][WARM_UP:]
 
 

@@ -24,8 +24,6 @@ from fl_core.errors import MismatchError
 
 TRUST_DOMAIN = "fljob.dev"
 ROLES = ("server", "scheduler", "worker", "observer")
-POD = "FLJOB_POD"
-"""In a server's environment: the uid of its pod, in which it may be started several times."""
 LIFETIME = dt.timedelta(days=30)
 AUTHORITY_LIFETIME = dt.timedelta(days=3650)
 CLOCK_SKEW = dt.timedelta(minutes=5)

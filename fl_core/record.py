@@ -24,6 +24,11 @@ from pydantic_core import from_json
 from fl_core.errors import MismatchError
 from fl_core.plan import canonical
 
+LINES: Final = "metrics.jsonl"
+"""The file of a record in its job's storage."""
+SIGNATURE: Final = "record.sig.json"
+"""What the server signed when the job ended, beside it."""
+
 BEGINNING: Final = b"fljob record 1\n"
 COMMITTED: Final = "Committed"
 SKIPPED: Final = "Skipped"

@@ -11,8 +11,8 @@ import click
 import grpc
 import structlog
 
+from fl_core.environment import POD
 from fl_core.errors import FencedError, StorageError
-from fl_core.identity import POD
 from fl_core.process import Settings, process, run_until_terminated
 from fl_core.replay import Replay
 from fl_core.serving import Health, answering

@@ -19,15 +19,11 @@ from fl_core import durable
 from fl_core.attestation import Ending, signed, statement
 from fl_core.digests import file_digest
 from fl_core.durable import Guard
+from fl_core.environment import IMAGE
 from fl_core.errors import MismatchError, StorageError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
-from fl_core.record import RESTORED, SKIPPED, Head, Record, Row, read
-
-IMAGE: Final = "FLJOB_IMAGE"
-"""The environment's word for the image that this process runs from."""
-
-SIGNATURE: Final = "record.sig.json"
+from fl_core.record import RESTORED, SIGNATURE, SKIPPED, Head, Record, Row, read
 
 DISTRIBUTIONS: Final = {"paddle": "paddlepaddle", "sklearn": "scikit-learn"}
 """What a framework's package is called where it is not called as the framework is."""

@@ -17,6 +17,7 @@ from fl_core.durable import Guard
 from fl_core.errors import StorageError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan, canonical
+from fl_core.record import LINES
 from fl_core.replay import Replay
 from fl_core.steps import reached
 from fl_server.checkpoints import Checkpoints, Saved, read, write
@@ -94,7 +95,7 @@ class Storage:
             durable.folder(made)
             durable.sweep(made)
         durable.sweep(folder)
-        within, path = self.fence.held, folder / "metrics.jsonl"
+        within, path = self.fence.held, folder / LINES
         self._record = RoundRecord(Lines(path, within), path, plan, within)
         self.sessions = Lines(folder / "sessions.jsonl", within)
         keep, done = plan.checkpoint.keep, plan.done

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fl_core.environment import POD
 from fl_core.errors import PERMANENT_EXIT_CODES
-from fl_core.identity import POD
 from fl_core.plan import Plan
 from job_generator import names
 from job_generator.forecast import Model, footprint

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fl_core.environment import IMAGE
 from fl_core.plan import Plan
 from job_generator import names
 from job_generator.containers import HOME, running
@@ -19,8 +20,6 @@ from job_generator.settings import Settings
 Object = dict[str, Any]
 
 CONTAINER = "fl"
-IMAGE = "FLJOB_IMAGE"
-"""What the server's record says of its image; it is what the pod asks for, with a digest only where that has one."""
 AUDIENCE = "fljob"
 TOKEN_SECONDS = 3600
 PLAN = "/etc/fljob"

@@ -58,13 +58,11 @@ def explain(job: str, *, security: bool, number: int | None, where: Where, outpu
 
 
 def _explain_round(job: str, number: int, *, where: Where, output: str | None) -> None:
-    from fl_core.record import read
     from job_generator.cli.record import kept
     from job_generator.local.rounds import story
 
     with kept(job, where=where, ca=None) as found:
-        lines = found.storage / "metrics.jsonl"
-        record = read(lines.read_bytes() if lines.exists() else b"", found.plan.digest)
+        record = found.read()
         if record.findings:
             raise StorageError(f"the record does not hold: {record.findings[0]}; see fl-submit record verify")
         told = story(record, number, found.plan)

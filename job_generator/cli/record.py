@@ -19,6 +19,7 @@ from job_generator.local.documents import document_option, write_document
 
 if TYPE_CHECKING:
     from fl_core.plan import Plan
+    from fl_core.record import Record
     from job_generator.local.verification import Verdict
 
 WIDE = 160
@@ -41,6 +42,12 @@ class Kept:
     state: str
     over: bool
     """Whether there must be a signature: the job has ended as jobs end, or the reader brings an authority."""
+
+    def read(self) -> Record:
+        """What its lines say."""
+        from job_generator.local.verification import record_in
+
+        return record_in(self.storage, self.plan)
 
     def verify(self) -> Verdict:
         """Look through it."""
@@ -69,10 +76,7 @@ def record() -> None:
 def show(what: str, *, where: Where, output: str | None) -> None:
     """Show a table of all rounds: who took part, what came of it, and the model that was made."""
     with kept(what, where=where, ca=None) as found:
-        from fl_core.record import read, written
-
-        lines = found.storage / "metrics.jsonl"
-        whole = read(lines.read_bytes() if lines.exists() else b"", found.plan.digest)
+        whole = found.read()
         if whole.findings:
             click.echo(f"not to be believed: {whole.findings[0]}; see fl-submit record verify", err=True)
         rows = whole.rows()
@@ -81,6 +85,7 @@ def show(what: str, *, where: Where, output: str | None) -> None:
         return
     from rich.console import Console
 
+    from fl_core.record import written
     from job_generator.local.record import ClosedRound, record_table
 
     closed = [ClosedRound.from_json(written(row).decode()) for row in rows]

@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from fl_core.errors import StorageError, UnavailableError
+from fl_core.record import LINES, SIGNATURE
 from job_generator.cluster.connection import AbsentError, Connection, Object, RefusedError, Request
 from job_generator.cluster.jobs import claim, core, holds, remove
 
@@ -29,7 +30,7 @@ LIFE_SECONDS: Final = 3600
 """The pod ends by itself after this time, should nobody be left to remove it."""
 LAST: Final = "models/last.safetensors"
 BEST: Final = "models/best.safetensors"
-RECORD: Final = ("metrics.jsonl", "record.sig.json")
+RECORD: Final = (LINES, SIGNATURE)
 CHECKPOINT: Final = re.compile(r'href="(round-\d+\.safetensors)"')
 NEVER: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"}

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fl_core import durable
 from fl_core.errors import JobError, MismatchError, StorageError, UnavailableError
 from fl_core.plan import Plan
+from fl_core.record import LINES, SIGNATURE
 from job_generator.local.record import ClosedRound, read_record
 
 RUNS = "fl-runs"
@@ -106,12 +107,12 @@ class RunFolder:
     @property
     def record(self) -> Path:
         """One JSON line per round."""
-        return self.storage / "metrics.jsonl"
+        return self.storage / LINES
 
     @property
     def signature(self) -> Path:
         """What the server signed when the job ended."""
-        return self.storage / "record.sig.json"
+        return self.storage / SIGNATURE
 
     @property
     def authorities(self) -> Path:

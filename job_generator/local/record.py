@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from fl_core.errors import StorageError
-from fl_core.record import COMMITTED, RESTORED
+from fl_core.record import COMMITTED, standing
 
 
 class Spent(BaseModel):
@@ -111,14 +111,8 @@ def read_record(path: Path) -> list[ClosedRound]:
 
 def latest(rounds: Iterable[ClosedRound]) -> list[ClosedRound]:
     """Each round as it was closed last, in order; those that a server gave up, for it went back, are left out."""
-    kept: list[ClosedRound] = []
-    for closed in rounds:
-        back = closed.result == RESTORED
-        while kept and kept[-1].round > closed.round - (not back):
-            kept.pop()
-        if not back:
-            kept.append(closed)
-    return kept
+    told = list(rounds)
+    return [told[place] for place in standing([{"round": one.round, "result": one.result} for one in told])]
 
 
 def record_table(rounds: list[ClosedRound]) -> Table:

@@ -17,10 +17,7 @@ from fl_core.digests import file_digest
 from fl_core.errors import MismatchError, StorageError
 from fl_core.models import StoredModel
 from fl_core.plan import Plan
-from fl_core.record import Finding, Head, Record, Row, against, read, standing
-
-LINES = "metrics.jsonl"
-SIGNATURE = "record.sig.json"
+from fl_core.record import LINES, SIGNATURE, Finding, Head, Record, Row, against, read, standing
 
 Json = dict[str, Any]
 
@@ -55,7 +52,7 @@ def verify(storage: Path, plan: Plan, *, authorities: Sequence[bytes], over: boo
 
     Without an authority (PEM) the signature is held against the one that came with it, and a note says so.
     """
-    record = read(_content(storage / LINES), plan.digest)
+    record = record_in(storage, plan)
     findings, notes = list(record.findings), []
     if record.torn:
         notes.append("an unfinished line follows, as a crash leaves it; it is no part of the record")
@@ -67,6 +64,15 @@ def verify(storage: Path, plan: Plan, *, authorities: Sequence[bytes], over: boo
         last = rounds[-1]["round"] if rounds else plan.done
         findings += _models(storage, record.links, done=plan.done, last=last, over=over)
     return Verdict(record, rounds, signed, tuple(findings), tuple(notes))
+
+
+def record_in(storage: Path, plan: Plan) -> Record:
+    """The lines in a job's storage; none where there is no file."""
+    path = storage / LINES
+    try:
+        return read(path.read_bytes() if path.exists() else b"", plan.digest)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def read_authorities(path: Path) -> list[bytes]:
@@ -104,13 +110,6 @@ def unsigned(verdict: Verdict, plan: Plan, storage: Path, *, state: str) -> Json
     except OSError as error:
         raise StorageError(f"{storage} cannot be read: {error.strerror}") from error
     return attestation.statement(plan, verdict.record.head, ending, digests)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _signature(
