@@ -18,9 +18,9 @@ import click
 import numpy as np
 
 from bench.cases import MEGABYTE
-from fl_core.extensions import Extension
-from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall, canonical
-from fl_core.record import Head
+from bench.plans import plain
+from fl_core.plan import Plan, Program, canonical
+from fl_core.record import LINES, Head
 from fl_core.weights import Weights
 from fl_server.checkpoints import Saved
 from fl_server.model import Model
@@ -89,7 +89,7 @@ def _commit(storage: Storage, model: Model, number: int) -> None:
 def _restart(place: Path, count: int, times: int) -> str:
     storage = Storage(place / "storage", plan())
     _commit(storage, Model.of(weights(1)), count)
-    record = place / "storage" / "metrics.jsonl"
+    record = place / "storage" / LINES
     record.write_text("".join(f"{line}\n" for line in chained(count)))
     spent = _median([_spent(lambda: _restarted(place / "storage")) for _ in range(min(times, 5))])
     size = record.stat().st_size / MEGABYTE
@@ -143,17 +143,8 @@ def weights(megabytes: int) -> Weights:
 
 def plan() -> Plan:
     """A job of ten workers."""
-    shortfall = Shortfall(action="Fail", attempts=1)
-    selection = Selection(
-        policy=Extension(name="uniform"), per_round=COHORT, extra=0, minimum=COHORT, join_seconds=60,
-        stall_seconds=60, deadline_seconds=60, on_shortfall=shortfall,
-    )  # fmt: skip
-    return Plan(
-        job=Job(name="bench", namespace="default", uid="bench"), seed=1, rounds=1_000_000, target=None,
-        program=Program(entrypoint="noop:task", framework="numpy"), strategy=Extension(name="fedavg"),
-        aggregation=Extension(name="mean"), compression=(), selection=selection, evaluation_every=1,
-        checkpoint=Checkpoint(every_rounds=1, keep=3), workers=COHORT, ready_seconds=60,
-    )  # fmt: skip
+    program = Program(entrypoint="noop:task", framework="numpy")
+    return plain(rounds=1_000_000, cohort=COHORT, program=program)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -12,16 +12,16 @@ from typing import Any
 from bench.cases import FLOAT32_BYTES, Case, Result
 from bench.measuring import Stopped, measure
 from bench.memory import Limits
+from bench.plans import UID, plain
 from bench.processes import Group
 from fl_core.bundle import bundle, bundle_digest
-from fl_core.extensions import Extension
 from fl_core.identity import Authority, Identity
-from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
+from fl_core.plan import Plan, Program
+from fl_core.record import LINES
 
 HERE = Path(__file__).parent
 PROGRAM = HERE / "noop"
 PATIENCE_SECONDS = 3600.0
-UID = "bench-1"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Deployment:
         follower: list[str | Path] = [
             sys.executable,
             HERE / "ours_rounds.py",
-            storage / "metrics.jsonl",
+            storage / LINES,
             events,
         ]
         group.start(follower, role="follower", environment=_variables())
@@ -114,34 +114,12 @@ def plan_of(case: Case) -> Plan:
     program = Program(
         entrypoint="noop:task", framework="numpy", sha256=digest, config={"elements": case.elements}
     )
-    return Plan(
-        job=Job(name="bench", namespace="default", uid=UID),
-        seed=0,
+    return plain(
         rounds=case.rounds + 1,
-        target=None,
+        cohort=case.clients,
         program=program,
-        strategy=Extension(name="fedavg"),
-        aggregation=Extension(name="mean"),
-        compression=(),
-        selection=_everybody(case.clients),
+        patience_seconds=PATIENCE_SECONDS,
         evaluation_every=case.rounds + 1,
-        checkpoint=Checkpoint(every_rounds=1, keep=3),
-        workers=case.clients,
-        ready_seconds=PATIENCE_SECONDS,
-    )
-
-
-def _everybody(clients: int) -> Selection:
-    """Choose every worker and wait for all: a round with fewer would measure another case."""
-    return Selection(
-        policy=Extension(name="uniform"),
-        per_round=clients,
-        extra=0,
-        minimum=clients,
-        join_seconds=PATIENCE_SECONDS,
-        stall_seconds=PATIENCE_SECONDS,
-        deadline_seconds=PATIENCE_SECONDS,
-        on_shortfall=Shortfall(action="Fail", attempts=1),
     )
 
 

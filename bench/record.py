@@ -18,10 +18,10 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from bench.plans import UID, plain
 from fl_core import attestation, record
-from fl_core.extensions import Extension
 from fl_core.identity import Authority, Identity
-from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
+from fl_core.plan import Plan, Program
 from fl_server.storage import Storage
 from job_generator.local.verification import verify
 
@@ -30,31 +30,8 @@ WORKERS = [f"worker-{number}" for number in range(10)]
 
 def plan_of(rounds: int) -> Plan:
     """A plain job."""
-    selection = Selection(
-        policy=Extension(name="uniform"),
-        per_round=10,
-        extra=0,
-        minimum=8,
-        join_seconds=30,
-        stall_seconds=30,
-        deadline_seconds=30,
-        on_shortfall=Shortfall(action="Retry", attempts=3),
-    )
-    return Plan(
-        job=Job(name="bench", namespace="default", uid="job-1"),
-        seed=1,
-        rounds=rounds,
-        target=None,
-        program=Program(entrypoint="toy:task", framework="numpy", sha256="ab" * 32),
-        strategy=Extension(name="fedavg"),
-        aggregation=Extension(name="mean"),
-        compression=(),
-        selection=selection,
-        evaluation_every=1,
-        checkpoint=Checkpoint(every_rounds=1, keep=2),
-        workers=10_000,
-        ready_seconds=30,
-    )
+    program = Program(entrypoint="toy:task", framework="numpy", sha256="ab" * 32)
+    return plain(rounds=rounds, cohort=len(WORKERS), program=program, workers=10_000)
 
 
 def written(folder: Path, plan: Plan, authority: Authority) -> bytes:
@@ -84,7 +61,7 @@ def written(folder: Path, plan: Plan, authority: Authority) -> bytes:
         head = head.after(line)
         lines.append(line + b"\n")
     content = b"".join(lines)
-    (folder / "metrics.jsonl").write_bytes(content)
+    (folder / record.LINES).write_bytes(content)
     ending = attestation.Ending("RoundsDone", dt.datetime.now(dt.UTC), "", plan.rounds)
     Storage(folder, plan).sign(ending, authority.issue(Identity(plan.job.uid, "server")))
     return content
@@ -102,7 +79,7 @@ def seconds(act: Callable[[], object], *, times: int) -> tuple[float, float]:
 
 def measured(rounds: int, *, times: int) -> None:
     """Print one line."""
-    plan, authority = plan_of(rounds), Authority("job-1")
+    plan, authority = plan_of(rounds), Authority(UID)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         content = written(folder, plan, authority)
