@@ -108,6 +108,10 @@ class Manifest:
             )
         return manifest
 
+    def ordered(self, weights: Weights) -> Weights:
+        """The same arrays, in this manifest's order; those that it does not name come last."""
+        return {one.name: weights[one.name] for one in self.arrays if one.name in weights} | dict(weights)
+
     def to_json(self) -> str:
         """One line of canonical JSON."""
         return json.dumps([[a.name, a.dtype, list(a.shape)] for a in self.arrays], separators=(",", ":"))

@@ -146,7 +146,7 @@ class Origin:
         return found
 
     def _fitting(self, weights: Weights, wanted: Manifest, *, clip: float) -> Model:
-        ordered = {one.name: weights[one.name] for one in wanted if one.name in weights} | dict(weights)
+        ordered = wanted.ordered(weights)
         try:
             check_finite(ordered, whose=str(self.path))
             different = wanted.difference(Manifest.of(ordered))

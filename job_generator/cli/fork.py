@@ -162,9 +162,8 @@ def _check_arrays(ancestor: Ancestor, plan: Plan, program: Path, data: str | Non
     from job_generator.cli.plan import first_model
 
     wanted = Manifest.from_json(first_model(plan, program, data)["manifest"])
-    arrays = ancestor.stored().arrays
-    ordered = {one.name: arrays[one.name] for one in wanted if one.name in arrays} | arrays
-    if different := wanted.difference(Manifest.of(ordered)):
+    found = Manifest.of(wanted.ordered(ancestor.stored().arrays))
+    if different := wanted.difference(found):
         raise MismatchError(
             f"spec.program: the model of round {ancestor.round} does not fit this program: {different}; "
             "a fork keeps the model's shape, so put the program back, or start a new run"

@@ -210,3 +210,13 @@ def test_large_but_finite_values_pass() -> None:
     """A sum that overflows is no proof of infinite values."""
     with warnings.catch_warnings(action="error"):
         check_finite({"w": np.full(3, np.finfo("f8").max)}, whose="worker-1")
+
+
+def test_arrays_come_in_a_manifests_order() -> None:
+    """Those that it does not name come last, and one that is missing stays so."""
+    wanted = Manifest.of({name: np.zeros(1, "f4") for name in ("w", "b", "gone")})
+    assert list(wanted.ordered({"more": np.ones(1, "f4"), "b": np.ones(1, "f4"), "w": np.ones(1, "f4")})) == [
+        "w",
+        "b",
+        "more",
+    ]
