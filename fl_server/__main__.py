@@ -91,13 +91,6 @@ def _own(address: str) -> str:
 @click.option("--storage", type=click.Path(path_type=Path), required=True, help="Folder for what is kept.")
 @click.option("--relay", help="Address for sites outside the cluster, who dial nothing else.")
 @click.option(
-    "--parent-ledger",
-    "parents",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="The privacy ledger of a job that this one was forked from: what it spent counts from the start.",
-)
-@click.option(
     "--replay",
     type=click.Path(path_type=Path),
     help="The rounds of a record, which are trained again: all that they ask must report.",
@@ -113,7 +106,6 @@ def main(
     scheduler: str,
     storage: Path,
     relay: str | None,
-    parents: tuple[Path, ...],
     replay: Path | None,
     initial_model: Path | None,
 ) -> None:
@@ -121,9 +113,8 @@ def main(
     allocator.settle()
     followed = Replay.read(replay) if replay else None
     origin = Origin.of(settings.plan, initial_model)
-    ledgers = parents or (origin.ledgers if origin else ())
-    holder = os.environ.get(POD, "")
-    kept = Storage(storage, settings.plan, parents=ledgers, replay=followed, holder=holder)
+    parents = origin.ledgers if origin else ()
+    kept = Storage(storage, settings.plan, parents=parents, replay=followed, holder=os.environ.get(POD, ""))
     run_until_terminated(coordinate(settings, scheduler=scheduler, kept=kept, relay=relay, origin=origin))
 
 

@@ -239,11 +239,6 @@ class Privacy:
             f"another would make it {self._with_another():.3g}"
         )
 
-    def close(self) -> None:
-        """Charge nothing more."""
-        if self._ledger is not None:
-            self._ledger.close()
-
     def _with_another(self) -> float:
         return self._open.epsilon(further=costs_of(self._plan, self._settled)).epsilon
 

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import structlog
@@ -52,7 +51,7 @@ class Ledger:
         self.path = path
         self.head = head
         self._within = within
-        self._closed = False
+        self._failed = False
         self._opening, self._charges = sorted_out(entries, path)
 
     @classmethod
@@ -103,7 +102,7 @@ class Ledger:
                 self._append(text.encode())
                 _replace(_head_of(self.path), _encoded(head))
         except StorageError:
-            self.close()  # whether the entry is there shows when it is opened again
+            self._failed = True  # whether the entry is there shows when it is opened again
             raise
         self.head = head
         self._charges = (*self._charges, charge)
@@ -136,22 +135,10 @@ class Ledger:
             adversary="; ".join([opening.adversary, *others]),
         )
 
-    def close(self) -> None:
-        """Charge nothing more."""
-        self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _append(self, text: bytes) -> None:
         """Write and sync one line, or leave the file as it was."""
-        if self._closed:
-            raise StorageError(f"{self.path} is closed, or an earlier charge failed; open it again")
+        if self._failed:
+            raise StorageError(f"an earlier charge to {self.path} failed; open it again")
         try:
             durable.append(self.path, text)
         except OSError as error:

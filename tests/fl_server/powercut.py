@@ -165,7 +165,6 @@ def commits(folder: Path, plan: Plan) -> Iterator[str]:
     made = saved(plan, ROUNDS, {})
     storage.keep_model("last", Saved(made.weights, {"round": ROUNDS}))
     yield f"last {ROUNDS}"
-    privacy.close()
 
 
 def concluded(storage: Storage, number: int, made: Saved | None) -> Iterator[str]:

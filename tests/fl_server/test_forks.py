@@ -50,12 +50,8 @@ def opened(
     folder.mkdir(exist_ok=True)
     one = Privacy.of(plan, folder, parents=parents)
     assert one is not None
-    try:
-        one.open(seen, begun=seen is not None)
-        one.settle(MANIFEST)
-    except BaseException:
-        one.close()
-        raise
+    one.open(seen, begun=seen is not None)
+    one.settle(MANIFEST)
     return one
 
 
@@ -101,17 +97,12 @@ class Lineage(RuleBasedStateMachine):
         """The server starts again from the newest checkpoint, or from an older one, and goes on from there."""
         self.checkpoints = self.checkpoints[: max(1, len(self.checkpoints) - back)]
         self.round, head = self.checkpoints[-1]
-        self.privacy.close()
         self.privacy = opened(self.plan, self.place, seen=head)
 
-    @rule(noise=st.sampled_from([2.0, 8.0]), alive=st.booleans())
-    def fork(self, noise: float, *, alive: bool) -> None:
-        """Another job begins with what the newest one has spent, which may still run."""
-        parent = self.privacy
-        if not alive:
-            parent.close()
+    @rule(noise=st.sampled_from([2.0, 8.0]))
+    def fork(self, noise: float) -> None:
+        """Another job begins with what the newest one has spent."""
         self._job(noise=noise, parents=(self.place / LEDGER,))
-        parent.close()
 
     @invariant()
     def epsilon_is_that_of_every_release(self) -> None:
@@ -121,7 +112,6 @@ class Lineage(RuleBasedStateMachine):
         self.highest = self.privacy.epsilon
 
     def teardown(self) -> None:
-        self.privacy.close()
         self.folder.cleanup()
 
 
@@ -135,7 +125,6 @@ def parent(tmp_path: Path) -> Path:
     one = opened(private_plan("job-1"), tmp_path / "parent")
     assert one.charge(1, 1)
     assert one.charge(2, 1)
-    one.close()
     return one.path
 
 
@@ -149,7 +138,6 @@ def test_a_fork_has_what_is_left_of_the_budget(parent: Path, tmp_path: Path) -> 
             number += 1
             one.charge(number, 1)
         assert one.epsilon <= 3
-        one.close()
         rounds.append(number)
     assert rounds[0] - rounds[1] == 2
 
@@ -173,16 +161,13 @@ def test_parents_cannot_be_named_afterwards(parent: Path, tmp_path: Path) -> Non
     plan, child = private_plan("job-2"), tmp_path / "child"
     first = opened(plan, child)
     head = first.head
-    first.close()
     with pytest.raises(MismatchError, match="was begun without the charges in"):
         opened(plan, child, seen=head, parents=(parent,))
     fork = opened(private_plan("job-3"), tmp_path / "fork", parents=(parent,))
     head, spent = fork.head, fork.epsilon
-    fork.close()
     parent.unlink()
     again = opened(private_plan("job-3"), tmp_path / "fork", seen=head, parents=(parent,))
     assert again.epsilon == spent > 0
-    again.close()
 
 
 def ledger(folder: Path, uid: str, *, rounds: int) -> dict[str, Any]:
@@ -190,7 +175,6 @@ def ledger(folder: Path, uid: str, *, rounds: int) -> dict[str, Any]:
     one = opened(private_plan(uid), folder)
     for number in range(1, rounds + 1):
         assert one.charge(number, 1)
-    one.close()
     return one.head
 
 
@@ -203,7 +187,6 @@ def begun(storage: Path, child: Path) -> Privacy:
     spending.origin = origin
     asyncio.run(spending.restore(None))
     assert spending.privacy is not None
-    spending.privacy.close()
     return spending.privacy
 
 
@@ -221,7 +204,6 @@ def storage(tmp_path: Path) -> Path:
 def test_a_ledger_may_be_newer_than_the_checkpoint(storage: Path, tmp_path: Path) -> None:
     """What the parent spent since counts, too."""
     known = opened(private_plan("job-3"), tmp_path / "third", parents=(storage / LEDGER,))
-    known.close()
     assert begun(storage, tmp_path / "child").epsilon == known.epsilon > 1
 
 

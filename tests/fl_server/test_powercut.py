@@ -83,7 +83,6 @@ def charges(storage: Storage, plan: Plan, *, begun: bool) -> int:
     privacy = Charged.of(plan, storage.folder)
     assert privacy is not None
     privacy.open(newest.facts["ledger"] if newest else None, begun=begun)
-    privacy.close()
     return privacy.head["entries"] - 1
 
 

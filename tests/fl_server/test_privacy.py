@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,25 +51,19 @@ def settings(name: str = "gaussian", **changes: Any) -> Settings:
 
 
 @pytest.fixture
-def opened(tmp_path: Path, plan_of: PlanOf) -> Iterator[Callable[..., Privacy]]:
+def opened(tmp_path: Path, plan_of: PlanOf) -> Callable[..., Privacy]:
     """Open the privacy of a job; `plan` has the fields that matter, `seen` and `begun` are what a checkpoint says."""
-    there: list[Privacy] = []
 
     def build(
         *, seen: dict[str, Any] | None = None, begun: bool = False, plan: Any = None, **changes: Any
     ) -> Privacy:
-        for other in there:
-            other.close()
         made = plan_of(privacy=settings(**changes), **(plan or {}))
         privacy = Privacy(made, tmp_path / "privacy.jsonl")
-        there.append(privacy)
         privacy.open(seen, begun=begun)
         privacy.settle(MANIFEST)
         return privacy
 
-    yield build
-    for one in there:
-        one.close()
+    return build
 
 
 def test_an_attempt_is_charged_once(opened: Callable[..., Privacy]) -> None:
@@ -222,7 +216,6 @@ def test_update_and_votes_stand_in_one_charge(opened: Callable[..., Privacy]) ->
     steady = opened()
     steady.charge(1, 1)
     spent = steady.epsilon
-    steady.close()
     steady.path.unlink()
     steady.path.with_name("privacy.jsonl.head").unlink()
     one = opened(adaptive=True)

@@ -6,16 +6,23 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fl_core.lineage import makers
+from fl_core.plan import InitialModel
+from fl_core.privacy.accountant import epsilon
 from fl_core.privacy.chain import Charge
-from fl_core.privacy.job import cost_of, opening_of
+from fl_core.privacy.job import NEIGHBOURS, cost_of, opening_of
 from fl_core.privacy.ledger import Ledger
+from fl_core.weights import digest
 from fl_core.wire.channels import open_channel
-from fl_server.checkpoints import read
+from fl_server.checkpoints import Saved, read, write
+from fl_server.privacy import LEDGER
 from job_generator.local.observer import Observation, Observer
 from job_generator.outlay import outlay
 
@@ -191,28 +198,32 @@ def test_a_rolled_back_checkpoint_lowers_nothing(job: Build) -> None:
     assert [number for number, _ in charges(run)] == [1, 2, 2, 3, 4]
 
 
-def test_a_fork_pays_for_its_parent(job: Build, tmp_path: Path) -> None:
-    """A server that is given the ledger of another job has its rounds in its own epsilon, and in its budget."""
-    run, parent = job(spec=private("gaussian", epsilon=8.3, rounds=10)), tmp_path / "parent.jsonl"
-    opening = opening_of(run.plan)
-    (cost,) = cost_of(run.plan, dimension=DIMENSION)
-    with Ledger.create(parent, opening.model_copy(update={"job": "job-0"})) as ledger:
-        for number in range(1, 7):
-            mechanism = run.plan.privacy.mechanism
-            ledger.charge(
-                Charge(
-                    job="job-0",
-                    round=number,
-                    attempt=1,
-                    released="update",
-                    mechanism=mechanism,
-                    costs=(cost,),
-                )
-            )
-        before = ledger.epsilon().epsilon
-    run.begin(**{"parent-ledger": str(parent)})
+def parent_of(run: Any, *, done: int) -> Path:
+    """The checkpoint of another job that spent so many rounds as the run's plan does, beside its ledger."""
+    mechanism, costs = run.plan.privacy.mechanism, cost_of(run.plan, dimension=DIMENSION)
+    folder, job = run.folder / "parent", "job-0"
+    (folder / "checkpoints").mkdir(parents=True)
+    ledger = Ledger.create(folder / LEDGER, opening_of(run.plan).model_copy(update={"job": job}))
+    for number in range(1, done + 1):
+        spent = Charge(job=job, round=number, attempt=1, released="update", mechanism=mechanism, costs=costs)
+        ledger.charge(spent)
+    weights = {"w": np.zeros(DIMENSION, "f4")}
+    facts = {"round": done, "makers": {**makers(run.plan), "job": job}, "digest": digest(weights)}
+    path = folder / "checkpoints" / f"round-{done:07d}.safetensors"
+    write(path, Saved(weights, {**facts, "ledger": asdict(ledger.head)}))
+    return path
+
+
+def test_a_fork_pays_for_its_parent(job: Build) -> None:
+    """The rounds of the job whose checkpoint it begins with are in its own epsilon, and in its budget."""
+    run = job(spec=private("gaussian", epsilon=8.3, rounds=20))
+    parent = parent_of(run, done=6)
+    run.plan = run.plan.model_copy(update={"initial_model": InitialModel(round=6)})
+    (run.folder / "plan.json").write_text(run.plan.to_json())
+    run.begin(**{"initial-model": str(parent)})
     assert run.code("server") == 0
-    assert charges(run)[6:] == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    assert charges(run)[6:] == [(7, 1), (8, 1), (9, 1), (10, 1)]
+    before = epsilon([*cost_of(run.plan, dimension=DIMENSION)] * 6, delta=1e-5, neighbours=NEIGHBOURS)
     assert before < epsilons(run)[0] < epsilons(run)[-1] <= 8.3
     assert run.log("server")[-1]["reason"] == "BudgetSpent"
 

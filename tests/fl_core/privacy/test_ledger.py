@@ -43,92 +43,92 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def kept(path: Path) -> Path:
-    """A ledger with three charges, closed."""
-    with Ledger.create(path, opening()) as ledger:
-        for number in (1, 2, 3):
-            ledger.charge(charge(number))
+    """A ledger with three charges."""
+    ledger = Ledger.create(path, opening())
+    for number in (1, 2, 3):
+        ledger.charge(charge(number))
     return path
 
 
 def test_charges_are_there_when_it_is_opened_again(kept: Path) -> None:
     """Rounds, mechanisms and costs come back as they were, and the epsilon is that of all of them."""
-    with Ledger.open(kept) as ledger:
-        assert ledger.charges == (charge(1), charge(2), charge(3))
-        guarantee = ledger.epsilon()
-        assert guarantee.epsilon == epsilon([COST] * 3, delta=1e-5, neighbours=Neighbours.ADD_OR_REMOVE)
-        assert (guarantee.unit, guarantee.delta, guarantee.adversary) == ("worker", 1e-5, "everyone")
+    ledger = Ledger.open(kept)
+    assert ledger.charges == (charge(1), charge(2), charge(3))
+    guarantee = ledger.epsilon()
+    assert guarantee.epsilon == epsilon([COST] * 3, delta=1e-5, neighbours=Neighbours.ADD_OR_REMOVE)
+    assert (guarantee.unit, guarantee.delta, guarantee.adversary) == ("worker", 1e-5, "everyone")
 
 
 def test_a_charge_is_on_disk_before_it_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line is synced, then the head and its folder, and only then may anything be released."""
     done: list[str] = []
     sync, move = os.fsync, os.replace
-    with Ledger.create(path, opening()) as ledger:
-        named = lambda one: Path(f"/proc/self/fd/{one}").readlink().name  # noqa: E731
-        short = lambda name: "head" if name.startswith(".ledger.head.") else name  # noqa: E731
-        monkeypatch.setattr(os, "fsync", lambda one: (done.append(f"sync {short(named(one))}"), sync(one)))
-        monkeypatch.setattr(
-            os, "replace", lambda one, other: (done.append(f"move {other.name}"), move(one, other))
-        )
-        before = path.read_bytes()
-        ledger.charge(charge())
+    ledger = Ledger.create(path, opening())
+    named = lambda one: Path(f"/proc/self/fd/{one}").readlink().name  # noqa: E731
+    short = lambda name: "head" if name.startswith(".ledger.head.") else name  # noqa: E731
+    monkeypatch.setattr(os, "fsync", lambda one: (done.append(f"sync {short(named(one))}"), sync(one)))
+    monkeypatch.setattr(
+        os, "replace", lambda one, other: (done.append(f"move {other.name}"), move(one, other))
+    )
+    before = path.read_bytes()
+    ledger.charge(charge())
     assert path.read_bytes().startswith(before)
     assert done == ["sync ledger", "sync head", "move ledger.head", "sync privacy"]
 
 
 def test_every_attempt_counts(path: Path) -> None:
     """A round that is tried again, even under the same number, and an evaluation are paid for anew."""
-    with Ledger.create(path, opening()) as ledger:
-        spent = [ledger.epsilon().epsilon]
-        for one in (charge(1, 1), charge(1, 2), charge(1, 2), charge(1, 2, released="evaluation")):
-            ledger.charge(one)
-            spent.append(ledger.epsilon().epsilon)
+    ledger = Ledger.create(path, opening())
+    spent = [ledger.epsilon().epsilon]
+    for one in (charge(1, 1), charge(1, 2), charge(1, 2), charge(1, 2, released="evaluation")):
+        ledger.charge(one)
+        spent.append(ledger.epsilon().epsilon)
     assert spent[0] == 0
     assert spent == sorted(set(spent))
 
 
 def test_what_a_further_release_would_come_to_is_told_before(kept: Path) -> None:
     """Looking ahead writes nothing, and tells what the charge then comes to."""
-    with Ledger.open(kept) as ledger:
-        size = kept.stat().st_size
-        ahead = ledger.epsilon(further=[COST])
-        assert kept.stat().st_size == size
-        ledger.charge(charge(4))
-        assert ledger.epsilon() == ahead
+    ledger = Ledger.open(kept)
+    size = kept.stat().st_size
+    ahead = ledger.epsilon(further=[COST])
+    assert kept.stat().st_size == size
+    ledger.charge(charge(4))
+    assert ledger.epsilon() == ahead
 
 
 def test_going_back_to_an_older_checkpoint_lowers_nothing(kept: Path) -> None:
     """Whoever remembers an older head gets the ledger as it is now."""
-    with Ledger.open(kept) as ledger:
-        older = ledger.head
-        ledger.charge(charge(4))
-        spent = ledger.epsilon()
-    with Ledger.open(kept, seen=older) as ledger:
-        assert ledger.epsilon() == spent
+    ledger = Ledger.open(kept)
+    older = ledger.head
+    ledger.charge(charge(4))
+    spent = ledger.epsilon()
+    ledger = Ledger.open(kept, seen=older)
+    assert ledger.epsilon() == spent
 
 
 def test_a_fork_pays_for_its_parents(kept: Path, tmp_path: Path) -> None:
     """The charges of parents and theirs count from the start, and so do their adversaries."""
     child, grandchild = tmp_path / "child", tmp_path / "grandchild"
-    with Ledger.create(child, opening("job-2", adversary="the server too"), parents=[kept]) as ledger:
-        ledger.charge(charge(9, job="job-2", costs=(SkellamCost(variance=90.0, l1=9, l2_squared=9),)))
-        spent = ledger.epsilon()
-    with Ledger.create(grandchild, opening("job-3"), parents=[child]) as ledger:
-        assert [one.job for one in ledger.charges] == ["job-1"] * 3 + ["job-2"]
-        assert ledger.epsilon().epsilon == spent.epsilon
-        assert ledger.epsilon().adversary == "everyone; in the rounds of job-2: the server too"
+    ledger = Ledger.create(child, opening("job-2", adversary="the server too"), parents=[kept])
+    ledger.charge(charge(9, job="job-2", costs=(SkellamCost(variance=90.0, l1=9, l2_squared=9),)))
+    spent = ledger.epsilon()
+    ledger = Ledger.create(grandchild, opening("job-3"), parents=[child])
+    assert [one.job for one in ledger.charges] == ["job-1"] * 3 + ["job-2"]
+    assert ledger.epsilon().epsilon == spent.epsilon
+    assert ledger.epsilon().adversary == "everyone; in the rounds of job-2: the server too"
 
 
 def test_a_forks_first_line_names_what_it_inherits(kept: Path, tmp_path: Path) -> None:
     """Job, digest of its ledger and number of its charges, for each ancestor; the parent may go on meanwhile."""
     child, grandchild = tmp_path / "child", tmp_path / "grandchild"
-    with Ledger.open(kept) as parent:
-        at_the_fork = parent.head.digest
-        with Ledger.create(child, opening("job-2"), parents=[kept]) as ledger:
-            parent.charge(charge(4))
-            ledger.charge(charge(1, job="job-2"))
-            middle = ledger.head.digest
-    Ledger.create(grandchild, opening("job-3"), parents=[child]).close()
+    parent = Ledger.open(kept)
+    at_the_fork = parent.head.digest
+    ledger = Ledger.create(child, opening("job-2"), parents=[kept])
+    parent.charge(charge(4))
+    ledger.charge(charge(1, job="job-2"))
+    middle = ledger.head.digest
+    Ledger.create(grandchild, opening("job-3"), parents=[child])
     first = json.loads(grandchild.read_text().splitlines()[0])["entry"]
     assert [(one["job"], one["digest"], one["charges"]) for one in first["parents"]] == [
         ("job-2", middle, 1),
@@ -152,7 +152,7 @@ def test_charges_that_no_parent_accounts_for_are_damage(path: Path) -> None:
 def test_no_job_is_a_fork_of_itself(kept: Path, tmp_path: Path) -> None:
     """A uid stands for one job: a fork under its parent's, or its grandparent's, is refused."""
     child = tmp_path / "child"
-    Ledger.create(child, opening("job-2"), parents=[kept]).close()
+    Ledger.create(child, opening("job-2"), parents=[kept])
     for uid, parent in (("job-1", kept), ("job-2", child), ("job-1", child)):
         with pytest.raises(SpecError, match=f"is a ledger of job {uid} itself"):
             Ledger.create(tmp_path / "other", opening(uid), parents=[parent])
@@ -171,16 +171,16 @@ def test_a_ledger_is_begun_once(kept: Path) -> None:
         with pytest.raises(JobError, match="a ledger is begun once"):
             Ledger.create(kept, opening())
         file.unlink()
-    Ledger.create(kept, opening()).close()
+    Ledger.create(kept, opening())
 
 
 def test_a_beginning_that_was_cut_short_is_begun_again(path: Path) -> None:
     """Where only the head of the same beginning is there, nothing was charged yet, and the ledger is begun."""
-    Ledger.create(path, opening()).close()
+    Ledger.create(path, opening())
     path.unlink()
     with pytest.raises(JobError, match="a ledger is begun once"):
         Ledger.create(path, opening("job-2"))
-    Ledger.create(path, opening()).close()
+    Ledger.create(path, opening())
 
 
 def test_what_may_not_write_changes_nothing(kept: Path) -> None:
@@ -228,7 +228,7 @@ def test_every_damaged_byte_is_found(kept: Path) -> None:
             file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
             refused(kept, "damaged|another ledger|shortened|longer")
         file.write_bytes(whole)
-    Ledger.open(kept).close()
+    Ledger.open(kept)
 
 
 def test_every_shortened_file_is_found(kept: Path) -> None:
@@ -261,8 +261,8 @@ def test_without_either_file_there_is_no_ledger(kept: Path) -> None:
 def test_an_older_copy_of_both_files_is_found(kept: Path) -> None:
     """What a whole older copy lacks is told by the head that a checkpoint remembers."""
     copies = {file: file.read_bytes() for file in (kept, kept.with_name("ledger.head"))}
-    with Ledger.open(kept) as ledger:
-        seen = ledger.charge(charge(4))
+    ledger = Ledger.open(kept)
+    seen = ledger.charge(charge(4))
     for file, content in copies.items():
         file.write_bytes(content)
     refused(kept, "was shortened: it had 5 entries and has 4", seen=seen)
@@ -336,12 +336,12 @@ def test_a_kill_at_any_step_loses_no_charge_that_was_acknowledged(kept: Path) ->
         path, said = folder / "ledger", (folder / "said").read_text().split()
         if path.read_bytes()[-1:] != b"\n":
             torn += 1
-        with Ledger.open(path) as ledger:
-            rounds = [one.round for one in ledger.charges]
-            assert rounds in ([1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4, 5])
-            assert len(rounds) >= 3 + len(said) - ("done" in said)
-            ledger.charge(charge(6))
-        Ledger.open(path).close()
+        ledger = Ledger.open(path)
+        rounds = [one.round for one in ledger.charges]
+        assert rounds in ([1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4, 5])
+        assert len(rounds) >= 3 + len(said) - ("done" in said)
+        ledger.charge(charge(6))
+        Ledger.open(path)
     assert said == ["4", "5", "done"]
     assert (len(folders), torn) == (13, 2)
 
@@ -349,7 +349,7 @@ def test_a_kill_at_any_step_loses_no_charge_that_was_acknowledged(kept: Path) ->
 def test_only_a_torn_line_is_taken_back(kept: Path) -> None:
     """Where whole entries are missing or damaged nothing is cut off, and nothing is changed where all is well."""
     whole = kept.read_bytes()
-    Ledger.open(kept).close()
+    Ledger.open(kept)
     assert kept.read_bytes() == whole
     lines = whole.splitlines(keepends=True)
     for wrong in (b"".join(lines[:3]) + lines[3][:9], whole[:40] + b"?" + whole[41:], b"", whole[:9]):
@@ -378,8 +378,8 @@ def test_a_full_disk_releases_nothing_and_damages_nothing(
     assert kept.read_bytes() == whole
     with pytest.raises(StorageError, match="open it again"):
         ledger.charge(charge(4))
-    with Ledger.open(kept) as again:
-        again.charge(charge(4))
+    again = Ledger.open(kept)
+    again.charge(charge(4))
 
 
 def test_a_charge_whose_head_could_not_be_written_counts(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,6 +393,6 @@ def test_a_charge_whose_head_could_not_be_written_counts(kept: Path, monkeypatch
     with pytest.raises(StorageError, match="Input/output error"):
         ledger.charge(charge(4))
     monkeypatch.undo()
-    with Ledger.open(kept) as again:
-        assert [one.round for one in again.charges] == [1, 2, 3, 4]
-        again.charge(charge(4, 2))
+    again = Ledger.open(kept)
+    assert [one.round for one in again.charges] == [1, 2, 3, 4]
+    again.charge(charge(4, 2))
