@@ -109,9 +109,12 @@ dist/images/%.tar: wheels-%
 	$(BIN)/python tests/cluster image $(FILE_$*) dist/wheels/$* $@ --tag $(NAME_$*):$(VERSION) \
 		--argument FRAMEWORK=$* --argument VERSION=$(VERSION) --argument PACKAGES='$(PACKAGES_$*)'
 
-bench: $(VENV)/.dev ## Print the benchmark's ratios, measured now on this machine
+bench: $(VENV)/.dev ## Print the benchmarks' ratios, measured now on this machine
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.secagg
+	$(BIN)/python -m bench.secagg_round
+	$(BIN)/python -m bench.commit
+	$(BIN)/python -m bench.record
 
 clean: ## Remove what was built, the environment included; runs stay
 	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

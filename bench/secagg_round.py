@@ -1,4 +1,4 @@
-"""`python -m bench.secagg_round`: what secure sums add to a round of the example `digits`, as real processes.
+"""`python -m bench.secagg_round`: what secure sums add to a round of a job, the example `digits`, as real processes.
 
 The same job is run with and without secure aggregation, in turn. Printed are the medians of a round's seconds over all
 rounds but the first two, in which Paddle compiles and ranges are learned, and their difference.
@@ -26,13 +26,19 @@ AIM_SECONDS = 0.050
 @click.command()
 @click.option("--rounds", default=12, type=click.IntRange(WARM_UP + 1), help="Of each run.")
 @click.option("--times", default=3, type=click.IntRange(1), help="Runs of each kind.")
-def main(*, rounds: int, times: int) -> None:
-    """Run the example with and without secure sums, and compare their rounds."""
+@click.option(
+    "--job",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    default=EXAMPLE,
+    help="A job's file; the example digits.",
+)
+def main(*, rounds: int, times: int, job: Path) -> None:
+    """Run a job with and without secure sums, and compare their rounds."""
     seconds: dict[bool, list[float]] = {True: [], False: []}
     with TemporaryDirectory() as scratch:
         for number in range(times):
             for secure in (True, False):
-                found = measured(Path(scratch) / f"{number}-{secure}", secure=secure, rounds=rounds)
+                found = measured(job, Path(scratch) / f"{number}-{secure}", secure=secure, rounds=rounds)
                 seconds[secure] += found
                 click.echo(
                     f"{'secure' if secure else 'plain ':6}  median of {len(found)}: {median(found):.3f} s"
@@ -41,13 +47,13 @@ def main(*, rounds: int, times: int) -> None:
     click.echo(f"added to a round: {1000 * added:.0f} ms, of the {1000 * AIM_SECONDS:.0f} that it may be")
 
 
-def measured(folder: Path, *, secure: bool, rounds: int) -> list[float]:
+def measured(job: Path, folder: Path, *, secure: bool, rounds: int) -> list[float]:
     """Seconds of each round of one run, those of the warm-up left out."""
     change = {"spec": {"rounds": rounds, "target": None, "secureAggregation": {"enabled": secure}}}
     folder.mkdir()
     over = folder / "over.yaml"
     over.write_text(yaml.safe_dump(change))
-    command = [sys.executable, "-m", "job_generator.cli", "run", "-f", str(EXAMPLE), "-f", str(over)]
+    command = [sys.executable, "-m", "job_generator.cli", "run", "-f", str(job), "-f", str(over)]
     subprocess.run(
         [*command, "--plain", "--folder", str(folder / "run")], check=True, stdout=subprocess.DEVNULL
     )
