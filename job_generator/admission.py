@@ -25,18 +25,19 @@ class Validation:
     message: str
     values: str = ""
     plain: str = ""
-    """What is said without values, where the message with "it" for each of them reads badly."""
+    """What is said where the API server cannot format `values`; a rule with values needs it."""
 
     field: str
     reason: str = INVALID
 
     def document(self) -> dict[str, Any]:
         """The rule as a CRD holds it; with `values` the message is a format for them."""
-        text = f"'{self.message}'.format([{self.values}])" if self.values else None
+        told = {"message": self.message}
+        if self.values:
+            told = {"message": self.plain, "messageExpression": f"'{self.message}'.format([{self.values}])"}
         return {
             "rule": self.rule,
-            "message": self.plain or (self.message.replace("%d", "it") if text else self.message),
-            **({"messageExpression": text} if text else {}),
+            **told,
             "fieldPath": f".{self.field}",
             "reason": self.reason,
         }
@@ -125,24 +126,28 @@ FIT = (
         rule=f"!has(self.selection.perRound) || self.selection.perRound <= {ALL}",
         message="%d is more than the workers and sites together, %d; expected at most that",
         values=f"self.selection.perRound, {ALL}",
+        plain="this is more than the workers and sites together; expected at most that",
         field="selection.perRound",
     ),
     Validation(
         rule=f"self.selection.extra == 0 || {COHORT} + self.selection.extra <= {ALL}",
         message="%d more than the cohort of %d are asked, but there are %d workers; expected fewer",
         values=f"self.selection.extra, {COHORT}, {ALL}",
+        plain="the cohort and these are more than there are workers; expected fewer",
         field="selection.extra",
     ),
     Validation(
         rule=f"!has(self.selection.minimum) || self.selection.minimum <= {COHORT}",
         message="%d is more than the cohort, %d; expected at most that",
         values=f"self.selection.minimum, {COHORT}",
+        plain="this is more than the cohort; expected at most that",
         field="selection.minimum",
     ),
     Validation(
         rule=f"!{SECURE} || {COHORT} >= 3",
         message="secure aggregation needs three in a round, not %d; expected more, or enabled: false",
         values=COHORT,
+        plain="secure aggregation needs three in a round; expected more, or enabled: false",
         field="secureAggregation",
     ),
     Validation(
@@ -150,6 +155,8 @@ FIT = (
         message="of %d in a round fewer than half may be lost, and in cross-device three tenths; "
         "expected a smaller number than %d, or none",
         values=f"{BUCKET}, self.secureAggregation.tolerate",
+        plain="fewer than half of a round may be lost, and in cross-device three tenths; "
+        "expected a smaller number, or none",
         field="secureAggregation.tolerate",
     ),
     Validation(
@@ -157,12 +164,15 @@ FIT = (
         message="%d is fewer than the %d with whom a secure sum opens; expected at least that, "
         "or secureAggregation.enabled: false",
         values=f"self.selection.minimum, {LEAST}",
+        plain="this is fewer than those with whom a secure sum opens; expected at least as many, "
+        "or secureAggregation.enabled: false",
         field="selection.minimum",
     ),
     Validation(
         rule=f"{BUCKETS} == 1 || ({SECURE} && {BUCKET} >= 3)",
         message="%d buckets leave fewer than three of %d workers for one, or secure aggregation is off; expected fewer",
         values=f"{BUCKETS}, {COHORT}",
+        plain="a bucket is left fewer than three of the cohort, or secure aggregation is off; expected fewer buckets",
         field="secureAggregation.buckets",
     ),
     Validation(
@@ -198,6 +208,8 @@ FIT = (
         message="%d hostile workers are more than this rule withstands among %d buckets or updates; "
         "expected fewer, or secureAggregation.buckets for more",
         values=f"self.aggregation.hostile, {PARTS}",
+        plain="this rule withstands fewer hostile workers among so many buckets or updates; "
+        "expected fewer, or secureAggregation.buckets for more",
         field="aggregation",
     ),
     Validation(
@@ -287,7 +299,7 @@ FIT = (
         rule="!has(self.initialModel) || !has(self.initialModel.round) || self.rounds > self.initialModel.round",
         message="%d counts all rounds, and initialModel.round says that %d are done; expected more",
         values="self.rounds, self.initialModel.round",
-        plain="it counts all rounds, also those that are done, as initialModel.round says; expected more than these",
+        plain="this counts all rounds, also those that are done, as initialModel.round says; expected more than these",
         field="rounds",
     ),
     Validation(
@@ -301,6 +313,7 @@ FIT = (
         rule="!has(self.maxReplicas) || self.replicas <= self.maxReplicas",
         message="%d is less than replicas, %d; expected at least that",
         values="self.maxReplicas, self.replicas",
+        plain="this is less than replicas; expected at least that",
         field="maxReplicas",
     ),
     Validation(
@@ -378,6 +391,7 @@ LASTING = (
         rule="self.rounds <= oldSelf.rounds",
         message="%d is more than the %d before; rounds can be lowered only, which ends the job sooner",
         values="self.rounds, oldSelf.rounds",
+        plain="rounds can be lowered only, which ends the job sooner",
         field="rounds",
         reason=FORBIDDEN,
     ),
