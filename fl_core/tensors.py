@@ -1,7 +1,9 @@
 """A safetensors file as parts that are written one after another, so that a large model is not copied for it.
 
 The format and its order (the widest numbers first, so that all lie aligned, then by name) are those of
-https://github.com/huggingface/safetensors; the library's own `save` holds the whole file in memory, twice.
+https://github.com/huggingface/safetensors. The library's `save` holds the whole file in memory, and its `save_file` (of
+0.8) writes under a name that nobody sweeps after a kill, has no errno for a full disk, gives the file another mode, and
+writes an array that does not lie in order as another one.
 """
 
 from __future__ import annotations
