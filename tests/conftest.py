@@ -11,7 +11,7 @@ import pytest
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from fl_core.extensions import Extension
-from fl_core.plan import Checkpoint, Job, Plan, Program, Selection, Shortfall
+from fl_core.plan import Checkpoint, Job, Plan, Privacy, Program, Selection, Shortfall
 
 
 def plan_of(**changes: Any) -> Plan:
@@ -43,6 +43,12 @@ def plan_of(**changes: Any) -> Plan:
         "ready_seconds": 30,
     }
     return Plan(**{**fields, **changes})
+
+
+def private(*, noise: float = 2.0, epsilon: float = 8.0) -> Privacy:
+    """Gaussian noise for one worker, so many times the clip norm of 1, with this budget."""
+    mechanism = Extension(name="gaussian", options={"clip": 1.0, "noise_multiplier": noise})
+    return Privacy(unit="worker", mechanism=mechanism, epsilon=epsilon, delta=1e-5, corrupt=1, measured=True)
 
 
 @pytest.fixture(name="plan_of", scope="session")

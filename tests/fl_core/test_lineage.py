@@ -10,18 +10,12 @@ from fl_core.errors import MismatchError
 from fl_core.extensions import Extension
 from fl_core.lineage import begun_anew, check_fork, makers
 from fl_core.plan import Plan, Privacy, SecureAggregation, Target
+from tests.conftest import private
 
 PlanOf = Callable[..., Plan]
 
 SECURE = SecureAggregation(profile="cross-silo", tolerate=1, bits=32, max_examples=64)
-PRIVATE = Privacy(
-    unit="worker",
-    mechanism=Extension(name="gaussian", options={"clip": 1.0, "noise_multiplier": 2.0}),
-    epsilon=8,
-    delta=1e-5,
-    corrupt=1,
-    measured=True,
-)
+PRIVATE = private()
 
 
 @pytest.mark.parametrize(

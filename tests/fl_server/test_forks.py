@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fl_core.errors import JobError, MismatchError, SpecError
-from fl_core.extensions import Extension
 from fl_core.lineage import makers
 from fl_core.plan import InitialModel, Job, Plan
-from fl_core.plan import Privacy as Settings
 from fl_core.privacy.accountant import epsilon
 from fl_core.privacy.costs import Cost
 from fl_core.privacy.job import NEIGHBOURS, cost_of
@@ -30,7 +28,7 @@ from fl_server.origin import Origin
 from fl_server.privacy import LEDGER, Privacy
 from fl_server.spending import Spending
 from fl_server.storage import Storage
-from tests.conftest import plan_of
+from tests.conftest import plan_of, private
 
 PlanOf = Callable[..., Plan]
 
@@ -39,9 +37,8 @@ DELTA = 1e-5
 
 
 def private_plan(uid: str, *, noise: float = 4.0, budget: float = 500.0) -> Plan:
-    mechanism = Extension(name="gaussian", options={"clip": 1.0, "noise_multiplier": noise})
-    own = Settings(unit="worker", mechanism=mechanism, epsilon=budget, delta=DELTA, corrupt=1, measured=True)
-    return plan_of(job=Job(name="test", namespace="default", uid=uid), privacy=own)
+    job = Job(name="test", namespace="default", uid=uid)
+    return plan_of(job=job, privacy=private(noise=noise, epsilon=budget))
 
 
 def opened(

@@ -12,26 +12,17 @@ import numpy as np
 import pytest
 
 from fl_core.errors import StorageError
-from fl_core.extensions import Extension
-from fl_core.plan import AdaptiveClip, Plan, Privacy
+from fl_core.plan import AdaptiveClip, Plan
 from fl_core.secagg.session import Context
 from fl_core.secagg.summands import Summed
 from fl_server.protection import Protection
 from fl_server.sums import Sums
 from fl_worker.product import Product
+from tests.conftest import private
 from tests.fl_core.secagg.cast import trust
 from tests.fl_server.crowd import MANIFEST, MODEL, SECURE, SELECTION, Crowd
 
 pytestmark = pytest.mark.timeout(60)
-
-PRIVACY = Privacy(
-    unit="worker",
-    mechanism=Extension(name="gaussian", options={"clip": 1.0, "noise_multiplier": 2.0}),
-    epsilon=8,
-    delta=1e-5,
-    corrupt=1,
-    measured=True,
-)
 
 ADAPTIVE = AdaptiveClip(quantile=0.5, learning_rate=0.2, count_noise=3.0)
 
@@ -44,7 +35,7 @@ def crowd(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., Crowd]:
     """
 
     def build(unmasking: Any, *, adaptive: bool = False, clips: tuple[float, ...] = (0.5,) * 4) -> Crowd:
-        privacy = PRIVACY.model_copy(update={"adaptive_clip": ADAPTIVE if adaptive else None})
+        privacy = private().model_copy(update={"adaptive_clip": ADAPTIVE if adaptive else None})
         plan = plan_of(**SELECTION, secure_aggregation=SECURE, privacy=privacy)
         one = Crowd(tmp_path, plan)
         held = {name: np.ones(array.shape, np.int64) for name, array in MODEL.items()}

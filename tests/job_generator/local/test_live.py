@@ -6,13 +6,13 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from fl_core.extensions import Extension
-from fl_core.plan import Plan, Privacy
+from fl_core.plan import Plan
 from job_generator.local.curve import draw
 from job_generator.local.live import LiveDisplay, PlainDisplay, View, round_line
 from job_generator.local.observer import Ending, Observation, Standing
 from job_generator.local.picture import Picture, duration, names, volume
 from job_generator.local.record import ClosedRound
+from tests.conftest import private
 
 COHORT = ("worker-0", "worker-1")
 
@@ -62,16 +62,8 @@ def test_table_is_bounded(a_plan: Callable[..., Plan]) -> None:
 
 def test_epsilon_has_a_column_where_it_is_spent(a_plan: Callable[..., Plan]) -> None:
     """A private job's table and lines say what was spent by the end of each round; another's have no column for it."""
-    privacy = Privacy(
-        unit="worker",
-        mechanism=Extension(name="gaussian", options={"clip": 1.0, "noise_multiplier": 2.0}),
-        epsilon=8,
-        delta=1e-5,
-        corrupt=1,
-        measured=True,
-    )
     closed = a_round(1, privacy={"epsilon": 2.1687, "delta": 1e-5})
-    text = drawn(Picture(a_plan().model_copy(update={"privacy": privacy}), (closed, a_round(2))))
+    text = drawn(Picture(a_plan().model_copy(update={"privacy": private()}), (closed, a_round(2))))
     assert "EPSILON" in text
     assert "2.17" in text
     assert "epsilon 2.17" in round_line(closed, rounds=4)
