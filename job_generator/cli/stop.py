@@ -15,7 +15,8 @@ from job_generator.local.documents import document_option, write_sentence
 def stop(what: str, *, where: Where, output: str | None) -> None:
     """Stop a run, by its folder, or a job on a cluster, by its name, with the round that is open.
 
-    A final model is written. On a cluster it lowers spec.rounds, for good; to go on later, suspend the job instead.
+    A final model is written; a run whose first round has not begun ends at once, without one. On a cluster it lowers
+    spec.rounds, for good; to go on later, suspend the job instead.
 
     \b
     Examples:

@@ -17,9 +17,15 @@ SUSPEND: Final = signal.SIGUSR2
 
 
 def stop(run: RunFolder) -> str:
-    """End a run with the round that is open; says what happens now."""
+    """End a run with the round that is open; says what happens now. Only the run knows whether one is."""
+    begun = bool(run.rounds())
     _signal(run, FINISH)
-    return f"{run.path} ends with the round that is open and writes its model"
+    if begun:
+        return f"{run.path} ends with the round that is open and writes its model"
+    return (
+        f"{run.path} has no round yet: if one is open, it ends with that and writes its model; "
+        "else it ends at once, without a model"
+    )
 
 
 def suspend(run: RunFolder) -> str:

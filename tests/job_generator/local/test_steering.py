@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def run(tmp_path: Path) -> RunFolder:
 @pytest.mark.parametrize(
     ("wish", "number", "said"),
     [
-        (steering.stop, signal.SIGUSR1, "ends with the round that is open and writes its model"),
+        (steering.stop, signal.SIGUSR1, "else it ends at once, without a model"),
         (steering.suspend, signal.SIGUSR2, "an open round has 5 s to end"),
     ],
 )
@@ -41,6 +42,16 @@ def test_the_process_that_holds_a_run_is_told(
             assert heard.wait(5)
     finally:
         signal.signal(number, before)
+
+
+def test_only_a_run_with_rounds_is_said_to_keep_a_model(
+    finished: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its first round a stopped run writes its model, whether or not another round is open."""
+    folder = finished(1)
+    monkeypatch.setattr(os, "kill", lambda *_: None)
+    with folder.hold():
+        assert steering.stop(folder) == f"{folder.path} ends with the round that is open and writes its model"
 
 
 def test_a_run_that_does_not_go_on_cannot_be_steered(run: RunFolder) -> None:
