@@ -22,6 +22,16 @@ def is_on(given: Map | None, cohort: int) -> bool:
     return cohort >= FEWEST if given is None else bool(given.get("enabled", True))
 
 
+def notice(given: Map | None, cohort: int) -> str:
+    """What an author may not expect: with so few in a round sums are not secure unless they say so; else nothing."""
+    if given is not None or cohort >= FEWEST:
+        return ""
+    return (
+        f"secure aggregation is off, as it needs at least {FEWEST} in a round and here there "
+        f"{'are' if cohort > 1 else 'is'} {cohort}: the server sees each worker's update"
+    )
+
+
 def buckets_of(given: Map | None) -> int:
     """How many groups of workers are summed apart."""
     return int((given or {}).get("buckets", 1))

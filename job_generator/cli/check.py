@@ -35,10 +35,21 @@ def check(*, given: JobFiles, output: str | None) -> None:
             write_document({"valid": False, "problems": [_row(one) for one in error.problems]}, output)
             raise SystemExit(SpecError.exit_code) from None
         raise
+    notices = [told] if (told := secrecy_of(good)) else []
     if output:
-        write_document({"valid": True, "problems": []}, output)
-    else:
-        click.echo(f"{good.metadata.name} is a good job: {summary(good)}.")
+        write_document({"valid": True, "problems": [], "notes": notices}, output)
+        return
+    click.echo(f"{good.metadata.name} is a good job: {summary(good)}.")
+    for told in notices:
+        click.echo(f"note: {told}", err=True)
+
+
+def secrecy_of(job: FLJob) -> str:
+    """A sentence where secure aggregation is off and nobody turned it off; else nothing."""
+    from job_generator.secrecy import notice
+
+    given = job.spec.secure_aggregation
+    return notice(given.model_dump() if given else None, job.per_round)
 
 
 def checked(given: JobFiles) -> FLJob:

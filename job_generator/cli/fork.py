@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fl_core.errors import FLJobError
+from job_generator.cli.check import secrecy_of
 from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
 from job_generator.local.documents import document_option
 
@@ -102,6 +103,8 @@ def fork(
     job, plan = planned(ancestor, wish, program)
     _check_arrays(ancestor, plan, program, data)
     _say_anew(ancestor.plan, plan)
+    if told := secrecy_of(job):
+        click.echo(f"note: {told}", err=True)
     if dry_run:
         click.echo(_text(job), nl=False)
         return
@@ -204,6 +207,8 @@ def _of_job(where: Where, parent: str, wish: Wish, *, dry_run: bool, output: str
     cluster = where.connect()
     job = forked(read(cluster, parent), name=wish.name, round=wish.round, changes=wish.changes)
     document = job.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    if told := secrecy_of(job):
+        click.echo(f"note: {told}", err=True)
     stored = send(cluster, Submission(document), dry_run=dry_run)
     if output or dry_run:
         write_document(stored if output else document, output or "yaml")

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import click
 
 from fl_core.errors import PERMANENT_EXIT_CODES, ProgramError
 from job_generator.cli.attempt import inherited
+from job_generator.cli.check import secrecy_of
 from job_generator.cli.files import JobFiles, job_files
 from job_generator.local.documents import document_option, write_document
 
@@ -40,17 +41,20 @@ def plan(*, given: JobFiles, data: str | None, measure: bool, output: str | None
     from pydantic.alias_generators import to_camel
 
     from job_generator.compiler import compile_job
-    from job_generator.forecast import forecast
+    from job_generator.forecast import Finding, forecast
     from job_generator.local.outlook import show
     from job_generator.local.preflight import shared_data
     from job_generator.outlay import check_budget
     from job_generator.program import sealed
 
-    compiled = compile_job(sealed(given.load(), given.program))
+    job = given.load()
+    compiled = compile_job(sealed(job, given.program))
     model = measured(compiled, given.program, data) if measure else None
     if notice := shared_data(data, compiled.workers):
         click.echo(notice, err=True)
     expected = forecast(compiled, model=model, machine=machine())
+    if told := secrecy_of(job):
+        expected = replace(expected, findings=(*expected.findings, Finding("note", told)))
     spent = check_budget(compiled, dimension=model.parameters if model else None)
     if output:
         rows = {"job": compiled.job.name, "planDigest": compiled.digest, "rounds": compiled.rounds}

@@ -29,6 +29,19 @@ def test_one_of_each(submit: Submit, job_file: JobFile) -> None:
     )
 
 
+def test_sums_that_are_not_secure(submit: Submit, job_file: JobFile) -> None:
+    """With two in a round nothing hides their updates, which is a note; whoever turned it off knows."""
+    few = submit("check", job_file(workers__replicas=2))
+    assert few.stderr == (
+        "note: secure aggregation is off, as it needs at least 3 in a round and here there are 2: "
+        "the server sees each worker's update\n"
+    )
+    told = json.loads(submit("check", job_file(workers__replicas=2), "--output", "json").stdout)
+    assert (told["valid"], len(told["notes"])) == (True, 1)
+    off = submit("check", job_file(workers__replicas=2, secureAggregation={"enabled": False}))
+    assert off.stderr == submit("check", job_file()).stderr == ""
+
+
 def test_wrong(submit: Submit, job_file: JobFile) -> None:
     """A wrong job ends with 65, and every problem is a line with the file and line, on standard error."""
     file = job_file("  sede: 1", rounds=0)
@@ -53,7 +66,7 @@ def test_the_program(submit: Submit, job_file: JobFile) -> None:
 def test_for_programs(submit: Submit, job_file: JobFile, kind: str, read: Callable[[str], object]) -> None:
     """With --output the answer is data, good or not, and the exit code is the same."""
     good = submit("check", job_file(), "--output", kind)
-    assert (good.exit_code, read(good.stdout)) == (0, {"valid": True, "problems": []})
+    assert (good.exit_code, read(good.stdout)) == (0, {"valid": True, "problems": [], "notes": []})
     file = job_file(rounds=0)
     wrong = submit("check", file, "--output", kind)
     message = "0 is not accepted; expected a whole number from 1 to 1000000"

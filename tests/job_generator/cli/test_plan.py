@@ -92,6 +92,15 @@ def test_findings(submit: Submit, job_file: JobFile) -> None:
     assert result.stdout.splitlines()[-1].startswith("warning: the quorum is all workers")
 
 
+def test_sums_that_are_not_secure(submit: Submit, job_file: JobFile) -> None:
+    """Where too few take part for a secure sum, that is one of the findings, for programs too."""
+    document = json.loads(
+        submit("plan", job_file(workers__replicas=2), "--no-measure", "--output", "json").stdout
+    )
+    notes = [one["message"] for one in document["findings"] if one["level"] == "note"]
+    assert [one for one in notes if one.startswith("secure aggregation is off, as it needs at least 3")]
+
+
 def test_machine() -> None:
     """The machine has memory and cores."""
     assert machine().memory_free > 1 << 20
