@@ -204,7 +204,7 @@ def _of_job(where: Where, parent: str, wish: Wish, *, dry_run: bool, output: str
 
     if wish.name is None or wish.name == parent:
         raise click.UsageError(f"a fork of {parent} on a cluster needs a name of its own: --name {parent}-2")
-    cluster = where.connect()
+    cluster = where.connect(parent)
     job = forked(read(cluster, parent), name=wish.name, round=wish.round, changes=wish.changes)
     document = job.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
     if told := secrecy_of(job):

@@ -53,7 +53,7 @@ def _of_job(where: Where, name: str, role: str | None, number: int | None, *, fo
     from job_generator.cluster.pod_logs import PodLogs
     from job_generator.local.logs import Filter
 
-    cluster = where.connect()
+    cluster = where.connect(name)
     read(cluster, name)
     wanted = Filter(role=role, round=number)
     found = PodLogs(cluster, name, wanted.process)

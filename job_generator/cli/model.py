@@ -56,7 +56,7 @@ def model(what: str, *, where: Where, best: bool, kind: str | None, target: Path
     if is_run(what):
         _of_run(existing_folder(what), target, kind=kind, best=best)
     else:
-        _of_job(where.connect(), what, target, kind=kind, best=best)
+        _of_job(where.connect(what), what, target, kind=kind, best=best)
 
 
 def _of_run(folder: Path, target: Path, *, kind: str, best: bool) -> None:

@@ -176,7 +176,7 @@ def kept(what: str, *, where: Where, ca: Path | None) -> Iterator[Kept]:
     from job_generator.cluster.reader import fetch_record
     from job_generator.cluster.sites import configuration
 
-    cluster = where.connect()
+    cluster = where.connect(what)
     job = read(cluster, what)
     plan, trust = configuration(cluster, job)
     with TemporaryDirectory(prefix="fljob-") as scratch:

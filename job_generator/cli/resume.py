@@ -29,4 +29,4 @@ def resume(what: str, *, where: Where, output: str | None) -> None:
         return
     from job_generator.cluster import steering
 
-    write_sentence(what, steering.suspend(where.connect(), what, hold=False), output)
+    write_sentence(what, steering.suspend(where.connect(what), what, hold=False), output)

@@ -33,7 +33,7 @@ def status(what: str, *, where: Where, output: str | None) -> None:
 def _of_job(where: Where, name: str, output: str | None) -> None:
     from job_generator.cluster.jobs import conditions, display, read
 
-    job = read(where.connect(), name)
+    job = read(where.connect(name), name)
     if output:
         write_document({"name": name, **job.get("status", {})}, output)
         return

@@ -31,4 +31,4 @@ def stop(what: str, *, where: Where, output: str | None) -> None:
         return
     from job_generator.cluster import steering
 
-    write_sentence(what, steering.stop(where.connect(), what), output)
+    write_sentence(what, steering.stop(where.connect(what), what), output)

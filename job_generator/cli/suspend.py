@@ -30,4 +30,4 @@ def suspend(what: str, *, where: Where, output: str | None) -> None:
         return
     from job_generator.cluster import steering
 
-    write_sentence(what, steering.suspend(where.connect(), what, hold=True), output)
+    write_sentence(what, steering.suspend(where.connect(what), what, hold=True), output)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
     from job_generator.cluster.connection import Connection
+
+STAMP: Final = re.compile(r"-\d{8}-\d*(-\d+)?$")
+"""What a run's folder has in its name besides that of its job."""
+NEAR: Final = 3
+"""So many runs are named, at most, where a name is not found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +34,18 @@ class Where:
         """Whether the user named a cluster or a namespace."""
         return any((self.kubeconfig, self.context, self.namespace))
 
-    def connect(self) -> Connection:
-        """Open the connection."""
-        from job_generator.cluster.connection import Connection
+    def connect(self, word: str = "") -> Connection:
+        """Open the connection to ask for a job; where there is no cluster, the word may be a run's name."""
+        from job_generator.cluster.connection import Connection, RefusedError
 
-        return Connection.open(kubeconfig=self.kubeconfig, context=self.context, namespace=self.namespace)
+        try:
+            return Connection.open(kubeconfig=self.kubeconfig, context=self.context, namespace=self.namespace)
+        except RefusedError as error:
+            if self.given or not word:
+                raise
+            raise RefusedError(
+                f"there is no run {word} here{_meant(word)}, and no cluster to ask for a job of that name: {error}"
+            ) from error
 
     @property
     def words(self) -> str:
@@ -78,5 +92,21 @@ def is_run(word: str) -> bool:
 def existing_folder(word: str) -> Path:
     """The run's folder that a word names; refused as click refuses an argument."""
     if not Path(word).is_dir():
-        raise click.BadParameter(f"Directory {word!r} does not exist.", param_hint="'JOB|FOLDER'")
+        raise click.BadParameter(
+            f"Directory {word!r} does not exist{_meant(word)}.", param_hint="'JOB|FOLDER'"
+        )
     return Path(word)
+
+
+def _meant(word: str) -> str:
+    """The runs whose names are like this one, in brackets, of each job the newest; or how to list all."""
+    from job_generator.local.folder import run_folders
+
+    runs = {run.path.name: run.path for run in reversed(run_folders())}
+    newest = {STAMP.sub("", name): path for name, path in runs.items()}
+    name = Path(word).name
+    jobs = get_close_matches(STAMP.sub("", name), newest, n=NEAR)
+    near = [str(runs[name])] if name in runs else [str(newest[job]) for job in jobs]
+    if near:
+        return f" (did you mean {' or '.join(near)}?)"
+    return " (fl-submit list shows those that are)" if runs else ""

@@ -2,11 +2,59 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from job_generator.cli.__main__ import main
 from job_generator.cluster.options import is_run
+
+
+@pytest.fixture
+def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs of one job and one of another are here, and no kubeconfig."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    for number, name in enumerate(
+        ("my-job-20260101-120000", "my-job-20260102-120000-2", "fraud-20260103-120000")
+    ):
+        run = tmp_path / "fl-runs" / name / "run.json"
+        run.parent.mkdir(parents=True)
+        run.write_text("{}")
+        os.utime(run, (number, number))
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(
+    "words", ["status", "stop", "suspend", "resume", "logs", "record show", "record verify"]
+)
+def test_a_mistyped_run_is_answered_with_the_runs_that_are_near(words: str) -> None:
+    """Where there is no cluster a name that no run has is most likely a run's; then comes how to reach a cluster."""
+    result = CliRunner().invoke(main, [*words.split(), "my-jbo"])
+    assert result.exit_code == 64
+    assert result.stderr.startswith(
+        "Error: there is no run my-jbo here (did you mean fl-runs/my-job-20260102-120000-2?), "
+        "and no cluster to ask for a job of that name: "
+    )
+    assert "--kubeconfig" in result.stderr or "fljob[cluster]" in result.stderr
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("fl-runs/fraud-20260103-12000", "(did you mean fl-runs/fraud-20260103-120000?)"),
+        ("runs/my-job-20260101-120000", "(did you mean fl-runs/my-job-20260101-120000?)"),
+        ("fl-runs/entirely", "(fl-submit list shows those that are)"),
+    ],
+)
+def test_a_folder_that_is_not_there_is_answered_likewise(word: str, hint: str) -> None:
+    """A path is a run's and no job's, so only runs are named."""
+    result = CliRunner().invoke(main, ["status", word])
+    assert result.exit_code == 2
+    assert hint in " ".join(result.stderr.split())
 
 
 def test_a_folder_of_a_jobs_files_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
