@@ -32,6 +32,13 @@ class Wish:
     changes: tuple[str, ...]
     name: str | None
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was typed beside the parent and the round, to be typed again."""
+        options = [("--set", change) for change in self.changes]
+        options += [("--name", self.name)] if self.name else []
+        return tuple(word for option in options for word in option)
+
 
 def fork_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command what a fork is to be; it takes that as `wish`."""
@@ -99,6 +106,7 @@ def fork(
 
     parent = Result.read(RunFolder(existing_folder(what)))
     ancestor = Ancestor(parent.folder, wish.round, parent.plan)
+    words = (*wish.words, "--data", str(Path(data).absolute())) if data else wish.words
     program, data = Path(parent.state.program), _absolute(data) or parent.state.data
     job, plan = planned(ancestor, wish, program)
     _check_arrays(ancestor, plan, program, data)
@@ -109,7 +117,7 @@ def fork(
         click.echo(_text(job), nl=False)
         return
     run = begun(ancestor, job, program=program, data=data, folder=folder)
-    _conduct(run, output)
+    _conduct(replace(run, words=words), output)
 
 
 def planned(ancestor: Ancestor, wish: Wish, program: Path) -> tuple[FLJob, Plan]:

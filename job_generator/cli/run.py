@@ -173,6 +173,7 @@ def followed(
         files=state.files,
         initial_model=state.initial_model,
         parent=state.parent,
+        words=state.words,
         grace=state.grace,
         faults=_faults(chaos, plan),
     )
@@ -202,6 +203,7 @@ def resumed(folder: RunFolder, *, data: str | None, chaos: Path | None = None) -
         files=state.files,
         initial_model=state.initial_model,
         parent=state.parent,
+        words=state.words,
         grace=state.grace,
         before=before,
         faults=_faults(chaos, before.plan),

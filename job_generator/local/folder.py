@@ -46,6 +46,7 @@ class RunState(BaseModel):
     """What `run.json` holds; times are ISO 8601 in UTC, `files`, `program`, `data` and `initial_model`
     are as on this machine.
 
+    `words` are what a fork was typed with besides its parent and its round.
     `grace` is how many seconds an open round has to end when the run is suspended. One that was resumed has run
     for `earlier_seconds` before.
     """
@@ -63,6 +64,7 @@ class RunState(BaseModel):
     data: str | None = None
     initial_model: str | None = None
     parent: Parent | None = None
+    words: tuple[str, ...] = ()
     restarts: int
     grace: float = 30.0
     pids: dict[str, int] = Field(default_factory=dict)

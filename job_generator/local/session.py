@@ -37,7 +37,8 @@ STOPPED = "Stopped"
 class Run:
     """What a run needs to know: its folder and plan, the program's folder, the data, the allowed restarts.
 
-    `files` are those of the job; `before` is how the run stood when it is resumed; `faults` are done to it on purpose.
+    `files` are those of the job; `words` were typed for a fork besides parent and round; `before` is how the run stood
+    when it is resumed; `faults` are done to it on purpose.
     """
 
     folder: RunFolder
@@ -49,6 +50,7 @@ class Run:
     files: tuple[str, ...] = ()
     initial_model: str | None = None
     parent: Parent | None = None
+    words: tuple[str, ...] = ()
     grace: float = 30.0
     before: Result | None = None
     faults: Faults | None = None
@@ -278,6 +280,7 @@ def opening(run: Run, *, now: dt.datetime) -> RunState:
         data=run.data,
         initial_model=run.initial_model,
         parent=run.parent,
+        words=run.words,
         grace=run.grace,
         restarts=run.restarts,
     )

@@ -104,17 +104,20 @@ class Result:
     def again(self) -> str:
         """What to type for a new run of the same job."""
         if (parent := self.state.parent) is not None:
-            return f"fl-submit fork {_typed(parent.folder)} --from-round {parent.round}"
+            more = "".join(f" {shlex.quote(word)}" for word in self.state.words)
+            return f"fl-submit fork {_typed(parent.folder)} --from-round {parent.round}{more}"
         files = " -f ".join(map(_typed, self.state.files)) or "job.yaml"
         data = f" --data {_typed(self.state.data)}" if self.state.data else ""
         return f"fl-submit run {files}{data}"
 
     @property
     def fork(self) -> str:
-        """What to type for a new run that goes on from the newest round; empty where there is none."""
-        if self.last is None:
+        """What to type for a new run that goes on from the newest checkpoint; empty where no round is in one."""
+        kept = sorted(self.folder.storage.glob("checkpoints/round-*.safetensors"))
+        if self.last is None or not kept:
             return ""
-        return f"fl-submit fork {shlex.quote(str(self.folder.path))} --from-round {self.last.round}"
+        number = int(kept[-1].stem.removeprefix("round-"))
+        return f"fl-submit fork {shlex.quote(str(self.folder.path))} --from-round {number}"
 
     def document(self) -> dict[str, Any]:
         """Everything a program wants to know."""
