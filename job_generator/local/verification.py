@@ -134,6 +134,7 @@ def _signature(
         findings.append(end)
     elif (later := record.head.lines - head.lines) > 0 and not record.findings:
         notes.append(f"line {head.lines} is the last that is signed; {later} came since")
+    notes += _absent(storage, content)
     return content, findings + _files(storage, content), notes
 
 
@@ -147,6 +148,13 @@ def _files(storage: Path, content: Json) -> list[Finding]:
         if file_digest(path) != one["digest"]["sha256"]:
             found.append(Finding(f"{one['name']} is not the file that was signed"))
     return found
+
+
+def _absent(storage: Path, content: Json) -> list[str]:
+    """Files that were signed and are not here, which is no fault: a run may be given away without its models."""
+    names = [str(one["name"]) for one in content["subject"] if one["name"] != LINES]
+    absent = [name for name in names if not (storage / name).exists()]
+    return [f"{name} was signed and is not here, so nothing is said of it" for name in absent]
 
 
 def _models(storage: Path, rows: Sequence[Row], *, done: int, last: int, over: bool) -> Iterable[Finding]:

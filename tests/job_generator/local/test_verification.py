@@ -211,6 +211,16 @@ def test_the_best_model_of_a_round_that_was_given_up(tmp_path: Path, plan_of: Ca
     assert len(unmade(storage, plan)) == 1
 
 
+def test_a_signed_model_that_is_gone_is_noted(finished: Finished) -> None:
+    """A run may be given away without its models, so that is no fault, but nobody can say that it is the signed one."""
+    run = finished()
+    run.last_model.unlink()
+    assert looked(run).notes == (
+        "models/last.safetensors was signed and is not here, so nothing is said of it",
+    )
+    assert not findings(run)
+
+
 def test_a_torn_line_and_lines_since_are_notes(finished: Finished) -> None:
     """What a crash leaves, and what a resumed job adds, is told and is not wrong."""
     run = finished()
