@@ -7,7 +7,8 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from fl_core.digests import file_digest
-from fl_core.errors import SpecError
+from fl_core.errors import SpecError, StorageError
+from fl_core.models import StoredModel, read_model
 from job_generator.lifecycle import InitialModel
 from job_generator.spec import FLJob
 
@@ -35,6 +36,24 @@ def located(job: FLJob, folder: Path) -> FLJob:
         )
     placed = given.model_copy(update={"uri": str(path), "sha256": digest})
     return job.model_copy(update={"spec": job.spec.model_copy(update={"initial_model": placed})})
+
+
+def opened(job: FLJob) -> StoredModel | None:
+    """Read the file of a job that `located` has found, which may be large; refuses one that no server could read."""
+    given = job.spec.initial_model
+    if given is None or given.uri is None:
+        return None
+    path = Path(given.uri)
+    try:
+        return read_model(path) if given.round is None else StoredModel.read(path)
+    except StorageError as error:
+        accepted = (
+            "safetensors, or npz as numpy.savez and fl-submit model write it; from another format: "
+            "numpy.savez('model.npz', **arrays), with the arrays by their names in the program"
+        )
+        if given.round is not None:
+            accepted = "a checkpoint, which is safetensors; for the arrays of an npz alone leave round out"
+        raise SpecError(f"{FIELD}.uri: {error}; expected {accepted}") from error
 
 
 def _path(given: InitialModel, folder: Path) -> Path:

@@ -29,13 +29,19 @@ def attempt(*, given: JobFiles, index: int, data: str | None) -> None:
       fl-submit try job.yaml
       fl-submit try job.yaml --index 3 --data 'shards/{index}'
     """
+    from job_generator.cli.plan import check_beginning
     from job_generator.compiler import compile_job
+    from job_generator.initial import located
     from job_generator.local.preflight import check_data, check_framework, data_path
     from job_generator.program import sealed
 
-    plan = compile_job(sealed(given.load(), given.program))
+    job = given.load()
+    if job.spec.initial_model is not None and job.spec.initial_model.uri is not None:
+        job = located(job, given.program)
+    plan = compile_job(sealed(job, given.program))
     check_framework(plan.program.framework)
     check_data(data, 1, first=index)
+    check_beginning(job, plan, given.program, str(data_path(data, index)) if data else None)
     command = [sys.executable, "-m", "fl_worker", "try", "--plan", inherited(plan)]
     command += ["--program", str(given.program), "--index", str(index)]
     command += ["--data", str(data_path(data, index))] if data else []

@@ -55,7 +55,7 @@ def secrecy_of(job: FLJob) -> str:
 def checked(given: JobFiles) -> FLJob:
     """The job, when nothing can be seen to be wrong with it."""
     from job_generator.compiler import compile_job
-    from job_generator.initial import located
+    from job_generator.initial import located, opened
     from job_generator.problems import InvalidJobError
     from job_generator.program import inspect
 
@@ -66,7 +66,7 @@ def checked(given: JobFiles) -> FLJob:
     except InvalidJobError as error:
         raise InvalidJobError(document.placed(error.problems)) from None
     if job.spec.initial_model is not None and job.spec.initial_model.uri is not None:
-        located(job, given.program)
+        opened(located(job, given.program))
     if problems := tuple(inspect(job, given.program)):
         raise InvalidJobError(document.placed(problems))
     return job

@@ -169,12 +169,9 @@ def begun(ancestor: Ancestor, job: FLJob, *, program: Path, data: str | None, fo
 def _check_arrays(ancestor: Ancestor, plan: Plan, program: Path, data: str | None) -> None:
     """Refuse a program whose arrays the checkpoint does not fit; a worker process makes its first model for that."""
     from fl_core.errors import MismatchError
-    from fl_core.weights import Manifest
-    from job_generator.cli.plan import first_model
+    from job_generator.cli.plan import misfit
 
-    wanted = Manifest.from_json(first_model(plan, program, data)["manifest"])
-    found = Manifest.of(wanted.ordered(ancestor.stored().arrays))
-    if different := wanted.difference(found):
+    if different := misfit(ancestor.stored(), plan, program, data):
         raise MismatchError(
             f"spec.program: the model of round {ancestor.round} does not fit this program: {different}; "
             "a fork keeps the model's shape, so put the program back, or start a new run"

@@ -19,8 +19,10 @@ from job_generator.cli.files import JobFiles, job_files
 from job_generator.local.documents import document_option, write_document
 
 if TYPE_CHECKING:
+    from fl_core.models import StoredModel
     from fl_core.plan import Plan
     from job_generator.forecast import Machine, Model
+    from job_generator.spec import FLJob
 
 
 @click.command()
@@ -95,6 +97,24 @@ def first_model(plan: Plan, program: Path, data: str | None) -> dict[str, Any]:
         raise ProgramError(f"the program's first model could not be made:\n{done.stderr.strip()}")
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row
+
+
+def misfit(stored: StoredModel, plan: Plan, program: Path, data: str | None) -> str:
+    """How these arrays differ from those of the program, in whatever order, as a worker process finds; else nothing."""
+    from fl_core.weights import Manifest
+
+    wanted = Manifest.from_json(first_model(plan, program, data)["manifest"])
+    return wanted.difference(Manifest.of(wanted.ordered(stored.arrays))) or ""
+
+
+def check_beginning(job: FLJob, plan: Plan, program: Path, data: str | None) -> None:
+    """Refuse a model to begin with that is here and does not fit the program."""
+    from fl_core.errors import MismatchError
+    from job_generator.initial import FIELD, opened
+
+    stored = opened(job)
+    if stored is not None and (different := misfit(stored, plan, program, data)):
+        raise MismatchError(f"{FIELD}.uri: {stored.path} does not fit this program: {different}")
 
 
 def machine() -> Machine:

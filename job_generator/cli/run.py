@@ -117,6 +117,7 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None, chaos: Path
     import yaml
 
     from job_generator.aside import for_this_machine, notice
+    from job_generator.cli.plan import check_beginning
     from job_generator.compiler import compile_job
     from job_generator.forecast import EQUAL
     from job_generator.initial import located
@@ -145,6 +146,7 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None, chaos: Path
         faults=_faults(chaos, plan),
     )
     check(prepared)
+    check_beginning(job, plan, given.program, prepared.data)
     if plan.privacy is not None:
         click.echo(f"note: {EQUAL}", err=True)
     where.prepare(job=yaml.safe_dump(job.document(), sort_keys=False, allow_unicode=True), plan=plan)

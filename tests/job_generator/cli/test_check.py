@@ -75,6 +75,27 @@ def test_for_programs(submit: Submit, job_file: JobFile, kind: str, read: Callab
     assert wrong.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "more", "expected"),
+    [
+        ("model.pdparams", b"\x80\x02}", {}, "expected safetensors, or npz as numpy.savez"),
+        ("model.npz", b"PK\x03\x04 and no archive", {}, "expected safetensors, or npz as numpy.savez"),
+        ("model.npz", b"PK\x03\x04", {"round": 3}, "for the arrays of an npz alone leave round out"),
+    ],
+)
+def test_a_first_model_that_is_none(
+    submit: Submit, job_file: JobFile, name: str, content: bytes, more: dict[str, int], expected: str
+) -> None:
+    """A file that no server could begin with is refused without a process, and the sentence says what is accepted."""
+    file = job_file(initialModel={"uri": name, **more})
+    (file.parent / name).write_bytes(content)
+    for command in ("check", "try", "run"):
+        result = submit(command, file)
+        assert result.exit_code == 65
+        assert result.stderr.startswith("Error: spec.initialModel.uri: ")
+        assert expected in result.stderr
+
+
 def test_more_files(submit: Submit, job_file: JobFile, tmp_path: Path) -> None:
     """Files given with -f are laid over the job in their order, and -f alone is enough."""
     for number in (5, 7):

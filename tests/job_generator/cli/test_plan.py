@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
 
@@ -76,6 +77,20 @@ def test_what_the_worker_refuses(submit: Submit, job_file: JobFile, changes: dic
 def test_wrong_words(submit: Submit, job_file: JobFile, words: list[str], code: int) -> None:
     """Data that is not there and an output that is none are refused before anything is loaded."""
     assert submit("plan", job_file(), *words).exit_code == code
+
+
+@pytest.mark.parametrize("command", ["try", "run"])
+def test_a_first_model_of_another_shape(
+    submit: Submit, job_file: JobFile, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is refused before a job's processes start and a run's folder is made, with the array and both shapes."""
+    monkeypatch.chdir(tmp_path)
+    file = job_file(program=PROGRAM, initialModel={"uri": "model.npz"})
+    np.savez(file.parent / "model.npz", w=np.zeros(7, "f4"))
+    result = submit(command, file)
+    assert result.exit_code == 67
+    assert "array w float32[7] should be w float32[100]" in result.stderr
+    assert not (tmp_path / "fl-runs").exists()
 
 
 def test_shared_data(submit: Submit, job_file: JobFile) -> None:
