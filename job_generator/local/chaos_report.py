@@ -112,7 +112,8 @@ def page(document: dict[str, Any]) -> RenderableType:
 
 def sentence(job: dict[str, Any]) -> str:
     """What the job did, in one line."""
-    dropouts = ", ".join(f"{count} {reason}" for reason, count in job["dropouts"].items()) or "none"
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in job["dropouts"].items())
+    dropouts = f"{sum(job['dropouts'].values())} ({reasons})" if reasons else "none"
     restarts = ", ".join(f"{count} of {name}" for name, count in job["restarts"].items()) or "none"
     lost = "unknown" if job["seconds_lost"] is None else f"{job['seconds_lost']:.1f} s"
     return (

@@ -261,6 +261,8 @@ def _problem(error: ErrorDetails) -> Problem:
         and name == "who"
     ):
         accepted = "worker (one of them, drawn), workers (each) or worker-3"
+    elif kind is FullDisk and name == "who":
+        accepted = "server, as it alone has a storage, or no who"
     else:
         accepted = ACCEPTED.get(name, error["msg"].lower())
     if error["type"] == "missing":

@@ -207,12 +207,14 @@ class Supervisor:
     async def _forgiven(self, name: str, outcome: Outcome) -> bool:
         """Whether a process that ended so is started again; returns when it is to be."""
         delay = restart_delay(self._crashes[name])
-        if not self._disturbance.killed(name):
+        wanted = self._disturbance.killed(name)
+        if not wanted:
             self._crashes[name] += 1
         allowed = self._staffing.core_restarts if name in CORE else self._staffing.restarts
         if outcome.permanent or self._crashes[name] > allowed:
             return False
-        self._reports.tell(f"{name} crashed ({outcome.sentence}); it starts again in {delay:.1f} s")
+        happened = "was killed on purpose" if wanted else f"crashed ({outcome.sentence})"
+        self._reports.tell(f"{name} {happened}; it starts again in {delay:.1f} s")
         await asyncio.wait({self._stop}, timeout=delay)
         return not self._stop.done()
 

@@ -12,6 +12,7 @@ import pytest
 
 from fl_core.plan import Job, Plan, Program, Target
 from job_generator.local.child import Command
+from job_generator.local.disturbance import PEACE, Disturbance
 from job_generator.local.supervisor import Graces, Reports, Staffing, Supervisor
 
 PRELUDE = """
@@ -64,7 +65,14 @@ class Stage:
     pids: dict[str, int] = field(default_factory=dict)
 
     def supervisor(
-        self, *, workers: int = 1, quorum: int = 1, restarts: int = 3, core_restarts: int = 0, **bodies: str
+        self,
+        *,
+        workers: int = 1,
+        quorum: int = 1,
+        restarts: int = 3,
+        core_restarts: int = 0,
+        disturbance: Disturbance = PEACE,
+        **bodies: str,
     ) -> Supervisor:
         def start(name: str, pid: int) -> None:
             self.started.append(name)
@@ -75,6 +83,7 @@ class Stage:
             Staffing(workers=workers, quorum=quorum, restarts=restarts, core_restarts=core_restarts),
             logs=self.folder,
             graces=Graces(end=0.1, stop=0.5),
+            disturbance=disturbance,
             reports=Reports(tell=self.said.append, started=start),
         )
 

@@ -64,6 +64,9 @@ def test_a_report_counts_what_the_job_did(folder: Folder) -> None:
     (deed,) = good["done"]
     assert (deed["who"], deed["back_after"], deed["round_seconds_lost"]) == ("server", 4.0, 5.0)
     assert "4 rounds in 4 attempts: 0 lost" in sentence(good["job"])
+    assert "; dropouts: 1 (gone: 1); " in sentence(good["job"])
+    several = sentence({**good["job"], "dropouts": {"gone": 1, "late": 2}})
+    assert "; dropouts: 3 (gone: 1, late: 2); " in several
 
 
 def test_a_lost_round_and_one_counted_twice_are_seen(folder: Folder) -> None:

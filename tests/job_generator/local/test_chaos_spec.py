@@ -70,6 +70,10 @@ def test_workers_are_each_of_them_with_a_draw_of_their_own(tmp_path: Path) -> No
             'faults[0].who: "worker-4" is nobody; the job has worker-0 to worker-3',
         ),
         (
+            "{fault: full_disk, who: worker-3, seconds: 1}",
+            'faults[0].who: "worker-3" is not accepted; expected server, as it alone has a storage',
+        ),
+        (
             "{fault: nan, who: server}",
             'faults[0].who: "server" is not accepted; expected worker (one of them',
         ),

@@ -13,6 +13,7 @@ import pytest
 
 from fl_core.errors import ProgramError, ShortfallError, SpecError
 from job_generator.local.child import DiedError, Outcome
+from job_generator.local.disturbance import Peace
 from job_generator.local.supervisor import LONGEST_DELAY, process_environment, restart_delay
 
 WHEN_FED = "announce(); open({fifo!r}).read()"
@@ -73,6 +74,28 @@ open({fifo!r}, "w").write("done")
     assert outcome.exit_code == 0
     assert stage.started.count("worker-0") == 2
     assert "worker-0 crashed" in stage.said[0]
+
+
+class Killer(Peace):
+    """Every death is its own."""
+
+    def killed(self, name: str) -> bool:
+        return bool(name)
+
+
+def test_a_worker_that_was_killed_on_purpose_has_not_crashed(stage: Any, tmp_path: Path) -> None:
+    """The user is told what happened, and not how a machine runs out of memory."""
+    fifo, mark = a_fifo(tmp_path), str(tmp_path / "mark")
+    worker = f"""
+announce()
+if not os.path.exists({mark!r}):
+    open({mark!r}, "w").close()
+    os.kill(os.getpid(), signal.SIGKILL)
+open({fifo!r}, "w").write("done")
+"""
+    server = WHEN_FED.format(fifo=fifo)
+    outcome_of(stage, server_body=server, worker_body=worker, restarts=0, disturbance=Killer())
+    assert stage.said == ["worker-0 was killed on purpose; it starts again in 0.5 s"]
 
 
 def test_permanent_worker(stage: Any) -> None:
