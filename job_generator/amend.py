@@ -20,11 +20,20 @@ OWN: Final = (("metadata",), ("apiVersion",), ("kind",), ("status",), ("spec", "
 def fork_of(
     before: dict[str, Any], changes: Sequence[str], *, name: str | None, origin: dict[str, Any]
 ) -> FLJob:
-    """Another job like the one before, with these changes, that goes on from `origin`, its `spec.initialModel`."""
+    """Another job like the one before, with these changes, that goes on from `origin`, its `spec.initialModel`.
+
+    Refuses one that has no round left to train.
+    """
     document = amended(before, changes)
     metadata = {key: value for key, value in before["metadata"].items() if key != "uid"}
     document.value["metadata"] = {**metadata, **({"name": name} if name else {})}
     document.value["spec"]["initialModel"] = origin
+    rounds, done = document.value["spec"].get("rounds"), int(origin["round"])
+    if isinstance(rounds, int) and rounds <= done:
+        raise SpecError(
+            f"spec.rounds: {rounds} counts all rounds, and the fork begins after round {done}: none is left to train; "
+            f"add --set rounds={done + 1}, or more"
+        )
     return document.job()
 
 

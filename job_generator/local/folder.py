@@ -139,9 +139,9 @@ class RunFolder:
     def prepare(self, *, job: str, plan: Plan) -> None:
         """Make the folder of a new run; refuses one that holds something."""
         if self.path.is_dir() and any(self.path.iterdir()):
-            raise StorageError(
-                f"{self.path} is not empty; choose another --folder, or go on with --resume {self.path}"
-            )
+            run = (self.path / "run.json").exists()
+            onward = f", or go on with the run in it: fl-submit run --resume {self.path}" if run else ""
+            raise StorageError(f"{self.path} is not empty; choose another --folder{onward}")
         for folder in (self.logs, self.storage):
             try:
                 folder.mkdir(parents=True, exist_ok=True)

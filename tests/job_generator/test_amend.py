@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fl_core.errors import SpecError
-from job_generator.amend import amended
+from job_generator.amend import amended, fork_of
 
 Build = Callable[..., dict[str, Any]]
 
@@ -32,6 +32,17 @@ def test_a_field_is_changed(job_map: Build, change: str, path: str, value: Any) 
     assert found == value
     assert after["metadata"] == before["metadata"]
     assert before == job_map(compression=[{"name": "a"}, {"name": "b"}])
+
+
+@pytest.mark.parametrize("changes", [[], ["rounds=3"]])
+def test_a_fork_without_a_round_to_train_says_what_to_add(job_map: Build, changes: list[str]) -> None:
+    """The number that it names works."""
+    done = 20 if not changes else 12
+    origin = {"uri": "round.safetensors", "round": done}
+    with pytest.raises(SpecError, match=f"none is left to train; add --set rounds={done + 1}, or more"):
+        fork_of(job_map(), changes, name=None, origin=origin)
+    job = fork_of(job_map(), [*changes, f"rounds={done + 1}"], name=None, origin=origin)
+    assert job.spec.rounds == done + 1
 
 
 def test_a_field_is_removed(job_map: Build) -> None:

@@ -113,6 +113,9 @@ def test_a_fork_may_go_further_in_another_way(parent: Callable[..., Any]) -> Non
     again = submit(run, "fork", str(run.folder / "child"), "--from-round", "7", "--dry-run")
     assert again.returncode == 0, again.stderr
     assert yaml.safe_load(again.stdout)["spec"]["initialModel"]["round"] == 7
+    sets = ("--set", "workers.replicas=2", "--set", "selection.minimum=2")
+    few = submit(run, "fork", str(run.folder / "child"), "--from-round", "7", *sets, "--dry-run")
+    assert (few.returncode, "note: secure aggregation is off" in few.stderr) == (0, True), few.stderr
 
 
 def test_epsilon_never_falls_over_a_fork(parent: Callable[..., Any]) -> None:
@@ -141,6 +144,7 @@ def refusals() -> list[tuple[int, list[str], int, str]]:
         (1, [], 64, "has no checkpoint of round 1, but of rounds 4, 5 and 6"),
         (9, [], 64, "has no checkpoint of round 9, but of rounds 4, 5 and 6"),
         (4, ["rounds=4"], 65, "spec.rounds: 4 counts all rounds"),
+        (6, [], 65, "none is left to train; add --set rounds=7, or more"),
         (4, ["stratgy.name=fedavg"], 65, "there is no such field (did you mean strategy?)"),
         (4, ["workers.replicas=2"], 65, "spec.selection.minimum: 3 is more than the cohort"),
         (4, ["program.entrypoint=wide:task"], 67, "array w float32[5] should be w float32[7]"),

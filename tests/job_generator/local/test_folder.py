@@ -31,7 +31,7 @@ def test_name(tmp_path: Path) -> None:
 def test_occupied_folder(tmp_path: Path, a_plan: Callable[..., Plan]) -> None:
     """A folder that holds something is never written over."""
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(StorageError, match="not empty"):
+    with pytest.raises(StorageError, match="not empty; choose another --folder$"):
         RunFolder(tmp_path).prepare(job="", plan=a_plan())
 
 
