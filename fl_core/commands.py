@@ -11,6 +11,9 @@ import click
 
 from fl_core.errors import FLJobError
 
+LONGEST_LINE = 200
+"""Characters of a command's first sentence in a list of commands; it is wrapped there."""
+
 
 class Commands(click.Group):
     """A group whose errors are sentences, and whose commands are imported when they are called.
@@ -48,7 +51,7 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         own = [(name, super(Commands, self).get_command(ctx, name)) for name in super().list_commands(ctx)]
-        rows = [(name, command.get_short_help_str()) for name, command in own if command]
+        rows = [(name, command.get_short_help_str(LONGEST_LINE)) for name, command in own if command]
         rows += [(name, line) for name, (_, line) in self.later.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)

@@ -64,12 +64,12 @@ def conduct(run: Run, presentation: Presentation, make_commands: MakeCommands) -
     result = Result.read(run.folder)
     if presentation.output:
         write_document(result.document(), presentation.output)
+    compared = compare(run.folder) if run.folder.replay.exists() and not outcome.exit_code else None
     if outcome.exit_code:
         _failure(outcome, result, presentation.console)
-    elif not presentation.output:
+    elif not presentation.output and (compared is None or compared.same):
         presentation.console.print(closing(result), soft_wrap=True)
-    if run.folder.replay.exists() and not outcome.exit_code:
-        compared = compare(run.folder)
+    if compared is not None:
         presentation.console.print(Text(compared.sentence), soft_wrap=True)
         return 0 if compared.same else MismatchError.exit_code
     if run.faults is not None and (told := chaos_report.read(run.folder)) is not None:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from fl_core.plan import Plan
 from job_generator.forecast import Forecast, Model
+from job_generator.local.live import target_text
 from job_generator.local.picture import volume
 from job_generator.outlay import Outlay
 
@@ -43,6 +44,7 @@ def _rows(plan: Plan, model: Model | None, expected: Forecast) -> list[tuple[str
             f"asks {expected.asked}, closes with {plan.selection.per_round}, at least {expected.quorum}",
         ),
         ("can be lost", f"{expected.losses} of them"),
+        *_early(plan),
         ("model", _model(model)),
     ]
     if expected.down is not None and expected.up is not None and expected.total is not None:
@@ -53,6 +55,14 @@ def _rows(plan: Plan, model: Model | None, expected: Forecast) -> list[tuple[str
     )
     rows.append(("plan digest", plan.digest[:16]))
     return rows
+
+
+def _early(plan: Plan) -> list[tuple[str, str]]:
+    """What ends the job before its last round."""
+    patience = plan.early_stopping.patience if plan.early_stopping else 0
+    reasons = [f"{target_text(plan)} is reached"] if plan.target else []
+    reasons += [f"{patience} measured rounds in a row make no progress"] if patience else []
+    return [("ends early", f"when {', or when '.join(reasons)}")] if reasons else []
 
 
 def _privacy(spent: Outlay | None) -> list[tuple[str, str]]:

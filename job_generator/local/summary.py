@@ -203,5 +203,7 @@ def _advice(result: Result) -> list[Text]:
         rows.append((f"fl-submit model {path} -o model.pdparams", "for paddle.load"))
     else:
         rows.append((f"fl-submit model {path} -o model.npz", "for numpy.load"))
-    rows.append(("fl-submit init my-job", "a job of your own"))
+    if result.last is not None and result.plan.privacy is None:  # a budget may be spent
+        onward = f"--from-round {result.last.round} --set rounds={result.last.round + 10}"
+        rows.append((f"fl-submit fork {path} {onward}", "train on, with changes if you like"))
     return [Text.assemble("  ", (command, "cyan"), ("  # " + purpose, "dim")) for command, purpose in rows]

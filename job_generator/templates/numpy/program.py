@@ -49,10 +49,10 @@ class LogisticRegression:
         return {"w": w, "b": b}, len(y)
 
     def evaluate(self, weights: Weights) -> dict[str, float]:
-        """Named values on data that is not trained on."""
+        """Named values on data that is not trained on, and how many examples that is."""
         x, y = self.test
         right = _probability(x, weights["w"], weights["b"]).round() == y
-        return {"accuracy": float(right.mean())}
+        return {"accuracy": float(right.mean()), "examples": len(y)}
 
 
 def _probability(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:

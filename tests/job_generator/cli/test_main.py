@@ -53,6 +53,13 @@ def test_examples_parse(submit: Submit, name: str) -> None:
     assert {word for word in used if word not in re.split(r"[\s,/]+", options)} == set()
 
 
+def test_commands_of_a_command_are_whole_sentences(submit: Submit) -> None:
+    """The list of what `record` can do is wrapped, not cut."""
+    text = submit("record", "--help").stdout.partition("Commands:")[2]
+    assert "..." not in text
+    assert "and models that no round made." in " ".join(text.split())
+
+
 def test_list(submit: Submit) -> None:
     """The commands are listed in the order of their use, each in one line."""
     text = submit("--help").stdout

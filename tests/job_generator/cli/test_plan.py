@@ -116,6 +116,17 @@ def test_sums_that_are_not_secure(submit: Submit, job_file: JobFile) -> None:
     assert [one for one in notes if one.startswith("secure aggregation is off, as it needs at least 3")]
 
 
+def test_what_ends_a_job_early(submit: Submit, job_file: JobFile) -> None:
+    """A target and early stopping are on the page, and nothing where a job has neither."""
+    changes = {"target": {"metric": "accuracy", "atLeast": 0.9}, "earlyStopping": {"patience": 3}}
+    page = submit("plan", job_file(**changes), "--no-measure").stdout
+    assert re.search(
+        r"ends early +when accuracy ≥ 0\.9 is reached, or when 3 measured rounds in a row make no progress",
+        " ".join(page.split()),
+    )
+    assert "ends early" not in submit("plan", job_file(), "--no-measure").stdout
+
+
 def test_machine() -> None:
     """The machine has memory and cores."""
     assert machine().memory_free > 1 << 20

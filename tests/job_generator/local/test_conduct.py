@@ -41,6 +41,17 @@ def test_retry_advice(a_run: Run, fake_commands: Any, capfd: pytest.CaptureFixtu
     assert f"fl-submit run --resume {a_run.folder.path}" in capfd.readouterr().out
 
 
+def test_a_replay_that_differs_is_no_success(
+    a_run: Run, fake_commands: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What is said last, and alone, is what differs; the exit code says so, too."""
+    a_run.folder.replay.write_text('{"round": 1, "model": "abc"}\n')
+    code = conduct(a_run, Presentation(), lambda *_: fake_commands(server_body="announce(); sys.exit(0)"))
+    said = capfd.readouterr().out.splitlines()
+    assert (code, said[-1]) == (67, "✗ round 1 was recorded, and is not trained again")
+    assert not any("✓" in line or "no model" in line for line in said)
+
+
 def test_document(a_run: Run, fake_commands: Any, capfd: pytest.CaptureFixture[str]) -> None:
     """With --output json, standard output holds one document and nothing else, also after a failure."""
     conduct(a_run, Presentation(output="json"), lambda *_: fake_commands(scheduler_body="sys.exit(70)"))
