@@ -22,7 +22,7 @@ from fl_worker.backends import Backend, Evaluated
 from fl_worker.border import user_code
 from fl_worker.privacy import Privacy
 from fl_worker.program import load
-from fl_worker.spoiling import spoilt
+from fl_worker.spoiling import mislabelled, spoilt
 from fl_worker.task import Site
 
 
@@ -86,7 +86,8 @@ class Learner:
         spoil: str = "",
     ) -> Finished:
         """Train one round from these weights, with which this clip norm came; `moved` is called at any progress."""
-        with user_code(f"it trained in round {round}", self.folder):
+        doing = f"it trained in round {round}"
+        with user_code(doing, self.folder), mislabelled(self.backend, spoil):
             trained = spoilt(self.backend.train(weights, round=round, moved=moved), spoil)
         if trained.examples < 1:
             raise UpdateError(f"{self.site.name} trained on no example; give it data, or leave it out")

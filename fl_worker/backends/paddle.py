@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,6 +60,7 @@ class PaddleBackend:
         self._check_strategy()
         self._initial = self.weights()
         self._kept: Any = None
+        self._relabel: Callable[[Array], Array] | None = None
         if work.kind == "train":
             self._check_optimizer()
 
@@ -76,11 +78,27 @@ class PaddleBackend:
         optimizer = self._optimizer(round)
         tally = Tally({})
         for _ in range(self._task.epochs):
-            for inputs, labels in _batches(self._task.train):
+            for inputs, labels in self._examples():
                 loss = self._step(optimizer, inputs, labels)
                 tally.count(loss, labels.shape[0])
                 moved()
         return Trained(self._update(weights), tally.examples // self._task.epochs, tally.measurements())
+
+    @contextmanager
+    def mislabelled(self, flip: Callable[[Array, int], Array]) -> Iterator[None]:
+        """Train with other labels meanwhile, of as many classes as the highest label that this worker has says."""
+        classes = 1 + max((int(labels.numpy().max()) for _, labels in self._examples()), default=0)
+        self._relabel = lambda labels: flip(labels, classes)
+        try:
+            yield
+        finally:
+            self._relabel = None
+
+    def _examples(self) -> Iterator[tuple[list[Any], Any]]:
+        """Walk through the data that is trained on."""
+        for inputs, labels in _batches(self._task.train):
+            relabel = self._relabel
+            yield inputs, labels if relabel is None else paddle.to_tensor(relabel(labels.numpy()))
 
     def evaluate(self, weights: Weights, *, moved: Moved) -> Evaluated:
         """Measure loss and metrics on the test batches."""
@@ -148,7 +166,7 @@ class PaddleBackend:
         """Minus the gradient of the mean loss over all local examples, gathered batch by batch."""
         self._layer.clear_gradients()
         tally = Tally({})
-        for inputs, labels in _batches(self._task.train):
+        for inputs, labels in self._examples():
             loss = self._loss(self._layer(*inputs), labels)
             (loss * labels.shape[0]).backward()
             tally.count(float(loss), labels.shape[0])

@@ -7,7 +7,8 @@ Estimators with `partial_fit` pass over the data `epochs` times in a round; thos
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -17,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, SGDClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from fl_core.errors import ProgramError
+from fl_core.errors import ProgramError, UpdateError
 from fl_core.strategies import LocalWork
 from fl_core.weights import Array, Weights, difference
 from fl_worker import logistic, streams
@@ -72,6 +73,20 @@ class SklearnBackend:
         self._measure(tally, *self._data)
         update = difference(self._fitter.arrays(), weights)
         return Trained(update, tally.examples, tally.measurements())
+
+    @contextmanager
+    def mislabelled(self, flip: Callable[[Array, int], Array]) -> Iterator[None]:
+        """Train with other labels meanwhile; a classifier's are counted by their place among its classes."""
+        before = x, y = self._data
+        if self._classes is None or self._classes.dtype.kind not in "iu":
+            raise UpdateError(
+                f"labels of {y.dtype} cannot be flipped; expected classes that are whole numbers"
+            )
+        self._data = x, self._classes[flip(np.searchsorted(self._classes, y), len(self._classes))]
+        try:
+            yield
+        finally:
+            self._data = before
 
     @property
     def examples(self) -> int:

@@ -218,7 +218,10 @@ def _faults(chaos: Path | None, plan: Plan) -> Faults | None:
     """What is to be done to the run on purpose."""
     from job_generator.local.chaos_spec import load_faults
 
-    return load_faults(chaos, workers=plan.workers, rounds=plan.rounds) if chaos else None
+    if chaos is None:
+        return None
+    framework = plan.program.framework
+    return load_faults(chaos, workers=plan.workers, rounds=plan.rounds, framework=framework)
 
 
 def _absolute(data: str | None) -> str | None:

@@ -26,6 +26,7 @@ from job_generator.local.chaos_spec import (
     Faults,
     FullDisk,
     Kill,
+    LabelFlip,
     Nan,
     Planned,
     SignFlip,
@@ -198,7 +199,7 @@ class Chaos:
             case FullDisk():
                 self._full_until = self._now() + fault.seconds
                 return self._filled()
-            case Corrupt() | Nan() | SignFlip():
+            case Corrupt() | Nan() | SignFlip() | LabelFlip():
                 return {"spoil": fault.fault}
         return {}
 

@@ -116,10 +116,18 @@ class Nan(Fault):
 
 
 class SignFlip(Fault):
-    """The worker's update has the opposite sign: the hostile update that needs no knowledge of the program's labels."""
+    """The worker's update has the opposite sign: a hostile update that needs no knowledge of labels."""
 
     own_step = "train"
     fault: Literal["sign_flip"]
+    who: Worker = "worker"
+
+
+class LabelFlip(Fault):
+    """The worker trains on flipped labels: of the classes 0 to c - 1 each label l becomes c - 1 - l."""
+
+    own_step = "train"
+    fault: Literal["label_flip"]
     who: Worker = "worker"
 
 
@@ -131,7 +139,7 @@ class FullDisk(Fault):
     seconds: Seconds
 
 
-AnyFault = Kill | Stop | Slow | Cut | Corrupt | Nan | SignFlip | FullDisk
+AnyFault = Kill | Stop | Slow | Cut | Corrupt | Nan | SignFlip | LabelFlip | FullDisk
 KINDS: dict[str, type[Fault]] = {
     "kill": Kill,
     "stop": Stop,
@@ -140,6 +148,7 @@ KINDS: dict[str, type[Fault]] = {
     "corrupt": Corrupt,
     "nan": Nan,
     "sign_flip": SignFlip,
+    "label_flip": LabelFlip,
     "full_disk": FullDisk,
 }
 
@@ -178,7 +187,7 @@ class Planned:
     step: str
 
 
-def load_faults(file: Path, *, workers: int, rounds: int) -> Faults:
+def load_faults(file: Path, *, workers: int, rounds: int, framework: str) -> Faults:
     """Read and check the faults for a job of so many workers and rounds; InvalidJobError says all that is wrong."""
     document = read(file, expected=SHAPE)
     try:
@@ -187,7 +196,7 @@ def load_faults(file: Path, *, workers: int, rounds: int) -> Faults:
         found = (_problem(details) for details in error.errors(include_url=False))
         problems = list({problem.path: problem for problem in found}.values())
         raise InvalidJobError(document.placed(problems)) from None
-    if problems := list(_unfit(faults, workers, rounds)):
+    if problems := [*_unfit(faults, workers, rounds), *_unlabelled(faults, framework)]:
         raise InvalidJobError(document.placed(problems))
     return faults
 
@@ -220,6 +229,17 @@ def _unfit(faults: Faults, workers: int, rounds: int) -> Iterator[Problem]:
             yield Problem(("faults", place, "step"), sentence)
         if isinstance(fault, Slow) and fault.kilobytes_per_second is None and not fault.delay_seconds:
             yield Problem(("faults", place), "slow needs kilobytesPerSecond, delaySeconds or both")
+
+
+def _unlabelled(faults: Faults, framework: str) -> Iterator[Problem]:
+    """Faults of labels in a job whose programs are plain objects."""
+    for place, fault in enumerate(faults.faults):
+        if isinstance(fault, LabelFlip) and framework == "numpy":
+            sentence = (
+                "label_flip needs labels, which a plain object (spec.program.framework: numpy) keeps to itself; "
+                "expected a program of paddle or sklearn, or sign_flip"
+            )
+            yield Problem(("faults", place, "fault"), sentence)
 
 
 ACCEPTED = {
@@ -257,7 +277,7 @@ def _problem(error: ErrorDetails) -> Problem:
     if (
         kind is not None
         and kind.model_fields.get(name)
-        and kind in {Corrupt, Nan, SignFlip}
+        and kind in {Corrupt, Nan, SignFlip, LabelFlip}
         and name == "who"
     ):
         accepted = "worker (one of them, drawn), workers (each) or worker-3"

@@ -16,11 +16,12 @@ paddle = pytest.importorskip("paddle")
 from paddle import nn  # noqa: E402 - after importorskip
 from paddle.nn.functional import cross_entropy  # noqa: E402
 
-from fl_core.errors import ProgramError  # noqa: E402
+from fl_core.errors import ProgramError, UpdateError  # noqa: E402
 from fl_core.metrics import Accuracy  # noqa: E402
 from fl_core.strategies import LocalWork  # noqa: E402
 from fl_core.weights import Manifest, add, digest  # noqa: E402
 from fl_worker.backends.paddle import PaddleBackend  # noqa: E402
+from fl_worker.spoiling import flipped  # noqa: E402
 from fl_worker.task import Site, Task  # noqa: E402
 
 SITE = Site(name="worker-0", index=0, count=2, seed=7)
@@ -355,3 +356,21 @@ def test_numpy_batches_and_losses_per_example_work() -> None:
     same = backend(train=[(X, Y)])
     first, second = (each.train(each.weights(), round=1, moved=quiet).update for each in (one, same))
     assert all(np.allclose(first[name], second[name], atol=1e-6) for name in first)
+
+
+@pytest.mark.parametrize("work", [LocalWork(), GRADIENT])
+def test_flipped_labels_are_trained_on_for_once(work: LocalWork) -> None:
+    """The update is that of a worker whose data is labelled so, and the next one is honest again."""
+    one, other = (backend(train=loader(y=y, shuffle=False), work=work) for y in (Y, 1 - Y))
+    with one.mislabelled(flipped):
+        wrong = one.train(one.weights(), round=1, moved=quiet).update
+    right = one.train(one.weights(), round=1, moved=quiet).update
+    assert digest(wrong) == digest(other.train(other.weights(), round=1, moved=quiet).update)
+    assert digest(wrong) != digest(right)
+
+
+def test_numbers_are_no_labels_to_flip() -> None:
+    """Labels with a fraction are refused."""
+    one = backend(train=loader(y=Y.astype("float32")))
+    with one.mislabelled(flipped), pytest.raises(UpdateError, match="only whole numbers can be flipped"):
+        one.train(one.weights(), round=1, moved=quiet)

@@ -20,11 +20,12 @@ from sklearn.linear_model import (
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from fl_core.errors import ProgramError
+from fl_core.errors import ProgramError, UpdateError
 from fl_core.metrics import AUC, Accuracy
 from fl_core.strategies import LocalWork
 from fl_core.weights import Manifest, add, digest
 from fl_worker.backends.sklearn import SklearnBackend
+from fl_worker.spoiling import flipped
 from fl_worker.task import Site, Task
 
 SITE = Site(name="worker-0", index=0, count=2, seed=7)
@@ -190,3 +191,21 @@ def test_a_closed_form_is_refused() -> None:
     """LinearRegression ignores the model that it receives, so it is refused."""
     with pytest.raises(ProgramError, match="LinearRegression cannot be trained round by round"):
         backend(LinearRegression(), y=Z)
+
+
+def test_flipped_labels_are_trained_on_for_once() -> None:
+    """The update is that of a worker whose data is labelled so, and the next one is honest again."""
+    one, other = (backend(SGDClassifier(loss="log_loss"), y=y, classes=[0, 1, 2]) for y in (Y, 2 - Y))
+    with one.mislabelled(flipped):
+        wrong = one.train(one.weights(), round=1, moved=quiet).update
+    right = one.train(one.weights(), round=1, moved=quiet).update
+    assert digest(wrong) == digest(other.train(other.weights(), round=1, moved=quiet).update)
+    assert digest(wrong) != digest(right)
+
+
+def test_numbers_and_words_are_no_labels_to_flip() -> None:
+    """A regressor and classes that are no whole numbers are refused."""
+    words = backend(SGDClassifier(), y=Y.astype(str), classes=["0", "1", "2"])
+    for one in (backend(SGDRegressor(), y=Z, classes=None), words):
+        with pytest.raises(UpdateError, match="cannot be flipped"), one.mislabelled(flipped):
+            pass

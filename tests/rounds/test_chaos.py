@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.rounds.faults import tried
 
@@ -50,3 +54,46 @@ def test_a_flipped_sign_goes_into_a_plain_mean(tmp_path: Path) -> None:
     (row,) = flipped.rounds()
     assert row["reporters"] == [f"worker-{index}" for index in range(4)]
     assert [row["model"]] != flipped.should_be()
+
+
+LABELLED = """
+import numpy as np
+from sklearn.linear_model import SGDClassifier
+from fl_worker import Task, metrics
+
+def task(config, site):
+    rng = site.rng("data")
+    labels = rng.integers(0, 2, 2000 if site.index == 0 else 100)
+    inputs = rng.normal(size=(len(labels), 4)) + 2 * (2 * labels[:, None] - 1)
+    held = rng.integers(0, 2, 100)
+    test = rng.normal(size=(100, 4)) + 2 * (2 * held[:, None] - 1), held
+    model = SGDClassifier(loss="log_loss", random_state=1)
+    return Task(model=model, classes=[0, 1], train=(inputs, labels), test=test,
+                metrics={"accuracy": metrics.Accuracy()})
+"""
+
+
+@pytest.mark.parametrize(("rule", "withstands"), [("mean", False), ("median", True)])
+def test_flipped_labels_turn_a_mean_and_not_a_median(tmp_path: Path, rule: str, *, withstands: bool) -> None:
+    """Of five workers the one with most examples trains on flipped labels: only the robust rule learns the classes."""
+    (tmp_path / "labelled.py").write_text(LABELLED)
+    (tmp_path / "chaos.yaml").write_text("faults: [{fault: label_flip, who: worker-0, round: 1}]")
+    spec = {
+        "seed": 1,
+        "rounds": 1,
+        "program": {"entrypoint": "labelled:task", "framework": "sklearn"},
+        "workers": {"replicas": 5},
+        "selection": {"minimum": 5},
+        "secureAggregation": {"enabled": False},
+        "aggregation": {"name": rule, **({"hostile": 1} if withstands else {})},
+    }
+    job = {"apiVersion": "fljob.dev/v1alpha1", "kind": "FLJob", "metadata": {"name": "flip"}, "spec": spec}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    line = [sys.executable, "-m", "job_generator.cli", "run", str(tmp_path / "job.yaml")]
+    line += ["--folder", str(tmp_path / "run"), "--chaos", str(tmp_path / "chaos.yaml")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    row = json.loads((tmp_path / "run" / "storage" / "metrics.jsonl").read_text().splitlines()[0])
+    assert row["reporters"] == [f"worker-{index}" for index in range(5)]
+    assert (row["metrics"]["accuracy"] > 0.9) == withstands
+    assert (row["metrics"]["accuracy"] < 0.5) != withstands

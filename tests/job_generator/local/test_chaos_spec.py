@@ -8,10 +8,10 @@ from job_generator.local.chaos_spec import DRAWN, Faults, load_faults
 from job_generator.problems import InvalidJobError
 
 
-def faults(tmp_path: Path, text: str, *, workers: int = 4) -> Faults:
+def faults(tmp_path: Path, text: str, *, workers: int = 4, framework: str = "sklearn") -> Faults:
     file = tmp_path / "chaos.yaml"
     file.write_text(text)
-    return load_faults(file, workers=workers, rounds=100)
+    return load_faults(file, workers=workers, rounds=100, framework=framework)
 
 
 def refused(tmp_path: Path, text: str) -> str:
@@ -46,6 +46,17 @@ def test_rounds(tmp_path: Path, when: str, rounds: list[int]) -> None:
     """A round, a range, a range without an end, and every so many-th of them."""
     found = faults(tmp_path, f"faults: [{{fault: kill, who: server, {when}}}]")
     assert [number for number in range(1, 10) if found.planned(number, 4)] == rounds
+
+
+def test_labels_of_a_plain_object_cannot_be_flipped(tmp_path: Path) -> None:
+    """It keeps them to itself, which is said before the run begins."""
+    text = "faults: [{fault: label_flip, who: worker-1, round: 2}]"
+    (planned,) = faults(tmp_path, text, framework="paddle").planned(2, 4)
+    assert (planned.who, planned.step) == ("worker-1", "train")
+    with pytest.raises(
+        InvalidJobError, match=r"faults\[0\].fault: label_flip needs labels, which a plain object"
+    ):
+        faults(tmp_path, text, framework="numpy")
 
 
 def test_workers_are_each_of_them_with_a_draw_of_their_own(tmp_path: Path) -> None:
