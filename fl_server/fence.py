@@ -93,16 +93,13 @@ class Fence:
     @contextmanager
     def held(self) -> Iterator[None]:
         """No other server can claim the storage meanwhile; FencedError where one has."""
-        try:
-            lock = self._open()
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            raise self._unusable(error) from error
-        try:
+        with self._opened() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                raise self._unusable(error) from error
             self.check()
             yield
-        finally:
-            os.close(lock)
 
     def check(self) -> None:
         """FencedError where another server has claimed the storage since."""
@@ -123,8 +120,8 @@ class Fence:
     @contextmanager
     def _locked(self, patience: float) -> Iterator[None]:
         durable.folder(self.folder)
-        lock, end = self._open(), time.monotonic() + patience
-        try:
+        end = time.monotonic() + patience
+        with self._opened() as lock:
             while not _taken(lock):
                 if time.monotonic() > end:
                     raise UnavailableError(
@@ -133,21 +130,19 @@ class Fence:
                     )
                 time.sleep(LOOK_SECONDS)
             yield
-        finally:
-            os.close(lock)
 
     def _check_replaced(self, holder: str, *, by: str) -> None:
         """A pod whose network is cut would start its server again and again, and fence off the one that replaced it."""
-        rows = (
-            [self._read(int(path.stem)) for path in self.folder.glob("*.json")]
-            if holder not in {"", by}
-            else []
+        if holder in {"", by} or not self._has_claimed(holder):
+            return
+        raise FencedError(
+            f"{self.folder.parent} was claimed from this pod ({holder}) and then from another ({by or 'no pod'}), "
+            "which has replaced it; this server commits nothing and ends; nothing is to be done"
         )
-        if any(row is not None and row["holder"] == holder for row in rows):
-            raise FencedError(
-                f"{self.folder.parent} was claimed from this pod ({holder}) and then from another ({by or 'no pod'}), "
-                "which has replaced it; this server commits nothing and ends; nothing is to be done"
-            )
+
+    def _has_claimed(self, holder: str) -> bool:
+        rows = (self._read(int(path.stem)) for path in self.folder.glob("*.json"))
+        return any(row is not None and row["holder"] == holder for row in rows)
 
     def _claim(self, claim: dict[str, str], *, after: int) -> int:
         """Write the first claim that nobody has; a link is made by one process only, locks or not."""
@@ -182,8 +177,17 @@ class Fence:
     def _path(self, epoch: int) -> Path:
         return self.folder / f"{epoch:07d}.json"
 
-    def _open(self) -> int:
-        return os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.PUBLIC)
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The descriptor of the file that is locked; closing it frees the lock."""
+        try:
+            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.PUBLIC)
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            yield lock
+        finally:
+            os.close(lock)
 
     def _unusable(self, error: OSError) -> StorageError:
         return StorageError(

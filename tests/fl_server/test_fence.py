@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -220,6 +221,24 @@ def test_a_server_that_hangs_in_a_write_is_named(tmp_path: Path) -> None:
     with first.held(), pytest.raises(UnavailableError, match="where it hangs or is stopped, end it"):
         Fence(tmp_path, Owner.of(PLAN), patience=0)
     assert Fence(tmp_path, Owner.of(PLAN)).epoch == 2
+
+
+def test_a_lock_that_cannot_be_had_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the file system says of its locks, the file that would be locked is closed again."""
+    fence = Fence(tmp_path, Owner.of(PLAN))
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+
+    def refused(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(StorageError, match="no locks available"), fence.held():
+        pass
+    with pytest.raises(StorageError, match="no locks available"):
+        Fence(tmp_path, Owner.of(PLAN))
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
 
 
 def test_one_claim_has_one_holder_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
