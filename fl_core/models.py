@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,21 @@ from fl_core.weights import Array, digest
 
 ZIP = b"PK\x03\x04"
 """How an npz file begins."""
+
+CHECKPOINT = r"round-\d+\.safetensors"
+"""What checkpoints are called in their folder, as a regular expression."""
+
+
+def checkpoint_name(number: int) -> str:
+    """What the checkpoint of this round is called in its folder."""
+    return f"round-{number:07d}.safetensors"
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The checkpoints in a folder by their rounds, newest first; whether they are whole is not looked at."""
+    found = (path for path in folder.glob("round-*") if re.fullmatch(CHECKPOINT, path.name))
+    numbered = {int(path.stem.removeprefix("round-")): path for path in found}
+    return dict(sorted(numbered.items(), reverse=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +94,8 @@ def newest_model(storage: Path) -> StoredModel:
     """The final model; of a job that has none, or has gone on since, the newest whole checkpoint."""
     path = storage / "models" / "last.safetensors"
     final = StoredModel.read(path) if path.exists() else None
-    for checkpoint in sorted((storage / "checkpoints").glob("round-*.safetensors"), reverse=True):
-        if int(checkpoint.stem.removeprefix("round-")) <= (final.round if final else 0):
+    for number, checkpoint in checkpoints(storage / "checkpoints").items():
+        if number <= (final.round if final else 0):
             break
         with suppress(StorageError):
             return StoredModel.read(checkpoint)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from fl_core import durable, tensors
 from fl_core.durable import Guard
 from fl_core.errors import MismatchError, StorageError
+from fl_core.models import checkpoint_name, checkpoints
 from fl_core.plan import canonical
 from fl_core.steps import reached
 from fl_core.weights import Weights, digest
@@ -102,9 +103,9 @@ class Checkpoints:
     def save(self, saved: Saved) -> None:
         """Add a checkpoint, then let the oldest go."""
         reached("commit", saved.facts["round"])
-        write(self.folder / f"round-{saved.facts['round']:07d}.safetensors", saved, within=self.within)
+        write(self.folder / checkpoint_name(saved.facts["round"]), saved, within=self.within)
         with self.within():
-            for path in self._newest_first()[self.keep :]:
+            for path in [*checkpoints(self.folder).values()][self.keep :]:
                 path.unlink(missing_ok=True)
 
     def newest(self, told: Callable[[str], object] = lambda _: None) -> Saved | None:
@@ -114,7 +115,7 @@ class Checkpoints:
         program to decide.
         """
         damaged: list[Path] = []
-        for path in self._newest_first():
+        for path in checkpoints(self.folder).values():
             try:
                 saved = read(path)
             except StorageError as error:
@@ -128,15 +129,12 @@ class Checkpoints:
                     "this job a storage of its own, or go on with the job that this storage was begun with"
                 )
             return saved
-        if damaged and damaged[0].stem != f"round-{self.done:07d}":
+        if damaged and damaged[0].name != checkpoint_name(self.done):
             raise StorageError(
                 f"no checkpoint in {self.folder} is whole ({', '.join(one.name for one in damaged)}); put a copy back, "
                 "or, to begin anew, move the whole storage away"
             )
         return None
-
-    def _newest_first(self) -> list[Path]:
-        return sorted(self.folder.glob("round-*.safetensors"), reverse=True)
 
 
 def _sealed(saved: Saved) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import structlog
 from fl_core.digests import file_digest
 from fl_core.errors import JobError, MismatchError, StorageError, UpdateError
 from fl_core.lineage import begun_anew, check_fork
-from fl_core.models import read_model
+from fl_core.models import checkpoints, read_model
 from fl_core.plan import Plan
 from fl_core.privacy.chain import Head, check_reaches
 from fl_core.privacy.ledger import looked_at
@@ -170,7 +170,7 @@ class Origin:
         """Which checkpoints there are, where one was meant that is no more."""
         if self._round is None or not self.path.parent.is_dir():
             return ""
-        kept = sorted(path.name for path in self.path.parent.glob("round-*.safetensors"))
+        kept = sorted(path.name for path in checkpoints(self.path.parent).values())
         return f"; there are {', '.join(kept)}, as its spec.server.checkpoint.keep says" if kept else ""
 
 

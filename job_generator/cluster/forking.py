@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fl_core.models import checkpoint_name
 from job_generator.amend import fork_of
 from job_generator.cluster.connection import Object
 from job_generator.cluster.jobs import claim
@@ -27,7 +28,7 @@ def forked(parent: Object, *, name: str, round: int, changes: Sequence[str]) -> 
     origin = {
         "persistentVolumeClaim": {
             "claimName": claim(parent),
-            "path": f"{storage}/checkpoints/round-{round:07d}.safetensors",
+            "path": f"{storage}/checkpoints/{checkpoint_name(round)}",
         },
         "round": round,
     }

@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from fl_core.errors import StorageError, UnavailableError
+from fl_core.models import CHECKPOINT
 from fl_core.record import LINES, SIGNATURE
 from job_generator.cluster.connection import AbsentError, Connection, Object, RefusedError, Request
 from job_generator.cluster.jobs import claim, core, holds, remove
@@ -31,7 +32,7 @@ LIFE_SECONDS: Final = 3600
 LAST: Final = "models/last.safetensors"
 BEST: Final = "models/best.safetensors"
 RECORD: Final = (LINES, SIGNATURE)
-CHECKPOINT: Final = re.compile(r'href="(round-\d+\.safetensors)"')
+LISTED: Final = re.compile(rf'href="({CHECKPOINT})"')
 NEVER: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"}
 )
@@ -47,7 +48,7 @@ def fetch(cluster: Connection, job: Object, folder: Path, *, best: bool, say: Ca
         final = store.copy(LAST)
         if not final or not holds(job, "Complete"):
             listed = store.listing("checkpoints/")
-            for checkpoint in sorted(CHECKPOINT.findall(listed))[-1:]:
+            for checkpoint in sorted(LISTED.findall(listed))[-1:]:
                 store.copy(f"checkpoints/{checkpoint}")
 
 

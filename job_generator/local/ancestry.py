@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fl_core import durable
 from fl_core.errors import JobError, StorageError
-from fl_core.models import StoredModel
+from fl_core.models import StoredModel, checkpoint_name, checkpoints
 from fl_core.plan import Plan
 from job_generator.local.folder import Parent, RunFolder
 from job_generator.schema import alternatives
@@ -59,8 +59,7 @@ class Ancestor:
         return target.absolute()
 
     def _missing(self) -> str:
-        found = (self.run.storage / "checkpoints").glob("round-*.safetensors")
-        there = sorted(int(path.stem.removeprefix("round-")) for path in found)
+        there = sorted(checkpoints(self.run.storage / "checkpoints"))
         path, keep = self.run.path, self.plan.checkpoint
         if not there:
             return f"{path} has no checkpoint yet; a fork goes on from one"
@@ -82,4 +81,4 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _checkpoint(storage: Path, number: int) -> Path:
-    return storage / "checkpoints" / f"round-{number:07d}.safetensors"
+    return storage / "checkpoints" / checkpoint_name(number)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fl_core import attestation
 from fl_core.digests import file_digest
 from fl_core.errors import MismatchError, StorageError
-from fl_core.models import StoredModel
+from fl_core.models import StoredModel, checkpoints
 from fl_core.plan import Plan
 from fl_core.record import LINES, SIGNATURE, Finding, Head, Record, Row, against, read, standing
 
@@ -163,7 +163,7 @@ def _models(storage: Path, rows: Sequence[Row], *, done: int, last: int, over: b
     A fork's best may be of a round `done` before it; one that goes on may have committed the round after the `last`.
     """
     made = _made(rows)
-    paths = [*storage.glob("models/*.safetensors"), *storage.glob("checkpoints/round-*.safetensors")]
+    paths = [*storage.glob("models/*.safetensors"), *checkpoints(storage / "checkpoints").values()]
     for path in sorted(paths):
         name = f"{path.parent.name}/{path.name}"
         try:
