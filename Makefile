@@ -32,7 +32,7 @@ demo: $(VENV)/.demo ## Train the digits example: real data, 10 workers, Paddle
 	@$(BIN)/fl-submit run examples/digits/job.yaml
 	@printf '\nSo that your shell finds fl-submit:  source %s/bin/activate\n' $(VENV)
 
-test: lint typecheck verify ## Everything: lint, types, import contracts, generated files, all tests
+test: lint typecheck verify $(VENV)-moto/.made ## Everything: lint, types, import contracts, generated files, all tests
 	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples and not cluster"
 	$(PYTEST) -n 2 --dist loadscope -m "rounds or examples"
 
@@ -116,8 +116,8 @@ bench: $(VENV)/.dev ## Print the benchmarks' ratios, measured now on this machin
 	$(BIN)/python -m bench.commit
 	$(BIN)/python -m bench.record
 
-clean: ## Remove what was built, the environment included; runs stay
-	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove what was built, the environments included; runs stay
+	rm -rf $(VENV) $(VENV)-moto site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # The images: their names are those that the operator expects, see job_generator/settings.py.
 
@@ -130,7 +130,7 @@ VERSION = $(shell $(BIN)/python -c 'import importlib.metadata as m; print(m.vers
 BASE ?= python:$(shell $(BIN)/python -c 'import platform; print(".".join(platform.python_version_tuple()[:2]))')-slim
 NAME_control := fljob
 FILE_control := operator/Dockerfile
-EXTRA_control := [operator]
+EXTRA_control := [operator,store]
 $(foreach name,paddle sklearn numpy,$(eval NAME_$(name) := fljob-worker-$(name)))
 $(foreach name,paddle sklearn numpy,$(eval FILE_$(name) := images/worker.Dockerfile))
 EXTRA_sklearn := [sklearn]
@@ -165,6 +165,11 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo 'Installing what tests and tools need into $(VENV): it may take two minutes, once ...'
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,paddle,sklearn]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)-moto/.made: $(VENV)/.made tests/moto.txt
+	@$(BIN)/python -m venv --clear $(VENV)-moto
+	@$(VENV)-moto/bin/pip install --quiet --requirement tests/moto.txt
+	@touch $@
 
 $(VENV)/.release: $(VENV)/.dev
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[release]'

@@ -33,10 +33,6 @@ FLOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", WINDOW))
 FAREWELL_SECONDS = 2
 """How long watchers may take to read the job's end."""
 
-
-LOOK_SECONDS = 2
-"""How often an idle server looks whether a newer one has claimed its storage; one that keeps something looks then."""
-
 log = structlog.get_logger()
 
 
@@ -48,6 +44,7 @@ async def coordinate(
     channel = open_channel(scheduler, settings.identity_folder, peer="scheduler")
     coordinator = Coordinator(plan, kept, Summons(plan, channel), credentials=settings.credentials)
     coordinator.first.origin = coordinator.spending.origin = origin
+    kept.tell(coordinator.board.notices.append)
     server = grpc.aio.server(options=(*OPTIONS, *FLOW))
     ServerService(plan, kept, coordinator).add_to(server)
     address = await open_port(server, settings.listen, settings.identity_folder)
@@ -69,7 +66,7 @@ async def coordinate(
 async def _watched(kept: Storage, coordinator: Coordinator) -> None:
     """End the job's part in this process once a newer server has claimed its storage."""
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(kept.fence.look_seconds)
         try:
             await asyncio.to_thread(kept.fence.check)
         except FencedError as error:
@@ -89,6 +86,9 @@ def _own(address: str) -> str:
 @click.option("--listen", default="127.0.0.1:0", show_default=True, help="Address for workers and watchers.")
 @click.option("--scheduler", required=True, help="The scheduler's address.")
 @click.option("--storage", type=click.Path(path_type=Path), required=True, help="Folder for what is kept.")
+@click.option(
+    "--store", help="URI of the store of objects that keeps what the folder holds, as s3://bucket/folder."
+)
 @click.option("--relay", help="Address for sites outside the cluster, who dial nothing else.")
 @click.option(
     "--replay",
@@ -100,11 +100,12 @@ def _own(address: str) -> str:
     type=click.Path(path_type=Path),
     help="The model's file of spec.initialModel; beside the folder of a checkpoint lies its privacy ledger.",
 )
-def main(
+def main(  # noqa: PLR0913 - one for each option
     settings: Settings,
     *,
     scheduler: str,
     storage: Path,
+    store: str | None,
     relay: str | None,
     replay: Path | None,
     initial_model: Path | None,
@@ -113,8 +114,8 @@ def main(
     allocator.settle()
     followed = Replay.read(replay) if replay else None
     origin = Origin.of(settings.plan, initial_model)
-    parents = origin.ledgers if origin else ()
-    kept = Storage(storage, settings.plan, parents=parents, replay=followed, holder=os.environ.get(POD, ""))
+    parents, holder = origin.ledgers if origin else (), os.environ.get(POD, "")
+    kept = Storage(storage, settings.plan, store=store, parents=parents, replay=followed, holder=holder)
     run_until_terminated(coordinate(settings, scheduler=scheduler, kept=kept, relay=relay, origin=origin))
 
 

@@ -46,7 +46,7 @@ class Owner:
         """The owner that a plan names."""
         return cls(plan.job.uid, plan.job.name, plan.digest, plan.program.sha256 or "")
 
-    def check(self, there: Owner, folder: Path) -> None:
+    def check(self, there: Owner, folder: Path | str) -> None:
         """Refuse the storage of another one, with what is to be done."""
         if there.job != self.job:
             raise MismatchError(
@@ -70,6 +70,9 @@ NAMED = {"holder", *(one.name for one in fields(Owner))}
 
 class Fence:
     """One server's claim to a storage."""
+
+    look_seconds = 2.0
+    """How often an idle server looks whether a newer one has claimed it; one that keeps something looks then."""
 
     def __init__(
         self, folder: Path, owner: Owner, *, holder: str = "", patience: float = PATIENCE_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,10 @@ from fl_core.record import LINES
 from fl_core.replay import Replay
 from fl_core.steps import reached
 from fl_server.checkpoints import Checkpoints, Saved, read, write
+from fl_server.download import Patient
 from fl_server.fence import Fence, Owner
+from fl_server.mirror import Mirror, MirroredFence
+from fl_server.objects import opened
 from fl_server.record import Resumed, RoundRecord
 
 log = structlog.get_logger()
@@ -74,7 +77,8 @@ class Storage:
     """One folder that belongs to one job, and to one server of it: the newest that has made one of these.
 
     `parents` are the privacy ledgers of the jobs that it was forked from, `holder` this server's pod, if any.
-    `replay` is the record that the job follows, if it follows one.
+    `replay` is the record that the job follows, if it follows one. With the URI of a `store` what is kept is what is
+    there: the folder becomes that at first.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Storage:
         folder: Path,
         plan: Plan,
         *,
+        store: str | None = None,
         parents: Sequence[Path] = (),
         replay: Replay | None = None,
         holder: str = "",
@@ -90,7 +95,8 @@ class Storage:
         self.parents = parents
         self.replay = replay
         self.spool = folder / "spool"
-        self.fence = Fence(folder, Owner.of(plan), holder=holder)
+        self._objects = Patient(opened(store)) if store else None
+        self.fence = self._fenced(Owner.of(plan), holder)
         for made in (self.spool, folder / "checkpoints", folder / "models"):
             durable.folder(made)
             durable.sweep(made)
@@ -100,6 +106,17 @@ class Storage:
         self.sessions = Lines(folder / "sessions.jsonl", within)
         keep, done = plan.checkpoint.keep, plan.done
         self.checkpoints = Checkpoints(folder / "checkpoints", plan.digest, keep, within, done)
+
+    def _fenced(self, owner: Owner, holder: str) -> Fence | MirroredFence:
+        fence = Fence(self.folder, owner, holder=holder)
+        if self._objects is None:
+            return fence
+        return MirroredFence(fence, Mirror(self._objects, self.folder, owner, holder=holder))
+
+    def tell(self, told: Callable[[str], object]) -> None:
+        """Let `told` hear when the store does not answer."""
+        if self._objects is not None:
+            self._objects.told = told
 
     def keep_model(self, kind: str, saved: Saved) -> None:
         """Write models/<kind>.safetensors, where kind is `best` or `last`; the same model gives the same bytes."""

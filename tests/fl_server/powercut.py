@@ -132,17 +132,17 @@ def row(number: int) -> dict[str, Any]:
     return {"round": number, "result": "Committed", "metrics": {"loss": 1 / (number + 1)}}
 
 
-def commits(folder: Path, plan: Plan) -> Iterator[str]:
+def commits(folder: Path, plan: Plan, *, store: str | None = None) -> Iterator[str]:
     """What a server keeps of its job, from where it stands to the last round, each with a word when it is done.
 
     The order is the coordinator's.
     """
-    storage = Storage(folder, plan)
+    storage = Storage(folder, plan, store=store)
     found = storage.checkpoints.newest()
     done = found.facts["round"] if found else 0
     journal = Journal(storage.sessions)
     journal.restore(done=done)
-    privacy = Privacy.of(plan, storage.folder)
+    privacy = Privacy.of(plan, storage.folder, within=storage.fence.held)
     assert privacy is not None
     privacy.open(found.facts["ledger"] if found else None, begun=found is not None)
     privacy.settle(plan_manifest())
@@ -174,6 +174,34 @@ def concluded(storage: Storage, number: int, made: Saved | None) -> Iterator[str
     yield f"best {number}"
     storage.record(row(number))
     yield f"recorded {number}"
+
+
+def check(storage: Storage, plan: Plan, told: dict[str, int], *, where: str) -> None:
+    """Of what was acknowledged each thing is there, at most one more is, and what follows was never before its cause.
+
+    `told` are the last rounds of which each thing was acknowledged.
+    """
+    newest, best = storage.checkpoints.newest(), storage.model("best")
+    here = {
+        "saved": newest.facts["round"] if newest else -1,
+        "best": best.facts["round"] if best else 0,
+        "recorded": len(storage.rows()),
+        "signed": max((one["round"] for one in storage.sessions.read() if one.get("signed")), default=0),
+        "charged": charges(storage, plan, newest),
+    }
+    for what, number in here.items():
+        acknowledged = told.get(what, -1 if what == "saved" else 0)
+        assert number in {acknowledged, acknowledged + 1}, (where, what, number, told)
+    assert here["recorded"] <= here["best"] <= max(here["saved"], 0) <= here["charged"] <= here["signed"]
+    assert newest is None or newest.weights["w"].tolist() == [newest.facts["round"]] * 50
+
+
+def charges(storage: Storage, plan: Plan, newest: Saved | None) -> int:
+    """How many rounds the ledger knows, which opens with the head that the newest checkpoint saw."""
+    privacy = Privacy.of(plan, storage.folder, within=storage.fence.held)
+    assert privacy is not None
+    privacy.open(newest.facts["ledger"] if newest else None, begun=newest is not None)
+    return int(privacy.head["entries"]) - 1
 
 
 def plan_manifest() -> Manifest:

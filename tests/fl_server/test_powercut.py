@@ -12,10 +12,9 @@ import pytest
 from fl_core.extensions import Extension
 from fl_core.plan import Plan, Privacy
 from fl_server.checkpoints import read
-from fl_server.privacy import Privacy as Charged
 from fl_server.storage import Storage
 from tests.conftest import plan_of
-from tests.fl_server.powercut import LOSSES, ROUNDS, commits
+from tests.fl_server.powercut import LOSSES, ROUNDS, check, commits
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,28 +61,7 @@ def test_the_old_or_the_new_state_is_found(cuts: Path, loss: str) -> None:
     assert len(found) > 90
     for told, folder in found:
         storage, plan = Storage(folder, private_plan()), private_plan()
-        newest, best = storage.checkpoints.newest(), storage.model("best")
-        here = {
-            "saved": newest.facts["round"] if newest else -1,
-            "best": best.facts["round"] if best else 0,
-            "recorded": len(storage.rows()),
-            "signed": max((row["round"] for row in storage.sessions.read() if row.get("signed")), default=0),
-            "charged": charges(storage, plan, begun=newest is not None),
-        }
-        for what, number in here.items():
-            acknowledged = told.get(what, -1 if what == "saved" else 0)
-            assert number in {acknowledged, acknowledged + 1}, (folder.name, what, number, told)
-        assert here["recorded"] <= here["best"] <= max(here["saved"], 0) <= here["charged"] <= here["signed"]
-        assert newest is None or newest.weights["w"].tolist() == [newest.facts["round"]] * 50
-
-
-def charges(storage: Storage, plan: Plan, *, begun: bool) -> int:
-    """How many rounds the ledger knows, which opens with the head that the newest checkpoint saw."""
-    newest = storage.checkpoints.newest()
-    privacy = Charged.of(plan, storage.folder)
-    assert privacy is not None
-    privacy.open(newest.facts["ledger"] if newest else None, begun=begun)
-    return privacy.head["entries"] - 1
+        check(storage, plan, told, where=folder.name)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -1,0 +1,438 @@
+"""What was kept in a store of objects is there for the next server, whatever becomes of the last one or its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from fl_core.errors import FencedError, MismatchError, StorageError
+from fl_core.extensions import Extension
+from fl_core.models import checkpoints
+from fl_core.plan import Job, Plan, Privacy
+from fl_server import download, storage
+from fl_server.checkpoints import Saved
+from fl_server.heads import decoded, head_name
+from fl_server.mirror import KEPT, MOST_PARTS
+from fl_server.objects import Folder, SilentError
+from fl_server.storage import Storage
+from tests.conftest import plan_of
+from tests.fl_server.powercut import ROUNDS, check, commits
+
+PLAN = plan_of()
+
+
+def private_plan() -> Plan:
+    mechanism = Extension(name="gaussian", options={"clip": 1.0, "noise_multiplier": 4.0})
+    own = Privacy(unit="worker", mechanism=mechanism, epsilon=50.0, delta=1e-5, corrupt=1, measured=True)
+    return plan_of(rounds=ROUNDS, privacy=own)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power is cut, and who asks again does so soon."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(download, "PAUSES", (0.001, 0.01))
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    """A store."""
+    return f"file://{tmp_path}/store"
+
+
+def server(folder: Path, uri: str, **changes: Any) -> Storage:
+    """A server's storage in this folder."""
+    return Storage(folder, changes.pop("plan", PLAN), store=uri, **changes)
+
+
+def commit(one: Storage, number: int) -> None:
+    """The round of this number, whose model holds it."""
+    facts = {"round": number, "plan": PLAN.digest, "metrics": {}, "row": {}}
+    one.checkpoints.save(Saved({"w": np.full(3, number, "f4")}, facts))
+    one.record({"round": number, "result": "Committed"})
+
+
+def committed(one: Storage) -> tuple[int, list[int]]:
+    """The newest checkpoint's model, and the rounds on record."""
+    found = one.checkpoints.newest()
+    return int(found.weights["w"][0]) if found else 0, [row["round"] for row in one.rows()]
+
+
+def stored(uri: str) -> dict[str, bytes]:
+    """All that the store holds."""
+    root = Path(uri.removeprefix("file://"))
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def last(uri: str) -> dict[str, Any]:
+    """The newest head."""
+    name = max(name for name in stored(uri) if name.startswith("heads/"))
+    return dict(json.loads(stored(uri)[name]))
+
+
+class Watched(Folder):
+    """A store that lets something happen before or after a call."""
+
+    def __init__(self, uri: str, root: Path, happen: Callable[[str], None]) -> None:
+        super().__init__(uri, root)
+        self._happen = happen
+
+    def put(self, name: str, content: bytes | Path) -> None:
+        self._happen("put")
+        super().put(name, content)
+        self._happen("done")
+
+    def create(self, name: str, content: bytes) -> bool:
+        self._happen("create")
+        made = super().create(name, content)
+        self._happen("created")
+        return made
+
+    def names(self, prefix: str, *, after: str = "") -> list[str]:
+        self._happen("list")
+        return super().names(prefix, after=after)
+
+    def read(self, name: str) -> Iterator[bytes]:
+        self._happen("read")
+        yield from super().read(name)
+
+    def remove(self, names: Sequence[str]) -> None:
+        self._happen("remove")
+        super().remove(names)
+
+
+def watched(one: Storage, happen: Callable[[str], None]) -> None:
+    """Let this happen at each call of the store from here on."""
+    patient = one._objects
+    assert patient is not None
+    patient.objects = Watched(patient.objects.uri, Path(patient.objects.uri.removeprefix("file://")), happen)
+
+
+def test_another_machine_goes_on(tmp_path: Path, uri: str) -> None:
+    """A server in an empty folder finds all that one elsewhere has kept, byte for byte, and nothing else."""
+    one = server(tmp_path / "one", uri)
+    for number in (1, 2, 3):
+        commit(one, number)
+    other = server(tmp_path / "other", uri)
+    assert committed(other) == (3, [1, 2, 3])
+    files = [download.files_of(tmp_path / name).keys() for name in ("one", "other")]
+    assert files[0] == files[1]
+    for name in files[0]:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+    commit(other, 4)
+    assert committed(server(tmp_path / "one", uri)) == (4, [1, 2, 3, 4])
+
+
+def killed(folder: Path, plan: Plan, call: int) -> int | None:
+    """Commit in a child that is killed at this call of the store; None where there are fewer."""
+    child = os.fork()
+    if not child:
+        left = call
+
+        def count(_: str) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        storage.opened = lambda uri: Watched(uri, Path(uri.removeprefix("file://")), count)  # type: ignore[assignment]
+        with (folder / "said").open("w") as said:
+            for word in commits(folder / "local", plan, store=f"file://{folder}/store"):
+                said.write(f"{word}\n")
+                said.flush()
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in {0, -signal.SIGKILL}
+    return code or None
+
+
+def test_killed_at_each_call(tmp_path: Path) -> None:
+    """Killed before or after any request, a server leaves the old or the new state, and another one does the rest."""
+    plan, call = private_plan(), 0
+    assert list(commits(tmp_path / "undisturbed", plan))[-1] == f"last {ROUNDS}"
+    kept = ("metrics.jsonl", "models/last.safetensors", "models/best.safetensors")
+    expected = [(tmp_path / "undisturbed" / name).read_bytes() for name in kept]
+    while True:
+        folder = tmp_path / str(call)
+        folder.mkdir()
+        if killed(folder, plan, call) is None:
+            break
+        words = [line.split() for line in (folder / "said").read_text().splitlines()]
+        there = f"file://{folder}/store"
+        check(
+            server(folder / "new", there, plan=plan),
+            plan,
+            {word: int(number) for word, number in words},
+            where=str(call),
+        )
+        if not call % 8:  # it takes a second
+            assert list(commits(folder / "local", plan, store=there))[-1] == f"last {ROUNDS}"
+            assert [(folder / "local" / name).read_bytes() for name in kept] == expected, call
+        shutil.rmtree(folder)
+        call += 1
+    assert call > 80
+
+
+def test_a_claim_at_any_call_of_a_commit(tmp_path: Path) -> None:
+    """A newer server that starts between any two requests of an older one's commit has the last word, for good."""
+    step, outcomes = 0, list[str]()
+    while (outcome := interrupted(tmp_path / str(step), call=step)) is not None:
+        outcomes.append(outcome)
+        step += 1
+    assert outcomes == ["fenced"] * len(outcomes)
+    assert len(outcomes) >= 10
+
+
+def interrupted(folder: Path, *, call: int) -> str | None:
+    """Let a server start before this request of another's commit, which then goes on; None if there are fewer."""
+    folder.mkdir()
+    uri, left = f"file://{folder}/store", call
+    older, newer = server(folder / "older", uri), list[Storage]()
+    commit(older, 1)
+
+    def happen(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == -1:
+            newer.append(server(folder / "newer", uri))
+            commit(newer[0], 100)
+
+    watched(older, happen)
+    try:
+        commit(older, 2)
+        outcome = "not fenced"
+    except FencedError:
+        outcome = "fenced"
+    if not newer:
+        return None
+    with pytest.raises(FencedError):
+        commit(older, 3)
+    found = committed(server(folder / "third", uri))
+    assert (found[0], found[1][-1]) == (100, 100)
+    return outcome
+
+
+def test_who_slept_over_the_removal_of_heads_is_fenced(tmp_path: Path, uri: str) -> None:
+    """A server that finds the next number free, since the heads that had it are gone, commits nothing all the same."""
+    sleeper = server(tmp_path / "sleeper", uri)
+    commit(sleeper, 1)
+    newer = server(tmp_path / "newer", uri)
+    for number in range(2, 4 * KEPT):
+        commit(newer, number)
+    assert head_name(sleeper.fence._mirror._number + 1) not in stored(uri)  # type: ignore[union-attr]
+    with pytest.raises(FencedError, match="claimed by a newer server"):
+        commit(sleeper, 2)
+    assert committed(server(tmp_path / "third", uri))[0] == 4 * KEPT - 1
+
+
+@pytest.mark.parametrize("when", ["create", "created", "put", "done", "list"])
+def test_an_answer_that_does_not_come(tmp_path: Path, uri: str, when: str) -> None:
+    """Whether a request was carried out or not when its answer is lost, the commit goes well, once, and it is told."""
+    silent, told = [when] * 2, list[str]()
+
+    def happen(call: str) -> None:
+        if silent and silent[-1] == call:
+            raise SilentError(f"{silent.pop()} was not answered")
+
+    one = server(tmp_path / "one", uri)
+    watched(one, happen)
+    one.tell(told.append)
+    commit(one, 1)
+    assert told
+    assert all("it is asked again" in sentence for sentence in told)
+    assert committed(server(tmp_path / "other", uri)) == (1, [1])
+
+
+def test_a_store_that_is_gone_for_long(
+    tmp_path: Path,
+    uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After the patience the server ends and keeps nothing more, and the next one goes on from what was kept."""
+    monkeypatch.setattr(download, "PATIENCE_SECONDS", 0.05)
+    one = server(tmp_path / "one", uri)
+    commit(one, 1)
+    away = True
+
+    def happen(_: str) -> None:
+        if away:
+            raise SilentError("the store does not answer")
+
+    watched(one, happen)
+    before = stored(uri)
+    with pytest.raises(StorageError, match="for 0.05 s; nothing is lost"):
+        commit(one, 2)
+    away = False
+    with pytest.raises(StorageError, match="does not answer"):
+        one.record({"round": 2})
+    assert stored(uri) == before
+    assert committed(server(tmp_path / "one", uri)) == (1, [1])
+
+
+@pytest.mark.parametrize("damage", ["torn", "changed", "gone"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, uri: str, damage: str) -> None:
+    """Where the newest checkpoint's object is not what was kept the one before it is used, and it is told."""
+    one = server(tmp_path / "one", uri)
+    for number in (1, 2):
+        commit(one, number)
+    newest = next(iter(checkpoints(tmp_path / "one" / "checkpoints").values()))
+    (part,) = last(uri)["files"][f"checkpoints/{newest.name}"]
+    path = tmp_path / "store" / part["object"]
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(content[:-1] if damage == "torn" else content[:-1] + bytes([content[-1] ^ 1]))
+    told = list[str]()
+    with capture_logs() as logged:
+        other = server(tmp_path / "other", uri)
+        found = other.checkpoints.newest(told.append)
+    assert found is not None
+    assert found.facts["round"] == 1
+    assert told == [f"{newest.name} is damaged and was passed over"]
+    assert "damaged object" in [line["event"] for line in logged]
+
+
+def test_a_checkpoint_that_others_made_is_not_believed(tmp_path: Path, uri: str) -> None:
+    """A checkpoint that is whole in itself, but is not the one that was kept, is damaged."""
+    one = server(tmp_path / "one", uri)
+    for number in (1, 2):
+        commit(one, number)
+    files = last(uri)["files"]
+    old, new = (files[f"checkpoints/round-{number:07d}.safetensors"][0]["object"] for number in (1, 2))
+    (tmp_path / "store" / new).write_bytes((tmp_path / "store" / old).read_bytes())
+    found = server(tmp_path / "other", uri).checkpoints.newest()
+    assert found is not None
+    assert found.facts["round"] == 1
+
+
+def test_a_damaged_record_ends_the_server(tmp_path: Path, uri: str) -> None:
+    """What there is no other of is not passed over: the sentence names the file and its objects."""
+    commit(server(tmp_path / "one", uri), 1)
+    (part,) = last(uri)["files"]["metrics.jsonl"]
+    (tmp_path / "store" / part["object"]).write_bytes(b"{}\n")
+    with pytest.raises(StorageError, match=r"metrics.jsonl in .* is not what was kept \(objects/"):
+        server(tmp_path / "other", uri)
+
+
+def test_another_jobs_store_is_left_alone(tmp_path: Path, uri: str) -> None:
+    """The store of another job is refused with what to do, and nothing in it is touched."""
+    one = server(tmp_path / "one", uri)
+    commit(one, 1)
+    before = stored(uri)
+    other = plan_of(job=Job(name="other", namespace="default", uid="job-2"))
+    with pytest.raises(MismatchError, match=r"job test \(job-1\), not of other"):
+        server(tmp_path / "other", uri, plan=other)
+    assert stored(uri) == before
+    commit(one, 2)
+
+
+def test_what_was_never_kept_is_gone(tmp_path: Path, uri: str) -> None:
+    """Of a folder that is ahead of the store, only what the store has is taken up."""
+    one = server(tmp_path / "one", uri)
+    commit(one, 1)
+    commit(Storage(tmp_path / "elsewhere", PLAN), 7)
+    shutil.copytree(
+        tmp_path / "elsewhere" / "checkpoints", tmp_path / "one" / "checkpoints", dirs_exist_ok=True
+    )
+    with (tmp_path / "one" / "metrics.jsonl").open("a") as lines:
+        lines.write('{"round":7}\n')
+    assert committed(server(tmp_path / "one", uri)) == (1, [1])
+
+
+def test_a_store_that_knows_nothing_of_a_job_does_not_empty_its_folder(tmp_path: Path, uri: str) -> None:
+    """A job that was begun elsewhere is not begun anew because its URI was changed."""
+    commit(Storage(tmp_path / "one", PLAN), 1)
+    with pytest.raises(MismatchError, match=r"nothing was kept in .* yet, but .* holds the storage of a job"):
+        server(tmp_path / "one", uri)
+    assert committed(Storage(tmp_path / "one", PLAN)) == (1, [1])
+
+
+def test_lines_are_added_as_parts(tmp_path: Path, uri: str) -> None:
+    """Of a file that grows by lines only the new ones are sent; many parts become one again."""
+    one = server(tmp_path / "one", uri)
+    for number in range(1, MOST_PARTS + 3):
+        one.record({"round": number, "result": "Committed"})
+        parts = last(uri)["files"]["metrics.jsonl"]
+        assert len(parts) == (number if number <= MOST_PARTS else number - MOST_PARTS)
+    lines = (tmp_path / "one" / "metrics.jsonl").read_bytes()
+    assert sum(part["size"] for part in parts) == len(lines)
+    server(tmp_path / "other", uri)
+    assert (tmp_path / "other" / "metrics.jsonl").read_bytes() == lines
+
+
+def test_old_heads_and_objects_go(tmp_path: Path, uri: str) -> None:
+    """However many rounds there were, a few heads stay, with their objects; the next server leaves its own only."""
+    one = server(tmp_path / "one", uri)
+    for number in range(1, 6 * KEPT):
+        commit(one, number)
+    heads = [name for name in stored(uri) if name.startswith("heads/")]
+    assert len(heads) <= 2 * KEPT
+    named = {name for head in heads for name in decoded(stored(uri)[head], head).objects}
+    assert {name for name in stored(uri) if name.startswith("objects/")} == named
+    server(tmp_path / "other", uri)
+    objects = {part["object"] for parts in last(uri)["files"].values() for part in parts}
+    assert {name for name in stored(uri) if name.startswith("objects/")} == objects
+
+
+def test_a_pod_that_was_replaced_does_not_come_back(tmp_path: Path, uri: str) -> None:
+    """A pod's server may start again, but not once another pod's has claimed the store, on whatever node they are."""
+    for pod in ("a", "a", "b"):
+        server(tmp_path / pod, uri, holder=pod)
+    with pytest.raises(FencedError, match=r"claimed from this pod \(a\) and then from another \(b\)"):
+        server(tmp_path / "a", uri, holder="a")
+    assert last(uri)["epoch"] == 3
+
+
+def test_a_store_that_overwrites_is_refused(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `create` keeps nobody out, no server begins."""
+
+    class Careless(Folder):
+        def create(self, name: str, content: bytes) -> bool:
+            self.put(name, content)
+            return True
+
+    monkeypatch.setattr(storage, "opened", lambda uri: Careless(uri, tmp_path / "store"))
+    with pytest.raises(StorageError, match=r"overwrites what it was told to make only if it is not there"):
+        server(tmp_path / "one", uri)
+
+
+@pytest.mark.parametrize(
+    ("path", "object_"),
+    [("../x", "objects/0000000001/0000000001"), ("/x", "objects/0000000001/0000000001"), ("x", "../secret")],
+)
+def test_a_head_leads_nowhere_else(tmp_path: Path, uri: str, path: str, object_: str) -> None:
+    """A head that others wrote names no file outside the folder, and no object outside the store."""
+    commit(server(tmp_path / "one", uri), 1)
+    head = last(uri)
+    head["files"] = {path: [{"object": object_, "size": 1, "sha256": "0" * 64}]}
+    (tmp_path / "store" / head_name(10**6)).write_text(json.dumps(head))
+    with pytest.raises(StorageError, match=r"heads/0001000000.json is damaged"):
+        server(tmp_path / "other", uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("ftp://host/folder", "spec.server.storage.uri: ftp://host/folder is no store that is known"),
+        ("file:///nowhere/at/all", "/nowhere/at is no folder; mount it"),
+    ],
+)
+def test_a_store_that_is_none(tmp_path: Path, uri: str, words: str) -> None:
+    """A URI that names no store is refused with the field and the value."""
+    with pytest.raises((MismatchError, StorageError), match=words):
+        server(tmp_path / "one", uri)
