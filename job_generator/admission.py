@@ -330,6 +330,19 @@ FIT = (
         field="existingClaim",
     ),
     Validation(
+        at=("server", "storage"),
+        rule="!has(self.uri) || "
+        "!(has(self.size) || has(self.storageClassName) || has(self.existingClaim) || self.onDelete == 'Delete')",
+        message="a store of objects has no volume and no claim; expected one or the other",
+        field="uri",
+    ),
+    Validation(
+        at=("server", "storage"),
+        rule="!has(self.secretName) || has(self.uri)",
+        message="the Secret is for a store of objects; expected its uri, or no secretName",
+        field="secretName",
+    ),
+    Validation(
         rule="has(self.network.external) == self.sites.exists(site, has(site.external))",
         message="expected network.external when a site is external, and only then",
         field="network.external",

@@ -34,7 +34,14 @@ def fork_of(
             f"spec.rounds: {rounds} counts all rounds, and the fork begins after round {done}: none is left to train; "
             f"add --set rounds={done + 1}, or more"
         )
-    return document.job()
+    job = document.job()
+    uri = job.spec.server.storage.uri
+    if uri and uri == before["spec"].get("server", {}).get("storage", {}).get("uri"):
+        raise SpecError(
+            f"spec.server.storage.uri: {uri} is the parent's, and a fork needs one of its own, as with "
+            f"--set server.storage.uri={uri}-2"
+        )
+    return job
 
 
 def amended(value: Any, changes: Sequence[str]) -> Document:  # noqa: ANN401 - any JSON value

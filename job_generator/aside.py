@@ -22,14 +22,17 @@ ASIDE: Final[tuple[str, ...]] = (
     "workers.template",
     "network",
 )
-"""The fields of the spec; of a site only its name counts, and it is one worker more."""
+"""The fields of the spec; of the storage a run has its `uri`. Of a site only its name counts: it is one worker more."""
 OF_SITES: Final = ("data", "template", "external")
 
 
 def left_aside(job: FLJob) -> tuple[str, ...]:
     """The fields of this job that a local run leaves aside, as YAML paths; those at their default are not named."""
     spec = job.document()["spec"]
+    spec["server"]["storage"].pop("uri", None)
+    secret = spec["server"]["storage"].pop("secretName", None)
     found = [f"spec.{field}" for field in ASIDE if _at(spec, field) != _at(_plain(), field)]
+    found += ["spec.server.storage.secretName"] if secret else []
     for number, site in enumerate(spec["sites"]):
         found += [f"spec.sites[{number}].{field}" for field in OF_SITES if field in site]
     return tuple(found)

@@ -13,6 +13,8 @@ from job_generator.part import NAME, OBJECT_NAME, Part
 
 MOST_SITES = 100
 INSIDE = r"[A-Za-z0-9_{][A-Za-z0-9_.{}-]*"
+STEP = "[A-Za-z0-9_][A-Za-z0-9._-]*"
+STORE = f"^((s3|gs|az|abfs)://[A-Za-z0-9][A-Za-z0-9._-]*|file://)(/{STEP})+$"
 FILE = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$"
 
 ObjectName = Annotated[str, Field(pattern=OBJECT_NAME, max_length=253, examples=["fast", "lab.1"])]
@@ -82,7 +84,7 @@ class Source(Part):
 
 
 class Storage(Part):
-    """The volume of the server: checkpoints, models, the record of rounds."""
+    """The volume of the server, or a store of objects: checkpoints, models, the record of rounds."""
 
     size: (
         Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti|M|G|T)$", max_length=16, examples=["5Gi"])]
@@ -98,6 +100,14 @@ class Storage(Part):
 
     existing_claim: ObjectName | None = None
     """A claim that is there already, instead of a new one; each job has a folder of its own in it."""
+
+    uri: Annotated[str, Field(pattern=STORE, max_length=512, examples=["s3://models/digits"])] | None = None
+    """A store of objects instead of a volume, and the folder in it that is this job's alone: s3://bucket/folder, or a
+mounted one, file:///folder; gs, az and abfs are not tried. A local run keeps its storage there, too."""
+
+    secret_name: ObjectName | None = None
+    """The Secret, in the job's namespace, whose keys become variables of the server's environment: the store's
+credentials, and AWS_ENDPOINT_URL_S3 for a store that is not Amazon's."""
 
 
 class Template(Part):

@@ -72,9 +72,11 @@ def _path(given: InitialModel, folder: Path) -> Path:
     return (folder / named).absolute()
 
 
-def mounted(given: InitialModel | None, *, storage: str) -> tuple[str | None, list[Object], list[Object]]:
+def mounted(
+    given: InitialModel | None, *, storage: str | None
+) -> tuple[str | None, list[Object], list[Object]]:
     """The file's path in the server's pod, its volumes and its mounts, where `storage` is the claim of the volume
-    of that name: a pod that names a claim twice may never start.
+    of that name, if it has one: a pod that names a claim twice may never start.
     """
     if given is None or (given.persistent_volume_claim is None and given.config_map is None):
         return None, [], []

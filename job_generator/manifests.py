@@ -54,7 +54,11 @@ def children(of: Rendering) -> list[Object]:
         *_authority(of),
         *_claim(of),
         *network_policies(
-            of.plan, of.job.spec.network, of.settings, labels={role: of.labels(role) for role in ROLES}
+            of.plan,
+            of.job.spec.network,
+            of.settings,
+            labels={role: of.labels(role) for role in ROLES},
+            store=of.job.spec.server.storage.uri,
         ),
         *_services(of),
         *_jobs(of, configuration["metadata"]["name"]),
@@ -96,9 +100,9 @@ def _authority(of: Rendering) -> list[Object]:
 
 
 def _claim(of: Rendering) -> list[Object]:
-    """The claim of the server's storage, unless there is one already."""
+    """The claim of the server's storage, unless there is one already, or a store of objects."""
     storage = of.job.spec.server.storage
-    if storage.existing_claim:
+    if storage.existing_claim or storage.uri:
         return []
     chosen = {"storageClassName": storage.storage_class_name} if storage.storage_class_name else {}
     claim = {
@@ -178,7 +182,7 @@ def _jobs(of: Rendering, configuration: str) -> list[Object]:
         of.settings,
         labels=of.labels("server"),
         template=spec.server.template,
-        claim=spec.server.storage.existing_claim or names.claim(of.plan.job),
+        storage=spec.server.storage,
         initial=spec.initial_model,
     )
     pool = [(names.child(of.plan.job, "worker"), _pool_pod(of), spec.workers.replicas)]

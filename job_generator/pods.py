@@ -9,7 +9,7 @@ from fl_core.environment import IMAGE
 from fl_core.plan import Plan
 from job_generator import names
 from job_generator.containers import HOME, running
-from job_generator.deployment import ConfigMapSource, Data, Source, Template
+from job_generator.deployment import ConfigMapSource, Data, Source, Storage, Template
 from job_generator.forecast import Model
 from job_generator.initial import mounted
 from job_generator.lifecycle import InitialModel
@@ -47,6 +47,8 @@ class Pod:
     volumes: tuple[Object, ...] = ()
     mounts: tuple[Object, ...] = ()
     templates: tuple[Object, ...] = ()
+    secret: str | None = None
+    """The Secret whose keys are variables of its environment."""
 
 
 # -- the roles
@@ -76,11 +78,16 @@ def server_pod(
     *,
     labels: dict[str, str],
     template: Template | None,
-    claim: str,
+    storage: Storage,
     initial: InitialModel | None = None,
 ) -> Pod:
-    """The server's, with its claim, in which each job has a folder of its own, and the model that it begins with."""
-    path, volumes, mounts = mounted(initial, storage=claim)
+    """The server's, with its claim, in which each job has a folder of its own, and the model that it begins with.
+
+    With a store of objects its folder is no longer there than the pod.
+    """
+    claim = storage.existing_claim or names.claim(plan.job)
+    lasting: Object = {"emptyDir": {}} if storage.uri else {"persistentVolumeClaim": {"claimName": claim}}
+    path, volumes, mounts = mounted(initial, storage=None if storage.uri else claim)
     outside = any(site.external for site in plan.sites)
     place = replace(
         _place(settings),
@@ -88,6 +95,7 @@ def server_pod(
         relay=f"0.0.0.0:{names.RELAY_PORT}" if outside else None,
         scheduler=names.address(plan.job, "scheduler"),
         storage=f"{STORAGE}/{plan.job.name}-{plan.job.uid}",
+        store=storage.uri,
         initial_model=path,
     )
     return Pod(
@@ -95,9 +103,10 @@ def server_pod(
         place=place,
         image=settings.images.control,
         labels=labels,
-        volumes=({"name": "storage", "persistentVolumeClaim": {"claimName": claim}}, *volumes),
+        volumes=({"name": "storage", **lasting}, *volumes),
         mounts=({"name": "storage", "mountPath": STORAGE}, *mounts),
         templates=_templates(settings, template),
+        secret=storage.secret_name,
     )
 
 
@@ -239,11 +248,13 @@ def _container(pod: Pod, plan: Plan, settings: Settings, model: Model | None) ->
         *pod.mounts,
     ]
     pulled = {"imagePullPolicy": settings.pull_policy} if settings.pull_policy else {}
+    secret = {"envFrom": [{"secretRef": {"name": pod.secret}}]} if pod.secret else {}
     return {
         "name": CONTAINER,
         "image": pod.image,
         **pulled,
         **running(pod.role, pod.place, plan, model=model),
+        **secret,
         "volumeMounts": mounts,
     }
 

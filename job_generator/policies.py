@@ -1,6 +1,7 @@
 """NetworkPolicies: each role may speak with whom the job needs it to, and with nobody else.
 
-Storage needs no opening: volumes are mounted by the node, not by the pod.
+Volumes need no opening: they are mounted by the node, not by the pod. A store of objects does: its address is in a
+Secret, so the server may dial any by TCP.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ CALLERS: dict[Role, tuple[Role, ...]] = {
 
 
 def network_policies(
-    plan: Plan, network: Network, settings: Settings, *, labels: dict[Role, dict[str, str]]
+    plan: Plan,
+    network: Network,
+    settings: Settings,
+    *,
+    labels: dict[Role, dict[str, str]],
+    store: str | None = None,
 ) -> list[Object]:
-    """One policy for each role; none where the job's network is open."""
+    """One policy for each role; none where the job's network is open. `store` is the URI of the server's, if any."""
     if network.policy == "Open":
         return []
     return [
@@ -38,7 +44,7 @@ def network_policies(
                 "podSelector": names.selector(plan.job, role),
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": _ingress(plan, role, network, settings),
-                "egress": _egress(plan, role, network, settings),
+                "egress": [*_egress(plan, role, network, settings), *_to_store(role, store)],
             },
         }
         for role in ROLES
@@ -75,6 +81,12 @@ def _egress(plan: Plan, role: Role, network: Network, settings: Settings) -> lis
             for one in network.egress
         ),
     ]
+
+
+def _to_store(role: Role, store: str | None) -> list[Object]:
+    """Any address by TCP, for the server of a job whose storage is neither a volume nor a mounted folder."""
+    dialled = role == "server" and store is not None and not store.startswith("file:")
+    return [{"ports": [{"protocol": "TCP"}]}] if dialled else []
 
 
 def _names(settings: Settings) -> Object:

@@ -37,6 +37,7 @@ class Place:
     scheduler: str | None = None
     server: str | None = None
     storage: str | None = None
+    store: str | None = None
     initial_model: str | None = None
     relay: str | None = None
     replicas: str | None = None
@@ -53,7 +54,7 @@ class Place:
 ALL = ("plan", "identity", "metrics", "log_level", "enrol", "token_file", "ca_file")
 TAKEN: dict[Role, tuple[str, ...]] = {
     "scheduler": (*ALL, "listen", "replicas", "replay"),
-    "server": (*ALL, "listen", "scheduler", "storage", "initial_model", "relay", "replay"),
+    "server": (*ALL, "listen", "scheduler", "storage", "store", "initial_model", "relay", "replay"),
     "worker": (*ALL, "index", "scheduler", "server", "program", "data"),
 }
 """The options of each role."""

@@ -280,6 +280,25 @@ def _claim(claim: str | None, storage: Map | None) -> str | None:
     )
 
 
+def _store(uri: str | None, storage: Map | None) -> str | None:
+    named = [
+        name
+        for name in ("size", "storageClassName", "existingClaim")
+        if (storage or {}).get(name) is not None
+    ]
+    named += ["onDelete: Delete"] if (storage or {}).get("onDelete") == "Delete" else []
+    if uri is None or not named:
+        return None
+    words = alternatives(named, last="and")
+    return f"{uri} is a store of objects, so {words} mean nothing to it; expected one or the other"
+
+
+def _secret(secret: str | None, uri: str | None) -> str | None:
+    if secret is None or uri is not None:
+        return None
+    return f"{secret} is for a store of objects, and there is no spec.server.storage.uri; expected both or neither"
+
+
 def _broken_sites(sites: Sequence[Map]) -> Iterator[Problem]:
     """The sites that share a name, or are outside and described as if they were inside."""
     seen: set[str] = set()
@@ -357,6 +376,8 @@ RULES = (
     Rule((MOST, REPLICAS), _room),
     Rule((PER_ROUND, MOST), _fixed_cohort),
     Rule(("spec.server.storage.existingClaim", "spec.server.storage"), _claim),
+    Rule(("spec.server.storage.uri", "spec.server.storage"), _store),
+    Rule(("spec.server.storage.secretName", "spec.server.storage.uri"), _secret),
     Rule(("spec.network.external", "spec.sites"), _listener),
     Rule(("spec.network.egress", "spec.network.policy"), _open_egress),
 )

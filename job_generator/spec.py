@@ -205,7 +205,7 @@ class Server(Part):
     """When the server saves what it needs to go on after a restart."""
 
     storage: Storage = whole(Storage)
-    """The volume for checkpoints, models and the record of rounds."""
+    """The volume, or the store of objects, for checkpoints, models and the record of rounds."""
 
     template: Template | None = None
     """The server's pod template."""

@@ -154,7 +154,8 @@ def begun(ancestor: Ancestor, job: FLJob, *, program: Path, data: str | None, fo
     where = RunFolder(folder) if folder else new_folder(name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
     plan, restarts = compile_job(job), job.spec.workers.restarts_per_worker
     grace = job.spec.suspend_grace_seconds
-    run = Run(where, plan, program, data, restarts, parent=ancestor.told, grace=grace)
+    store = job.spec.server.storage.uri
+    run = Run(where, plan, program, data, restarts, store=store, parent=ancestor.told, grace=grace)
     check(run)
     where.prepare(job=_text(job), plan=plan)
     try:

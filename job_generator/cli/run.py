@@ -142,6 +142,7 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None, chaos: Path
         job.spec.workers.restarts_per_worker,
         files=tuple(str(file.absolute()) for file in given.files),
         initial_model=initial.uri if initial else None,
+        store=job.spec.server.storage.uri,
         grace=job.spec.suspend_grace_seconds,
         faults=_faults(chaos, plan),
     )
@@ -204,6 +205,7 @@ def resumed(folder: RunFolder, *, data: str | None, chaos: Path | None = None) -
         state.restarts,
         files=state.files,
         initial_model=state.initial_model,
+        store=state.store,
         parent=state.parent,
         words=state.words,
         grace=state.grace,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fl_core.errors import SpecError
 from fl_core.models import checkpoint_name
 from job_generator.amend import fork_of
 from job_generator.cluster.connection import Object
-from job_generator.cluster.jobs import claim
+from job_generator.cluster.jobs import claim, store
 from job_generator.compiler import compile_job
 from job_generator.spec import FLJob
 
@@ -18,6 +19,12 @@ def forked(parent: Object, *, name: str, round: int, changes: Sequence[str]) -> 
     Whether the checkpoint is still kept, and fits the program, its server finds when it starts.
     """
     metadata = parent["metadata"]
+    if (kept := store(parent)) is not None:
+        raise SpecError(
+            f"spec.server.storage.uri: the checkpoints of {metadata['name']} are in {kept['uri']}, which a fork on a "
+            "cluster cannot read; begin another job with spec.initialModel and the file that `fl-submit model "
+            f"{metadata['name']} -o model.safetensors` writes"
+        )
     storage = f"{metadata['name']}-{metadata['uid']}"
     before = {
         "apiVersion": parent["apiVersion"],

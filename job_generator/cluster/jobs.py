@@ -135,6 +135,12 @@ def exit_code(job: Object) -> int | None:
     return None
 
 
+def store(job: Object) -> Object | None:
+    """What the job says of the store of objects that holds its storage; None where that is a volume."""
+    storage: Object = job["spec"].get("server", {}).get("storage", {})
+    return storage if storage.get("uri") else None
+
+
 def claim(job: Object) -> str:
     """The name of the claim that holds the job's storage."""
     storage = job["spec"].get("server", {}).get("storage", {})

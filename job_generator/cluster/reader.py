@@ -22,7 +22,7 @@ from fl_core.errors import StorageError, UnavailableError
 from fl_core.models import CHECKPOINT
 from fl_core.record import LINES, SIGNATURE
 from job_generator.cluster.connection import AbsentError, Connection, Object, RefusedError, Request
-from job_generator.cluster.jobs import claim, core, holds, remove
+from job_generator.cluster.jobs import claim, core, holds, remove, store
 
 PORT: Final = 8080
 MOUNT: Final = "/var/lib/fljob"
@@ -65,7 +65,7 @@ def reader(job: Object, name: str) -> Object:
     metadata, images = job["metadata"], job.get("status", {}).get("images") or {}
     if "server" not in images:
         raise RefusedError(f"{metadata['name']} never had a server, so it has no model")
-    folder = f"{MOUNT}/{metadata['name']}-{metadata['uid']}"
+    folder, kept = f"{MOUNT}/{metadata['name']}-{metadata['uid']}", store(job)
     serve = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, str(PORT)]
     user = 65_532
     return {
@@ -90,26 +90,47 @@ def reader(job: Object, name: str) -> Object:
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
+            **({"initContainers": [_restoring(job, kept, folder, images["server"])]} if kept else {}),
             "containers": [
                 {
-                    "name": "reader",
-                    "image": images["server"],
-                    "command": serve,
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "capabilities": {"drop": ["ALL"]},
-                        "readOnlyRootFilesystem": True,
-                    },
-                    "resources": {
-                        "requests": {"cpu": "50m", "memory": "64Mi"},
-                        "limits": {"memory": "256Mi"},
-                    },
+                    **_container("reader", images["server"], serve),
                     "volumeMounts": [{"name": "storage", "mountPath": MOUNT, "readOnly": True}],
                 }
             ],
             # On the claim itself `readOnly` would ask for a mode of access that it may not have.
-            "volumes": [{"name": "storage", "persistentVolumeClaim": {"claimName": claim(job)}}],
+            "volumes": [
+                {
+                    "name": "storage",
+                    **({"emptyDir": {}} if kept else {"persistentVolumeClaim": {"claimName": claim(job)}}),
+                }
+            ],
         },
+    }
+
+
+def _restoring(job: Object, kept: Object, folder: str, image: str) -> Object:
+    """What copies a job's storage out of its store of objects, which it claims not."""
+    command = ["python3", "-m", "fl_server.restore", "--store", kept["uri"], "--job", job["metadata"]["uid"]]
+    secret = kept.get("secretName")
+    return {
+        **_container("restore", image, [*command, "--storage", folder]),
+        **({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {}),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "storage", "mountPath": MOUNT}],
+    }
+
+
+def _container(name: str, image: str, command: list[str]) -> Object:
+    return {
+        "name": name,
+        "image": image,
+        "command": command,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
     }
 
 
@@ -135,8 +156,13 @@ def _await(cluster: Connection, path: str, name: str) -> None:
         status = cluster.send(Request("GET", path)).get("status", {})
         if status.get("phase") == "Running":
             return
-        for one in status.get("containerStatuses", ()):
+        for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+            if ended := one.get("state", {}).get("terminated"):
+                why = str(ended.get("message") or why).strip()
+                continue
             waiting = one.get("state", {}).get("waiting") or {}
+            if waiting.get("reason") == "PodInitializing":
+                continue
             why = f"{waiting.get('reason')} {waiting.get('message', '')}".strip()
             if waiting.get("reason") in NEVER:
                 raise RefusedError(f"pod {name} does not start: {why}")

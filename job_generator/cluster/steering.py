@@ -7,7 +7,18 @@ from typing import Final
 
 from fl_core.errors import JobError
 from job_generator.cluster.connection import AbsentError, Cluster, Object
-from job_generator.cluster.jobs import change, claim, core, display, exit_code, fljobs, read, remove, training
+from job_generator.cluster.jobs import (
+    change,
+    claim,
+    core,
+    display,
+    exit_code,
+    fljobs,
+    read,
+    remove,
+    store,
+    training,
+)
 
 KEEPER: Final = "fljob.dev/keep-storage"
 """A finalizer that holds a job back until its claim is its no more."""
@@ -39,6 +50,9 @@ def stop(cluster: Cluster, name: str) -> str:
 def delete(cluster: Cluster, name: str, *, keep_storage: bool) -> str:
     """Delete a job and what belongs to it; says what becomes of its storage."""
     job = read(cluster, name)
+    if (kept_in := store(job)) is not None:
+        remove(cluster, fljobs(cluster.namespace, name))
+        return f"fljob/{name} is deleted; its storage is kept in {kept_in['uri']}"
     storage, kept = claim(job), _retained(job) or keep_storage
     if keep_storage and not _retained(job):
         _delete_but_storage(cluster, job)

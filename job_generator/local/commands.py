@@ -33,6 +33,7 @@ class LocalCommands:
             listen=listen,
             scheduler=scheduler,
             storage=storage,
+            store=self.run.store,
             initial_model=model,
             replay=self._replay,
         )

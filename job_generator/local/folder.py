@@ -44,7 +44,7 @@ class Parent(BaseModel):
 
 class RunState(BaseModel):
     """What `run.json` holds; times are ISO 8601 in UTC, `files`, `program`, `data` and `initial_model`
-    are as on this machine.
+    are as on this machine; `store` is the URI of what keeps its storage, if it is not the folder alone.
 
     `words` are what a fork was typed with besides its parent and its round.
     `grace` is how many seconds an open round has to end when the run is suspended. One that was resumed has run
@@ -63,6 +63,7 @@ class RunState(BaseModel):
     program: str
     data: str | None = None
     initial_model: str | None = None
+    store: str | None = None
     parent: Parent | None = None
     words: tuple[str, ...] = ()
     restarts: int

@@ -49,6 +49,7 @@ class Run:
     log_level: str | None = None
     files: tuple[str, ...] = ()
     initial_model: str | None = None
+    store: str | None = None
     parent: Parent | None = None
     words: tuple[str, ...] = ()
     grace: float = 30.0
@@ -279,6 +280,7 @@ def opening(run: Run, *, now: dt.datetime) -> RunState:
         program=str(run.program),
         data=run.data,
         initial_model=run.initial_model,
+        store=run.store,
         parent=run.parent,
         words=run.words,
         grace=run.grace,

@@ -19,7 +19,7 @@ KILLED: Final = 137
 ADVICE: Final[Mapping[str, str]] = {
     "ImagePullBackOff": "check the image's name and the pull secrets",
     "InvalidImageName": "mend the image's name",
-    "CreateContainerConfigError": "check the ConfigMaps and Secrets that its template names",
+    "CreateContainerConfigError": "check the ConfigMaps and Secrets that template and storage.secretName name",
     "CreateContainerError": "look at `kubectl describe pod`",
     "RunContainerError": "look at `kubectl describe pod`",
     "CrashLoopBackOff": "look at its log",

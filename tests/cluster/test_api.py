@@ -202,6 +202,16 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
         "spec.server.storage.existingClaim",
         "a claim that is there already has a size, a class and an end of its own",
     ),
+    "server.storage.uri": (
+        {"server": {"storage": {"uri": "s3://a/b", "existingClaim": "a"}}},
+        "spec.server.storage.uri",
+        "a store of objects has no volume and no claim",
+    ),
+    "server.storage.secretName": (
+        {"server": {"storage": {"secretName": "a"}}},
+        "spec.server.storage.secretName",
+        "the Secret is for a store of objects",
+    ),
     "network.external": (
         {"sites": [EXTERNAL]},
         "spec.network.external",

@@ -1,15 +1,8 @@
-"""A bucket of S3, as moto serves it: what goes wrong there is told with what to do, and no secret is.
-
-moto needs another python-dateutil than the client of Kubernetes, so it has an environment of its own, which
-`make .venv-moto/.made` fills; without it these tests are skipped.
-"""
+"""A bucket of S3, as moto serves it: what goes wrong there is told with what to do, and no secret is."""
 
 from __future__ import annotations
 
-import http.client
 import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,50 +16,11 @@ from fl_server.checkpoints import Saved
 from fl_server.objects import Bucket, opened
 from fl_server.storage import Storage
 from tests.conftest import plan_of
+from tests.moto import ABSENT, MOTO, SECRET, Moto
 
-MOTO = Path(__file__).parents[2] / ".venv-moto" / "bin" / "moto_server"
-SECRET = "never-to-be-seen"  # noqa: S105 - moto takes any
-
-pytestmark = pytest.mark.skipif(not MOTO.exists(), reason="make .venv-moto/.made fills it")
+pytestmark = pytest.mark.skipif(not MOTO.exists(), reason=ABSENT)
 
 PLAN = plan_of()
-
-
-class Moto:
-    """moto's server at one port, which forgets all when it is stopped."""
-
-    def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process = subprocess.Popen(
-            [str(MOTO), "-H", "127.0.0.1", "-p", str(self.port)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        end = time.monotonic() + 60
-        while not self._answers():
-            assert time.monotonic() < end, "moto does not answer"
-            time.sleep(0.05)
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 0.2).close()
-        except OSError:
-            return False
-        return True
-
-    def ask(self, method: str, path: str, body: bytes | None = None) -> None:
-        """One request of no S3 client."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        connection.request(method, f"/{path}", body)
-        assert connection.getresponse().status == http.HTTPStatus.OK
-        connection.close()
-
-    def stop(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +36,8 @@ def moto(served: Moto, monkeypatch: pytest.MonkeyPatch) -> Moto:
     """The server with an empty bucket, and an environment that leads to it."""
     served.ask("POST", "moto-api/reset")
     served.ask("PUT", "jobs")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", served.url)
+    for name, value in served.environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(download, "PATIENCE_SECONDS", 0.5)
     return served
 

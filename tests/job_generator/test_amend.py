@@ -80,3 +80,12 @@ def test_a_field_that_is_none(job_map: Build) -> None:
         match=r"^--set stratgy.name=fedavg: spec.stratgy: there is no such field .did you mean strategy",
     ):
         amended(job_map(), ["stratgy.name=fedavg"]).job()
+
+
+def test_a_fork_has_a_store_of_its_own(job_map: Build) -> None:
+    """What the parent keeps its storage in is not taken over; the sentence says how to name another."""
+    before, origin = job_map(server={"storage": {"uri": "s3://models/digits"}}), {"uri": "model.npz"}
+    with pytest.raises(SpecError, match=r"spec.server.storage.uri: s3://models/digits is the parent's"):
+        fork_of(before, [], name="fork", origin=origin)
+    job = fork_of(before, ["server.storage.uri=s3://models/fork"], name="fork", origin=origin)
+    assert job.spec.server.storage.uri == "s3://models/fork"

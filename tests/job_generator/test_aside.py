@@ -38,6 +38,10 @@ def test_a_whole_job(whole_map: Callable[..., Map]) -> None:
         ({"suspend": True}, "spec.suspend"),
         ({"network": {"policy": "Open"}}, "spec.network"),
         ({"server": {"storage": {"size": "1Gi"}}}, "spec.server.storage"),
+        (
+            {"server": {"storage": {"uri": "s3://a/b", "secretName": "keys"}}},
+            "spec.server.storage.secretName",
+        ),
         ({"sites": [{"name": "a", "template": {}}]}, "spec.sites[0].template"),
     ],
 )

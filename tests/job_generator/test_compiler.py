@@ -139,6 +139,8 @@ def test_the_whole_job_is_whole(whole_map: Callable[..., Map]) -> None:
         ".spec.privacy.adaptiveClip",
         ".spec.privacy.metrics is at its default",
         ".spec.server.storage.existingClaim",
+        ".spec.server.storage.uri",
+        ".spec.server.storage.secretName",
         ".spec.network.policy is at its default",
     ]
     assert list(unset(job_schema(), whole_map(), "")) == others

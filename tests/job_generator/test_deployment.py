@@ -12,6 +12,7 @@ Build = Callable[..., dict[str, Any]]
 PLACES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "subPath": lambda value: {"workers__data": {"claimName": "a", "subPath": value}},
     "size": lambda value: {"server__storage": {"size": value}},
+    "uri": lambda value: {"server__storage": {"uri": value}},
     "cidr": lambda value: {"network__egress": [{"cidr": value}]},
     "hostname": lambda value: {
         "sites": [{"name": "a", "external": {}}],
@@ -40,6 +41,7 @@ def good(job_map: Build, field: str, value: Any) -> bool:
     [
         ("subPath", ["a", "part/{index}", "a.b/c-d/_e", "{index}", "part-{index}.d"]),
         ("size", ["1Gi", "500Mi", "2T", "100G"]),
+        ("uri", ["s3://models/digits", "gs://a.b-c/d/e", "az://c/d", "abfs://c/d.1", "file:///mnt/share"]),
         ("cidr", ["10.0.0.0/8", "0.0.0.0/0", "fd00::/8", "192.168.1.7/32"]),
         ("hostname", ["fl.example.org", "localhost", "a-b.c1"]),
         ("claimName", ["shards", "a.b-c", "9", "a" * 253]),
@@ -58,6 +60,21 @@ def test_accepted(job_map: Build, field: str, values: list[str]) -> None:
     ("field", "values"),
     [
         ("subPath", ["", "/a", "..", "a/..", "../a", "a//b", "a/", "$(HOME)", "a b", ".a", "a" * 254]),
+        (
+            "uri",
+            [
+                "s3://models",
+                "models/digits",
+                "memory://a/b",
+                "s3://key:secret@a/b",
+                "s3://a/../b",
+                "s3://a/b?c=d",
+            ],
+        ),
+        (
+            "uri",
+            ["file://host/a", "file:///", "https://a/b", "S3://a/b", "s3:///a", "s3://a/b/", "s3://a//b"],
+        ),
         ("size", ["", "1", "0Gi", "1gi", "-1Gi", "1.5Gi", "Gi", 1]),
         ("cidr", ["", "10.0.0.0", "any", "10.0.0.0/", "10.0.0.1/8", "1:2/999", "a/b/c"]),
         ("hostname", ["", "A.b", "a..b", ".a", "a_b", "a:1", "https://a"]),

@@ -257,6 +257,20 @@ def test_storage(job_map: Callable[..., Map], storage: Map, size: str | None, *,
     assert ("ownerReferences" in claim["metadata"]) == owned
 
 
+@pytest.mark.parametrize("secret", ["keys", None])
+def test_a_store_of_objects(job_map: Callable[..., Map], secret: str | None) -> None:
+    """With a URI there is no claim: the server has the Secret's keys in its environment, and nobody else has."""
+    given = {"uri": "s3://models/digits", **({"secretName": secret} if secret else {})}
+    objects = rendered(job_map(server={"storage": given}))
+    assert "PersistentVolumeClaim" not in json.dumps([[*key, one] for key, one in objects.items()])
+    server = objects["Job", "digits-server"]
+    assert {"name": "storage", "emptyDir": {}} in pod_of(server)["volumes"]
+    line = container(server)["args"]
+    assert line[line.index("--store") + 1] == "s3://models/digits"
+    assert container(server).get("envFrom", []) == ([{"secretRef": {"name": secret}}] if secret else [])
+    assert not secret or json.dumps([*objects.values()]).count('"keys"') == 1
+
+
 def test_two_jobs_in_one_claim(job_map: Callable[..., Map]) -> None:
     """Jobs that share a claim have folders of their own in it, told apart by the uid."""
 

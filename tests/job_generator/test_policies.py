@@ -129,6 +129,19 @@ def test_the_authors_openings(job_map: Build, ports: list[int], allowed: set[int
         assert reached == allowed
 
 
+@pytest.mark.parametrize(
+    ("uri", "dialling"), [("s3://models/digits", ["server"]), ("file:///mnt/digits", []), (None, [])]
+)
+def test_a_store_of_objects(job_map: Build, uri: str | None, dialling: list[str]) -> None:
+    """The server, and nobody else, may dial whatever keeps its storage, as its address is in a Secret."""
+    found = policies(job_map(server={"storage": {"uri": uri} if uri else {}}))
+    everything = {"ports": [{"protocol": "TCP"}]}
+    assert [role for role, spec in found.items() if everything in spec["egress"]] == dialling
+    assert not any(
+        "from" not in rule and "ports" not in rule for spec in found.values() for rule in spec["ingress"]
+    )
+
+
 def test_external_sites(job_map: Build) -> None:
     """Anybody may dial the relay of a job with external sites; gRPC and the other processes stay closed."""
     document = job_map(sites=[{"name": "a", "external": {}}], network={"external": {"hostname": "a.b"}})

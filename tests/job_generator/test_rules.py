@@ -163,6 +163,8 @@ BROKEN: dict[str, dict[str, Any]] = {
     "_room": {"workers": {"replicas": 4, "maxReplicas": 2}, "selection": {"perRound": 1}},
     "_fixed_cohort": {"workers": {"replicas": 4, "maxReplicas": 5}},
     "_claim": {"server": {"storage": {"existingClaim": "a", "size": "1Gi"}}},
+    "_store": {"server": {"storage": {"uri": "s3://a/b", "size": "1Gi"}}},
+    "_secret": {"server": {"storage": {"secretName": "a"}}},
     "_listener": {"network": {"external": {"hostname": "a.b"}}},
     "_open_egress": {"network": {"policy": "Open", "egress": [{"cidr": "10.0.0.0/8"}]}},
 }
@@ -235,6 +237,20 @@ def test_silence(job_map: Build, rule: Any) -> None:
             ),
         ),
         (
+            {"server": {"storage": {"uri": "s3://a/b", "storageClassName": "c", "onDelete": "Delete"}}},
+            (
+                "spec.server.storage.uri: s3://a/b is a store of objects, so storageClassName and onDelete: Delete "
+                "mean nothing to it; expected one or the other"
+            ),
+        ),
+        (
+            {"server": {"storage": {"secretName": "keys"}}},
+            (
+                "spec.server.storage.secretName: keys is for a store of objects, and there is no "
+                "spec.server.storage.uri; expected both or neither"
+            ),
+        ),
+        (
             {"sites": [{"name": "a", "external": {}}]},
             "spec.network.external: is missing, but the site a is external; expected a map with its hostname",
         ),
@@ -284,6 +300,7 @@ def test_clusters(job_map: Build, changes: dict[str, Any], line: str) -> None:
         {"workers": {"replicas": 2, "maxReplicas": 2}, "selection": {"perRound": 2}},
         {"program__source": {"image": {"reference": "a"}}},
         {"server": {"storage": {"existingClaim": "a", "onDelete": "Retain"}}},
+        {"server": {"storage": {"uri": "s3://a/b", "secretName": "keys", "onDelete": "Retain"}}},
         {"sites": [{"name": "a", "external": {}}], "network": {"external": {"hostname": "a.b"}}},
         {"network": {"egress": [{"cidr": "10.0.0.0/8"}]}},
         {"network": {"policy": "Open"}},

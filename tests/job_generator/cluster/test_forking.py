@@ -43,6 +43,15 @@ def test_a_claim_that_was_there_already(parent: Map) -> None:
     assert origin.persistent_volume_claim.claim_name == "shared"
 
 
+def test_a_store_that_a_fork_cannot_read(parent: Map) -> None:
+    """Where the checkpoints are in a store of objects the sentence says what to do instead."""
+    parent["spec"]["server"] = {"storage": {"uri": "s3://models/digits"}}
+    with pytest.raises(
+        SpecError, match=r"spec.server.storage.uri: .* in s3://models/digits, .* `fl-submit model"
+    ):
+        forked(parent, name="digits-2", round=3, changes=[])
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [("rounds=12", "spec.rounds: 12 counts all rounds"), ("selection.minimum=9", "spec.selection.minimum")],

@@ -1,0 +1,44 @@
+"""The pod through which a job's storage is read, wherever that is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from job_generator.cluster.reader import reader
+
+
+def job(**storage: Any) -> dict[str, Any]:
+    """An FLJob that had a server."""
+    return {
+        "metadata": {"name": "digits", "namespace": "research", "uid": "u-1"},
+        "spec": {"server": {"storage": storage}},
+        "status": {"images": {"server": "fljob:1"}},
+    }
+
+
+def test_a_claim_is_mounted_for_reading() -> None:
+    """What is in a volume is read there, and nothing runs before that."""
+    spec = reader(job(existingClaim="shared"), "reader")["spec"]
+    assert "initContainers" not in spec
+    assert spec["volumes"] == [{"name": "storage", "persistentVolumeClaim": {"claimName": "shared"}}]
+    assert all(mount["readOnly"] for mount in spec["containers"][0]["volumeMounts"])
+
+
+@pytest.mark.parametrize("secret", ["keys", None])
+def test_a_store_is_copied_first(secret: str | None) -> None:
+    """What is in a store of objects is copied to where it is served, with the credentials in that container alone."""
+    storage = {"uri": "s3://models/digits", **({"secretName": secret} if secret else {})}
+    spec = reader(job(**storage), "reader")["spec"]
+    (copying,), (serving,) = spec["initContainers"], spec["containers"]
+    assert spec["volumes"] == [{"name": "storage", "emptyDir": {}}]
+    assert copying["command"][2:] == [
+        "fl_server.restore", "--store", "s3://models/digits", "--job", "u-1",
+        "--storage", serving["command"][serving["command"].index("--directory") + 1],
+    ]  # fmt: skip
+    assert copying.get("envFrom") == ([{"secretRef": {"name": secret}}] if secret else None)
+    assert "envFrom" not in serving
+    for one in (copying, serving):
+        assert one["securityContext"]["readOnlyRootFilesystem"] is True
+        assert one["image"] == "fljob:1"
