@@ -100,7 +100,7 @@ def _own(address: str) -> str:
     type=click.Path(path_type=Path),
     help="The model's file of spec.initialModel; beside the folder of a checkpoint lies its privacy ledger.",
 )
-def main(  # noqa: PLR0913 - one for each option
+def main(
     settings: Settings,
     *,
     scheduler: str,
