@@ -42,10 +42,8 @@ def init(folder: Path, *, framework: str) -> None:
             f"a job is called as its folder, and {name!r} is no name; use lower-case letters, digits and "
             f"dashes, a letter first, at most {LONGEST_NAME}"
         )
-    written = [
-        (folder / item.name, item.read_text(encoding="utf-8")) for item in (TEMPLATES / framework).iterdir()
-    ]
-    written = [(path, text) for path, text in written if path.suffix in {".py", ".yaml"}]
+    items = [item for item in (TEMPLATES / framework).iterdir() if item.name.endswith((".py", ".yaml"))]
+    written = [(folder / item.name, item.read_text(encoding="utf-8")) for item in items]
     if there := [path for path, _ in written if path.exists()]:
         raise click.UsageError(f"{there[0]} is there already; nothing was written")
     for path, text in sorted(written):

@@ -29,15 +29,14 @@ from fl_core.record import Head
 
 JOB = "job-1"
 OURS = Authority(JOB)
-NOW = dt.datetime.now(dt.UTC)
 
 
 def envelope(
-    plan: Plan, *, role: str = "server", job: str = JOB, authority: Authority = OURS, at: dt.datetime = NOW
+    plan: Plan, *, role: str = "server", job: str = JOB, authority: Authority = OURS, days: int = 0
 ) -> dict[str, Any]:
-    """A signed statement about a record of seven lines."""
+    """A signed statement about a record of seven lines, that ended so many days from now."""
     index = 3 if role == "worker" else None
-    ending = Ending("RoundsDone", at, "ab", 7)
+    ending = Ending("RoundsDone", dt.datetime.now(dt.UTC) + dt.timedelta(days=days), "ab", 7)
     content = statement(plan, Head(7, "cd"), ending, {"metrics.jsonl": "ef", "a": "12"})
     return signed(content, authority.issue(Identity(job, role, index)))
 
@@ -95,8 +94,8 @@ def test_a_changed_statement_is_refused(job: Plan) -> None:
         ({"role": "scheduler"}, "job-1/scheduler, which is not the server of job job-1"),
         ({"role": "worker"}, "job-1/worker/3, which is not the server of job job-1"),
         ({"job": "job-2"}, "job-2/server, which is not the server of job job-1"),
-        ({"at": NOW - dt.timedelta(days=1)}, "a certificate that was not good at"),
-        ({"at": NOW + dt.timedelta(days=60)}, "a certificate that was not good at"),
+        ({"days": -1}, "a certificate that was not good at"),
+        ({"days": 60}, "a certificate that was not good at"),
     ],
 )
 def test_a_foreign_signature_is_refused(job: Plan, how: dict[str, Any], sentence: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import compileall
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 from click.testing import Result
 
 from fl_core.extensions import known
+from job_generator.cli import init
 from job_generator.source import load_job
 
 Submit = Callable[..., Result]
@@ -26,6 +29,15 @@ def test_templates(submit: Submit, process: Process, tmp_path: Path, framework: 
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my-own"]
+
+
+def test_an_installed_template(submit: Submit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip compiles what it installs; a new job has none of that."""
+    shutil.copytree(init.TEMPLATES, tmp_path / "templates")
+    assert compileall.compile_dir(tmp_path / "templates", quiet=1)
+    monkeypatch.setattr(init, "TEMPLATES", tmp_path / "templates")
+    assert submit("init", tmp_path / "new", "--framework", "numpy").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["job.yaml", "program.py"]
 
 
 def test_every_framework() -> None:
