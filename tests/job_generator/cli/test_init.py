@@ -32,7 +32,7 @@ def test_templates(submit: Submit, process: Process, tmp_path: Path, framework: 
 
 
 def test_an_installed_template(submit: Submit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip compiles what it installs; a new job has none of that."""
+    """Pip compiles what it installs; a new job has none of that."""
     shutil.copytree(init.TEMPLATES, tmp_path / "templates")
     assert compileall.compile_dir(tmp_path / "templates", quiet=1)
     monkeypatch.setattr(init, "TEMPLATES", tmp_path / "templates")
