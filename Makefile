@@ -121,7 +121,7 @@ clean: ## Remove what was built, the environments included; runs stay
 
 # The images: their names are those that the operator expects, see job_generator/settings.py.
 
-IMAGES := control paddle sklearn numpy
+IMAGES := control server paddle sklearn numpy
 CONTAINER ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))))
 BUILD_FLAGS ?=
 REGISTRY ?=
@@ -130,7 +130,10 @@ VERSION = $(shell $(BIN)/python -c 'import importlib.metadata as m; print(m.vers
 BASE ?= python:$(shell $(BIN)/python -c 'import platform; print(".".join(platform.python_version_tuple()[:2]))')-slim
 NAME_control := fljob
 FILE_control := operator/Dockerfile
-EXTRA_control := [operator,store]
+EXTRA_control := [operator]
+NAME_server := fljob-server
+FILE_server := images/server.Dockerfile
+EXTRA_server := [store]
 $(foreach name,paddle sklearn numpy,$(eval NAME_$(name) := fljob-worker-$(name)))
 $(foreach name,paddle sklearn numpy,$(eval FILE_$(name) := images/worker.Dockerfile))
 EXTRA_sklearn := [sklearn]

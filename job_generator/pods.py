@@ -101,7 +101,7 @@ def server_pod(
     return Pod(
         role="server",
         place=place,
-        image=settings.images.control,
+        image=settings.images.store if storage.uri else settings.images.control,
         labels=labels,
         volumes=({"name": "storage", **lasting}, *volumes),
         mounts=({"name": "storage", "mountPath": STORAGE}, *mounts),

@@ -13,16 +13,19 @@ ENROLLED_BY = {"app.kubernetes.io/name": "fljob", "app.kubernetes.io/component":
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """The image of server and scheduler, and that of the workers for each framework."""
+    """The image of server and scheduler, that of the workers for each framework, and that of servers which keep their
+    storage in a store of objects, whose client the first one has not.
+    """
 
     control: str
     workers: Mapping[str, str]
+    store: str
 
     @classmethod
     def of(cls, tag: str, *, prefix: str = "") -> Images:
         """The project's own images with this tag."""
         workers = {name: f"{prefix}fljob-worker-{name}:{tag}" for name in ("paddle", "sklearn", "numpy")}
-        return cls(f"{prefix}fljob:{tag}", workers)
+        return cls(f"{prefix}fljob:{tag}", workers, f"{prefix}fljob-server:{tag}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,8 @@ class Settings:
     """Without it: the service account of its pod."""
     control_image: str = ""
     """Of servers and schedulers; this version's own if empty."""
+    store_image: str = ""
+    """Of servers that keep their storage in a store of objects; this version's own if empty."""
     worker_images: Mapping[str, str] = field(default_factory=dict)
     """Of workers, by framework, where they are not this version's own."""
     pull_policy: str | None = None
@@ -64,7 +66,11 @@ class Settings:
         """What every job gets of this; `authority` is the PEM text of who signs certificates."""
         own = Images.of(version("fljob"))
         return JobSettings(
-            images=Images(self.control_image or own.control, {**own.workers, **self.worker_images}),
+            images=Images(
+                self.control_image or own.control,
+                {**own.workers, **self.worker_images},
+                self.store_image or own.store,
+            ),
             pull_policy=self.pull_policy,
             operator_namespace=self.namespace,
             operator_service=self.service,
@@ -89,6 +95,11 @@ _OPTIONS = (
         help="How to reach the cluster; the pod's service account by default.",
     ),
     click.option("--control-image", default="", help="The image of servers and schedulers."),
+    click.option(
+        "--store-image",
+        default="",
+        help="The image of servers that keep their storage in a store of objects.",
+    ),
     click.option(
         "--worker-image",
         "worker_images",

@@ -99,12 +99,14 @@ def test_what_jobs_get(tmp_path: Path) -> None:
     settings = read(
         "--namespace=system",
         "--control-image=c:1",
+        "--store-image=s:1",
         "--worker-image=numpy=n:1",
         f"--template={template}",
         "--user=cluster",
     )
     jobs = settings.for_jobs(authority="PEM")
     assert (jobs.images.control, jobs.images.workers["numpy"]) == ("c:1", "n:1")
+    assert jobs.images.store == "s:1"
     assert jobs.images.workers["paddle"].startswith("fljob-worker-paddle:")
     assert (jobs.template, jobs.user, jobs.authority) == (
         {"spec": {"priorityClassName": "high"}},

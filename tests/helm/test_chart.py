@@ -150,6 +150,7 @@ def test_images_without_values_are_the_projects_own(render: Render) -> None:
     arguments = operator_of(render())["spec"]["containers"][0]["args"]
     own = Images.of(VERSION)
     assert f"--control-image={own.control}" in arguments
+    assert f"--store-image={own.store}" in arguments
     workers = ",".join(f"{name}={image}" for name, image in sorted(own.workers.items()))
     assert f"--worker-image={workers}" in arguments
 

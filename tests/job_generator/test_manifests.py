@@ -267,6 +267,8 @@ def test_a_store_of_objects(job_map: Callable[..., Map], secret: str | None) -> 
     assert {"name": "storage", "emptyDir": {}} in pod_of(server)["volumes"]
     line = container(server)["args"]
     assert line[line.index("--store") + 1] == "s3://models/digits"
+    images = {role: container(objects["Job", f"digits-{role}"])["image"] for role in ("server", "scheduler")}
+    assert images == {"server": CLUSTER.images.store, "scheduler": CLUSTER.images.control}
     assert container(server).get("envFrom", []) == ([{"secretRef": {"name": secret}}] if secret else [])
     assert not secret or json.dumps([*objects.values()]).count('"keys"') == 1
 

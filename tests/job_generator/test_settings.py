@@ -12,8 +12,9 @@ def test_images() -> None:
     images = Images.of("2.1", prefix="house/")
     frameworks = get_args(Program.model_fields["framework"].annotation)
     assert set(images.workers) == set(frameworks)
-    assert {image.rpartition(":")[2] for image in (images.control, *images.workers.values())} == {"2.1"}
-    assert all(image.startswith("house/fljob") for image in (images.control, *images.workers.values()))
+    every = (images.control, images.store, *images.workers.values())
+    assert {image.rpartition(":")[2] for image in every} == {"2.1"}
+    assert all(image.startswith("house/fljob") for image in every)
 
 
 def test_defaults() -> None:

@@ -47,6 +47,10 @@ labels:
 {{- include "fljob.reference" (dict "root" . "repository" .Values.image.repository "digest" .Values.image.digest) -}}
 {{- end -}}
 
+{{- define "fljob.storeImage" -}}
+{{- include "fljob.reference" (dict "root" . "repository" (printf "%s-server" .Values.image.repository)) -}}
+{{- end -}}
+
 {{/* FRAMEWORK=IMAGE of every framework, with commas. */}}
 {{- define "fljob.workerImages" -}}
 {{- $pairs := list -}}
