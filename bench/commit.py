@@ -4,9 +4,12 @@ A commit is what lies between a round's new model and the next round: the checkp
 gone, the round's line, all on the disk. It is divided by one sequential write of as many bytes to a new file with one
 fsync, both in turn on the same disk, so that what others do there weighs on both. A restart is what a server does
 before it opens its next round: claim the storage, read the newest checkpoint and the whole record.
+
+With `--store` the same commit is made by a server that keeps its storage there, beside one PUT of as many bytes.
 """
 
 import os
+import secrets
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +27,7 @@ from fl_core.record import LINES, Head
 from fl_core.weights import Weights
 from fl_server.checkpoints import Saved
 from fl_server.model import Model
+from fl_server.objects import opened
 from fl_server.storage import Storage
 
 AIM = 1.5
@@ -39,8 +43,11 @@ COHORT = 10
 @click.option(
     "--folder", type=click.Path(path_type=Path, exists=True), help="On which disk; the temporary folder."
 )
-def main(*, megabytes: tuple[int, ...], rounds: tuple[int, ...], times: int, folder: Path | None) -> None:
-    """Print both tables."""
+@click.option("--store", help="Also in this store of objects, as s3://bucket/folder.")
+def main(
+    *, megabytes: tuple[int, ...], rounds: tuple[int, ...], times: int, folder: Path | None, store: str | None
+) -> None:
+    """Print the tables."""
     load = os.getloadavg()[0]
     print(f"load {load:.1f} on {os.cpu_count()} cores\n")
     print("| model | plain write | commit | ratio | processor time of both |")
@@ -49,6 +56,13 @@ def main(*, megabytes: tuple[int, ...], rounds: tuple[int, ...], times: int, fol
         with TemporaryDirectory(prefix="bench-", dir=folder) as place:
             print(_commits(Path(place), size, times), flush=True)
     print(f"\naim: {AIM}x at 100 MB\n")
+    if store is not None:
+        print("| model | plain PUT | commit in the store | ratio | processor time of both |")
+        print("|---|---|---|---|---|")
+        for size in megabytes:
+            with TemporaryDirectory(prefix="bench-", dir=folder) as place:
+                print(_stored_commits(Path(place), size, times, store), flush=True)
+        print()
     print("| rounds on record | bytes of record | restart | of it processor time |")
     print("|---|---|---|---|")
     for count in rounds:
@@ -68,6 +82,24 @@ def _commits(place: Path, megabytes: int, times: int) -> str:
         pairs.append((plain, _spent(lambda number=number: _commit(storage, model, number))))
         if number > storage.checkpoints.keep:
             (place / f"plain-{number - storage.checkpoints.keep}").unlink()
+    return _told(megabytes, pairs)
+
+
+def _stored_commits(place: Path, megabytes: int, times: int, store: str) -> str:
+    """The same row beside plain PUTs; the job's objects stay, in a folder of their own."""
+    own = f"{store}/{secrets.token_hex(4)}"
+    storage, objects = Storage(place / "storage", plan(), store=own), opened(f"{own}-plain")
+    model = Model.of(weights(megabytes))
+    content = bytes(model.buffer)
+    pairs = []
+    for number in range(1, times + 1):
+        plain = _spent(lambda number=number: objects.put(f"{number}", content))
+        pairs.append((plain, _spent(lambda number=number: _commit(storage, model, number))))
+    objects.remove([f"{number}" for number in range(1, times + 1)])
+    return _told(megabytes, pairs)
+
+
+def _told(megabytes: int, pairs: Sequence[tuple["Spent", "Spent"]]) -> str:
     plain, commit = (_median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(ours.wall / theirs.wall for theirs, ours in pairs)
     both = f"{plain.processor:.3f} and {commit.processor:.3f} s"
