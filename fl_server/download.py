@@ -16,7 +16,7 @@ import structlog
 
 from fl_core import durable
 from fl_core.errors import StorageError
-from fl_server.heads import HEADS, STEP, Head, Parts, decoded, head_name, head_number
+from fl_server.heads import HEADS, OUT, STEP, Head, Parts, decoded, head_name, head_number
 from fl_server.objects import Objects, SilentError
 
 log = structlog.get_logger()
@@ -26,8 +26,6 @@ PATIENCE_SECONDS: Final = 60.0
 """How long one call is tried again before the server ends, to be started again."""
 PAUSES: Final = (0.1, 5.0)
 """Seconds before the second try, and at most before each further one."""
-OUT: Final = {"claims", "spool"}
-"""What of the folder is this machine's alone."""
 REPLACEABLE: Final = ("checkpoints/", "models/")
 """Files that may be damaged: there are others, or they can be made again."""
 State = tuple[int, int, int]
@@ -180,7 +178,7 @@ def files_of(folder: Path) -> dict[str, State]:
     found: dict[str, State] = {}
     for place, folders, names in os.walk(folder):
         here = Path(place)
-        folders[:] = [one for one in folders if here != folder or one not in OUT]
+        folders[:] = [one for one in folders if here != folder or f"{one}/" not in OUT]
         for name in filter(re.compile(STEP).fullmatch, names):
             path = here / name
             found[path.relative_to(folder).as_posix()] = _state(path.stat())

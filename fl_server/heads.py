@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fl_core.errors import StorageError
 from fl_core.plan import canonical
@@ -17,6 +17,8 @@ from fl_server.fence import Owner
 HEADS: Final = "heads"
 OBJECTS: Final = "objects"
 STEP: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+OUT: Final = ("claims/", "spool/")
+"""What of the folder is this machine's alone."""
 HOLDERS: Final = 16
 """Pods that are remembered, so that one that was replaced knows itself."""
 
@@ -51,6 +53,13 @@ class Head(BaseModel):
     owner: Owner
     holders: tuple[str, ...] = ()
     files: dict[Name, Parts] = Field(default_factory=dict)
+
+    @field_validator("files")
+    @classmethod
+    def _others(cls, files: dict[str, Parts]) -> dict[str, Parts]:
+        if any(path.startswith(OUT) for path in files):
+            raise ValueError(f"{' and '.join(OUT)} are never kept")
+        return files
 
     def encoded(self) -> bytes:
         """Its object's content."""

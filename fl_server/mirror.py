@@ -233,6 +233,8 @@ class MirroredFence:
 
     def check(self) -> None:
         """FencedError where another server has claimed the folder or the store since."""
+        if self._failed is not None:
+            raise self._failed
         self._fence.check()
         with self._lock:
             self._mirror.check()

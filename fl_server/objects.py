@@ -39,6 +39,8 @@ BUSY = "409"
 """Another one is about to make or remove the same object."""
 PLACES = ("Bucket", "ContainerNotFound")
 NO_ENTRY = {"401", "403"}
+ASKED = ("169.254.169.254", "/latest/api/token", "/latest/meta-data")
+"""Where a client looks for credentials that the environment does not hold."""
 WRONG = {"301", "307", "400", "404", "405", "501"}
 """What a store answers to whoever will be answered the same again."""
 
@@ -236,7 +238,7 @@ class Bucket:
             if isinstance(error, FileNotFoundError) and not word.endswith(PLACES):
                 raise
             told = " ".join(filter(None, (number, word))) or _brief(error)
-            if number in NO_ENTRY or "169.254.169.254" in text:
+            if number in NO_ENTRY or any(place in text for place in ASKED):
                 raise StorageError(
                     f"{self.uri}: its credentials are refused, or there are none ({told}); "
                     f"{self._advice}, or of the environment of a run on this machine"
@@ -250,5 +252,6 @@ class Bucket:
 
 
 def _brief(error: Exception) -> str:
-    """The first line of an error, without what it was caused by."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    """The first line of an error, without what it was caused by, and without what may be secret in an address."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"\?\S+|(?<=//)[^/\s]*@", "", line)[:300]

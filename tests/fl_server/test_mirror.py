@@ -413,7 +413,12 @@ def test_a_store_that_overwrites_is_refused(
 
 @pytest.mark.parametrize(
     ("path", "object_"),
-    [("../x", "objects/0000000001/0000000001"), ("/x", "objects/0000000001/0000000001"), ("x", "../secret")],
+    [
+        ("../x", "objects/0000000001/0000000001"),
+        ("/x", "objects/0000000001/0000000001"),
+        ("claims/lock", "objects/0000000001/0000000001"),
+        ("x", "../secret"),
+    ],
 )
 def test_a_head_leads_nowhere_else(tmp_path: Path, uri: str, path: str, object_: str) -> None:
     """A head that others wrote names no file outside the folder, and no object outside the store."""
