@@ -104,7 +104,7 @@ class RoundRecord:
             over += 1
         if max(rows, default=0) > over:
             self.add({"round": over, "result": RESTORED, "model": model})
-        kept = {number: row for number, row in rows.items() if number <= over}
+        kept = {place: row for place, row in rows.items() if place <= over}
         return Resumed(over, rows[number]["metrics"] if number in rows else {}, kept)
 
     def sign(self, ending: Ending, credentials: Credentials, *, files: Mapping[str, Path]) -> None:
