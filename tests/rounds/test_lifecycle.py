@@ -2,87 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from tests.rounds.submitted import fl_submit, folder, heard, model, rows, state, submitted
 
 pytestmark = pytest.mark.rounds
 
 Build = Callable[..., Any]
 
-SPEC: dict[str, Any] = {
-    "seed": 1,
-    "rounds": 5,
-    "suspendGraceSeconds": 0,
-    "program": {"entrypoint": "toy:task", "framework": "numpy", "config": {"gate": 3}},
-    "selection": {"minimum": 3, "deadlineSeconds": 60, "stallSeconds": 60},
-    "server": {"checkpoint": {"everyRounds": 2}},
-    "workers": {"replicas": 3},
-}
-
-
-def submit(*words: str) -> list[str]:
-    """The line of `fl-submit` with these words."""
-    return [sys.executable, "-m", "job_generator.cli", *words]
+MORE: dict[str, Any] = {"suspendGraceSeconds": 0, "server": {"checkpoint": {"everyRounds": 2}}}
 
 
 def started(run: Any) -> subprocess.Popen[str]:
-    """`fl-submit run` of the toy program, into the folder `run`."""
-    job = run.program / "job.yaml"
-    document = {
-        "apiVersion": "fljob.dev/v1alpha1",
-        "kind": "FLJob",
-        "metadata": {"name": "toy"},
-        "spec": SPEC,
-    }
-    job.write_text(yaml.safe_dump(document))
-    line = submit("run", str(job), "--folder", str(folder(run)))
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def folder(run: Any) -> Path:
-    """The run's folder."""
-    return Path(run.folder / "run")
-
-
-def state(run: Any) -> Any:
-    """What `run.json` says."""
-    return json.loads((folder(run) / "run.json").read_text())
+    """A run with a checkpoint every other round, and no grace for the open one when it is suspended."""
+    return submitted(run, **MORE)
 
 
 def rounds(run: Any) -> list[int]:
     """The numbers of the recorded rounds."""
-    record = folder(run) / "storage" / "metrics.jsonl"
-    return [json.loads(line)["round"] for line in record.read_text().splitlines()]
-
-
-def model(run: Any) -> bytes:
-    """The final model's file."""
-    return (folder(run) / "storage" / "models" / "last.safetensors").read_bytes()
+    return [row["round"] for row in rows(folder(run))]
 
 
 def say(run: Any, command: str) -> subprocess.CompletedProcess[str]:
     """A command about the run, from another terminal."""
     return subprocess.run(
-        submit(command, str(folder(run))), capture_output=True, text=True, check=False, timeout=120
+        fl_submit(command, folder(run)), capture_output=True, text=True, check=False, timeout=120
     )
-
-
-def said(process: subprocess.Popen[str], word: str) -> None:
-    """Wait until a process says this."""
-    heard = ""
-    while word not in heard:
-        line = process.stdout.readline()  # type: ignore[union-attr]
-        assert line, f"{word!r} was not said: {heard}"
-        heard += line
 
 
 @pytest.fixture
@@ -92,7 +44,7 @@ def undisturbed(job: Build) -> bytes:
     run.release()
     with started(run) as process:
         assert process.wait(60) == 0, process.communicate()
-    return model(run)
+    return model(folder(run))
 
 
 @pytest.mark.parametrize("role", ["server", "scheduler", "worker-1"])
@@ -102,13 +54,13 @@ def test_sigterm_loses_nothing_that_was_committed(job: Build, undisturbed: bytes
     with started(run) as process:
         run.wait_held()
         assert rounds(run) == [1, 2]
-        os.kill(state(run)["pids"][role], signal.SIGTERM)
-        said(process, f"{role} crashed")
+        os.kill(state(folder(run))["pids"][role], signal.SIGTERM)
+        heard(process, f"{role} crashed")
         run.release()
         told = process.communicate(timeout=60)[0]
-    assert (process.returncode, state(run)["state"]) == (0, "Complete"), told
+    assert (process.returncode, state(folder(run))["state"]) == (0, "Complete"), told
     assert rounds(run) == [1, 2, 3, 4, 5]
-    assert model(run) == undisturbed
+    assert model(folder(run)) == undisturbed
 
 
 def test_a_run_is_suspended_and_resumed(job: Build, undisturbed: bytes) -> None:
@@ -119,13 +71,17 @@ def test_a_run_is_suspended_and_resumed(job: Build, undisturbed: bytes) -> None:
         told = say(run, "suspend")
         assert told.returncode == 0, told.stderr
         process.communicate(timeout=60)
-    assert (process.returncode, state(run)["state"], state(run)["pids"]) == (143, "Suspended", {})
+    assert (process.returncode, state(folder(run))["state"], state(folder(run))["pids"]) == (
+        143,
+        "Suspended",
+        {},
+    )
     assert say(run, "suspend").returncode == 64
     run.release()
     again = say(run, "resume")
-    assert (again.returncode, state(run)["state"]) == (0, "Complete"), again.stdout + again.stderr
+    assert (again.returncode, state(folder(run))["state"]) == (0, "Complete"), again.stdout + again.stderr
     assert rounds(run) == [1, 2, 3, 4, 5]
-    assert model(run) == undisturbed
+    assert model(folder(run)) == undisturbed
 
 
 def test_a_run_is_stopped_and_resumed(job: Build, undisturbed: bytes) -> None:
@@ -134,15 +90,15 @@ def test_a_run_is_stopped_and_resumed(job: Build, undisturbed: bytes) -> None:
     with started(run) as process:
         run.wait_held()
         assert say(run, "stop").returncode == say(run, "stop").returncode == 0
-        said(process, "Finishing: this round ends and the model is written.")
+        heard(process, "Finishing: this round ends and the model is written.")
         run.release()
         process.communicate(timeout=60)
-    assert (process.returncode, state(run)["state"], rounds(run)) == (0, "Stopped", [1, 2, 3])
+    assert (process.returncode, state(folder(run))["state"], rounds(run)) == (0, "Stopped", [1, 2, 3])
     assert (folder(run) / "storage" / "checkpoints" / "round-0000003.safetensors").exists()
     again = say(run, "resume")
-    assert (again.returncode, state(run)["state"]) == (0, "Complete"), again.stdout + again.stderr
+    assert (again.returncode, state(folder(run))["state"]) == (0, "Complete"), again.stdout + again.stderr
     assert rounds(run) == [1, 2, 3, 4, 5]
-    assert model(run) == undisturbed
+    assert model(folder(run)) == undisturbed
 
 
 def test_another_program_does_not_go_on(job: Build) -> None:
