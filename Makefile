@@ -115,6 +115,7 @@ bench: $(VENV)/.dev ## Print the benchmarks' ratios, measured now on this machin
 	$(BIN)/python -m bench.secagg_round
 	$(BIN)/python -m bench.commit
 	$(BIN)/python -m bench.record
+	$(BIN)/python -m bench.noise
 
 clean: ## Remove what was built, the environments included; runs stay
 	rm -rf $(VENV) $(VENV)-moto site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
