@@ -17,7 +17,6 @@ ASIDE: Final[tuple[str, ...]] = (
     "server.storage",
     "server.template",
     "scheduler.template",
-    "workers.maxReplicas",
     "workers.data",
     "workers.template",
     "network",
@@ -39,10 +38,9 @@ def left_aside(job: FLJob) -> tuple[str, ...]:
 
 
 def for_this_machine(job: FLJob) -> FLJob:
-    """The job as a local run takes it: its program lies here, and there are as many workers as there will be."""
-    workers = job.spec.workers.model_copy(update={"max_replicas": None})
+    """The job as a local run takes it: its program lies here."""
     program = job.spec.program.model_copy(update={"source": None})
-    spec = job.spec.model_copy(update={"workers": workers, "program": program})
+    spec = job.spec.model_copy(update={"program": program})
     return job.model_copy(update={"spec": spec})
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "model": (f"{HERE}.model:model", "Write the model of a run or a job to a file."),
     "record": (f"{HERE}.record:record", "Show, verify or export the record of a run or a job."),
     "site": (f"{HERE}.sites:site", "Let sites outside the cluster join a job."),
+    "scale": (f"{HERE}.scale:scale", "Scale a run or a job while it goes on: more or fewer workers."),
     "suspend": (f"{HERE}.suspend:suspend", "Suspend a run or a job: its processes go, its rounds stay."),
     "resume": (f"{HERE}.resume:resume", "Resume a run or a job that was suspended."),
     "stop": (f"{HERE}.stop:stop", "Stop a run or a job early, with a final model."),

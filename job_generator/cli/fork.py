@@ -152,10 +152,18 @@ def begun(ancestor: Ancestor, job: FLJob, *, program: Path, data: str | None, fo
 
     name = job.metadata.name
     where = RunFolder(folder) if folder else new_folder(name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
-    plan, restarts = compile_job(job), job.spec.workers.restarts_per_worker
-    grace = job.spec.suspend_grace_seconds
-    store = job.spec.server.storage.uri
-    run = Run(where, plan, program, data, restarts, store=store, parent=ancestor.told, grace=grace)
+    plan, workers = compile_job(job), job.spec.workers
+    run = Run(
+        where,
+        plan,
+        program,
+        data,
+        workers.restarts_per_worker,
+        replicas=workers.replicas if workers.max_replicas else None,
+        store=job.spec.server.storage.uri,
+        parent=ancestor.told,
+        grace=job.spec.suspend_grace_seconds,
+    )
     check(run)
     where.prepare(job=_text(job), plan=plan)
     try:

@@ -143,6 +143,7 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None, chaos: Path
         files=tuple(str(file.absolute()) for file in given.files),
         initial_model=initial.uri if initial else None,
         store=job.spec.server.storage.uri,
+        replicas=job.spec.workers.replicas if job.spec.workers.max_replicas else None,
         grace=job.spec.suspend_grace_seconds,
         faults=_faults(chaos, plan),
     )
@@ -208,6 +209,7 @@ def resumed(folder: RunFolder, *, data: str | None, chaos: Path | None = None) -
         store=state.store,
         parent=state.parent,
         words=state.words,
+        replicas=state.replicas,
         grace=state.grace,
         before=before,
         faults=_faults(chaos, before.plan),

@@ -36,6 +36,15 @@ def suspend(cluster: Cluster, name: str, *, hold: bool) -> str:
     return f"{name} will have no pods; an open round has {grace} s to end, else it is begun again later"
 
 
+def scale(cluster: Cluster, name: str, workers: int) -> str:
+    """Let a job have so many workers beside its sites, as `kubectl scale` does; says what happens now."""
+    job = _going(cluster, name)
+    if job["spec"]["workers"]["replicas"] == workers:
+        return f"{name} has {workers} workers already"
+    change(cluster, f"{fljobs(cluster.namespace, name)}/scale", {"spec": {"replicas": workers}})
+    return f"{name} will have {workers} workers: who comes takes part in the next round, and who goes is no fault"
+
+
 def stop(cluster: Cluster, name: str) -> str:
     """End a job with the round that is open, so that a final model is written; says what happens now."""
     job = _going(cluster, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +22,13 @@ class LocalCommands:
     keys: Path
 
     def scheduler(self, *, listen: str) -> Command:
-        """Give the scheduler's."""
-        return _command("scheduler", replace(self._place("scheduler"), listen=listen, replay=self._replay))
+        """Give the scheduler's, which waits for those who are wished for when it is started."""
+        place = replace(self._place("scheduler"), listen=listen, replay=self._replay)
+
+        def line(announce: int) -> Sequence[str]:
+            return _command("scheduler", replace(place, replicas=self._replicas))(announce)
+
+        return line
 
     def server(self, *, listen: str, scheduler: str) -> Command:
         """Give the server's, which dials the scheduler."""
@@ -50,6 +56,13 @@ class LocalCommands:
             data=str(data_path(self.run.data, index)) if self.run.data else None,
         )
         return _command("worker", place)
+
+    @property
+    def _replicas(self) -> str | None:
+        """How many workers of the pool a scheduler that starts now should wait for; None for all that there may be."""
+        if self.run.replicas is None:
+            return None
+        return str(self.run.folder.wish() or self.run.replicas)
 
     @property
     def _replay(self) -> str | None:

@@ -54,7 +54,7 @@ def check(run: Run) -> None:
     again = run.before.again if run.before else "fl-submit run job.yaml"
     check_program(run.plan, run.program, again=again, fork=run.before.fork if run.before else "")
     check_framework(run.plan.program.framework)
-    check_data(run.data, run.plan.workers)
+    check_data(run.data, run.staffing.workers if not run.plan.sites else run.plan.workers)
 
 
 def conduct(run: Run, presentation: Presentation, make_commands: MakeCommands) -> int:

@@ -46,6 +46,7 @@ class RunState(BaseModel):
     """What `run.json` holds; times are ISO 8601 in UTC, `files`, `program`, `data` and `initial_model`
     are as on this machine; `store` is the URI of what keeps its storage, if it is not the folder alone.
 
+    `replicas` is how many workers of the pool there are now, where that may change.
     `words` are what a fork was typed with besides its parent and its round.
     `grace` is how many seconds an open round has to end when the run is suspended. One that was resumed has run
     for `earlier_seconds` before.
@@ -67,6 +68,7 @@ class RunState(BaseModel):
     parent: Parent | None = None
     words: tuple[str, ...] = ()
     restarts: int
+    replicas: int | None = None
     grace: float = 30.0
     pids: dict[str, int] = Field(default_factory=dict)
     reason: str = ""
@@ -128,6 +130,11 @@ class RunFolder:
         return self.path / "replay.jsonl"
 
     @property
+    def wanted(self) -> Path:
+        """How many workers somebody wishes for; there is none before anybody does."""
+        return self.path / "replicas"
+
+    @property
     def last_model(self) -> Path:
         """The model of the newest committed round."""
         return self.storage / "models" / "last.safetensors"
@@ -178,6 +185,13 @@ class RunFolder:
         """Keep the certificate (PEM) of a run's authority, whose key nobody keeps, beside those before it."""
         earlier = self.authorities.read_text() if self.authorities.exists() else ""
         write_atomically(self.authorities, earlier + authority.decode())
+
+    def wish(self) -> int | None:
+        """How many workers somebody wishes for; None before anybody does."""
+        try:
+            return int(self.wanted.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
 
     def rounds(self) -> list[ClosedRound]:
         """Read the rounds that are closed."""

@@ -6,10 +6,11 @@ import asyncio
 import datetime as dt
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fl_core.errors import TERMINATED_EXIT_CODE, UnavailableError
 from fl_core.identity import Authority, Credentials, Identity
@@ -23,7 +24,7 @@ from job_generator.local.disturbance import PEACE
 from job_generator.local.folder import Parent, RunFolder, RunState, State
 from job_generator.local.live import Display
 from job_generator.local.observer import Observation, Observer
-from job_generator.local.steering import FINISH, SUSPEND
+from job_generator.local.steering import FINISH, SCALE, SUSPEND
 from job_generator.local.summary import Result
 from job_generator.local.supervisor import Commands, Graces, Reports, Staffing, Supervisor
 
@@ -38,7 +39,8 @@ class Run:
     """What a run needs to know: its folder and plan, the program's folder, the data, the allowed restarts.
 
     `files` are those of the job; `words` were typed for a fork besides parent and round; `before` is how the run stood
-    when it is resumed; `faults` are done to it on purpose.
+    when it is resumed; `replicas` is how many workers of the pool there are at first, all of them
+    without it; `faults` are done to it on purpose.
     """
 
     folder: RunFolder
@@ -50,6 +52,7 @@ class Run:
     files: tuple[str, ...] = ()
     initial_model: str | None = None
     store: str | None = None
+    replicas: int | None = None
     parent: Parent | None = None
     words: tuple[str, ...] = ()
     grace: float = 30.0
@@ -60,8 +63,11 @@ class Run:
     def staffing(self) -> Staffing:
         """The workers that the plan asks for."""
         plan = self.plan
+        pool = plan.pool if self.replicas is None else self.replicas
+        numbers = (*range(pool), *range(plan.pool, plan.workers))
         return Staffing(
-            workers=plan.workers,
+            workers=len(numbers),
+            numbers=numbers,
             quorum=plan.selection.minimum,
             restarts=self.restarts,
             ready_seconds=plan.ready_seconds,
@@ -133,6 +139,7 @@ class Session:
             if self._wanted is not None:
                 supervisor.stop_now(self._wanted)
             address = await supervisor.start()
+            await self._scale_as_wished(supervisor)
             async with open_channel(address, keys / "observer", peer="server") as channel:
                 self._observer = Observer(channel, run.plan.job.uid, run.plan.digest)
                 self._watch_server(self._observer)
@@ -176,6 +183,7 @@ class Session:
                 self._notice(observation.standing.notice)
                 if observation.closed and self._supervisor is not None:
                     self._supervisor.progressed()
+                    self._supervisor.dismiss()
                 ending = observation.ending is not None
         return ending
 
@@ -187,7 +195,12 @@ class Session:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        wishes = {signal.SIGINT: self._interrupt, FINISH: self._finish_soon, SUSPEND: self._suspend}
+        wishes = {
+            signal.SIGINT: self._interrupt,
+            FINISH: self._finish_soon,
+            SUSPEND: self._suspend,
+            SCALE: self._scale,
+        }
         for number, act in wishes.items():
             loop.add_signal_handler(number, act)
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -211,17 +224,38 @@ class Session:
         self._finish_soon()
         asyncio.get_running_loop().call_later(self._run.grace, self._stop_now, TERMINATED_EXIT_CODE)
 
+    def _scale(self) -> None:
+        """Have as many workers as somebody wishes for, from the next round on."""
+        if self._supervisor is not None and self._observer is not None:
+            self._do(self._scale_as_wished(self._supervisor))
+
+    async def _scale_as_wished(self, supervisor: Supervisor) -> None:
+        wanted = self._run.folder.wish()
+        if wanted is None or self._state.replicas in {None, wanted}:
+            return
+        self._state = self._state.model_copy(update={"replicas": wanted})
+        self._save()
+        self._display.say(f"Scaling to {wanted} workers.")
+        await supervisor.scale(wanted)
+
+    @property
+    def _begun(self) -> bool:
+        """Whether a round has begun since this run was started."""
+        return self._display.picture.standing.round > self._run.plan.done
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def _finish_soon(self, exit_code: int = TERMINATED_EXIT_CODE, also: str = "") -> None:
         """End with the open round; at once, with this code, where there is none."""
-        begun = self._display.picture.standing.round > self._run.plan.done
-        if self._observer is None or not begun:
+        if self._observer is None or not self._begun:
             self._stop_now(exit_code)
         elif not self._interrupted:
             self._interrupted = True
             self._display.say(f"Finishing: this round ends and the model is written.{also}")
-            task = asyncio.create_task(self._finish(self._observer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._do(self._finish(self._observer))
 
     async def _finish(self, observer: Observer) -> None:
         try:
@@ -283,6 +317,7 @@ def opening(run: Run, *, now: dt.datetime) -> RunState:
         store=run.store,
         parent=run.parent,
         words=run.words,
+        replicas=run.replicas,
         grace=run.grace,
         restarts=run.restarts,
     )

@@ -52,6 +52,8 @@ class Staffing:
     restarts: int
     core_restarts: int = 5
     ready_seconds: float = 900.0
+    numbers: tuple[int, ...] = ()
+    """Of the workers that there are at first; those from 0 on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,10 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._crashes: Counter[str] = Counter()
         self._lost: list[Outcome] = []
+        self._departures: asyncio.Queue[asyncio.Task[Outcome]] = asyncio.Queue()
+        self._workers = staffing.workers
+        self._leaving: set[str] = set()
+        self._farewells: set[asyncio.Task[None]] = set()
         self._keepers: dict[str, asyncio.Task[Outcome]] = {}
         self._stop: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._environment = process_environment(os.environ, processes=staffing.workers)
@@ -125,11 +131,39 @@ class Supervisor:
         server = commands.server(listen=ANY_PORT, scheduler=scheduler)
         self._server = await self._listen("server", server)
         self._keep("server", commands.server(listen=self._server, scheduler=scheduler))
-        for name, index in ((f"worker-{index}", index) for index in range(self._staffing.workers)):
-            scheduler = await way(name, "scheduler", self._scheduler)
-            to_server = await way(name, "server", self._server)
-            self._keep(name, commands.worker(index, scheduler=scheduler, server=to_server))
+        for index in self._staffing.numbers or range(self._staffing.workers):
+            await self._hire(index)
         return self._server
+
+    async def _hire(self, index: int) -> None:
+        name, way = f"worker-{index}", self._disturbance.way
+        scheduler = await way(name, "scheduler", self._scheduler)
+        server = await way(name, "server", self._server)
+        self._keep(name, self._commands.worker(index, scheduler=scheduler, server=server))
+        self._keepers[name].add_done_callback(self._departures.put_nowait)
+
+    async def scale(self, workers: int) -> None:
+        """Have the workers 0 to `workers` - 1: who is missing is started now, who is too many goes when dismissed.
+
+        One that was lost for good, and one that is still on its way out, does not come back.
+        """
+        names = {f"worker-{index}" for index in range(workers)}
+        there = {name for name in self._keepers if name not in CORE}
+        self._leaving = there - names
+        self._workers = workers
+        for index in range(workers):
+            keeper = self._keepers.get(f"worker-{index}")
+            if keeper is None or (keeper.done() and keeper.result().exit_code == 0):
+                self._children.pop(f"worker-{index}", None)
+                await self._hire(index)
+
+    def dismiss(self) -> None:
+        """Let those go who are too many."""
+        for name in self._leaving:
+            if (child := self._children.get(name)) is not None and not child.over:
+                farewell = asyncio.create_task(child.stop(grace=self._graces.stop))
+                self._farewells.add(farewell)
+                farewell.add_done_callback(self._farewells.discard)
 
     async def ended(self) -> Outcome:
         """How the run ended, and through whom."""
@@ -202,10 +236,12 @@ class Supervisor:
         child = self._children.get(name) or await self._spawn(name, command)
         while await child.wait() != 0 and await self._forgiven(name, child.outcome()):
             child = await self._spawn(name, command)
-        return child.outcome()
+        return Outcome(0, name) if name in self._leaving else child.outcome()
 
     async def _forgiven(self, name: str, outcome: Outcome) -> bool:
         """Whether a process that ended so is started again; returns when it is to be."""
+        if name in self._leaving:
+            return False
         delay = restart_delay(self._crashes[name])
         wanted = self._disturbance.killed(name)
         if not wanted:
@@ -216,7 +252,7 @@ class Supervisor:
         happened = "was killed on purpose" if wanted else f"crashed ({outcome.sentence})"
         self._reports.tell(f"{name} {happened}; it starts again in {delay:.1f} s")
         await asyncio.wait({self._stop}, timeout=delay)
-        return not self._stop.done()
+        return not self._stop.done() and name not in self._leaving
 
     async def _end_of(self, name: str) -> Outcome:
         """Wait until a process has ended for good, and leave it to its keeper when nobody waits any more."""
@@ -238,21 +274,18 @@ class Supervisor:
         return outcome if outcome.exit_code else await self._server_end()
 
     async def _workers_end(self) -> Outcome:
-        staffing = self._staffing
-        keepers = [self._keepers[f"worker-{index}"] for index in range(staffing.workers)]
-        for end in asyncio.as_completed(keepers):
-            outcome = await end
+        while True:
+            outcome = await (await self._departures.get())
             if outcome.exit_code == 0:
                 continue
             self._lost.append(outcome)
-            left = staffing.workers - len(self._lost)
-            if left < staffing.quorum:
+            left = self._workers - len(self._lost)
+            if left < self._staffing.quorum:
                 return self._blame(outcome)
             self._reports.tell(
                 f"{outcome.culprit} is out: {outcome.sentence.rstrip('.')}. "
-                f"The job goes on with {left} of {staffing.workers} workers."
+                f"The job goes on with {left} of {self._workers} workers."
             )
-        return await self._server_end()
 
     async def _stopped(self) -> Outcome:
         return await asyncio.shield(self._stop)
@@ -262,7 +295,7 @@ class Supervisor:
         if not self._lost:
             return outcome
         first, count = self._lost[0], len(self._lost)
-        others = f" ({count} of {self._staffing.workers} workers were lost, too many)" if count > 1 else ""
+        others = f" ({count} of {self._workers} workers were lost, too many)" if count > 1 else ""
         return replace(first, sentence=first.sentence + others)
 
 

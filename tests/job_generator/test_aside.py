@@ -63,8 +63,8 @@ def test_every_field_is_decided(whole_map: Callable[..., Map]) -> None:
     """What is left aside reaches no Plan of a local run; sites do, as workers."""
     job = for_this_machine(Document(whole_map()).job())
     plan = compile_job(job)
-    assert (plan.workers, plan.pool) == (14, 12)
-    bare = whole_map(**{field.replace(".", "__"): None for field in ASIDE if field != "workers.maxReplicas"})
+    assert (plan.workers, plan.pool) == (22, 20)
+    bare = whole_map(**{field.replace(".", "__"): None for field in ASIDE})
     bare["spec"]["sites"] = [{"name": "lab-b"}, {"name": "hospital-a"}]
     sites = [site.model_copy(update={"external": False}) for site in plan.sites]
     there = compile_job(for_this_machine(Document(bare).job()))

@@ -6,10 +6,12 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fl_core.errors import JobError, UnavailableError
+from fl_core.plan import Plan, Site
 from job_generator.local import steering
 from job_generator.local.folder import RunFolder, RunState
 
@@ -60,6 +62,25 @@ def test_a_run_that_does_not_go_on_cannot_be_steered(run: RunFolder) -> None:
         pass
     with pytest.raises(JobError, match="is Interrupted; only a run that goes on can be steered"):
         steering.stop(run)
+
+
+@pytest.mark.parametrize(
+    ("plan", "replicas", "words"),
+    [
+        ({}, None, "keeps its 4 workers; only a job with spec.workers.maxReplicas can be scaled"),
+        ({"sites": (Site(name="lab", index=3, external=False),)}, 2, "has sites that spec.sites names"),
+        ({}, 2, "--workers 9: a round asks 2 workers"),
+    ],
+)
+def test_a_run_that_cannot_be_scaled_is_left_alone(
+    run: RunFolder, plan_of: Callable[..., Plan], plan: dict[str, Any], replicas: int | None, words: str
+) -> None:
+    """Its holder hears nothing, and the sentence says what stands against it."""
+    run.plan.write_text(plan_of(workers=4, per_round=2, minimum=2, **plan).to_json())
+    run.write(run.state().model_copy(update={"replicas": replicas}))
+    with run.hold(), pytest.raises(JobError, match=words):
+        steering.scale(run, 9)
+    assert run.wish() is None
 
 
 def test_a_run_of_another_machine_is_left_alone(run: RunFolder) -> None:
