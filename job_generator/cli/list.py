@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,10 +110,21 @@ def _list_runs(runs: Path | None, output: str | None) -> None:
     if output:
         write_document([result.document() for result in results], output)
         return
-    if not results:
+    if results:
+        Console(highlight=False).print(_table(results, now=dt.datetime.now(dt.UTC)))
+    else:
         click.echo(f"There are no runs under {runs}; start one with: fl-submit run job.yaml")
-        return
-    Console(highlight=False).print(_table(results, now=dt.datetime.now(dt.UTC)))
+    if _has_kubeconfig():
+        click.echo(
+            "note: these are the runs on this machine; jobs on a cluster: fl-submit list --cluster", err=True
+        )
+
+
+def _has_kubeconfig() -> bool:
+    """Whether there is a file that names a cluster, which is not read."""
+    named = os.environ.get("KUBECONFIG")
+    files = named.split(os.pathsep) if named else [Path.home() / ".kube" / "config"]
+    return any(Path(file).is_file() for file in files if file)
 
 
 def _readable(runs: Path) -> Iterator[Result]:

@@ -84,13 +84,20 @@ def conclusion(job: Object) -> tuple[str, str]:
 def show(jobs: Iterable[Object], shown: Display) -> Object:
     """Show the job as it changes until it is over; the job as it was then."""
     before: list[str] = []
+    seen: set[int] = set()
     for job in jobs:
-        shown.show(observation(job))
+        one = observation(job)
+        shown.show(one)
+        seen |= {closed.round for closed in one.closed}
         now = list(_notes(job))
         for note in now:
             if note not in before:
                 shown.say(note)
         if exit_code(job) is not None:
+            behind = (job["spec"].get("initialModel") or {}).get("round") or 0
+            if (unseen := training(job)["round"] - behind - len(seen)) > 0:
+                name = job["metadata"]["name"]
+                shown.say(f"{unseen} more rounds are on the record: fl-submit record show {name}")
             return job
         before = now
     raise UnavailableError("nothing more is heard of the job")

@@ -27,7 +27,7 @@ from fl_operator.afterwards import afterwards
 from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
-from fl_operator.findings import Finding, is_ready, lost_workers, of_events, of_pods, pods_of, soon
+from fl_operator.findings import Finding, is_ready, lost_workers, of_events, of_pods, pods_of, sentences, soon
 from fl_operator.status import LastWords, attendance, last_words, quorum_outside, selection_ends, told
 from job_generator import names
 from job_generator.problems import InvalidJobError
@@ -284,9 +284,9 @@ class _Visit:
 
     def _degraded(self, findings: Sequence[Finding], workers: Object) -> None:
         if findings:
-            told = [str(finding) for finding in findings]
-            more = f"; and {len(told) - MOST_FINDINGS} more" if len(told) > MOST_FINDINGS else ""
-            message = "; ".join(told[:MOST_FINDINGS]) + more
+            each = sentences(findings)
+            more = f"; and {len(each) - MOST_FINDINGS} more" if len(each) > MOST_FINDINGS else ""
+            message = "; ".join(each[:MOST_FINDINGS]) + more
             self.conditions.set(c.DEGRADED, "True", findings[0].reason, message)
             self._note_if_new(c.DEGRADED, findings[0].reason, message)
         elif workers["lost"]:

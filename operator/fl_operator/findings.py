@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from fl_core.errors import PERMANENT_EXIT_CODES
@@ -58,6 +58,8 @@ WAITING: Final = frozenset(
 """Reasons for which a container does not start."""
 
 MOST_DETAIL: Final = 400
+MOST_NAMES: Final = 3
+"""So many processes with the same trouble are named."""
 
 SETTLE: Final = dt.timedelta(seconds=10)
 """A pod may wait so long for its node before anybody hears of it: its claim may just be being made."""
@@ -121,6 +123,19 @@ def soon(pods: Iterable[Object], *, now: dt.datetime) -> dt.datetime | None:
     """When the next of these pods has waited for its node for too long; None where none waits."""
     ends = [_since(pod) + SETTLE for pod in pods if _unscheduled(pod) is not None]
     return min((end for end in ends if end > now), default=None)
+
+
+def sentences(findings: Iterable[Finding]) -> list[str]:
+    """The troubles in sentences; what several processes have alike is one, and names the first of them."""
+    alike: dict[Finding, list[str]] = {}
+    for finding in findings:
+        alike.setdefault(replace(finding, who=""), []).append(finding.who)
+    return [str(replace(one, who=_several(names))) for one, names in alike.items()]
+
+
+def _several(names: list[str]) -> str:
+    others = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {others} more" if others > 0 else "")
 
 
 def of_events(events: Iterable[Object]) -> list[Finding]:

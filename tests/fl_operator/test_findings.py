@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fl_operator.cluster.resources import Object
-from fl_operator.findings import Listener, listener_of
+from fl_operator.findings import Finding, Listener, listener_of, sentences
 from job_generator.pods import CONTAINER
 
 
@@ -22,6 +22,16 @@ def pod(
             "containerStatuses": [{"name": CONTAINER, "state": state}],
         },
     }
+
+
+def test_what_several_processes_have_alike_is_one_sentence() -> None:
+    """An image that cannot be pulled is told once, with the first of those who want it; another trouble stays apart."""
+    wanting = [Finding(f"worker {index}", "ImagePullBackOff", "not found") for index in range(5)]
+    first, second = sentences([*wanting, Finding("server", "Evicted")])
+    assert first.startswith(
+        "worker 0, worker 1, worker 2 and 2 more: ImagePullBackOff (not found); check the image"
+    )
+    assert second.startswith("server: Evicted")
 
 
 def test_nobody_listens_before_the_pod_is_ready() -> None:

@@ -53,6 +53,13 @@ def test_shown_until_it_is_over() -> None:
     assert shown.said == ["OOMKilled: worker 3"] * 2
 
 
+def test_rounds_that_nobody_saw_are_counted() -> None:
+    """A status holds the last round only, and a fast job has several between two looks."""
+    shown = Shown()
+    show([job(1), job(7), job(10, state="Complete", reason="RoundsDone")], shown)  # type: ignore[arg-type]
+    assert shown.said == ["7 more rounds are on the record: fl-submit record show digits"]
+
+
 def test_a_job_that_is_held_is_told_so() -> None:
     """Who watches a suspended job learns how it goes on."""
     shown = Shown()
