@@ -23,8 +23,8 @@ from fl_core.weights import Array, digest
 ZIP = b"PK\x03\x04"
 """How an npz file begins."""
 
-CHECKPOINT = r"round-\d+\.safetensors"
-"""What checkpoints are called in their folder, as a regular expression."""
+CHECKPOINT = r"round-(\d+)\.safetensors"
+"""What checkpoints are called in their folder, as a regular expression with the round as its group."""
 
 
 def checkpoint_name(number: int) -> str:
@@ -34,8 +34,8 @@ def checkpoint_name(number: int) -> str:
 
 def checkpoints(folder: Path) -> dict[int, Path]:
     """The checkpoints in a folder by their rounds, newest first; whether they are whole is not looked at."""
-    found = (path for path in folder.glob("round-*") if re.fullmatch(CHECKPOINT, path.name))
-    numbered = {int(path.stem.removeprefix("round-")): path for path in found}
+    found = ((re.fullmatch(CHECKPOINT, path.name), path) for path in folder.glob("round-*"))
+    numbered = {int(named[1]): path for named, path in found if named}
     return dict(sorted(numbered.items(), reverse=True))
 
 

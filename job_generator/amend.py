@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fl_core.errors import SpecError
 from job_generator.problems import dotted
-from job_generator.schema import Path
+from job_generator.schema import Path, alternatives
 from job_generator.source import Document, parse
 from job_generator.spec import FLJob
 
@@ -42,6 +42,18 @@ def fork_of(
             f"--set server.storage.uri={uri}-2"
         )
     return job
+
+
+def not_kept(parent: str, number: int, there: Sequence[int], *, every: int, keep: int) -> str:
+    """Why nothing can go on from this round of a parent, the rounds whose checkpoints are there, and what helps."""
+    if not there:
+        return f"{parent} has no checkpoint yet; a fork goes on from one"
+    rounds = f"round{'s' if len(there) > 1 else ''} {alternatives([str(one) for one in there], last='and')}"
+    return (
+        f"{parent} has no checkpoint of round {number}, but of {rounds}: everyRounds is {every} and "
+        f"keep is {keep} in spec.server.checkpoint; set keep higher in a job that is to be forked from "
+        "earlier rounds"
+    )
 
 
 def amended(value: Any, changes: Sequence[str]) -> Document:  # noqa: ANN401 - any JSON value

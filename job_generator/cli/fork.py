@@ -210,7 +210,7 @@ def _conduct(run: Run, output: str | None) -> None:
 
 def _of_job(where: Where, parent: str, wish: Wish, *, dry_run: bool, output: str | None) -> None:
     """Apply the new FLJob, or say what would be applied."""
-    from job_generator.cluster.forking import forked
+    from job_generator.cluster.forking import forked, pinned
     from job_generator.cluster.jobs import read
     from job_generator.cluster.submission import Submission
     from job_generator.cluster.submission import submit as send
@@ -219,7 +219,9 @@ def _of_job(where: Where, parent: str, wish: Wish, *, dry_run: bool, output: str
     if wish.name is None or wish.name == parent:
         raise click.UsageError(f"a fork of {parent} on a cluster needs a name of its own: --name {parent}-2")
     cluster = where.connect(parent)
-    job = forked(read(cluster, parent), name=wish.name, round=wish.round, changes=wish.changes)
+    before = read(cluster, parent)
+    wished = forked(before, name=wish.name, round=wish.round, changes=wish.changes)
+    job = pinned(cluster, before, wished, say=lambda told: click.echo(told, err=True))
     document = job.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
     if told := secrecy_of(job):
         click.echo(f"note: {told}", err=True)

@@ -2,43 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from fl_core.errors import SpecError
-from fl_core.models import checkpoint_name
-from job_generator.amend import fork_of
-from job_generator.cluster.connection import Object
+from fl_core.errors import JobError, SpecError
+from job_generator.amend import fork_of, not_kept
+from job_generator.cluster.connection import Connection, Object
 from job_generator.cluster.jobs import claim, store
+from job_generator.cluster.reader import checkpoint, fetch_digest
 from job_generator.compiler import compile_job
-from job_generator.spec import FLJob
+from job_generator.spec import FLJob, Server
 
 
 def forked(parent: Object, *, name: str, round: int, changes: Sequence[str]) -> FLJob:
-    """The new job, as its author would have written it; refuses what cannot be.
+    """The new job with its parent's labels, as its author would have written it; refuses what cannot be.
 
-    Whether the checkpoint is still kept, and fits the program, its server finds when it starts.
+    Whether the checkpoint fits the program, its server finds when it starts.
     """
     metadata = parent["metadata"]
-    if (kept := store(parent)) is not None:
+    if (stored := store(parent)) is not None:
         raise SpecError(
-            f"spec.server.storage.uri: the checkpoints of {metadata['name']} are in {kept['uri']}, which a fork on a "
+            f"spec.server.storage.uri: the checkpoints of {metadata['name']} are in {stored['uri']}, which a fork on a "
             "cluster cannot read; begin another job with spec.initialModel and the file that `fl-submit model "
             f"{metadata['name']} -o model.safetensors` writes"
         )
     storage = f"{metadata['name']}-{metadata['uid']}"
+    kept = {key: metadata[key] for key in ("name", "namespace", "labels") if key in metadata}
     before = {
         "apiVersion": parent["apiVersion"],
         "kind": parent["kind"],
-        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+        "metadata": kept,
         "spec": {**parent["spec"], "suspend": False},
     }
     origin = {
         "persistentVolumeClaim": {
             "claimName": claim(parent),
-            "path": f"{storage}/checkpoints/{checkpoint_name(round)}",
+            "path": f"{storage}/{checkpoint(round)}",
         },
         "round": round,
     }
     job = fork_of(before, changes, name=name, origin=origin)
     compile_job(job)
     return job
+
+
+def pinned(cluster: Connection, parent: Object, job: FLJob, *, say: Callable[[str], None]) -> FLJob:
+    """The new job with the digest of the checkpoint that lies in its parent's claim now; JobError where none does.
+
+    A pod reads it there: it is hashed on its way through the API server and not kept.
+    """
+    given = job.spec.initial_model
+    if given is None or given.round is None:
+        raise ValueError(f"{job.metadata.name} is no fork")
+    digest, there = fetch_digest(cluster, parent, given.round, say=say)
+    if digest is None:
+        kept, name = (
+            Server.model_validate(parent["spec"].get("server", {})).checkpoint,
+            parent["metadata"]["name"],
+        )
+        raise JobError(not_kept(name, given.round, there, every=kept.every_rounds, keep=kept.keep))
+    placed = given.model_copy(update={"sha256": digest})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"initial_model": placed})})

@@ -5,6 +5,7 @@ It runs under the user's own rights, executes nothing in other pods, and is remo
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import re
 import secrets
@@ -19,7 +20,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from fl_core.errors import StorageError, UnavailableError
-from fl_core.models import CHECKPOINT
+from fl_core.models import CHECKPOINT, checkpoint_name
 from fl_core.record import LINES, SIGNATURE
 from job_generator.cluster.connection import AbsentError, Connection, Object, RefusedError, Request
 from job_generator.cluster.jobs import claim, core, holds, remove, store
@@ -32,7 +33,8 @@ LIFE_SECONDS: Final = 3600
 LAST: Final = "models/last.safetensors"
 BEST: Final = "models/best.safetensors"
 RECORD: Final = (LINES, SIGNATURE)
-LISTED: Final = re.compile(rf'href="({CHECKPOINT})"')
+PIECE: Final = 1 << 20
+LISTED: Final = re.compile(rf'href="{CHECKPOINT}"')
 NEVER: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"}
 )
@@ -47,9 +49,8 @@ def fetch(cluster: Connection, job: Object, folder: Path, *, best: bool, say: Ca
             return
         final = store.copy(LAST)
         if not final or not holds(job, "Complete"):
-            listed = store.listing("checkpoints/")
-            for checkpoint in sorted(LISTED.findall(listed))[-1:]:
-                store.copy(f"checkpoints/{checkpoint}")
+            for number in store.checkpoints()[-1:]:
+                store.copy(checkpoint(number))
 
 
 def fetch_record(cluster: Connection, job: Object, folder: Path, *, say: Callable[[str], None]) -> None:
@@ -58,6 +59,20 @@ def fetch_record(cluster: Connection, job: Object, folder: Path, *, say: Callabl
         store = _Store(cluster, name, folder)
         for one in RECORD:
             store.copy(one)
+
+
+def fetch_digest(
+    cluster: Connection, job: Object, number: int, *, say: Callable[[str], None]
+) -> tuple[str | None, list[int]]:
+    """The SHA-256 of the checkpoint of this round, None where there is none, and the rounds that have one."""
+    with _pod(cluster, job, say) as name:
+        store = _Store(cluster, name, Path())
+        return store.digest(checkpoint(number)), store.checkpoints()
+
+
+def checkpoint(number: int) -> str:
+    """The checkpoint of this round, from the job's folder."""
+    return f"checkpoints/{checkpoint_name(number)}"
 
 
 def reader(job: Object, name: str) -> Object:
@@ -197,10 +212,23 @@ class _Store:
             raise StorageError(f"{name} broke off after {target.stat().st_size} of {size} bytes; try again")
         return True
 
-    def listing(self, folder: str) -> str:
-        """What lies in a folder, as the reader's page shows it; empty where there is none."""
-        with self._open(folder) as answer:
-            return answer.read().decode() if answer is not None else ""
+    def digest(self, name: str) -> str | None:
+        """The SHA-256 of a file, none of which is kept; None where it is not there."""
+        found = hashlib.sha256()
+        with self._open(name) as answer:
+            if answer is None:
+                return None
+            while part := answer.read(PIECE):
+                found.update(part)
+        if answer.length:
+            raise StorageError(f"{name} broke off {answer.length} bytes before its end; try again")
+        return found.hexdigest()
+
+    def checkpoints(self) -> list[int]:
+        """The rounds whose checkpoints are kept, in order, as the reader's page shows them."""
+        with self._open("checkpoints/") as answer:
+            listed = answer.read().decode() if answer is not None else ""
+        return sorted(int(number) for number in LISTED.findall(listed))
 
     @contextmanager
     def _open(self, name: str) -> Iterator[Any]:

@@ -10,8 +10,8 @@ from fl_core import durable
 from fl_core.errors import JobError, StorageError
 from fl_core.models import StoredModel, checkpoint_name, checkpoints
 from fl_core.plan import Plan
+from job_generator.amend import not_kept
 from job_generator.local.folder import Parent, RunFolder
-from job_generator.schema import alternatives
 
 FOLDER = "parent"
 """In a fork's folder: what it was given, laid as in the parent's storage."""
@@ -60,17 +60,8 @@ class Ancestor:
 
     def _missing(self) -> str:
         there = sorted(checkpoints(self.run.storage / "checkpoints"))
-        path, keep = self.run.path, self.plan.checkpoint
-        if not there:
-            return f"{path} has no checkpoint yet; a fork goes on from one"
-        rounds = (
-            f"round{'s' if len(there) > 1 else ''} {alternatives([str(one) for one in there], last='and')}"
-        )
-        return (
-            f"{path} has no checkpoint of round {self.round}, but of {rounds}: everyRounds is {keep.every_rounds} and "
-            f"keep is {keep.keep} in spec.server.checkpoint; set keep higher in a job that is to be forked from "
-            "earlier rounds"
-        )
+        kept = self.plan.checkpoint
+        return not_kept(str(self.run.path), self.round, there, every=kept.every_rounds, keep=kept.keep)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -17,11 +17,14 @@ def parent(job_map: Callable[..., Map]) -> Map:
     """An FLJob as the API server keeps it."""
     job = job_map(suspend=True)
     job["metadata"] = {"name": "digits", "namespace": "research", "uid": "u-1", "resourceVersion": "7"}
+    job["metadata"] |= {"labels": {"team": "vision"}, "annotations": {"kubectl.kubernetes.io/x": "{}"}}
     return {**job, "status": {"conditions": []}}
 
 
 def test_a_fork_reads_its_parents_claim(parent: Map) -> None:
-    """The checkpoint is named where the parent's server puts it; the fork is no longer suspended, and knows no uid."""
+    """The checkpoint is named where the parent's server puts it; the fork has the parent's labels, is no longer
+    suspended, and knows no uid.
+    """
     job = forked(parent, name="digits-2", round=12, changes=["rounds=30"])
     assert job.document()["spec"]["initialModel"] == {
         "persistentVolumeClaim": {
@@ -31,6 +34,7 @@ def test_a_fork_reads_its_parents_claim(parent: Map) -> None:
         "round": 12,
     }
     assert (job.metadata.name, job.metadata.namespace, job.metadata.uid) == ("digits-2", "research", None)
+    assert (job.metadata.labels, job.metadata.annotations) == ({"team": "vision"}, {})
     assert (job.spec.suspend, job.spec.rounds, compile_job(job).done) == (False, 30, 12)
 
 
