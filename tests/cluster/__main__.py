@@ -29,12 +29,17 @@ MAIN = str(Path(__file__))
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "dist" / "images"
 LOWEST = "2"
+TENANT = "tenant: Tenant"
+"""What the files have in their text that share a cluster."""
 MARK = re.compile(r"mark\.level\(([234])\)")
 INTERRUPTED = 2  # pytest's exit status after Ctrl-C
 WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 level_option = click.option(
     "--level", type=click.Choice([str(level) for level in LEVELS]), default="4", show_default=True
 )
+
+Group = tuple[tuple[str, ...], str]
+"""Files of tests that share a cluster, and its level."""
 
 
 @click.group(help=__doc__)
@@ -66,8 +71,9 @@ def up(level: str) -> None:
 def test(level: str, words: tuple[str, ...]) -> None:
     """Run the tests that need a cluster, each file of them on a fresh one: of the level that it asks for, up to this.
 
-    Two files run side by side: one lane begins with those that have real pods, the other with those that have none.
-    Words go to pytest, which then runs once, on one cluster of this level.
+    Files of tests that have a namespace beside an installed chart share one. Two groups run side by side: one lane
+    begins with those that have real pods, the other with those that have none. Words go to pytest, which then runs
+    once, on one cluster of this level.
     """
     try:
         prepare(int(level))
@@ -78,9 +84,9 @@ def test(level: str, words: tuple[str, ...]) -> None:
     if words:
         os.environ["FLJOB_CLUSTER_LEVEL"] = level
         sys.exit(run([sys.executable, "-m", "pytest", "-m", "cluster", *words]))
-    files = _files()
+    groups = _groups()
     lanes = [
-        deque((name, min(enough, level)) for name, enough in files if (enough == "4") == pods)
+        deque((names, min(enough, level)) for names, enough in groups if (enough == "4") == pods)
         for pods in (False, True)
     ]
     with ThreadPoolExecutor(len(lanes)) as pool:
@@ -146,14 +152,14 @@ def first_process(words: tuple[str, ...]) -> None:
     sys.exit(first(words))
 
 
-def _one_by_one(own: deque[tuple[str, str]], others: deque[tuple[str, str]]) -> int:
-    """Run files, each on a cluster of its level, one's own and then the others'; the worst exit status.
+def _one_by_one(own: deque[Group], others: deque[Group]) -> int:
+    """Run groups, each on a cluster of its level, one's own and then the others'; the worst exit status.
 
-    What a file says is printed when it is through.
+    What a group says is printed when it is through.
     """
     worst = 0
-    for name, level in chain(_taken(own), _taken(others)):
-        command = [sys.executable, MAIN, "test", "--level", level, name]
+    for names, level in chain(_taken(own), _taken(others)):
+        command = [sys.executable, MAIN, "test", "--level", level, *names]
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
@@ -164,20 +170,28 @@ def _one_by_one(own: deque[tuple[str, str]], others: deque[tuple[str, str]]) -> 
     return worst
 
 
-def _taken(files: deque[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Files, as long as there are any; another thread may take some, too."""
+def _taken(groups: deque[Group]) -> Iterator[Group]:
+    """Groups, as long as there are any; another thread may take some, too."""
     with suppress(IndexError):
         while True:
-            yield files.popleft()
+            yield groups.popleft()
 
 
-def _files() -> list[tuple[str, str]]:
-    """The files of tests that need a cluster, each with the highest level that one of its tests asks for."""
+def _groups() -> list[Group]:
+    """The files of tests that need a cluster, each with the highest level that one of its tests asks for.
+
+    Those whose tests have a namespace beside the chart are one group: each test leaves no more than that namespace.
+    """
     paths = sorted((ROOT / "tests").rglob("test_*.py"))
     texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
-    return [
-        (name, max([LOWEST, *MARK.findall(text)])) for name, text in texts.items() if "mark.cluster" in text
-    ]
+    wanted = {name: text for name, text in texts.items() if "mark.cluster" in text}
+    tenants = tuple(name for name, text in wanted.items() if TENANT in text)
+    others = [((name,), _level_of(text)) for name, text in wanted.items() if name not in tenants]
+    return [(tenants, max(_level_of(wanted[name]) for name in tenants)), *others]
+
+
+def _level_of(text: str) -> str:
+    return max([LOWEST, *MARK.findall(text)])
 
 
 if __name__ == "__main__":

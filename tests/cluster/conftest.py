@@ -9,4 +9,4 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from harness.fixtures import _level, cluster, namespace  # noqa: F401  # for pytest
 from tests.cluster.lab import installed, lab  # noqa: F401  # for pytest
-from tests.cluster.tenant import tenant  # noqa: F401  # for pytest
+from tests.cluster.tenant import chart, tenant  # noqa: F401  # for pytest

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from fl_core.plan import Plan
 from harness.binaries import binary
 from harness.runtime import load
 
@@ -45,8 +46,7 @@ class Tenant:
 
     def line(self, *words: str) -> list[str]:
         """The command line of fl-submit for the namespace."""
-        where = ["--kubeconfig", str(self.cluster.kubeconfig), "-n", self.namespace]
-        return [*FL_SUBMIT, words[0], *where, *words[1:]]
+        return [*FL_SUBMIT, *words, "--kubeconfig", str(self.cluster.kubeconfig), "-n", self.namespace]
 
     def fl_submit(self, *words: str, code: int = 0) -> str:
         """Run fl-submit, which ends with this code; what it printed."""
@@ -93,13 +93,42 @@ class Tenant:
         self.eventually(name, lambda: self.shown(name).get("state") in OVER, within=within)
         assert self.shown(name)["state"] == "Complete", self.everything(name)
 
-    def record(self, name: str) -> list[Map]:
-        """The lines of the server's record, read where the volume really is."""
+    def storage(self, name: str) -> Path:
+        """The folder of the job's server, where the volume really is."""
         uid = self.get("fljob", name)["metadata"]["uid"]
-        claim = self.get("pvc", f"{name}-storage-{uid}")["spec"]["volumeName"]
-        volume = json.loads(self.cluster.kubectl("get", "pv", claim, "-o", "json").stdout)
-        path = Path(volume["spec"]["hostPath"]["path"]) / f"{name}-{uid}" / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return self.folder(f"{name}-storage-{uid}") / f"{name}-{uid}"
+
+    def folder(self, claim: str) -> Path:
+        """Where the volume of a claim that is bound really is."""
+        volume = self.get("pvc", claim)["spec"]["volumeName"]
+        told = json.loads(self.cluster.kubectl("get", "pv", volume, "-o", "json").stdout)
+        return Path(told["spec"]["hostPath"]["path"])
+
+    def volume(self, name: str, files: Mapping[str, bytes]) -> None:
+        """A claim whose volume holds these files."""
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+        claim = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(claim))
+        self.kubectl("wait", "--for=jsonpath={.status.phase}=Bound", f"pvc/{name}", "--timeout=60s")
+        for path, content in files.items():
+            file = self.folder(name) / path
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
+
+    def plan(self, name: str) -> Plan:
+        """What the job's processes read."""
+        found = (one for one in self.get("configmaps") if one["metadata"]["name"].startswith(f"{name}-plan-"))
+        return Plan.model_validate_json(next(found)["data"]["plan.json"])
+
+    def record(self, name: str) -> list[Map]:
+        """The lines of the server's record."""
+        lines = (self.storage(name) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
 
     def model(self, name: str, folder: Path) -> Map:
         """The model as `fl-submit model` fetches it."""
@@ -145,13 +174,19 @@ def same(ours: Map, theirs: Map) -> bool:
     }
 
 
-def install(cluster: Any, *workers: str) -> None:
-    """Install the chart as README says, with images that were built for tests: the control plane's and these."""
-    archives = [IMAGES / f"{name}.tar" for name in ("control", *workers)]
+def load_images(*names: str) -> None:
+    """Make images that were built for tests known to the node; `control` is the control plane's."""
+    archives = [IMAGES / f"{name}.tar" for name in names]
     if missing := [archive.name for archive in archives if not archive.exists()]:
         pytest.skip(f"there is no {missing[0]} in dist/images: make cluster-images builds them")
     for archive in archives:
         load(archive)
+
+
+@pytest.fixture(scope="session")
+def chart(cluster: Any) -> None:
+    """The chart as README says, with images that were built for tests: the operator, and workers for NumPy."""
+    load_images("control", "numpy")
     words = ["install", "fljob", str(ROOT / "helm" / "fljob"), "--namespace", SYSTEM, "--create-namespace"]
     options = ["--set", "image.pullPolicy=Never", "--set", "replicas=1", "--wait", "--timeout", "180s"]
     done = subprocess.run(
@@ -165,7 +200,7 @@ def install(cluster: Any, *workers: str) -> None:
 
 
 @pytest.fixture
-def tenant(cluster: Any, chart: None, namespace: str) -> Tenant:  # noqa: ARG001 - each file has its chart
+def tenant(cluster: Any, chart: None, namespace: str) -> Tenant:  # noqa: ARG001 - it is there
     """A namespace in which pods must pass Pod Security `restricted`."""
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     return Tenant(cluster, namespace)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -17,18 +16,12 @@ from fl_core.identity import Credentials
 from fl_core.invitation import Invitation
 from harness.network import NODE_ADDRESS
 from job_generator.site_tokens import audience as site_audience
-from tests.cluster.tenant import ENVIRONMENT, FL_SUBMIT, ROOT, Map, Tenant, install
+from tests.cluster.tenant import ENVIRONMENT, FL_SUBMIT, ROOT, Map, Tenant
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
 
 FIRST = ROOT / "manifests" / "samples" / "first.yaml"
 SITE = "hospital"
-
-
-@pytest.fixture(scope="module")
-def chart(cluster: Any) -> None:
-    """The chart with the images that a job of plain objects needs."""
-    install(cluster, "numpy")
 
 
 def job(port: int) -> tuple[Map, Map]:

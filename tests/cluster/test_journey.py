@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from fl_core.attestation import content_of
+from harness.runtime import by_digest
+from job_generator.settings import Images
 from tests.cluster.line import write
-from tests.cluster.tenant import Map, Tenant, arrays, install, local, same
+from tests.cluster.tenant import Map, Tenant, arrays, local, same
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module")
-def chart(cluster: Any) -> None:
-    """The operator, and workers for NumPy."""
-    install(cluster, "numpy")
 
 
 @pytest.fixture
@@ -36,8 +34,13 @@ def committed(tenant: Tenant) -> list[int]:
     return [row["round"] for row in record]
 
 
-def test_from_a_folder_to_a_model(tenant: Tenant, job: Path, tmp_path: Path) -> None:
-    """A job is submitted, watched to its end, looked at, its model fetched, as a local run makes it; and deleted."""
+def test_from_a_folder_to_a_model(tenant: Tenant, tmp_path: Path) -> None:
+    """A job is submitted, watched to its end, looked at, its model fetched, as a local run makes it; its record names
+    the server's image by digest, and can be verified; and it is deleted.
+    """
+    image = by_digest(Images.of(version("fljob")).control)
+    template = {"spec": {"containers": [{"name": "fl", "image": image}]}}
+    job = write(tmp_path, server={"template": template})
     assert {one["ok"] for one in json.loads(tenant.fl_submit("doctor", "--output", "json"))} == {True}
     made = json.loads(tenant.fl_submit("submit", str(job), "--output", "json"))["created"]
     assert made[1] == "fljob/line"
@@ -58,10 +61,39 @@ def test_from_a_folder_to_a_model(tenant: Tenant, job: Path, tmp_path: Path) -> 
 
     assert committed(tenant) == [1, 2, 3, 4, 5, 6]
     assert same(tenant.model("line", tmp_path), local(job, tmp_path))
+    check_record(tenant, image, tmp_path / "line.intoto.json")
     assert "is Complete and does not start again" in tenant.fl_submit("submit", str(job), code=64)
     assert "fljob/line is deleted; its storage is kept" in tenant.fl_submit("delete", "line")
     assert "there is no FLJob line" in tenant.fl_submit("status", "line", code=64)
     tenant.kubectl("wait", "--for=delete", made[0], "--timeout=60s")
+
+
+def check_record(tenant: Tenant, image: str, statement: Path) -> None:
+    """The record of the job's six rounds is whole, and signed by its server; each line and the statement name the plan
+    and the program that the cluster has, and each line the server's image.
+    """
+    found, plan = tenant.get("fljob", "line"), tenant.plan("line")
+    uid, program = found["metadata"]["uid"], found["spec"]["program"]["sha256"]
+    rows = json.loads(tenant.fl_submit("record", "show", "line", "--output", "json"))
+    assert [(row["round"], row["plan"], row["program"], row["software"]["image"]) for row in rows] == [
+        (number, plan.digest, program, image) for number in range(1, 7)
+    ]
+    told = tenant.fl_submit("record", "verify", "line")
+    assert f"of 6 rounds are one chain, signed by the server of job {uid} at " in told
+    tenant.fl_submit("record", "export", "line", "-o", str(statement))
+    said = content_of(json.loads(statement.read_text(encoding="utf-8")))
+    assert [said["predicate"][name] for name in ("plan", "program", "model", "round")] == [
+        plan.digest,
+        program,
+        rows[-1]["model"],
+        6,
+    ]
+    signed = {one["name"]: one["digest"]["sha256"] for one in said["subject"]}
+    assert (
+        signed["metrics.jsonl"] == sha256((tenant.storage("line") / "metrics.jsonl").read_bytes()).hexdigest()
+    )
+    story = tenant.fl_submit("explain", "line", "--round", "3")
+    assert story.startswith("Round 3 was committed in attempt 1: the updates of 3 of 3 workers")
 
 
 def test_held_and_stopped(tenant: Tenant, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -11,19 +10,13 @@ import yaml
 from job_generator.compiler import compile_job
 from job_generator.outlay import outlay
 from job_generator.spec import FLJob
-from tests.cluster.tenant import ROOT, Tenant, install
+from tests.cluster.tenant import ROOT, Tenant
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(900)]
 
 FIRST = ROOT / "manifests" / "samples" / "first.yaml"
 WEIGHTS = 5
 """Of the sample's model."""
-
-
-@pytest.fixture(scope="module")
-def chart(cluster: Any) -> None:
-    """The operator, and workers for NumPy."""
-    install(cluster, "numpy")
 
 
 def test_a_private_job_ends_with_its_budget(tenant: Tenant, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from job_generator.settings import Images
-from tests.cluster.tenant import Map, Tenant, install
+from tests.cluster.tenant import Map, Tenant
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
 
@@ -41,26 +41,6 @@ def task(config, site):
 """
 
 
-@pytest.fixture(scope="module")
-def chart(cluster: Any) -> None:
-    """The operator, and workers for NumPy."""
-    install(cluster, "numpy")
-
-
-def volume(tenant: Tenant, name: str, files: dict[str, str]) -> None:
-    """A claim whose volume holds these files."""
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
-    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
-    tenant.kubectl("apply", "-f", "-", stdin=json.dumps(claim))
-    tenant.kubectl("wait", "--for=jsonpath={.status.phase}=Bound", f"pvc/{name}", "--timeout=60s")
-    bound = tenant.get("pvc", name)["spec"]["volumeName"]
-    told = json.loads(tenant.cluster.kubectl("get", "pv", bound, "-o", "json").stdout)
-    for path, text in files.items():
-        file = Path(told["spec"]["hostPath"]["path"]) / path
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-
-
 def apply(tenant: Tenant, name: str, **spec: Any) -> None:
     """Create a job."""
     job: Map = {"apiVersion": "fljob.dev/v1alpha1", "kind": "FLJob", "metadata": {"name": name}, "spec": spec}
@@ -71,9 +51,9 @@ def test_each_worker_reads_its_own_part(tenant: Tenant, tmp_path: Path) -> None:
     """A program in a folder of a claim, the pool's data in parts of one claim, a site's in its own: each number of
     them, and no other, is in the mean. The mean is plain: a masked one is rounded to its scale.
     """
-    volume(tenant, "code", {"v1/program.py": PROGRAM})
-    volume(tenant, "parts", {f"part-{index}/number": str(10**index) for index in range(3)})
-    volume(tenant, "hospital", {"number": "7000"})
+    tenant.volume("code", {"v1/program.py": PROGRAM.encode()})
+    tenant.volume("parts", {f"part-{index}/number": b"%d" % 10**index for index in range(3)})
+    tenant.volume("hospital", {"number": b"7000"})
     apply(
         tenant,
         "sum",

@@ -11,7 +11,7 @@ import yaml
 
 from harness.binaries import binary
 from tests.cluster import line
-from tests.cluster.tenant import ROOT, Map, Tenant, install, local, same
+from tests.cluster.tenant import ROOT, Map, Tenant, load_images, local, same
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(900)]
 
@@ -21,10 +21,10 @@ ROUNDS = 40
 """Of half a second each: long enough to be disturbed."""
 
 
-@pytest.fixture(scope="module")
-def chart(cluster: Any) -> None:
-    """The operator, and workers for NumPy and Paddle."""
-    install(cluster, "numpy", "paddle")
+@pytest.fixture(scope="module", autouse=True)
+def paddle(cluster: Any) -> None:  # noqa: ARG001 - its node
+    """Workers for Paddle."""
+    load_images("paddle")
 
 
 def test_the_first_job_trains_in_pods(tenant: Tenant, tmp_path: Path) -> None:

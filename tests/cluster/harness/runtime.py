@@ -69,6 +69,18 @@ def load(archive: Path) -> None:
         raise RuntimeError(f"ctr images import {archive} ended with {done.returncode}: {done.stderr}")
 
 
+def by_digest(name: str) -> str:
+    """The name by digest of an image that was loaded under this one; pods can ask for it so."""
+    whole = f"docker.io/library/{name}"
+    listed = _ctr("images", "ls", f"name=={whole}").stdout.split()
+    digest = next(word for word in listed if word.startswith("sha256:"))
+    named = f"{whole.rpartition(':')[0]}@{digest}"
+    done = _ctr("images", "tag", "--force", whole, named)
+    if done.returncode:
+        raise RuntimeError(f"ctr images tag {whole} {named} ended with {done.returncode}: {done.stderr}")
+    return named
+
+
 def _ctr(*words: str) -> subprocess.CompletedProcess[str]:
     command: list[str | Path] = [
         system("ctr", package="containerd"),
