@@ -19,7 +19,7 @@ TRIES = 5
 
 @click.command()
 @click.option("--store", required=True, help="URI of the store, as s3://bucket/folder.")
-@click.option("--job", required=True, help="The uid of the job whose storage it must be.")
+@click.option("--job", default="", help="The uid of the job whose storage it must be.")
 @click.option("--storage", type=click.Path(path_type=Path), required=True, help="The folder to fill.")
 def main(*, store: str, job: str, storage: Path) -> None:
     """Copy what a job has kept in a store of objects into a folder."""
@@ -32,13 +32,13 @@ def main(*, store: str, job: str, storage: Path) -> None:
 
 
 def copy(store: Patient, job: str, folder: Path) -> None:
-    """Make a folder what the store holds of this job, damaged models as empty files."""
+    """Make a folder what the store holds, of this `job` if one is named, damaged models as empty files."""
     durable.folder(folder)
     for _ in range(TRIES):
         number, head = newest(store)
         if head is None:
             return
-        if head.owner.job != job:
+        if job and head.owner.job != job:
             raise MismatchError(
                 f"{store.objects.uri} is the storage of the job {head.owner.name} ({head.owner.job}), not of {job}"
             )

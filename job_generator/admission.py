@@ -291,8 +291,9 @@ FIT = (
     ),
     Validation(
         at=("initialModel",),
-        rule="!has(self.uri) && has(self.persistentVolumeClaim) != has(self.configMap)",
-        message="a cluster reads no file of yours (uri); expected one of persistentVolumeClaim and configMap",
+        rule="!has(self.uri) && "
+        "[has(self.persistentVolumeClaim), has(self.configMap), has(self.store)].exists_one(given, given)",
+        message="a cluster reads no file of yours (uri); expected one of persistentVolumeClaim, configMap and store",
         field="persistentVolumeClaim",
     ),
     Validation(

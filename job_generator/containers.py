@@ -15,6 +15,11 @@ from job_generator.processes import COMMANDS, Place, Role, arguments
 Object = dict[str, Any]
 
 HOME = "/tmp"  # noqa: S108 - a volume of the pod's own
+CONFINED: Object = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
 PROBE_SECONDS = 10
 STARTUP_SECONDS = 2
 """A job's state is that of its pods, so that whoever watches a start sees it soon."""
@@ -40,12 +45,28 @@ def running(role: Role, place: Place, plan: Plan, *, model: Model | None) -> Obj
         "resources": _resources(role, plan, model),
         **_probes(role, plan),
         **(RESTARTS if role == "worker" else {}),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": CONFINED,
         "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def restoring(
+    image: str, uri: str, *, secret: str | None, folder: str, mount: Object, job: str = ""
+) -> Object:
+    """A container that copies a job's storage out of its store of objects before others start; it claims nothing.
+
+    With the uid of a `job` it refuses another one's.
+    """
+    command = ["python3", "-m", "fl_server.restore", "--store", uri, "--storage", folder]
+    return {
+        "name": "restore",
+        "image": image,
+        "command": [*command, *(["--job", job] if job else [])],
+        **({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {}),
+        "securityContext": CONFINED,
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [mount],
     }
 
 

@@ -58,7 +58,7 @@ def opened(job: FLJob) -> StoredModel | None:
 
 def _path(given: InitialModel, folder: Path) -> Path:
     if given.uri is None:
-        where = "configMap" if given.config_map else "persistentVolumeClaim"
+        where = "configMap" if given.config_map else "store" if given.store else "persistentVolumeClaim"
         raise SpecError(
             f"{FIELD}.{where}: only a cluster has it; for a run on this machine expected uri, the path of the file, "
             f"as in -f local.yaml with spec: {{initialModel: {{{where}: null, uri: model.npz}}}}"
@@ -78,9 +78,11 @@ def mounted(
     """The file's path in the server's pod, its volumes and its mounts, where `storage` is the claim of the volume
     of that name, if it has one: a pod that names a claim twice may never start.
     """
-    if given is None or (given.persistent_volume_claim is None and given.config_map is None):
+    if given is None or given.uri is not None:
         return None, [], []
     mount: Object = {"name": VOLUME, "mountPath": MOUNT, "readOnly": True}
+    if given.store is not None:
+        return f"{MOUNT}/{given.store.path}", [{"name": VOLUME, "emptyDir": {}}], [mount]
     if given.config_map is not None:
         items = [{"key": given.config_map.key, "path": given.config_map.key}]
         volume: Object = {"name": VOLUME, "configMap": {"name": given.config_map.name, "items": items}}

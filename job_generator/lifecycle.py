@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from job_generator.deployment import FILE, ObjectName
+from job_generator.deployment import FILE, STORE, ObjectName
 from job_generator.part import Part
 
 # -- the beginning
@@ -32,10 +32,23 @@ class PackedModel(Part):
     """The key, whose value is the file; `kubectl create configmap digits-model --from-file=model.npz` makes one."""
 
 
+class StoredModel(Part):
+    """A store of objects that holds another job's storage, as `spec.server.storage.uri` names it there."""
+
+    uri: Annotated[str, Field(pattern=STORE, max_length=512, examples=["s3://models/digits"])]
+    """The store; it is copied when the server's pod starts, and left as it is."""
+
+    secret_name: ObjectName | None = None
+    """The Secret, in the job's namespace, whose keys become variables of what copies: that store's credentials."""
+
+    path: Annotated[str, Field(pattern=FILE, max_length=512, examples=["models/last.safetensors"])]
+    """The file in that storage."""
+
+
 class InitialModel(Part):
     """A model's file from which the first round begins: safetensors or npz, as `fl-submit model` writes them.
 
-    Give one of `uri`, `persistentVolumeClaim` and `configMap`.
+    Give one of `uri`, `persistentVolumeClaim`, `configMap` and `store`.
     """
 
     uri: Annotated[str, Field(min_length=1, max_length=2048, examples=["models/last.safetensors"])] | None = (
@@ -48,6 +61,9 @@ class InitialModel(Part):
 
     config_map: PackedModel | None = None
     """A ConfigMap that holds the file, for a job on a cluster; it has room for less than a mebibyte."""
+
+    store: StoredModel | None = None
+    """A store of objects that holds the storage of the job that made the file, for a job on a cluster."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """The file's digest, as sha256sum prints it; the server checks it. A local run fills it in."""

@@ -58,12 +58,19 @@ def children(of: Rendering) -> list[Object]:
             of.job.spec.network,
             of.settings,
             labels={role: of.labels(role) for role in ROLES},
-            store=of.job.spec.server.storage.uri,
+            stores=_stores(of.job),
         ),
         *_services(of),
         *_jobs(of, configuration["metadata"]["name"]),
     ]
     return [_owned(of, one) for one in objects]
+
+
+def _stores(job: FLJob) -> list[str]:
+    """The stores of objects that the server's pod dials."""
+    initial = job.spec.initial_model
+    found = (job.spec.server.storage.uri, initial.store.uri if initial and initial.store else None)
+    return [uri for uri in found if uri is not None]
 
 
 def of_role(objects: list[Object], role: Role) -> list[Object]:

@@ -8,11 +8,11 @@ from typing import Any
 from fl_core.environment import IMAGE
 from fl_core.plan import Plan
 from job_generator import names
-from job_generator.containers import HOME, running
+from job_generator.containers import HOME, restoring, running
 from job_generator.deployment import ConfigMapSource, Data, Source, Storage, Template
 from job_generator.forecast import Model
-from job_generator.initial import mounted
-from job_generator.lifecycle import InitialModel
+from job_generator.initial import MOUNT, VOLUME, mounted
+from job_generator.lifecycle import InitialModel, StoredModel
 from job_generator.overlay import overlaid
 from job_generator.processes import Place, Role
 from job_generator.settings import Settings
@@ -49,6 +49,8 @@ class Pod:
     templates: tuple[Object, ...] = ()
     secret: str | None = None
     """The Secret whose keys are variables of its environment."""
+    before: tuple[Object, ...] = ()
+    """Containers that end before its own one starts."""
 
 
 # -- the roles
@@ -88,6 +90,7 @@ def server_pod(
     claim = storage.existing_claim or names.claim(plan.job)
     lasting: Object = {"emptyDir": {}} if storage.uri else {"persistentVolumeClaim": {"claimName": claim}}
     path, volumes, mounts = mounted(initial, storage=None if storage.uri else claim)
+    fetched = initial.store if initial else None
     outside = any(site.external for site in plan.sites)
     place = replace(
         _place(settings),
@@ -101,13 +104,20 @@ def server_pod(
     return Pod(
         role="server",
         place=place,
-        image=settings.images.store if storage.uri else settings.images.control,
+        image=settings.images.store if storage.uri or fetched else settings.images.control,
         labels=labels,
         volumes=({"name": "storage", **lasting}, *volumes),
         mounts=({"name": "storage", "mountPath": STORAGE}, *mounts),
         templates=_templates(settings, template),
         secret=storage.secret_name,
+        before=(_fetching(fetched, settings.images.store),) if fetched else (),
     )
+
+
+def _fetching(given: StoredModel, image: str) -> Object:
+    """What copies the storage in which the model lies that the job begins with."""
+    mount = {"name": VOLUME, "mountPath": MOUNT}
+    return restoring(image, given.uri, secret=given.secret_name, folder=MOUNT, mount=mount)
 
 
 def worker_pod(
@@ -212,6 +222,9 @@ def pod_template(
             "securityContext": _pod_security(settings),
             "tolerations": [_tolerated("not-ready"), _tolerated("unreachable")],
             "terminationGracePeriodSeconds": 30,
+            **(
+                {"initContainers": [{**one, **_pulled(settings)} for one in pod.before]} if pod.before else {}
+            ),
             "containers": [_container(pod, plan, settings, model)],
             "volumes": [*_volumes(plan, configuration), *pod.volumes],
         },
@@ -247,16 +260,19 @@ def _container(pod: Pod, plan: Plan, settings: Settings, model: Model | None) ->
         {"name": "tmp", "mountPath": HOME},
         *pod.mounts,
     ]
-    pulled = {"imagePullPolicy": settings.pull_policy} if settings.pull_policy else {}
     secret = {"envFrom": [{"secretRef": {"name": pod.secret}}]} if pod.secret else {}
     return {
         "name": CONTAINER,
         "image": pod.image,
-        **pulled,
+        **_pulled(settings),
         **running(pod.role, pod.place, plan, model=model),
         **secret,
         "volumeMounts": mounts,
     }
+
+
+def _pulled(settings: Settings) -> Object:
+    return {"imagePullPolicy": settings.pull_policy} if settings.pull_policy else {}
 
 
 def _pod_security(settings: Settings) -> Object:

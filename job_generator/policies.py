@@ -6,6 +6,7 @@ Secret, so the server may dial any by TCP.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fl_core.plan import Plan
@@ -30,9 +31,9 @@ def network_policies(
     settings: Settings,
     *,
     labels: dict[Role, dict[str, str]],
-    store: str | None = None,
+    stores: Sequence[str] = (),
 ) -> list[Object]:
-    """One policy for each role; none where the job's network is open. `store` is the URI of the server's, if any."""
+    """One policy for each role; none where the job's network is open. `stores` are those the server dials."""
     if network.policy == "Open":
         return []
     return [
@@ -44,7 +45,7 @@ def network_policies(
                 "podSelector": names.selector(plan.job, role),
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": _ingress(plan, role, network, settings),
-                "egress": [*_egress(plan, role, network, settings), *_to_store(role, store)],
+                "egress": [*_egress(plan, role, network, settings), *_to_stores(role, stores)],
             },
         }
         for role in ROLES
@@ -83,9 +84,9 @@ def _egress(plan: Plan, role: Role, network: Network, settings: Settings) -> lis
     ]
 
 
-def _to_store(role: Role, store: str | None) -> list[Object]:
-    """Any address by TCP, for the server of a job whose storage is neither a volume nor a mounted folder."""
-    dialled = role == "server" and store is not None and not store.startswith("file:")
+def _to_stores(role: Role, stores: Sequence[str]) -> list[Object]:
+    """Any address by TCP, for the server of a job with a store that is no mounted folder."""
+    dialled = role == "server" and any(not uri.startswith("file:") for uri in stores)
     return [{"ports": [{"protocol": "TCP"}]}] if dialled else []
 
 

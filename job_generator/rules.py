@@ -209,7 +209,7 @@ def _one_source(source: Map | None) -> str | None:
 
 
 def _one_model(given: Map | None) -> str | None:
-    return None if given is None else _one_of(given, "uri", "persistentVolumeClaim", "configMap")
+    return None if given is None else _one_of(given, "uri", "persistentVolumeClaim", "configMap", "store")
 
 
 def _further(rounds: int, given: Map | None) -> str | None:

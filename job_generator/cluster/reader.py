@@ -24,6 +24,7 @@ from fl_core.models import CHECKPOINT, checkpoint_name
 from fl_core.record import LINES, SIGNATURE
 from job_generator.cluster.connection import AbsentError, Connection, Object, RefusedError, Request
 from job_generator.cluster.jobs import claim, core, holds, remove, store
+from job_generator.containers import CONFINED, restoring
 
 PORT: Final = 8080
 MOUNT: Final = "/var/lib/fljob"
@@ -108,7 +109,14 @@ def reader(job: Object, name: str) -> Object:
             **({"initContainers": [_restoring(job, kept, folder, images["server"])]} if kept else {}),
             "containers": [
                 {
-                    **_container("reader", images["server"], serve),
+                    "name": "reader",
+                    "image": images["server"],
+                    "command": serve,
+                    "securityContext": CONFINED,
+                    "resources": {
+                        "requests": {"cpu": "50m", "memory": "64Mi"},
+                        "limits": {"memory": "256Mi"},
+                    },
                     "volumeMounts": [{"name": "storage", "mountPath": MOUNT, "readOnly": True}],
                 }
             ],
@@ -124,29 +132,9 @@ def reader(job: Object, name: str) -> Object:
 
 
 def _restoring(job: Object, kept: Object, folder: str, image: str) -> Object:
-    """What copies a job's storage out of its store of objects, which it claims not."""
-    command = ["python3", "-m", "fl_server.restore", "--store", kept["uri"], "--job", job["metadata"]["uid"]]
-    secret = kept.get("secretName")
-    return {
-        **_container("restore", image, [*command, "--storage", folder]),
-        **({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {}),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [{"name": "storage", "mountPath": MOUNT}],
-    }
-
-
-def _container(name: str, image: str, command: list[str]) -> Object:
-    return {
-        "name": name,
-        "image": image,
-        "command": command,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-    }
+    mount = {"name": "storage", "mountPath": MOUNT}
+    uid, secret = job["metadata"]["uid"], kept.get("secretName")
+    return restoring(image, kept["uri"], secret=secret, folder=folder, mount=mount, job=uid)
 
 
 @contextmanager

@@ -170,7 +170,7 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
     "initialModel.persistentVolumeClaim": (
         {"initialModel": {}},
         "spec.initialModel.persistentVolumeClaim",
-        "expected one of persistentVolumeClaim and configMap",
+        "expected one of persistentVolumeClaim, configMap and store",
     ),
     "rounds": (
         {"rounds": 9, "initialModel": {"configMap": {"name": "a", "key": "b"}, "round": 9}},

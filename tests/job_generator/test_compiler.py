@@ -131,6 +131,7 @@ def test_the_whole_job_is_whole(whole_map: Callable[..., Map]) -> None:
         ".spec.program.source.persistentVolumeClaim",
         ".spec.initialModel.uri",
         ".spec.initialModel.configMap",
+        ".spec.initialModel.store",
         ".spec.target.atMost",
         ".spec.compression",
         ".spec.secureAggregation.enabled is at its default",

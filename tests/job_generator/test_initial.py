@@ -35,6 +35,7 @@ def test_a_file_is_found_beside_the_job(a_job: Build, tmp_path: Path, form: str)
         ({"uri": "file://elsewhere/m.npz"}, "is on no disk of this machine"),
         (CLAIM, "persistentVolumeClaim: only a cluster has it; for a run on this machine expected uri"),
         ({"configMap": {"name": "m", "key": "m.npz"}}, "configMap: only a cluster has it"),
+        ({"store": {"uri": "s3://a/b", "path": "m.npz"}}, "store: only a cluster has it"),
     ],
 )
 def test_what_is_not_here_is_refused(

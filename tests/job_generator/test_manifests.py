@@ -273,6 +273,20 @@ def test_a_store_of_objects(job_map: Callable[..., Map], secret: str | None) -> 
     assert not secret or json.dumps([*objects.values()]).count('"keys"') == 1
 
 
+def test_a_model_from_a_store(job_map: Callable[..., Map]) -> None:
+    """What another job keeps in a store is copied before the server starts, with credentials that it does not see."""
+    store = {"uri": "s3://models/digits", "secretName": "keys", "path": "models/last.safetensors"}
+    server = rendered(job_map(initialModel={"store": store}))["Job", "digits-server"]
+    (copying,) = pod_of(server)["initContainers"]
+    line = container(server)["args"]
+    assert line[line.index("--initial-model") + 1] == "/initial-model/models/last.safetensors"
+    assert copying["command"][3:] == ["--store", "s3://models/digits", "--storage", "/initial-model"]
+    assert copying["envFrom"] == [{"secretRef": {"name": "keys"}}]
+    assert "envFrom" not in container(server)
+    assert copying["image"] == container(server)["image"] == CLUSTER.images.store
+    assert {"name": "initial-model", "emptyDir": {}} in pod_of(server)["volumes"]
+
+
 def test_two_jobs_in_one_claim(job_map: Callable[..., Map]) -> None:
     """Jobs that share a claim have folders of their own in it, told apart by the uid."""
 

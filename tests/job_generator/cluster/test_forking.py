@@ -47,13 +47,20 @@ def test_a_claim_that_was_there_already(parent: Map) -> None:
     assert origin.persistent_volume_claim.claim_name == "shared"
 
 
-def test_a_store_that_a_fork_cannot_read(parent: Map) -> None:
-    """Where the checkpoints are in a store of objects the sentence says what to do instead."""
-    parent["spec"]["server"] = {"storage": {"uri": "s3://models/digits"}}
-    with pytest.raises(
-        SpecError, match=r"spec.server.storage.uri: .* in s3://models/digits, .* `fl-submit model"
-    ):
+def test_a_fork_reads_its_parents_store(parent: Map) -> None:
+    """Where the parent's storage is in a store of objects the fork is told where, and needs another for itself."""
+    parent["spec"]["server"] = {"storage": {"uri": "s3://models/digits", "secretName": "keys"}}
+    with pytest.raises(SpecError, match=r"spec.server.storage.uri: s3://models/digits is the parent's"):
         forked(parent, name="digits-2", round=3, changes=[])
+    job = forked(parent, name="digits-2", round=3, changes=["server.storage.uri=s3://models/digits-2"])
+    assert job.document()["spec"]["initialModel"] == {
+        "store": {
+            "uri": "s3://models/digits",
+            "secretName": "keys",
+            "path": "checkpoints/round-0000003.safetensors",
+        },
+        "round": 3,
+    }
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,9 @@ def test_a_store_is_copied_first(secret: str | None) -> None:
     spec = reader(job(**storage), "reader")["spec"]
     (copying,), (serving,) = spec["initContainers"], spec["containers"]
     assert spec["volumes"] == [{"name": "storage", "emptyDir": {}}]
+    folder = serving["command"][serving["command"].index("--directory") + 1]
     assert copying["command"][2:] == [
-        "fl_server.restore", "--store", "s3://models/digits", "--job", "u-1",
-        "--storage", serving["command"][serving["command"].index("--directory") + 1],
+        "fl_server.restore", "--store", "s3://models/digits", "--storage", folder, "--job", "u-1"
     ]  # fmt: skip
     assert copying.get("envFrom") == ([{"secretRef": {"name": secret}}] if secret else None)
     assert "envFrom" not in serving
