@@ -15,6 +15,8 @@ from job_generator.processes import COMMANDS, Place, Role, arguments
 Object = dict[str, Any]
 
 HOME = "/tmp"  # noqa: S108 - a volume of the pod's own
+RESTORING = "restore"
+"""The container that copies what another job keeps, before the server starts."""
 CONFINED: Object = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -59,7 +61,7 @@ def restoring(
     """
     command = ["python3", "-m", "fl_server.restore", "--store", uri, "--storage", folder]
     return {
-        "name": "restore",
+        "name": RESTORING,
         "image": image,
         "command": [*command, *(["--job", job] if job else [])],
         **({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {}),

@@ -10,6 +10,7 @@ from typing import Any, Final
 from fl_core.errors import PERMANENT_EXIT_CODES
 from fl_operator.cluster.resources import Object
 from fl_operator.conditions import REASONS
+from job_generator.containers import RESTORING
 from job_generator.names import PORT, ROLE, SITE
 from job_generator.pods import CONTAINER
 
@@ -200,6 +201,7 @@ def _of_pod(pod: Object, now: dt.datetime) -> Iterator[Finding]:
         yield Finding(
             who(pod), str(condition.get("reason", "Unschedulable")), _short(condition.get("message", ""))
         )
+    yield from _of_container(pod, _restoring(pod))
     yield from _of_container(pod, _container(pod))
 
 
@@ -249,6 +251,14 @@ def _since(pod: Object) -> dt.datetime:
 def _container(pod: Object) -> Mapping[str, Any]:
     statuses = pod.get("status", {}).get("containerStatuses", ())
     return next((one for one in statuses if one["name"] == CONTAINER), {})
+
+
+def _restoring(pod: Object) -> Mapping[str, Any]:
+    """What copies another job's model before the server starts, as long as it has not."""
+    statuses = pod.get("status", {}).get("initContainerStatuses", ())
+    status: Mapping[str, Any] = next((one for one in statuses if one["name"] == RESTORING), {})
+    ended = status.get("state", {}).get("terminated") or {}
+    return {} if ended.get("exitCode") == 0 else status
 
 
 def _limit(pod: Object) -> str:

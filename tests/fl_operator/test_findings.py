@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from fl_operator.cluster.resources import Object
-from fl_operator.findings import Finding, Listener, listener_of, sentences
+from fl_operator.findings import Finding, Listener, listener_of, of_pods, sentences
 from job_generator.pods import CONTAINER
 
 
@@ -52,3 +54,17 @@ def test_a_process_that_began_again_is_another_listener() -> None:
 def test_an_address_is_written_as_it_is_dialled(host: str, address: str) -> None:
     """Those of IPv6 stand in brackets."""
     assert Listener(host, 7443).address == address
+
+
+@pytest.mark.parametrize("message", ['secret "keys" not found', ""])
+def test_what_runs_before_the_server_has_troubles_too(message: str) -> None:
+    """A copy of another job's storage that does not start is told as the server's, until it has ended well."""
+    waiting = {"waiting": {"reason": "CreateContainerConfigError", "message": message}}
+    one = {
+        "metadata": {"labels": {"fljob.dev/role": "server"}},
+        "status": {"initContainerStatuses": [{"name": "restore", "state": waiting}]},
+    }
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    assert of_pods([one], now=now) == [Finding("server", "CreateContainerConfigError", message)]
+    one["status"]["initContainerStatuses"][0]["state"] = {"terminated": {"exitCode": 0}}  # type: ignore[index]
+    assert of_pods([one], now=now) == []
