@@ -9,12 +9,14 @@ import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from fl_core.errors import TERMINATED_EXIT_CODE, UnavailableError
 from fl_core.identity import Authority, Credentials, Identity
 from fl_core.plan import Plan
+from fl_core.replay import Replay
 from fl_core.wire.channels import open_channel
 from job_generator.local import chaos_report
 from job_generator.local.chaos import Chaos
@@ -65,12 +67,14 @@ class Run:
         plan = self.plan
         pool = plan.pool if self.replicas is None else self.replicas
         numbers = (*range(pool), *range(plan.pool, plan.workers))
+        replayed = Replay.read(self.folder.replay).cohorts if self.folder.replay.exists() else {}
         return Staffing(
             workers=len(numbers),
             numbers=numbers,
             quorum=plan.selection.minimum,
             restarts=self.restarts,
             ready_seconds=plan.ready_seconds,
+            indispensable=frozenset(chain.from_iterable(replayed.values())),
         )
 
 

@@ -54,6 +54,8 @@ class Staffing:
     ready_seconds: float = 900.0
     numbers: tuple[int, ...] = ()
     """Of the workers that there are at first; those from 0 on without it."""
+    indispensable: frozenset[str] = frozenset()
+    """Workers without whom the run cannot end well, such as those whose updates a replay asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +281,9 @@ class Supervisor:
             if outcome.exit_code == 0:
                 continue
             self._lost.append(outcome)
+            if outcome.culprit in self._staffing.indispensable:
+                why = "the record that is replayed has its updates, so the run ends"
+                return replace(outcome, sentence=f"{outcome.sentence.rstrip('.')}; {why}")
             left = self._workers - len(self._lost)
             if left < self._staffing.quorum:
                 return self._blame(outcome)

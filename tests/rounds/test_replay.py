@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.rounds.conftest import PATIENCE, Run
+from tests.rounds.conftest import PATIENCE, Run, until
 from tests.rounds.submitted import model, rows, spawned, state, written
 
 pytestmark = pytest.mark.rounds
@@ -60,6 +60,22 @@ def test_a_replay_makes_the_same_models(disturbed: tuple[Run, Path]) -> None:
     told, again = rows(before), rows(after)
     assert [row["model"] for row in again] == [row["model"] for row in told]
     assert [row["cohort"] for row in again] == [sorted(row["reporters"]) for row in told]
+
+
+def test_a_worker_that_is_lost_for_good_ends_a_replay(job: Callable[..., Run]) -> None:
+    """Its updates are in the models, so nothing could be the same; the sentence says who and why."""
+    run = job()
+    before, after = run.folder / "before", run.folder / "after"
+    run.release()
+    with spawned("run", written(run, spec(PLAIN)), "--folder", before) as process:
+        assert process.wait(2 * PATIENCE) == 0
+    with spawned("run", "--replay", before, "--folder", after) as process:
+        started = lambda: (after / "run.json").exists() and state(after)["pids"].get("worker-1")  # noqa: E731
+        os.kill(until(started, what="worker-1"), signal.SIGKILL)
+        said = process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode not in {0, None}, said
+    assert "worker-1" in said
+    assert "the record that is replayed has its updates, so the run ends" in said
 
 
 def test_another_program_is_not_replayed(job: Callable[..., Run]) -> None:

@@ -72,6 +72,7 @@ class Stage:
         restarts: int = 3,
         core_restarts: int = 0,
         disturbance: Disturbance = PEACE,
+        indispensable: frozenset[str] = frozenset(),
         **bodies: str,
     ) -> Supervisor:
         def start(name: str, pid: int) -> None:
@@ -80,7 +81,13 @@ class Stage:
 
         return Supervisor(
             FakeCommands(**bodies),
-            Staffing(workers=workers, quorum=quorum, restarts=restarts, core_restarts=core_restarts),
+            Staffing(
+                workers=workers,
+                quorum=quorum,
+                restarts=restarts,
+                core_restarts=core_restarts,
+                indispensable=indispensable,
+            ),
             logs=self.folder,
             graces=Graces(end=0.1, stop=0.5),
             disturbance=disturbance,

@@ -125,6 +125,17 @@ open({fifo!r}, "w").write("done")
     assert outcome.exit_code == 0
 
 
+def test_indispensable_worker(stage: Any) -> None:
+    """Nobody waits for ever for a worker whose updates a replay needs, whatever the quorum."""
+    code = ProgramError.exit_code
+    worker = f"announce(); sys.exit({code}) if {{index}} == 1 else forever()"
+    outcome = outcome_of(
+        stage, workers=3, quorum=1, worker_body=worker, indispensable=frozenset({"worker-0", "worker-1"})
+    )
+    assert (outcome.exit_code, outcome.culprit) == (code, "worker-1")
+    assert outcome.sentence.endswith("; the record that is replayed has its updates, so the run ends")
+
+
 def test_restarts_end(stage: Any) -> None:
     """A worker that crashes more often than it may is lost."""
     outcome = outcome_of(stage, restarts=1, worker_body="announce(); sys.exit(3)")
