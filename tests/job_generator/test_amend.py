@@ -84,7 +84,8 @@ def test_a_field_that_is_none(job_map: Build) -> None:
 
 def test_a_fork_has_a_store_of_its_own(job_map: Build) -> None:
     """What the parent keeps its storage in is not taken over; the sentence says how to name another."""
-    before, origin = job_map(server={"storage": {"uri": "s3://models/digits"}}), {"uri": "model.npz"}
+    before = job_map(server={"storage": {"uri": "s3://models/digits"}})
+    origin = {"uri": "round-0000001.safetensors", "round": 1}
     with pytest.raises(SpecError, match=r"spec.server.storage.uri: s3://models/digits is the parent's"):
         fork_of(before, [], name="fork", origin=origin)
     job = fork_of(before, ["server.storage.uri=s3://models/fork"], name="fork", origin=origin)
