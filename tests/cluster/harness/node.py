@@ -81,7 +81,7 @@ def _kubelet_configuration(folder: Path, authority: Authority) -> dict[str, obje
         "failCgroupV1": False,
         "failSwapOn": False,
         "oomScoreAdj": 0,
-        # A container that ends again and again is started again after a second, and not after up to five minutes.
+        # By itself it would wait for up to five minutes before it starts a container again.
         "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
         # A test machine may be fuller than a node should be.
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
