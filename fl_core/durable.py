@@ -6,8 +6,10 @@ Are Not Created Equal, OSDI 2014.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -84,6 +86,27 @@ def shorten(path: Path, size: int) -> None:
     """Cut off what stands behind the first `size` bytes."""
     os.truncate(path, size)
     sync(path)
+
+
+def probe(path: Path, size: int) -> None:
+    """Find out whether this folder takes a file, and has room for so many bytes; OSError where not, and nothing stays.
+
+    How much is free is what the filesystem says, which may know nothing of a user's quota.
+    """
+    temporary = _own(path / "room")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
+        try:
+            disk = shutil.disk_usage(path)
+            if disk.total and disk.free < size:  # some mounted stores say that they have nothing at all
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            _write(descriptor, b"room")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108 - as above
 
 
 def folder(path: Path) -> None:

@@ -32,6 +32,9 @@ log = structlog.get_logger()
 STATES = "fljob.state/"
 """Before the names of arrays that are not the model's."""
 
+SPARE_BYTES = 1 << 20
+"""What a commit writes besides checkpoint and model: lines of the record, of the sessions, of the ledger."""
+
 
 @dataclass(frozen=True, slots=True)
 class Saved:
@@ -107,6 +110,21 @@ class Checkpoints:
         with self.within():
             for path in [*checkpoints(self.folder).values()][self.keep :]:
                 path.unlink(missing_ok=True)
+
+    def check_room(self) -> None:
+        """StorageError unless there is room for another checkpoint and for the best model, each whole beside the old.
+
+        They are taken to be as large as the largest checkpoint that is kept.
+        """
+        try:
+            largest = max((path.stat().st_size for path in checkpoints(self.folder).values()), default=0)
+            durable.folder(self.folder)
+            durable.probe(self.folder, 2 * largest + SPARE_BYTES)
+        except OSError as error:
+            raise StorageError(
+                f"{self.folder} has no room for the next checkpoint: {error.strerror}; earlier checkpoints are whole, "
+                "and the round is made again once there is room"
+            ) from error
 
     def newest(self, told: Callable[[str], object] = lambda _: None) -> Saved | None:
         """The newest whole checkpoint; damaged ones are passed over, loudly, and `told` hears of each.

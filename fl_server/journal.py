@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fl_core.rounds import Past
@@ -23,12 +23,16 @@ Sought = tuple[int, str, int]
 class Journal:
     """The sessions of one job, each fact on the disk before it is acted upon.
 
-    A round needs the sums of all its buckets but so many that it has to `spare`.
+    A round needs the sums of all its buckets but so many that it has to `spare`. Nobody is asked to sign where
+    `check_room` finds that what comes of the sum could not be kept: a signed sum is never sought again.
     """
 
-    def __init__(self, lines: Lines, *, spare: int = 0) -> None:
+    def __init__(
+        self, lines: Lines, *, spare: int = 0, check_room: Callable[[], None] = lambda: None
+    ) -> None:
         self._lines = lines
         self._spare = spare
+        self._check_room = check_room
         self._lock = threading.Lock()
         self._attempts: dict[int, int] = {}
         self._candidates: dict[Sought, tuple[int, ...]] = {}
@@ -63,7 +67,8 @@ class Journal:
         self._add({**row, "candidates": list(candidates)})
 
     def signed(self, round: int, attempt: int, purpose: Purpose, *, bucket: int = 0) -> None:
-        """The survivors are about to be asked to sign."""
+        """The survivors are about to be asked to sign; StorageError where there is no room for their sum's model."""
+        self._check_room()
         row = {"round": round, "attempt": attempt, "purpose": purpose, "bucket": bucket}
         self._add({**row, "signed": True})
 

@@ -117,7 +117,7 @@ class Sums:
             return None
         trust = AuthorityTrust.of(plan.job.uid, authority)
         spare = plan.secure_aggregation.buckets - fewest(rule_of(plan.aggregation))
-        journal = Journal(storage.sessions, spare=spare)
+        journal = Journal(storage.sessions, spare=spare, check_room=storage.checkpoints.check_room)
         protection = Protection(plan, trust, journal, dropped=dropped, unmasking=unmasking)
         return cls(plan, protection, known=storage.replay.ranges if storage.replay else {})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -235,3 +236,44 @@ def test_the_same_model_is_the_same_file(tmp_path: Path) -> None:
     write(tmp_path / "one.safetensors", saved(1))
     write(tmp_path / "two.safetensors", saved(1))
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+
+
+ROOM = """
+import sys
+from pathlib import Path
+from fl_core.errors import StorageError
+from fl_core.steps import fill
+from fl_server.checkpoints import Checkpoints
+
+folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
+fill(folder, seconds=seconds)
+try:
+    Checkpoints(folder / "checkpoints", "", 3).check_room()
+    print("there is room")
+except StorageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(60, "has no room for the next checkpoint: No space left on device; earlier"), (0, "there is room")],
+)
+def test_a_disk_that_takes_no_file_has_no_room(tmp_path: Path, seconds: float, said: str) -> None:
+    """Room is looked for by making a file, which is gone afterwards; what is kept is as it was."""
+    kept = filled(tmp_path, 2)
+    arguments = [sys.executable, "-c", ROOM, str(tmp_path), str(seconds)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert said in done.stdout
+    assert len([*(tmp_path / "checkpoints").iterdir()]) == 2
+    assert same(kept.newest(), saved(2))
+
+
+def test_room_is_for_two_more_files_of_the_largest(tmp_path: Path) -> None:
+    """A checkpoint of which the disk's free bytes hold no second one is the last for which there was room."""
+    checkpoints = filled(tmp_path, 1)
+    checkpoints.check_room()
+    with newest(tmp_path).open("r+b") as sparse:
+        sparse.truncate(shutil.disk_usage(tmp_path).free * 3 // 4)
+    with pytest.raises(StorageError, match="no room for the next checkpoint"):
+        checkpoints.check_room()

@@ -83,6 +83,18 @@ def test_a_full_disk_stops_what_was_to_be_noted(tmp_path: Path) -> None:
         journal.signed(1, 1, "update")
 
 
+def test_nobody_signs_what_there_is_no_room_for(path: Path) -> None:
+    """Without room the sum is not noted as signed, so another process seeks it again."""
+
+    def full() -> None:
+        raise StorageError("no room")
+
+    written(path)
+    with pytest.raises(StorageError, match="no room"):
+        Journal(Lines(path), check_room=full).signed(3, 2, "update")
+    assert Journal(Lines(path)).restore(done=2).spent == set()
+
+
 def test_a_damaged_journal_is_refused(path: Path) -> None:
     """A server that does not know what it has begun does not begin."""
     written(path)
