@@ -121,7 +121,12 @@ class View:
         """Header, bar, activity, table, curves, notes."""
         parts: list[RenderableType] = [Text(""), header(self._picture), Text("")]
         if self._picture.rounds:
-            parts += [rounds_table(self._picture), curves(self._picture, width=options.max_width), Text("")]
+            parts += [
+                rounds_table(self._picture),
+                *skips(self._picture),
+                curves(self._picture, width=options.max_width),
+                Text(""),
+            ]
         parts += [Text(f"! {note}", style="yellow") for note in self._picture.notes]
         if not self._over:
             parts.append(self._spinner)
@@ -196,6 +201,13 @@ def rounds_table(picture: Picture) -> Table:
     return table
 
 
+def skips(picture: Picture) -> list[RenderableType]:
+    """Say why those of the last rounds were skipped of which nothing came."""
+    shown = [closed for closed in picture.rounds[-TABLE_ROUNDS:] if not closed.committed]
+    lines = [Text(round_line(closed, rounds=picture.plan.rounds), style="yellow") for closed in shown]
+    return [*lines, Text("")] if lines else []
+
+
 def curves(picture: Picture, *, width: int) -> RenderableType:
     """Draw the loss and the first metric, side by side where they fit."""
     lines = [("loss", [(c.round, c.loss) for c in picture.rounds])]
@@ -224,8 +236,7 @@ def round_line(closed: ClosedRound, *, rounds: int) -> str:
     """Write one round as one line."""
     number = f"round {closed.round:>{len(str(rounds))}}/{rounds}"
     if not closed.committed:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in closed.dropouts.items())
-        return f"{number}  {closed.result.lower()}  {turnout(closed)} workers  {reasons}".rstrip()
+        return f"{number} {closed.result.lower()}: {closed.why_skipped}".rstrip(": ")
     figures = [f"loss {figure(closed.loss)}"] if closed.loss is not None else []
     figures += [f"{name} {figure(value)}" for name, value in closed.scores.items()]
     figures += [f"epsilon {epsilon(closed)}"] if closed.privacy is not None else []

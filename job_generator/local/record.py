@@ -77,6 +77,12 @@ class ClosedRound(BaseModel):
         return self.result == COMMITTED
 
     @property
+    def why_skipped(self) -> str:
+        """Why nothing came of the round, without its number; or else who dropped out of it."""
+        said = self.reason.removeprefix(f"round {self.round}").lstrip(":, ")
+        return said or "; ".join(f"{name}: {reason}" for name, reason in self.dropouts.items())
+
+    @property
     def total_seconds(self) -> float:
         """How long the round took."""
         return self.seconds.get("total", 0.0)

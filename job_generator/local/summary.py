@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def _headline(result: Result) -> Text:
         mark,
         (f"{result.plan.job.name}: ", "bold"),
         (", ".join(figures), "bold cyan"),
-        f" after {_rounds(len(result.rounds))} in {duration(result.seconds)}.",
+        f" after {_rounds(result.rounds)} in {duration(result.seconds)}.",
         (verdict, "green" if result.reached else "yellow"),
     )
 
@@ -181,8 +182,11 @@ def _spending(result: Result) -> list[Text]:
     return [*spent, *([Text(result.state.message, style="yellow")] if early else [])]
 
 
-def _rounds(count: int) -> str:
-    return f"{count} round{'s' if count != 1 else ''}"
+def _rounds(rounds: Sequence[ClosedRound]) -> str:
+    """How many there were, and of how many nothing came."""
+    count, skipped = len(rounds), sum(not closed.committed for closed in rounds)
+    said = f"{count} round{'s' if count != 1 else ''}"
+    return f"{said}, {skipped} of them skipped," if skipped else said
 
 
 def _places(result: Result) -> list[Text]:

@@ -101,9 +101,25 @@ def test_live_display_ends(a_plan: Callable[..., Plan]) -> None:
 
 
 def test_skipped_round() -> None:
-    """A round that was skipped says who was lost and why."""
+    """A round that was skipped says why, or else who was lost and why, without its number twice."""
     closed = a_round(1, result="Skipped", reporters=(), dropouts={"worker-1": "stalled"})
-    assert round_line(closed, rounds=4) == "round 1/4  skipped  0/2 workers  worker-1: stalled"
+    assert round_line(closed, rounds=4) == "round 1/4 skipped: worker-1: stalled"
+    for said, told in (
+        ("round 1: its sum was signed", "its sum was signed"),
+        ("round 1, attempt 2: 0 updates", "attempt 2: 0 updates"),
+        ("too few", "too few"),
+    ):
+        assert (
+            round_line(closed.model_copy(update={"reason": said}), rounds=12)
+            == f"round  1/12 skipped: {told}"
+        )
+
+
+def test_skipped_rounds_say_why_under_the_table(a_plan: Callable[..., Plan]) -> None:
+    """The live view has a line for each skipped round that its table shows."""
+    skipped = a_round(2, result="Skipped", reason="round 2: too few", metrics={})
+    assert "round 2/4 skipped: too few" in drawn(Picture(a_plan(), (a_round(1), skipped)))
+    assert "skipped" not in drawn(Picture(a_plan(), (a_round(1),)))
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+from rich.console import Console
+
 from job_generator.local.folder import Parent, RunFolder
-from job_generator.local.summary import Result
+from job_generator.local.summary import Result, closing
 
 
 def failed(folder: RunFolder, **state: Any) -> Result:
@@ -35,3 +39,19 @@ def test_a_fork_is_offered_from_a_checkpoint_that_is_kept(finished: Callable[...
     for path in kept[:-1]:
         path.unlink()
     assert failed(folder).fork == ""
+
+
+@pytest.mark.parametrize(
+    ("skipped", "said"), [((), "after 4 rounds in "), ((2, 3), "after 4 rounds, 2 of them skipped, in ")]
+)
+def test_the_last_line_counts_skipped_rounds(
+    finished: Callable[..., RunFolder], skipped: tuple[int, ...], said: str
+) -> None:
+    """How many rounds there were, and of how many nothing came."""
+    result = Result.read(finished(4))
+    results = {number: {"result": "Skipped"} for number in skipped}
+    rounds = tuple(one.model_copy(update=results.get(one.round, {})) for one in result.rounds)
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(closing(replace(result, rounds=rounds)))
+    assert said in capture.get()
