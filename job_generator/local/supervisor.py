@@ -98,8 +98,10 @@ class Supervisor:
         self._lost: list[Outcome] = []
         self._departures: asyncio.Queue[asyncio.Task[Outcome]] = asyncio.Queue()
         self._workers = staffing.workers
+        self._hired = 0
         self._leaving: set[str] = set()
         self._farewells: set[asyncio.Task[None]] = set()
+        self._losses: asyncio.Task[Outcome | None] | None = None
         self._keepers: dict[str, asyncio.Task[Outcome]] = {}
         self._stop: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._environment = process_environment(os.environ, processes=staffing.workers)
@@ -143,6 +145,7 @@ class Supervisor:
         server = await way(name, "server", self._server)
         self._keep(name, self._commands.worker(index, scheduler=scheduler, server=server))
         self._keepers[name].add_done_callback(self._departures.put_nowait)
+        self._hired += 1
 
     async def scale(self, workers: int) -> None:
         """Have the workers 0 to `workers` - 1: who is missing is started now, who is too many goes when dismissed.
@@ -169,6 +172,7 @@ class Supervisor:
 
     async def ended(self) -> Outcome:
         """How the run ended, and through whom."""
+        self._losses = asyncio.create_task(self._quorum_lost())
         ends = [
             asyncio.create_task(end())
             for end in (self._server_end, self._scheduler_end, self._workers_end, self._stopped)
@@ -177,7 +181,7 @@ class Supervisor:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             outcome = next(end.result() for end in ends if end.done())
         finally:
-            for end in ends:
+            for end in (self._losses, *ends):
                 end.cancel()
         self._over = outcome.exit_code == 0
         return outcome
@@ -264,20 +268,35 @@ class Supervisor:
         outcome = await self._end_of("server")
         if outcome.exit_code == 0:
             return Outcome(0)
-        if outcome.exit_code == ShortfallError.exit_code and self._lost:
-            first = self._lost[0]
-            return replace(
-                outcome, sentence=f"{outcome.sentence} (first lost: {first.culprit}, {first.sentence})"
-            )
-        return outcome
+        return await self._cause(outcome) if outcome.exit_code == ShortfallError.exit_code else outcome
+
+    async def _cause(self, shortfall: Outcome) -> Outcome:
+        """What made the server miss workers: they have said it to the server, and are about to end of it themselves."""
+        if self._losses is not None:
+            await asyncio.wait({self._losses}, timeout=self._graces.end)
+            if self._losses.done() and (cause := self._losses.result()) is not None:
+                return cause
+        if not self._lost:
+            return shortfall
+        first = self._lost[0]
+        return replace(
+            shortfall, sentence=f"{shortfall.sentence} (first lost: {first.culprit}, {first.sentence})"
+        )
 
     async def _scheduler_end(self) -> Outcome:
         outcome = await self._end_of("scheduler")
         return outcome if outcome.exit_code else await self._server_end()
 
     async def _workers_end(self) -> Outcome:
-        while True:
+        if self._losses is not None and (outcome := await asyncio.shield(self._losses)) is not None:
+            return outcome
+        return await self._server_end()
+
+    async def _quorum_lost(self) -> Outcome | None:
+        """How the quorum was lost; None where all workers have ended and it was not."""
+        while self._hired:
             outcome = await (await self._departures.get())
+            self._hired -= 1
             if outcome.exit_code == 0:
                 continue
             self._lost.append(outcome)
@@ -291,6 +310,7 @@ class Supervisor:
                 f"{outcome.culprit} is out: {outcome.sentence.rstrip('.')}. "
                 f"The job goes on with {left} of {self._workers} workers."
             )
+        return None
 
     async def _stopped(self) -> Outcome:
         return await asyncio.shield(self._stop)

@@ -63,6 +63,7 @@ class Stage:
     said: list[str] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
     pids: dict[str, int] = field(default_factory=dict)
+    graces: Graces = field(default_factory=lambda: Graces(end=0.1, stop=0.5))
 
     def supervisor(
         self,
@@ -89,7 +90,7 @@ class Stage:
                 indispensable=indispensable,
             ),
             logs=self.folder,
-            graces=Graces(end=0.1, stop=0.5),
+            graces=self.graces,
             disturbance=disturbance,
             reports=Reports(tell=self.said.append, started=start),
         )

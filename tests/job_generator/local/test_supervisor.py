@@ -14,7 +14,7 @@ import pytest
 from fl_core.errors import ProgramError, ShortfallError, SpecError
 from job_generator.local.child import DiedError, Outcome
 from job_generator.local.disturbance import Peace
-from job_generator.local.supervisor import LONGEST_DELAY, process_environment, restart_delay
+from job_generator.local.supervisor import LONGEST_DELAY, Graces, process_environment, restart_delay
 
 WHEN_FED = "announce(); open({fifo!r}).read()"
 WHEN_ALL_ARE_THERE = "announce(); signal.sigtimedwait([10], 0.5)"
@@ -191,6 +191,20 @@ def test_shortfall_names_the_worker(stage: Any) -> None:
     )
     assert (outcome.culprit, outcome.exit_code) == ("server", code)
     assert outcome.sentence == "too few (first lost: worker-0, no data)"
+
+
+def test_a_program_that_raises_wins_over_the_shortfall_that_it_makes(stage: Any) -> None:
+    """The server misses the workers before they have ended: it is their own error that ends the run all the same."""
+    stage.graces = Graces(end=5, stop=0.5)
+    outcome = outcome_of(
+        stage,
+        workers=2,
+        quorum=2,
+        server_body=f"announce(); signal.sigtimedwait([10], 0.5); say('too few'); sys.exit({ShortfallError.exit_code})",
+        worker_body="announce(); signal.sigtimedwait([10], 2)\nif {index} == 0:\n"
+        "    say('it raised', exception='Traceback ...'); sys.exit(66)",
+    )
+    assert outcome == Outcome(66, "worker-0", "it raised", "Traceback ...")
 
 
 def test_no_announcement(stage: Any) -> None:
