@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -29,6 +27,7 @@ from fl_core.steps import reached
 from fl_core.weights import Manifest, check_finite, digest
 from fl_core.wire.channels import open_channel
 from fl_worker.memory import FileMemory
+from fl_worker.patience import stack_of, told_when_long
 from fl_worker.policy import OPEN_POLICY, SitePolicy
 from fl_worker.product import Product
 from fl_worker.protection import Protection
@@ -117,7 +116,8 @@ class Conversation:
         self.inbox.put(None)
         if not self.main_is_free.wait(STUCK_SECONDS):
             code = self.error.exit_code if isinstance(self.error, FLJobError) else int(bool(self.error))
-            log.warning("the program does not return; it is left", traceback=_main_stack(), exit_code=code)
+            stack = stack_of(threading.main_thread().ident)
+            log.warning("the program does not return; it is left", traceback=stack, exit_code=code)
             os._exit(code)
 
 
@@ -129,7 +129,8 @@ def train(
     policy.check(settings.plan)
     telemetry, health = Telemetry(), Health()
     settings.announce(metrics=settings.serve(telemetry.registry, health))
-    learner = Learner.load(settings.plan, folder=program, site=site)
+    with told_when_long("the program is still being loaded"):
+        learner = Learner.load(settings.plan, folder=program, site=site)
     secret = settings.plan.secure_aggregation is not None or settings.plan.privacy is not None
     hand = Hand(learner, learner.pipeline.fresh(), telemetry, secret=secret)
     initial = learner.initial()
@@ -199,12 +200,6 @@ def work_off(inbox: SimpleQueue[Work | None], do: Callable[[Work], Product]) -> 
             raise
         else:
             work.result.set_result(product)
-
-
-def _main_stack() -> str:
-    """Where the main thread is: what the author of a program that hangs wants to know."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - the only way
-    return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
 async def _attend(session: Session, folder: Path, *, scheduler: str, server: str) -> None:
