@@ -98,10 +98,10 @@ def losses(dropouts: Mapping[str, str], plan: Plan, *, chosen: bool = False) -> 
     for worker, reason in dropouts.items():
         by_reason[reason].append(worker)
     for reason, workers in by_reason.items():
-        yield f"{_names(workers)}: {'chosen, and ' if chosen else ''}{_why(reason, plan)}"
+        yield f"{_names(workers)}: {'chosen, and ' if chosen else ''}{why(reason, plan)}"
 
 
-def _why(reason: str, plan: Plan) -> str:
+def why(reason: str, plan: Plan) -> str:
     """The server's word for a reason, in a sentence."""
     waits = plan.selection
     told = {

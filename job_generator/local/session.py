@@ -25,6 +25,7 @@ from job_generator.local.child import DiedError, Outcome
 from job_generator.local.disturbance import PEACE
 from job_generator.local.folder import Parent, RunFolder, RunState, State
 from job_generator.local.live import Display
+from job_generator.local.losses import Losses
 from job_generator.local.observer import Observation, Observer
 from job_generator.local.steering import FINISH, SCALE, SUSPEND
 from job_generator.local.summary import Result
@@ -104,6 +105,7 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._chaos: Chaos | None = None
         self._noticed = ""
+        self._losses = Losses(run.folder.path, run.plan)
         self._state = opening(run, now=dt.datetime.now(dt.UTC))
 
     async def conduct(self) -> Outcome:
@@ -185,6 +187,8 @@ class Session:
                 known = True
                 self._display.show(observation)
                 self._notice(observation.standing.notice)
+                for sentence in self._losses.news(observation):
+                    self._display.say(sentence)
                 if observation.closed and self._supervisor is not None:
                     self._supervisor.progressed()
                     self._supervisor.dismiss()
