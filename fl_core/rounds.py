@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from fl_core.errors import UpdateError
 from fl_core.plan import Selection
+from fl_core.shortfall import too_few
 
 LATE = frozenset({"stalled", "deadline"})
 """Why a worker is dropped that is there."""
@@ -381,11 +382,9 @@ class Rounds:
         return (Conclude(self.round, measured),)
 
     def _too_few(self, gathering: Gathering) -> str:
-        why = "; ".join(f"{worker}: {reason}" for worker, reason in sorted(gathering.dropped.items()))
-        return (
-            f"round {self.round}, attempt {self.attempt}: {len(gathering.reported)} updates of "
-            f"{len(gathering.cohort)} asked, fewer than selection.minimum ({gathering.minimum}) ({why})"
-        )
+        counts = len(gathering.reported), len(gathering.cohort), gathering.minimum
+        why = too_few(self.selection, counts, gathering.dropped)
+        return f"round {self.round}, attempt {self.attempt}: {why}"
 
     def _shortfall(self, sentence: str, *, again: bool = True) -> Actions:
         rule = self.selection.on_shortfall

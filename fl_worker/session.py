@@ -25,6 +25,7 @@ from fl_core.errors import MismatchError, RoundError, UpdateError
 from fl_core.metrics import Measurements
 from fl_core.plan import Plan
 from fl_core.serving import Health
+from fl_core.shortfall import BUSY
 from fl_core.steps import reached
 from fl_core.weights import Manifest, Weights, pack
 from fl_core.wire import fl_pb2 as pb
@@ -272,7 +273,7 @@ class Session:
         stuck = self._began + STUCK_DEADLINES * self._plan.selection.deadline_seconds
         done, _ = await asyncio.wait({earlier}, timeout=max(stuck - time.monotonic(), BUSY_SECONDS))
         if not done:
-            raise RoundError(f"the program is still busy: {what}, round {number}")
+            raise RoundError(f"{BUSY}: {what}, round {number}")
 
     # -- with the server --
 

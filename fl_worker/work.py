@@ -89,9 +89,15 @@ class Learner:
         doing = f"it trained in round {round}"
         with user_code(doing, self.folder), mislabelled(self.backend, spoil):
             trained = spoilt(self.backend.train(weights, round=round, moved=moved), spoil)
+        if trained.examples < 0:
+            raise UpdateError(
+                f"{self.site.name} trained on {trained.examples} examples, says {trained.source or 'its program'}; "
+                "give a whole number from 1"
+            )
         if trained.examples < 1:
             raise UpdateError(f"{self.site.name} trained on no example; give it data, or leave it out")
-        check_finite(trained.update, whose=f"{self.site.name}'s update")
+        made = f", which {trained.source} made" if trained.source else ""
+        check_finite(trained.update, whose=f"{self.site.name}'s update{made}")
         update, after = self.pipeline.on_worker(trained.update, states)
         if self.privacy is not None:
             vote = self.privacy.vote(update, clip=clip)

@@ -21,11 +21,15 @@ Moved = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """An update (new minus received, or minus a gradient) and what training measured, "loss" among it."""
+    """An update (new minus received, or minus a gradient) and what training measured, "loss" among it.
+
+    `source` is the user's function that made it, where training is not the framework's own.
+    """
 
     update: dict[str, Array]
     examples: int
     metrics: dict[str, Measurement]
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

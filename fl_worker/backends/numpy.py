@@ -71,12 +71,13 @@ class NumpyBackend:
         answer = getattr(self._object, self._work.kind)(_copies(weights))
         moved()
         arrays, examples, metrics = self._parts(answer)
-        found = check_same(weights, arrays, source=f"{self._work.kind}(weights)")
+        source = f"{self._work.kind}(weights)"
+        found = check_same(weights, arrays, source=source)
         if self._work.kind == "gradient":
             update = {name: -array for name, array in found.items()}
         else:
             update = difference(found, weights)
-        return Trained(update, examples, _measurements(metrics, examples))
+        return Trained(update, examples, _measurements(metrics, examples), source)
 
     @property
     def examples(self) -> int:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fl_core.errors import PERMANENT_EXIT_CODES, ShortfallError
 from fl_core.plan import Plan
+from fl_core.shortfall import recurs
 from job_generator.local.folder import RunFolder, RunState
 from job_generator.local.live import target_text
 from job_generator.local.picture import duration, figure
@@ -97,6 +98,8 @@ class Result:
         state = self.state
         if state.state in {"Complete", "Running"}:
             return ""
+        if recurs(state.message):
+            return f"mended:  {self.fork or self.again}"
         if state.exit_code in ANEW:
             return f"mended:  {self.again}"
         return f"go on:   fl-submit run --resume {shlex.quote(str(self.folder.path))}"

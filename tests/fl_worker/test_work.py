@@ -58,9 +58,13 @@ def test_stages_remember_only_what_is_handed_back(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (program("'nan'"), "worker-0's update: array 'w' holds 2 values"),
+        (program("'nan'"), r"worker-0's update, which train\(weights\) made: array 'w' holds 2 values"),
         (program("'inf'"), "lower the learning rate"),
         (program(examples=0), "worker-0 trained on no example"),
+        (
+            program(examples=-5),
+            r"worker-0 trained on -5 examples, says train\(weights\); give a whole number",
+        ),
     ],
 )
 def test_a_spoilt_update_never_leaves_the_worker(write: Write, text: str, told: str) -> None:

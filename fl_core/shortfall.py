@@ -1,0 +1,48 @@
+"""Why an attempt has too few updates, in one sentence that says what is to be mended."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from fl_core.plan import Selection
+
+LATE = "deadline"
+BUSY = "the program is still busy"
+"""What a worker says whose program has not come back from an earlier order."""
+
+RECURS = "to resume would ask the same again"
+"""What a sentence says whose causes all lie in the job itself."""
+
+
+def too_few(selection: Selection, counts: tuple[int, int, int], dropped: Mapping[str, str]) -> str:
+    """Of how many workers there are updates, how many were asked and are needed, and why the `dropped` have none."""
+    reported, asked, minimum = counts
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for worker, reason in sorted(dropped.items()):
+        by_reason[reason].append(worker)
+    why = "; ".join(_told(workers, reason, selection) for reason, workers in by_reason.items())
+    sentence = f"{reported} updates of {asked} asked, fewer than selection.minimum ({minimum}) ({why})"
+    if dropped and all(_is_own(worker, reason) for worker, reason in dropped.items()):
+        sentence += f"; {RECURS}: mend the program or its data, or allow more time, and start the job anew"
+    return sentence
+
+
+def recurs(sentence: str) -> bool:
+    """Whether this sentence says that to go on with the job as it is would ask for the same."""
+    return RECURS in sentence
+
+
+def _is_own(worker: str, reason: str) -> bool:
+    """Whether it is the program that kept this worker: it is late, or what it gave was refused by the worker."""
+    return reason == LATE or reason.startswith((worker, BUSY))
+
+
+def _told(workers: list[str], reason: str, selection: Selection) -> str:
+    who = ", ".join(workers)
+    if reason == LATE:
+        return (
+            f"{who}: nothing whole had come within spec.selection.deadlineSeconds ({selection.deadline_seconds:g} s); "
+            "where the program does not come back, the worker's log has its stack"
+        )
+    return reason if reason.startswith(workers[0]) else f"{who}: {reason}"
