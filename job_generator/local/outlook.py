@@ -14,6 +14,7 @@ from job_generator.local.picture import volume
 from job_generator.outlay import Outlay
 
 COLOURS = {"warning": "bold yellow", "note": "dim"}
+GIGABYTE = 1e9
 
 
 def show(plan: Plan, model: Model | None, expected: Forecast, spent: Outlay | None = None) -> None:
@@ -51,7 +52,10 @@ def _rows(plan: Plan, model: Model | None, expected: Forecast) -> list[tuple[str
         rows.append(("bytes a round", f"{volume(expected.down)} to the workers, {volume(expected.up)} back"))
         rows.append(("bytes in all", f"at most {volume(expected.total)}, evaluation included"))
     rows.append(
-        ("memory here", f"about {volume(expected.memory)}" + ("" if model else ", without the model"))
+        (
+            "memory here",
+            f"about {expected.memory / GIGABYTE:.1f} GB" + ("" if model else ", without the model"),
+        )
     )
     rows.append(("plan digest", plan.digest[:16]))
     return rows

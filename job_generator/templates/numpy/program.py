@@ -7,6 +7,7 @@ import numpy as np
 from fl_worker import Site
 
 Weights = dict[str, np.ndarray]
+UNITS = np.array([0.25, 0.5, 1.0, 2.0])  # each feature is measured in one of its own
 
 
 def shard(site: Site) -> tuple[np.ndarray, np.ndarray]:
@@ -20,7 +21,7 @@ def shard(site: Site) -> tuple[np.ndarray, np.ndarray]:
             return file["x"].astype("float32"), file["y"].astype("float32")
     random = np.random.default_rng([site.seed, site.index])
     y = random.integers(0, 2, size=240)
-    x = random.normal(size=(y.size, 4)) + 0.8 * (2 * y[:, None] - 1)
+    x = UNITS * (random.normal(size=(y.size, 4)) + 0.8 * (2 * y[:, None] - 1))
     return x.astype("float32"), y.astype("float32")
 
 
@@ -51,8 +52,10 @@ class LogisticRegression:
     def evaluate(self, weights: Weights) -> dict[str, float]:
         """Named values on data that is not trained on, and how many examples that is."""
         x, y = self.test
-        right = _probability(x, weights["w"], weights["b"]).round() == y
-        return {"accuracy": float(right.mean()), "examples": len(y)}
+        probability = _probability(x, weights["w"], weights["b"])
+        surprise = -np.log(np.maximum(np.where(y == 1, probability, 1 - probability), 1e-7))
+        right = probability.round() == y
+        return {"loss": float(surprise.mean()), "accuracy": float(right.mean()), "examples": len(y)}
 
 
 def _probability(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import compileall
+import runpy
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
 
 from fl_core.extensions import known
+from fl_core.metrics import total
+from fl_core.strategies import LocalWork
+from fl_core.weights import Weights
+from fl_worker.program import backend_class
+from fl_worker.task import Site
 from job_generator.cli import init
 from job_generator.source import load_job
 
@@ -38,6 +45,30 @@ def test_an_installed_template(submit: Submit, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(init, "TEMPLATES", tmp_path / "templates")
     assert submit("init", tmp_path / "new", "--framework", "numpy").exit_code == 0
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["job.yaml", "program.py"]
+
+
+@pytest.mark.parametrize("framework", ["sklearn", "numpy"])
+def test_templates_learn(framework: str) -> None:
+    """Over ten rounds a template's loss falls in each, and its accuracy rises by five points."""
+    pytest.importorskip(framework)
+    folder = Path(str(init.TEMPLATES / framework))
+    job = load_job([folder / "job.yaml"]).spec
+    task, count = runpy.run_path(str(folder / "program.py"))["task"], job.workers.replicas
+    sites = [Site(f"worker-{index}", index, count, seed=job.seed) for index in range(count)]
+    kind = backend_class(framework)
+    workers = [kind(task(job.program.config, site), site=site, work=LocalWork()) for site in sites]
+    model: Weights = workers[0].weights()
+    seen = []
+    for number in range(1, job.rounds + 1):
+        updates = [worker.train(model, round=number, moved=lambda: None).update for worker in workers]
+        model = {name: model[name] + np.mean([one[name] for one in updates], axis=0) for name in model}
+        measured = {
+            s.name: w.evaluate(model, moved=lambda: None).metrics for s, w in zip(sites, workers, strict=True)
+        }
+        seen.append({name: value.value for name, value in total(measured).items()})
+    losses = [one["loss"] for one in seen]
+    assert losses == sorted(losses, reverse=True)
+    assert seen[-1]["accuracy"] > seen[0]["accuracy"] + 0.04
 
 
 def test_every_framework() -> None:
