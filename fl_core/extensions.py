@@ -16,6 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fl_core.errors import FLJobError, JobError, SpecError
 
+FIELDS = {
+    "fl_core.strategies": "spec.strategy.name",
+    "fl_core.aggregation": "spec.aggregation.name",
+    "fl_core.selection": "spec.selection.policy.name",
+    "fl_core.compression": "spec.compression",
+    "fl_core.privacy.mechanisms": "spec.privacy.mechanism.name",
+}
+"""Where a job names what comes from each package."""
+
 
 class Extension(BaseModel):
     """A name and the options that its class is built with."""
@@ -29,6 +38,7 @@ class Extension(BaseModel):
 def resolve(name: str, *, within: str) -> type[Any]:
     """The class called `name`: a module of the package `within`, or `package.module:Class`."""
     module_name, _, attribute = name.partition(":")
+    field = FIELDS.get(within, within)
     if not attribute:
         if name not in known(within):
             raise SpecError(f"{within} has no {name!r}; there are {', '.join(known(within))}")
@@ -38,10 +48,10 @@ def resolve(name: str, *, within: str) -> type[Any]:
         try:
             module = import_module(module_name)
         except (ImportError, ValueError, TypeError) as error:  # the last two: an empty name, a relative one
-            raise SpecError(f"{name!r} is not installed in this process's image: {error}") from error
+            raise SpecError(f"{field}: {name!r} is not installed in this process's image: {error}") from error
     found = getattr(module, attribute, None)
     if not isinstance(found, type):
-        raise SpecError(f"{name!r}: {module.__name__} has no class {attribute!r}")
+        raise SpecError(f"{field}: {name!r}: {module.__name__} has no class {attribute!r}")
     return found
 
 

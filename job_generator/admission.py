@@ -235,6 +235,19 @@ FIT = (
         field="program.framework",
     ),
     Validation(
+        rule="self.program.framework == 'paddle' || self.strategy.name != 'fedprox' || "
+        "!has(self.strategy.mu) || double(self.strategy.mu) == 0.0",
+        message="fedprox adds a term to the loss, which programs of numpy and sklearn keep to themselves; "
+        "expected fedavg, or program.framework paddle",
+        field="strategy",
+    ),
+    Validation(
+        rule="self.program.framework != 'sklearn' || self.strategy.name != 'fedsgd'",
+        message="fedsgd needs the gradient of the loss, which scikit-learn's estimators do not give; "
+        "expected fedavg, or program.framework paddle",
+        field="strategy",
+    ),
+    Validation(
         rule=f"{WHOLE} || !(self.strategy.name in ['fedprox', 'fedsgd'])",
         message="dp_sgd makes the steps of the workers itself; expected fedavg",
         field="strategy",

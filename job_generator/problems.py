@@ -60,7 +60,7 @@ def of_schema(error: ErrorDetails, document: Any) -> Problem:  # noqa: ANN401 - 
         case "unknown_name":
             return _unknown_name(path, error)
     schema = node(path, document) or {}
-    hint = _nearest(str(error["input"]), schema.get("enum", []))
+    hint = nearest(str(error["input"]), schema.get("enum", []))
     return Problem(path, f"{shown(error['input'])} is not accepted; expected {expectation(schema)}{hint}")
 
 
@@ -78,7 +78,7 @@ def _path(location: Sequence[int | str], document: Any) -> Path:  # noqa: ANN401
 def _unknown_field(path: Path, document: Any) -> str:  # noqa: ANN401 - any JSON value
     fields = list((node(path[:-1], document) or {}).get("properties", {}))
     known_ones = alternatives(sorted(fields)) if fields else "a map without fields, {}"
-    return f"there is no such field{_nearest(str(path[-1]), fields)}; expected {known_ones}"
+    return f"there is no such field{nearest(str(path[-1]), fields)}; expected {known_ones}"
 
 
 def _unknown_name(path: Path, error: ErrorDetails) -> Problem:
@@ -90,10 +90,11 @@ def _unknown_name(path: Path, error: ErrorDetails) -> Problem:
     if "name" not in given:
         return Problem((*path, "name"), f"is missing; expected {own}")
     name = given["name"]
-    return Problem((*path, "name"), f"{shown(name)} is unknown{_nearest(str(name), names)}; expected {own}")
+    return Problem((*path, "name"), f"{shown(name)} is unknown{nearest(str(name), names)}; expected {own}")
 
 
-def _nearest(word: str, words: Sequence[object]) -> str:
+def nearest(word: str, words: Sequence[object]) -> str:
+    """Ask in brackets whether the likest of these words was meant; nothing where none is like it."""
     lower = {str(known).lower(): known for known in words}
     near = difflib.get_close_matches(word.lower(), lower, n=1)
     return f" (did you mean {lower[near[0]]}?)" if near else ""

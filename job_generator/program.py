@@ -9,13 +9,27 @@ from pathlib import Path
 
 from fl_core.bundle import bundle, bundle_digest
 from fl_core.errors import ProgramError, SpecError
-from job_generator.problems import Problem
+from job_generator.problems import Problem, nearest
 from job_generator.schema import alternatives
 from job_generator.spec import FLJob
 
 FRAMEWORKS = {"paddle": "paddle", "torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}
 """Modules that tell which framework a program is written for."""
 ENTRYPOINT = ("spec", "program", "entrypoint")
+TYPES = {"dict", "list", "tuple", "set", "frozenset", "type"}
+"""Names that make a type with brackets, such as `dict[str, float]`."""
+VALUES = (
+    ast.Constant,
+    ast.JoinedStr,
+    ast.Dict,
+    ast.List,
+    ast.Tuple,
+    ast.Set,
+    ast.DictComp,
+    ast.ListComp,
+    ast.SetComp,
+)
+"""Expressions that no function can come of."""
 
 
 def program_digest(folder: Path, module: str) -> str | None:
@@ -55,7 +69,8 @@ def inspect(job: FLJob, folder: Path) -> Iterator[Problem]:
         files = bundle(folder, module)
     except ProgramError as error:
         if not _installed(module) and job.spec.program.source is None:
-            yield Problem(ENTRYPOINT, str(error).removeprefix("spec.program.entrypoint: "))
+            told = str(error).removeprefix("spec.program.entrypoint: ")
+            yield Problem(ENTRYPOINT, f"{told}{nearest(module, _modules(folder))}")
         return
     trees = {}
     for name, path in files.items():
@@ -72,6 +87,13 @@ def inspect(job: FLJob, folder: Path) -> Iterator[Problem]:
     yield from _framework(job, [node for tree in trees.values() for node in ast.walk(tree)])
 
 
+def _modules(folder: Path) -> list[str]:
+    """What can be imported from a folder."""
+    return sorted(
+        path.stem for path in (*folder.glob("*.py"), *(init.parent for init in folder.glob("*/__init__.py")))
+    )
+
+
 def _installed(module: str) -> bool:
     top = module.partition(".")[0]
     return top != "__main__" and find_spec(top) is not None
@@ -86,12 +108,37 @@ def _function(tree: ast.Module, name: str, *, module: str) -> Iterator[Problem]:
     """The function must be there and take a config and a site, as far as its `def` tells."""
     statements = list(_statements(tree))
     binding = [node for node in statements if _binds(node, name)]
-    if not binding:
-        functions = [node.name for node in statements if isinstance(node, ast.FunctionDef)]
-        there = f"; there are {alternatives(functions, last='and')}" if functions else ""
-        yield Problem(ENTRYPOINT, f"the module {module} has no function {name}{there}")
-    elif isinstance(binding[-1], ast.FunctionDef) and not binding[-1].decorator_list:
-        yield from _parameters(binding[-1])
+    functions = [node.name for node in statements if isinstance(node, ast.FunctionDef)]
+    there = (
+        f"; there {'is' if len(functions) == 1 else 'are'} {alternatives(functions, last='and')}"
+        if functions
+        else ""
+    )
+    last = binding[-1] if binding else None
+    if last is None:
+        near = nearest(name, functions)
+        yield Problem(ENTRYPOINT, f"the module {module} has no function {name}{near}{there}")
+    elif isinstance(last, ast.FunctionDef) and not last.decorator_list:
+        yield from _parameters(last)
+    elif isinstance(last, ast.Name) and any(_plain(node, last) for node in statements):
+        what = f"line {last.lineno}: {name} is neither a function nor a class"
+        yield Problem(ENTRYPOINT, f"{what}; expected one that is called as {name}(config, site){there}")
+
+
+def _plain(node: ast.AST, name: ast.Name) -> bool:
+    """Whether this statement gives the name what is plainly not to be called: a value, or an alias of a type."""
+    match node:
+        case (
+            ast.Assign(targets=[*_, ast.Name() as bound], value=value)
+            | ast.AnnAssign(target=ast.Name() as bound, value=value)
+        ):
+            alias = (
+                isinstance(value, ast.Subscript)
+                and isinstance(value.value, ast.Name)
+                and value.value.id in TYPES
+            )
+            return bound is name and (alias or isinstance(value, VALUES))
+    return type(node).__name__ == "TypeAlias" and name in ast.iter_child_nodes(node)
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:

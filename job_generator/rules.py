@@ -131,6 +131,16 @@ def _secure_quorum(
     return secrecy.quorum_complaint(minimum, given, cohort, parts=parts)
 
 
+def _lossless(strategy: Map, framework: str) -> str | None:
+    """Strategies ask a program for more than it gives, where its loss is its own."""
+    name, paddle = strategy.get("name"), "expected fedavg, or spec.program.framework: paddle"
+    if name == "fedprox" and strategy.get("mu", 0) > 0 and framework in {"numpy", "sklearn"}:
+        return f"fedprox adds a term to the loss, which a program of {framework} keeps to itself; {paddle}"
+    if name == "fedsgd" and framework == "sklearn":
+        return f"fedsgd needs the gradient of the loss, which scikit-learn's estimators do not give; {paddle}"
+    return None
+
+
 def _compared_quorum(
     minimum: int | None,
     given: Map | None,
@@ -362,6 +372,7 @@ RULES = (
     Rule((MECHANISM,), privacy.mechanism_complaint),
     Rule(("spec.privacy.unit", MECHANISM), privacy.unit_complaint),
     Rule(("spec.program.framework", MECHANISM), privacy.program_complaint),
+    Rule(("spec.strategy", "spec.program.framework"), _lossless),
     Rule(("spec.strategy", MECHANISM), privacy.strategy_complaint),
     Rule((MECHANISM, SECURE, PER_ROUND, REPLICAS, "spec.sites"), _private_sums),
     Rule(("spec.privacy.adaptiveClip", MECHANISM, SECURE, PER_ROUND, REPLICAS, "spec.sites"), _adaptive),

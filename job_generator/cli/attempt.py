@@ -32,7 +32,7 @@ def attempt(*, given: JobFiles, index: int, data: str | None) -> None:
     from job_generator.cli.plan import check_beginning
     from job_generator.compiler import compile_job
     from job_generator.initial import located
-    from job_generator.local.preflight import check_data, check_framework, data_path
+    from job_generator.local.preflight import check_data, check_extensions, check_framework, data_path
     from job_generator.program import sealed
 
     job = given.load()
@@ -40,6 +40,7 @@ def attempt(*, given: JobFiles, index: int, data: str | None) -> None:
         job = located(job, given.program)
     plan = compile_job(sealed(job, given.program))
     check_framework(plan.program.framework)
+    check_extensions(plan)
     check_data(data, 1, first=index)
     check_beginning(job, plan, given.program, str(data_path(data, index)) if data else None)
     command = [sys.executable, "-m", "fl_worker", "try", "--plan", inherited(plan)]

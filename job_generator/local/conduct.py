@@ -16,7 +16,7 @@ from job_generator.local.child import Outcome
 from job_generator.local.documents import write_document
 from job_generator.local.live import Display, LiveDisplay, PlainDisplay
 from job_generator.local.picture import Picture
-from job_generator.local.preflight import check_data, check_framework, check_program
+from job_generator.local.preflight import check_data, check_extensions, check_framework, check_program
 from job_generator.local.replay import compare
 from job_generator.local.session import MakeCommands, Run, Session
 from job_generator.local.summary import Result, closing
@@ -54,6 +54,7 @@ def check(run: Run) -> None:
     again = run.before.again if run.before else "fl-submit run job.yaml"
     check_program(run.plan, run.program, again=again, fork=run.before.fork if run.before else "")
     check_framework(run.plan.program.framework)
+    check_extensions(run.plan)
     check_data(run.data, run.staffing.workers if not run.plan.sites else run.plan.workers)
 
 

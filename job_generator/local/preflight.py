@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.machinery import BuiltinImporter, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-from fl_core.errors import MismatchError, ProgramError
+from fl_core.errors import MismatchError, ProgramError, SpecError
+from fl_core.extensions import FIELDS
 from fl_core.plan import Plan
 from job_generator.program import program_digest
 
@@ -32,6 +35,32 @@ def check_framework(framework: str) -> None:
             f"spec.program.framework: {framework} is not installed in this Python; "
             f"install it with: pip install 'fljob[{framework}]'"
         )
+
+
+def check_extensions(plan: Plan) -> None:
+    """Refuse a class of the user's own whose module the processes, started here, would not find."""
+    named = [
+        ("fl_core.strategies", plan.strategy),
+        ("fl_core.aggregation", plan.aggregation),
+        ("fl_core.selection", plan.selection.policy),
+        *(("fl_core.compression", stage) for stage in plan.compression),
+    ]
+    for package, extension in named:
+        module, _, own = extension.name.partition(":")
+        top = module.partition(".")[0]
+        if own and not _found(top):
+            raise SpecError(
+                f"{FIELDS[package]}: {extension.name}: this Python finds no module {top}; expected it "
+                f"in the folder that you start from, {Path.cwd()}, installed with pip, or in a folder of PYTHONPATH"
+            )
+
+
+def _found(top: str) -> bool:
+    """Whether a process that is started in this folder can import it; nothing is imported here."""
+    places = [str(Path.cwd()), *sys.path]
+    return any(
+        finder is not None for finder in (PathFinder.find_spec(top, places), BuiltinImporter.find_spec(top))
+    )
 
 
 def check_data(template: str | None, workers: int, *, first: int = 0) -> None:

@@ -37,7 +37,7 @@ def test_an_unknown_word_is_refused_with_those_there_are(name: str) -> None:
 @pytest.mark.parametrize("name", ["nowhere.at_all:It", ":It", ".:It", "..strategies:It", "x y:It"])
 def test_a_module_that_is_not_there_is_told(name: str) -> None:
     """Who names a class of an image that has no such module is told so."""
-    with pytest.raises(SpecError, match="is not installed in this process's image"):
+    with pytest.raises(SpecError, match="spec.strategy.name: .* is not installed in this process's image"):
         resolve(name, within=STRATEGIES)
 
 

@@ -71,7 +71,7 @@ LARGEST: dict[str, Any] = {
         },
         "target": {"metric": "accuracy", "atLeast": 0.97},
         "earlyStopping": {"patience": 7, "minDelta": 0.25},
-        "strategy": {"name": "fedprox", "mu": 0.01},
+        "strategy": {"name": "house.strategies:Momentum", "beta": 0.9},
         "aggregation": {"name": "house.rules:Median", "window": 3},
         "selection": {
             "policy": {"name": "house.policies:Fast", "share": 0.5},

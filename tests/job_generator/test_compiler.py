@@ -57,7 +57,7 @@ def leaves(value: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step
         yield from leaves(inner, (*path, step))
 
 
-KINDS = {"fljob.dev/v1alpha1", "FLJob", "fedprox", "cross-silo", "worker", "gaussian", "Released"}
+KINDS = {"fljob.dev/v1alpha1", "FLJob", "cross-silo", "worker", "gaussian", "Released"}
 """Words that the document cannot do without."""
 
 PLAIN = {"enabled": False}

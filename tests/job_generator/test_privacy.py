@@ -68,9 +68,9 @@ def plan_of(document: dict[str, Any]) -> Plan:
             {
                 "privacy": by_example(),
                 "program__framework": "numpy",
-                "strategy": {"name": "fedprox", "mu": 0.1},
+                "strategy": {"name": "fedsgd", "learningRate": 0.1},
             },
-            "spec.strategy: fedprox changes how workers train",
+            "spec.strategy: fedsgd changes how workers train",
             "expected fedavg",
         ),
         (

@@ -84,6 +84,41 @@ def test_no_function(seen: Callable[..., list[str]]) -> None:
     assert seen("") == ["spec.program.entrypoint: the module program has no function task"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task = dict[str, float]",
+        "task: dict = {}",
+        "task = 1",
+        "if True:\n    task = f'{1}'",
+        "a = task = [1]",
+    ],
+)
+def test_what_is_no_function(seen: Callable[..., list[str]], text: str) -> None:
+    """A name that is plainly bound to a value or to a type's alias is refused with the functions there are."""
+    line = text.count("\n") + 1 + 1
+    (found,) = seen(f"def train(config, site): ...\n{text}")
+    assert found == (
+        f"spec.program.entrypoint: line {line}: task is neither a function nor a class; expected one that is called as "
+        "task(config, site); there is train"
+    )
+
+
+@pytest.mark.parametrize("text", ["task = TASKS['a']", "task = lambda c, s: 1", "task = 1\ntask = make()"])
+def test_what_may_be_a_function(seen: Callable[..., list[str]], text: str) -> None:
+    """What only running the program would tell is left to `try`."""
+    assert seen(text) == []
+
+
+def test_near_names(seen: Callable[..., list[str]]) -> None:
+    """A mistyped function or module is answered with the likest one first."""
+    text = "def train(config, site): ...\ndef task(config, site): ..."
+    (found,) = seen(text, entrypoint="program:tusk")
+    assert found.endswith("has no function tusk (did you mean task?); there are train and task")
+    (found,) = seen(text, entrypoint="programm:task")
+    assert found.endswith("(did you mean program?)")
+
+
 def test_nothing_is_imported(seen: Callable[..., list[str]]) -> None:
     """Inspecting a program runs none of it, neither its module nor those beside it."""
     bomb = "raise SystemExit('imported')\n"
@@ -130,7 +165,7 @@ def test_a_broken_neighbour(seen: Callable[..., list[str]]) -> None:
 )  # fmt: skip
 def test_framework(seen: Callable[..., list[str]], framework: str, imports: str, wrong: str | None) -> None:
     """A program that imports only another framework than the job names is told so."""
-    found = seen(f"{imports}\ntask = 1\n", framework=framework)
+    found = seen(f"{imports}\ntask = make()\n", framework=framework)
     assert found == ([f"spec.program.framework: {wrong}"] if wrong else [])
 
 

@@ -93,6 +93,41 @@ def test_one_mistake_is_told_once(job_map: Build) -> None:
     assert len(complaints(job_map(selection={"perRound": 9, "extra": 1}))) == 1
 
 
+@pytest.mark.parametrize(
+    ("strategy", "framework", "complaint"),
+    [
+        (
+            {"name": "fedprox", "mu": 0.1},
+            "numpy",
+            "fedprox adds a term to the loss, which a program of numpy",
+        ),
+        (
+            {"name": "fedprox", "mu": 0.1},
+            "sklearn",
+            "fedprox adds a term to the loss, which a program of sklearn",
+        ),
+        ({"name": "fedsgd", "learningRate": 1}, "sklearn", "fedsgd needs the gradient of the loss"),
+    ],
+)
+def test_strategies_that_need_the_loss(
+    job_map: Build, strategy: dict[str, Any], framework: str, complaint: str
+) -> None:
+    """A strategy that no program of this framework can follow is refused, with what could be had instead."""
+    (found,) = complaints(job_map(strategy=strategy, program__framework=framework))
+    assert found.startswith(f"spec.strategy: {complaint}")
+    assert found.endswith("; expected fedavg, or spec.program.framework: paddle")
+    assert complaints(job_map(strategy=strategy, program__framework="paddle")) == []
+
+
+@pytest.mark.parametrize(
+    ("strategy", "framework"),
+    [({"name": "fedprox", "mu": 0}, "sklearn"), ({"name": "fedsgd", "learningRate": 1}, "numpy")],
+)
+def test_strategies_that_do_without(job_map: Build, strategy: dict[str, Any], framework: str) -> None:
+    """FedProx without its term is FedAvg, and an object may have a gradient."""
+    assert complaints(job_map(strategy=strategy, program__framework=framework)) == []
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.fields[0])
 def test_fields_exist(rule: Any) -> None:
     """Each rule asks about fields of the API, or it would be silent for ever."""
@@ -166,6 +201,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "_store": {"server": {"storage": {"uri": "s3://a/b", "size": "1Gi"}}},
     "_secret": {"server": {"storage": {"secretName": "a"}}},
     "_listener": {"network": {"external": {"hostname": "a.b"}}},
+    "_lossless": {"strategy": {"name": "fedprox", "mu": 0.1}, "program__framework": "numpy"},
     "_open_egress": {"network": {"policy": "Open", "egress": [{"cidr": "10.0.0.0/8"}]}},
 }
 """For each rule the change that breaks it, and nothing else."""

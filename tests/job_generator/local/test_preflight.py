@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from fl_core.errors import MismatchError, ProgramError
+from fl_core.errors import MismatchError, ProgramError, SpecError
+from fl_core.extensions import Extension
 from fl_core.plan import Plan, Program
 from job_generator.local import preflight
 from job_generator.local.preflight import (
     check_data,
+    check_extensions,
     check_framework,
     check_program,
     program_digest,
@@ -42,6 +44,19 @@ def test_missing_framework(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ProgramError, match=r"pip install 'fljob\[paddle\]'"):
         check_framework("paddle")
     check_framework("numpy")
+
+
+def test_classes_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a_plan: Callable[..., Plan]
+) -> None:
+    """A module that the processes would not find is named with its field; one in this folder or installed is found."""
+    monkeypatch.chdir(tmp_path)
+    plan = a_plan(aggregation=Extension(name="trimmed_by_us.rules:Trimmed"))
+    with pytest.raises(SpecError, match=r"^spec.aggregation.name: trimmed_by_us.rules:Trimmed: .*PYTHONPATH"):
+        check_extensions(plan)
+    (tmp_path / "trimmed_by_us").mkdir()
+    check_extensions(plan)
+    check_extensions(a_plan(strategy=Extension(name="json:Own"), compression=(Extension(name="sys:Own"),)))
 
 
 def test_changed_program(tmp_path: Path, a_plan: Callable[..., Plan]) -> None:
