@@ -45,7 +45,8 @@ def test_a_replay_that_differs_is_no_success(
     a_run: Run, fake_commands: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What is said last, and alone, is what differs; the exit code says so, too."""
-    a_run.folder.replay.write_text('{"round": 1, "model": "abc"}\n')
+    row = {"round": 1, "result": "Committed", "model": "abc", "reporters": ["worker-0"]}
+    a_run.folder.replay.write_text(json.dumps(row) + "\n")
     code = conduct(a_run, Presentation(), lambda *_: fake_commands(server_body="announce(); sys.exit(0)"))
     said = capfd.readouterr().out.splitlines()
     assert (code, said[-1]) == (67, "✗ round 1 was recorded, and is not trained again")
