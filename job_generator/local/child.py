@@ -125,10 +125,13 @@ class Child:
         return code if code >= 0 else SIGNALLED - code
 
     async def stop(self, *, grace: float) -> None:
-        """SIGTERM; after the grace, SIGKILL to it and to what it started."""
+        """SIGTERM; after the grace, SIGKILL to it and to what it started.
+
+        `terminate` would look for the end first, and take the exit code from the event loop, which waits for it.
+        """
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
-                self._process.terminate()
+                os.kill(self.pid, signal.SIGTERM)
         try:
             async with asyncio.timeout(grace):
                 await self._process.wait()
