@@ -115,12 +115,19 @@ class Session:
             self._save()
             outcome = Outcome(70, "fl-submit", "ended by an error of its own")
             try:
-                outcome = await self._supervised(keys)
+                outcome = self._stopped(await self._supervised(keys))
             except DiedError as error:
                 outcome = error.outcome
             finally:
                 self._end(outcome)
             return outcome
+
+    def _stopped(self, outcome: Outcome) -> Outcome:
+        """The wish to stop now counts, too, where it came once a job that was asked to finish had done so."""
+        ending = self._display.picture.ending
+        if self._wanted is None or outcome.exit_code or ending is None or ending.reason != STOPPED:
+            return outcome
+        return Outcome(self._wanted, "", "stopped while its processes ended")
 
     async def _supervised(self, keys: Path) -> Outcome:
         run = self._run

@@ -11,7 +11,6 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +59,10 @@ class Staffing:
 
 @dataclass(frozen=True, slots=True)
 class Graces:
-    """Seconds that processes have to end by themselves once the job is over, and after SIGTERM."""
+    """Seconds that processes have to end by themselves once the job is over, and after SIGTERM.
+
+    The first are cut short when the run is to stop now.
+    """
 
     end: float = 20.0
     stop: float = 5.0
@@ -120,9 +122,10 @@ class Supervisor:
         await asyncio.gather(*keepers, return_exceptions=True)
         children = list(self._children.values())
         if self._over:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._graces.end):
-                    await asyncio.gather(*(child.wait() for child in children))
+            ends = asyncio.gather(*(child.wait() for child in children))
+            waits: list[asyncio.Future[Any]] = [ends, self._stop]
+            await asyncio.wait(waits, timeout=self._graces.end, return_when=asyncio.FIRST_COMPLETED)
+            ends.cancel()
         await asyncio.gather(*(child.stop(grace=self._graces.stop) for child in children))
 
     async def start(self) -> str:

@@ -65,7 +65,14 @@ asyncio.run(main())
 def conducted(
     a_plan: Callable[..., Plan], tmp_path: Path, fake_commands: Any
 ) -> Callable[..., tuple[Outcome, RunFolder, str]]:
-    def conduct(*, waits: bool = False, deaf: bool | str = False, hint: str = "pass", **bodies: str) -> Any:
+    def conduct(
+        *,
+        waits: bool = False,
+        deaf: bool | str = False,
+        hint: str = "pass",
+        graces: Graces = Graces(0.1, 1),  # noqa: B008 - frozen
+        **bodies: str,
+    ) -> Any:
         plan = a_plan(workers=1)
         folder = RunFolder(tmp_path / "run")
         folder.prepare(job="name: digits", plan=plan)
@@ -78,7 +85,7 @@ def conducted(
 
         run = Run(folder, plan, program=tmp_path, data=None, restarts=0)
         display = PlainDisplay(Picture(plan), Console(file=said, width=200))
-        outcome = asyncio.run(Session(run, display, commands, graces=Graces(0.1, 1)).conduct())
+        outcome = asyncio.run(Session(run, display, commands, graces=graces).conduct())
         return outcome, folder, said.getvalue()
 
     return conduct
@@ -119,6 +126,16 @@ def test_interrupt_twice(conducted: Any) -> None:
     """Ctrl-C twice stops at once, although the server goes on."""
     hint = "[(await asyncio.sleep(0.3), os.kill(os.getppid(), signal.SIGINT)) for _ in range(2)]"
     outcome, folder, _ = conducted(waits=True, deaf=True, hint=hint)
+    assert outcome.exit_code == 128 + signal.SIGINT
+    assert folder.state().state == "Stopped"
+
+
+def test_an_interrupt_while_processes_end_stops_at_once(conducted: Any) -> None:
+    """The job has finished as asked, and a worker does not end: the second Ctrl-C has its code all the same."""
+    waits = "while kill -0 {os.getpid()} 2>/dev/null; do sleep 0.1; done; kill -INT {os.getppid()}"
+    later = f"__import__('subprocess').Popen(['sh', '-c', f'{waits}'])"
+    first = "await asyncio.sleep(0.3), os.kill(os.getppid(), signal.SIGINT)"
+    outcome, folder, _ = conducted(waits=True, hint=f"[{first}, {later}]", graces=Graces(600, 1))
     assert outcome.exit_code == 128 + signal.SIGINT
     assert folder.state().state == "Stopped"
 

@@ -247,6 +247,22 @@ def test_stop_now(stage: Any) -> None:
     assert all(gone(pid) for pid in stage.pids.values())
 
 
+def test_stop_now_cuts_the_last_grace_short(stage: Any) -> None:
+    """A job is over, and a worker does not end by itself: asked to stop, nobody waits for it any longer."""
+    stage.graces = Graces(end=600, stop=0.5)
+
+    async def run() -> int:
+        async with asyncio.timeout(60):
+            async with stage.supervisor(server_body=WHEN_ALL_ARE_THERE) as supervisor:
+                await supervisor.start()
+                outcome = await supervisor.ended()
+                asyncio.get_running_loop().call_later(0.1, supervisor.stop_now, 130)
+            return int(outcome.exit_code)
+
+    assert asyncio.run(run()) == 0
+    assert all(gone(pid) for pid in stage.pids.values())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_killed_supervisor(tmp_path: Path) -> None:
     """When the supervisor is killed with SIGKILL, its children die with it."""
