@@ -14,6 +14,7 @@ from fl_core.replay import Replay
 from fl_core.serving import Health, answering
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.channels import OPTIONS, open_port
+from fl_core.wire.legible import Legible
 from fl_scheduler.service import SchedulerService
 
 FAREWELL_SECONDS = 30
@@ -25,7 +26,7 @@ async def attend(settings: Settings, *, replicas: int | None, replay: Path | Non
     service = SchedulerService(
         settings.plan, replicas=replicas, replay=Replay.read(replay) if replay else None
     )
-    server = grpc.aio.server(options=OPTIONS)
+    server = grpc.aio.server(interceptors=(Legible(),), options=OPTIONS)
     fl_pb2_grpc.add_SchedulerServicer_to_server(service, server)
     address = await open_port(server, settings.listen, settings.identity_folder)
     await server.start()

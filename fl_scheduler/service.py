@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from fl_core import roster as r
 from fl_core.cohorts import MOST_NAMED, ONE, Draw
@@ -121,9 +122,12 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
             await self._changed.wait()
 
     async def _beats(self, name: str, requests: AsyncIterator[pb.Presence], outbox: Outbox) -> None:
-        async for presence in requests:
-            if not self._heard(name, presence):
-                break
+        try:
+            async for presence in requests:
+                if not self._heard(name, presence):
+                    break
+        except DecodeError:
+            log.warning("refused", reason=f"{name} sent bytes that are no message", worker=name)
         outbox.put_nowait(None)
 
     def _heard(self, name: str, presence: pb.Presence) -> bool:

@@ -17,6 +17,7 @@ from fl_core.process import Settings, process, run_until_terminated
 from fl_core.replay import Replay
 from fl_core.serving import Health, answering
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
+from fl_core.wire.legible import Legible
 from fl_server import allocator
 from fl_server.coordinator import Coordinator
 from fl_server.origin import Origin
@@ -45,7 +46,7 @@ async def coordinate(
     coordinator = Coordinator(plan, kept, Summons(plan, channel), credentials=settings.credentials)
     coordinator.first.origin = coordinator.spending.origin = origin
     kept.tell(coordinator.board.notices.append)
-    server = grpc.aio.server(options=(*OPTIONS, *FLOW))
+    server = grpc.aio.server(interceptors=(Legible(),), options=(*OPTIONS, *FLOW))
     ServerService(plan, kept, coordinator).add_to(server)
     address = await open_port(server, settings.listen, settings.identity_folder)
     await server.start()

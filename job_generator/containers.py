@@ -73,7 +73,7 @@ def restoring(
 
 
 def _environment(role: Role) -> list[Object]:
-    """Threads as in a local run, and a home that can be written; programs keep their caches there.
+    """Threads and gRPC's silence as in a local run, and a home that can be written; programs keep their caches there.
 
     A server knows its pod, so that one that was replaced does not claim its storage again.
     """
@@ -82,6 +82,7 @@ def _environment(role: Role) -> list[Object]:
     return [
         {"name": "HOME", "value": HOME},
         *({"name": name, "value": "1"} for name in one),
+        {"name": "GRPC_VERBOSITY", "value": "NONE"},
         *([pod] if role == "server" else []),
     ]
 

@@ -8,6 +8,7 @@ import click
 
 from fl_core.commands import Commands
 
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # as the next: its core would write into the live table
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # read at import; `run` starts processes by exec
 
 HERE = "job_generator.cli"

@@ -333,7 +333,10 @@ def restart_delay(restart: int) -> float:
 
 
 def process_environment(environment: Mapping[str, str], *, processes: int) -> dict[str, str]:
-    """Inherit everything, with the machine's cores shared out where the user did not do so."""
+    """Inherit everything, with the machine's cores shared out where the user did not do so.
+
+    gRPC's core reads its variable when it is imported; what it writes itself is no line of JSON.
+    """
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     shared = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    return {**shared, "PYTHONUNBUFFERED": "1", **environment}
+    return {**shared, "PYTHONUNBUFFERED": "1", "GRPC_VERBOSITY": "NONE", **environment}

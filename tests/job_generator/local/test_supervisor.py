@@ -296,7 +296,9 @@ def test_restart_delay() -> None:
 
 
 def test_environment() -> None:
-    """The cores are shared out among the processes, unless the user said otherwise."""
+    """The cores are shared out among the processes, and gRPC is silent, unless the user said otherwise."""
+    assert process_environment({}, processes=1)["GRPC_VERBOSITY"] == "NONE"
+    assert process_environment({"GRPC_VERBOSITY": "INFO"}, processes=1)["GRPC_VERBOSITY"] == "INFO"
     assert process_environment({}, processes=1000)["OMP_NUM_THREADS"] == "1"
     assert process_environment({"OMP_NUM_THREADS": "7"}, processes=1000)["OMP_NUM_THREADS"] == "7"
 
