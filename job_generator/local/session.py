@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import signal
-import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_core.errors import TERMINATED_EXIT_CODE, UnavailableError
-from fl_core.identity import Authority, Credentials, Identity
+from fl_core.identity import Credentials
 from fl_core.plan import Plan
 from fl_core.replay import Replay
 from fl_core.wire.channels import open_channel
@@ -24,6 +23,7 @@ from job_generator.local.chaos_spec import Faults
 from job_generator.local.child import DiedError, Outcome
 from job_generator.local.disturbance import PEACE
 from job_generator.local.folder import Parent, RunFolder, RunState, State
+from job_generator.local.keys import identities
 from job_generator.local.live import Display
 from job_generator.local.losses import Losses
 from job_generator.local.observer import Observation, Observer
@@ -349,15 +349,3 @@ def final_state(outcome: Outcome, reason: str, *, suspended: bool = False) -> St
     if outcome.exit_code == 0 and reason != STOPPED:
         return "Complete"
     return "Suspended" if suspended else "Stopped"
-
-
-@contextmanager
-def identities(plan: Plan) -> Iterator[Path]:
-    """Fresh certificates in a private folder, one subfolder per process; nothing of them outlives the run."""
-    authority = Authority(plan.job.uid)
-    several = [Identity(plan.job.uid, role) for role in ("scheduler", "server", "observer")]
-    several += [Identity(plan.job.uid, "worker", index) for index in range(plan.workers)]
-    with tempfile.TemporaryDirectory(prefix="fljob-") as folder:
-        for identity in several:
-            authority.issue(identity).write(Path(folder) / identity.name)
-        yield Path(folder)

@@ -15,9 +15,10 @@ from rich.console import Console
 from fl_core.plan import Plan
 from job_generator.local.child import Outcome
 from job_generator.local.folder import RunFolder
+from job_generator.local.keys import identities
 from job_generator.local.live import PlainDisplay
 from job_generator.local.picture import Picture
-from job_generator.local.session import Run, Session, final_state, identities
+from job_generator.local.session import Run, Session, final_state
 from job_generator.local.supervisor import Graces
 
 SERVER = """
