@@ -100,7 +100,7 @@ class Session:
         self._supervisor: Supervisor | None = None
         self._observer: Observer | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._interrupted = self._suspended = False
+        self._interrupted = self._suspended = self._is_up = False
         self._wanted: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._chaos: Chaos | None = None
@@ -152,6 +152,7 @@ class Session:
             if self._wanted is not None:
                 supervisor.stop_now(self._wanted)
             address = await supervisor.start()
+            self._is_up = True
             await self._scale_as_wished(supervisor)
             async with open_channel(address, keys / "observer", peer="server") as channel:
                 self._observer = Observer(channel, run.plan.job.uid, run.plan.digest)
@@ -241,7 +242,7 @@ class Session:
 
     def _scale(self) -> None:
         """Have as many workers as somebody wishes for, from the next round on."""
-        if self._supervisor is not None and self._observer is not None:
+        if self._supervisor is not None and self._is_up:
             self._do(self._scale_as_wished(self._supervisor))
 
     async def _scale_as_wished(self, supervisor: Supervisor) -> None:

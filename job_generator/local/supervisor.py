@@ -99,8 +99,9 @@ class Supervisor:
         self._crashes: Counter[str] = Counter()
         self._lost: list[Outcome] = []
         self._departures: asyncio.Queue[asyncio.Task[Outcome]] = asyncio.Queue()
-        self._workers = staffing.workers
+        self._wanted = {f"worker-{index}" for index in staffing.numbers or range(staffing.workers)}
         self._hired = 0
+        self._scaling = asyncio.Lock()
         self._leaving: set[str] = set()
         self._farewells: set[asyncio.Task[None]] = set()
         self._losses: asyncio.Task[Outcome | None] | None = None
@@ -155,15 +156,14 @@ class Supervisor:
 
         One that was lost for good, and one that is still on its way out, does not come back.
         """
-        names = {f"worker-{index}" for index in range(workers)}
-        there = {name for name in self._keepers if name not in CORE}
-        self._leaving = there - names
-        self._workers = workers
-        for index in range(workers):
-            keeper = self._keepers.get(f"worker-{index}")
-            if keeper is None or (keeper.done() and keeper.result().exit_code == 0):
-                self._children.pop(f"worker-{index}", None)
-                await self._hire(index)
+        async with self._scaling:
+            self._wanted = {f"worker-{index}" for index in range(workers)}
+            self._leaving = self._keepers.keys() - {*CORE, *self._wanted}
+            for index in range(workers):
+                keeper = self._keepers.get(f"worker-{index}")
+                if keeper is None or (keeper.done() and keeper.result().exit_code == 0):
+                    self._children.pop(f"worker-{index}", None)
+                    await self._hire(index)
 
     def dismiss(self) -> None:
         """Let those go who are too many."""
@@ -306,12 +306,12 @@ class Supervisor:
             if outcome.culprit in self._staffing.indispensable:
                 why = "the record that is replayed has its updates, so the run ends"
                 return replace(outcome, sentence=f"{outcome.sentence.rstrip('.')}; {why}")
-            left = self._workers - len(self._lost)
+            left = len(self._wanted - {lost.culprit for lost in self._lost})
             if left < self._staffing.quorum:
                 return self._blame(outcome)
             self._reports.tell(
                 f"{outcome.culprit} is out: {outcome.sentence.rstrip('.')}. "
-                f"The job goes on with {left} of {self._workers} workers."
+                f"The job goes on with {left} of {len(self._wanted)} workers."
             )
         return None
 
@@ -323,7 +323,7 @@ class Supervisor:
         if not self._lost:
             return outcome
         first, count = self._lost[0], len(self._lost)
-        others = f" ({count} of {self._workers} workers were lost, too many)" if count > 1 else ""
+        others = f" ({count} of {len(self._wanted)} workers were lost, too many)" if count > 1 else ""
         return replace(first, sentence=first.sentence + others)
 
 

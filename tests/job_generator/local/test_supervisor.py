@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,40 @@ open({fifo!r}, "w").write("done")
         worker_body=worker,
     )
     assert outcome.exit_code == 0
+
+
+def test_a_worker_that_was_lost_before_scaling_is_not_missed(stage: Any, tmp_path: Path) -> None:
+    """The quorum is counted among those that there should be now."""
+    fifo, end = a_fifo(tmp_path), str(tmp_path / "end")
+    os.mkfifo(end)
+    code = ProgramError.exit_code
+    worker = f"""
+announce()
+if {{index}} == 2:
+    open({fifo!r}).read()
+sys.exit({code}) if {{index}} > 1 else forever()
+"""
+
+    async def run() -> Outcome:
+        bodies = {"server_body": WHEN_FED.format(fifo=end), "worker_body": worker}
+        async with stage.supervisor(workers=4, quorum=2, **bodies) as supervisor:
+            await supervisor.start()
+            ended = asyncio.create_task(supervisor.ended())
+            await until(lambda: any("goes on with 3 of 4" in said for said in stage.said))
+            await supervisor.scale(3)
+            await asyncio.to_thread(Path(fifo).write_text, "now")
+            await until(lambda: any("goes on with 2 of 3" in said for said in stage.said))
+            await asyncio.to_thread(Path(end).write_text, "done")
+            return await ended
+
+    assert asyncio.run(run()).exit_code == 0
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what another process makes true."""
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.01)
 
 
 def test_indispensable_worker(stage: Any) -> None:
