@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fl_core.errors import PERMANENT_EXIT_CODES, ShortfallError
+from fl_core.models import checkpoints
 from fl_core.plan import Plan
 from fl_core.shortfall import recurs
 from job_generator.local.folder import RunFolder, RunState
@@ -117,10 +118,9 @@ class Result:
     @property
     def fork(self) -> str:
         """What to type for a new run that goes on from the newest checkpoint; empty where no round is in one."""
-        kept = sorted(self.folder.storage.glob("checkpoints/round-*.safetensors"))
-        if self.last is None or not kept:
+        number = next(iter(checkpoints(self.folder.storage / "checkpoints")), None)
+        if self.last is None or number is None:
             return ""
-        number = int(kept[-1].stem.removeprefix("round-"))
         return f"fl-submit fork {shlex.quote(str(self.folder.path))} --from-round {number}"
 
     def document(self) -> dict[str, Any]:

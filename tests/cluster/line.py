@@ -42,11 +42,11 @@ class Line:
 }
 
 
-def write(folder: Path, **changes: Any) -> Path:
-    """Write the job `line`, with changes to its spec, and its program; three workers, six rounds of half a second."""
-    for name, text in PROGRAM.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+def write(folder: Path, *, name: str = "line", **changes: Any) -> Path:
+    """Write the job, with changes to its spec, and its program; three workers, six rounds of half a second."""
+    for file, text in PROGRAM.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text, encoding="utf-8")
     spec = {
         "seed": 7,
         "program": {"entrypoint": "program:task", "framework": "numpy", "config": {"seconds": 0.5}},
@@ -54,6 +54,6 @@ def write(folder: Path, **changes: Any) -> Path:
         "workers": {"replicas": 3},
         **changes,
     }
-    head = {"apiVersion": "fljob.dev/v1alpha1", "kind": "FLJob", "metadata": {"name": "line"}}
+    head = {"apiVersion": "fljob.dev/v1alpha1", "kind": "FLJob", "metadata": {"name": name}}
     (folder / "job.yaml").write_text(yaml.safe_dump({**head, "spec": spec}), encoding="utf-8")
     return folder / "job.yaml"

@@ -127,7 +127,7 @@ def run(tenant: Tenant, home: Path, cells: Sequence[Cell]) -> Tried:
     with listening(faults, operator=operator(tenant)) as steps:
         tenant.fl_submit("submit", str(job))
         tenant.completes(name, within=PATIENCE_SECONDS)
-    assert steps.faults == []
+    assert (steps.faults, len(steps.deeds)) == ([], len(cells))
     tried = Tried(tenant.plan(name), job.parent, rounds_of(tenant.record(name)), steps)
     tried.check()
     return tried

@@ -136,8 +136,7 @@ class Steps:
     def _do(self, fault: Fault) -> None:
         """Do a fault to a process that runs; whoever told the step waits until it does."""
         host = self.operator if fault.who == "operator" else self._hosts[fault.who]
-        pid = awaited(host, f"fl-{fault.who.partition('-')[0]}")
-        self.deeds.append(Deed(fault, time.monotonic()))
+        pid, deed = awaited(host, f"fl-{fault.who.partition('-')[0]}"), Deed(fault, time.monotonic())
         if fault.fault == "cut":
             self._later(fault.seconds, cut(pid))
         elif fault.fault == "stop":
@@ -145,6 +144,7 @@ class Steps:
             self._later(fault.seconds, lambda: resume(pid))
         else:
             os.kill(pid, signal.SIGKILL)
+        self.deeds.append(deed)
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
         timer = threading.Timer(seconds, act)

@@ -16,6 +16,8 @@ from tests.cluster.tenant import Map, Tenant, local, same
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
 
 ROUNDS = 16
+NAME = "fenced"
+"""Of no other test's job: its server is found by the name of its pod among all that run on this machine."""
 HELD = "fljob.dev/test"
 LINGERING: Map = {
     "spec": {"containers": [{"name": "fl", "lifecycle": {"preStop": {"sleep": {"seconds": 25}}}}]}
@@ -27,27 +29,27 @@ def test_a_server_that_was_replaced_commits_nothing(tenant: Tenant, tmp_path: Pa
     """Stopped while another pod takes its place, the older server ends with 76 when it wakes; each round is committed
     once, and the model is that of an undisturbed job.
     """
-    job = line.write(tmp_path, rounds=ROUNDS, server={"template": LINGERING})
+    job = line.write(tmp_path, name=NAME, rounds=ROUNDS, server={"template": LINGERING})
     tenant.fl_submit("submit", str(job))
-    tenant.eventually("line", lambda: tenant.round("line") >= 2)
+    tenant.eventually(NAME, lambda: tenant.round(NAME) >= 2)
     (old,) = (one["metadata"] for one in tenant.get("pods", "-l", "fljob.dev/role=server"))
     tenant.kubectl("patch", "pod", old["name"], "-p", f'{{"metadata": {{"finalizers": ["{HELD}"]}}}}')
-    pid = pid_of("line-server-0", "fl-server")
+    pid = pid_of(f"{NAME}-server-0", "fl-server")
     os.kill(pid, signal.SIGSTOP)
     tenant.kubectl("delete", "pod", old["name"], "--wait=false")
-    claims = tenant.storage("line") / "claims"
-    tenant.eventually("line", (claims / "0000002.json").exists)
+    claims = tenant.storage(NAME) / "claims"
+    tenant.eventually(NAME, (claims / "0000002.json").exists)
     resume(pid)
-    ended = tenant.eventually("line", lambda: end_of(tenant, old["name"]))
+    ended = tenant.eventually(NAME, lambda: end_of(tenant, old["name"]))
     tenant.kubectl("patch", "pod", old["name"], "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
     assert ended["exitCode"] == FencedError.exit_code, ended
-    tenant.completes("line")
-    record = tenant.record("line")
+    tenant.completes(NAME)
+    record = tenant.record(NAME)
     assert [(row["round"], row["result"]) for row in record] == [
         (number, "Committed") for number in range(1, ROUNDS + 1)
     ]
     assert {len(row["reporters"]) for row in record} == {3}
-    assert same(tenant.model("line", tmp_path), local(line.write(tmp_path, rounds=ROUNDS), tmp_path))
+    assert same(tenant.model(NAME, tmp_path), local(line.write(tmp_path, name=NAME, rounds=ROUNDS), tmp_path))
 
 
 def end_of(tenant: Tenant, pod: str) -> Map | None:
