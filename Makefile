@@ -26,7 +26,7 @@ export OMP_NUM_THREADS := 1
 .PHONY: help demo test quick cluster test-cluster lint typecheck verify generate docs chart images cluster-images bench clean
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.demo ## Train the digits example: real data, 10 workers, Paddle
 	@$(BIN)/fl-submit run examples/digits/job.yaml

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fl_core.errors import FLJobError
+from fl_core.errors import FLJobError, JobError
 
 LONGEST_LINE = 200
 """Characters of a command's first sentence in a list of commands; it is wrapped there."""
@@ -18,13 +18,21 @@ LONGEST_LINE = 200
 class Commands(click.Group):
     """A group whose errors are sentences, and whose commands are imported when they are called.
 
-    `later` names each command's function as `package.module:function`, and its line in `--help`.
+    `later` names each command's function as `package.module:function`, and its line in `--help`; `extra` is what
+    their imports need beside the distribution itself, such as `fljob[operator]`.
     """
 
-    def __init__(self, *args: Any, later: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:  # noqa: ANN401 - click's
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - click's
+        later: Mapping[str, tuple[str, str]] | None = None,
+        extra: str = "",
+        **kwargs: Any,  # noqa: ANN401 - click's
+    ) -> None:
         kwargs.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
         super().__init__(*args, **kwargs)
         self.later = dict(later or {})
+        self.extra = extra
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Keep the commands in the order they are used in."""
@@ -35,7 +43,15 @@ class Commands(click.Group):
         if cmd_name not in self.later:
             return super().get_command(ctx, cmd_name)
         module, _, function = self.later[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), function)
+        try:
+            command: click.Command = getattr(import_module(module), function)
+        except ModuleNotFoundError as error:
+            if not self.extra:
+                raise
+            raise JobError(
+                f"{ctx.info_name} {cmd_name} needs the package {error.name}; install it with: "
+                f"pip install '{self.extra}'"
+            ) from error
         return command
 
     def resolve_command(

@@ -114,5 +114,6 @@ def _check_origin(module: ModuleType, program: Program, folder: Path) -> None:
         raise ProgramError(
             f"spec.program.entrypoint: the name {program.module!r} already belongs "
             f"to {origin or 'Python itself'}; "
-            "give the program's file another name"
+            "give the program's file another name or, where that is the program of another run which was loaded here "
+            "before, load this one in a Python of its own"
         )

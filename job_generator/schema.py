@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from job_generator import choices, deployment, lifecycle, spec, status
+from job_generator.choices import ATTRIBUTE, DOTTED
+from job_generator.part import NAME
 
 Schema = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -79,6 +81,13 @@ def chosen(schema: Schema, value: Any) -> Schema:  # noqa: ANN401 - any JSON val
     return schema
 
 
+PATTERNS = {
+    NAME: ", lower-case letters, digits and dashes, a letter first,",
+    f"^{DOTTED}:{ATTRIBUTE}$": ", a module and a name in it with a colon between,",
+}
+"""What texts of these patterns are made of, in words."""
+
+
 def expectation(schema: Schema) -> str:
     """What a schema accepts, in words."""
     if "const" in schema or "enum" in schema:
@@ -118,6 +127,8 @@ def _number(schema: Schema) -> str:
 def _text(schema: Schema) -> str:
     longest = f" of at most {schema['maxLength']} characters" if "maxLength" in schema else ""
     longest = longest.replace("at most", f"{schema['minLength']} to") if "minLength" in schema else longest
+    if schema.get("pattern") in PATTERNS:
+        longest += PATTERNS[schema["pattern"]]
     if "examples" in schema:
         return f"a text{longest} such as {alternatives(schema['examples'])}"
     return f"a text{longest}" + (f" that matches `{schema['pattern']}`" if "pattern" in schema else "")

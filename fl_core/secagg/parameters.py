@@ -96,8 +96,9 @@ def cross_silo(n: int, *, tolerate: int | None = None, corrupt: int = 0) -> Para
     most = n - (n + corrupt) // 2 - 1
     if tolerate is not None and not 0 <= tolerate <= most:
         raise SpecError(
-            f"{WHERE}.tolerate is {tolerate}, which leaves a threshold of {threshold} for {n} members with {corrupt} "
-            f"corrupt; more than {(n + corrupt) // 2} are needed (2t > n + c), so it can be from 0 to {most}"
+            f"{WHERE}.tolerate is {tolerate}, so that {max(threshold, 0)} of {n} workers can open a sum; "
+            f"at least {(n + corrupt) // 2 + 1} are needed, so that no two sums can open: it can be from 0 to {most} "
+            f"(2t > n + c, with the threshold t = {threshold}, n = {n} workers, c = {corrupt} with the server)"
         )
     return Parameters("cross-silo", n=n, threshold=threshold, degree=n - 1, corrupt=corrupt)
 

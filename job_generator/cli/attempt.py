@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @click.command("try")
 @job_files
-@click.option("--index", default=0, show_default=True, help="Which worker to be, from 0.")
+@click.option(
+    "--index", type=click.IntRange(min=0), default=0, show_default=True, help="Which worker to be, from 0."
+)
 @click.option("--data", help="Where worker {index} finds its data, as in 'shards/{index}'.")
 def attempt(*, given: JobFiles, index: int, data: str | None) -> None:
     """Train one round of one worker, without server and scheduler.
@@ -39,6 +41,10 @@ def attempt(*, given: JobFiles, index: int, data: str | None) -> None:
     if job.spec.initial_model is not None and job.spec.initial_model.uri is not None:
         job = located(job, given.program)
     plan = compile_job(sealed(job, given.program))
+    if index >= plan.workers:
+        raise click.UsageError(
+            f"--index {index}: the job has {plan.workers} workers; expected 0 to {plan.workers - 1}"
+        )
     check_framework(plan.program.framework)
     check_extensions(plan)
     check_data(data, 1, first=index)

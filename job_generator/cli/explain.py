@@ -1,4 +1,4 @@
-"""`fl-submit explain`: what is wrong with a job on a cluster, or what a job's file protects, in sentences."""
+"""`fl-submit explain`: what is wrong with a run or a job, or what a job's file protects, in sentences."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import click
 
 from fl_core.errors import StorageError
 from job_generator.cli.files import JobFiles
-from job_generator.cluster.options import Where, cluster_options
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run, runs
 from job_generator.local.documents import document_option, write_document
 
 MARKS = {"protected": "✓", "conditional": "~", "open": "✗"}
 
 
 @click.command()
-@click.argument("job")
+@click.argument("what", metavar="JOB|FOLDER", shell_complete=runs)
 @click.option(
     "--security",
     is_flag=True,
@@ -30,31 +30,43 @@ MARKS = {"protected": "✓", "conditional": "~", "open": "✗"}
 )
 @cluster_options
 @document_option
-def explain(job: str, *, security: bool, number: int | None, where: Where, output: str | None) -> None:
-    """Explain where a job on a cluster stands: what is wrong, who must act, and how.
+def explain(what: str, *, security: bool, number: int | None, where: Where, output: str | None) -> None:
+    """Explain where a run or a job on a cluster stands: what is wrong, who must act, and how.
 
     \b
     Examples:
       fl-submit explain digits
+      fl-submit explain fl-runs/digits-20260101-120000
       fl-submit explain --security job.yaml
       fl-submit explain fl-runs/digits-20260101-120000 --round 7
     """
     if number is not None:
-        _explain_round(job, number, where=where, output=output)
+        _explain_round(what, number, where=where, output=output)
         return
     if security:
-        _explain_security(Path(job), output)
+        _explain_security(Path(what), output)
         return
+    told = _of_run(existing_folder(what)) if is_run(what) else _of_job(what, where)
+    if output:
+        write_document({"job": what, "explanation": told}, output)
+    else:
+        click.echo("\n".join(told))
+
+
+def _of_run(folder: Path) -> list[str]:
+    from job_generator.local.folder import RunFolder
+    from job_generator.local.summary import Result, account
+
+    return account(Result.read(RunFolder(folder)))
+
+
+def _of_job(job: str, where: Where) -> list[str]:
     from job_generator.cluster.explanation import explain as sentences
     from job_generator.cluster.jobs import events, read
 
-    cluster = where.connect()
+    cluster = where.connect(job)
     found = read(cluster, job)
-    told = sentences(found, events(cluster, found))
-    if output:
-        write_document({"job": job, "explanation": told}, output)
-    else:
-        click.echo("\n".join(told))
+    return sentences(found, events(cluster, found))
 
 
 def _explain_round(job: str, number: int, *, where: Where, output: str | None) -> None:

@@ -14,7 +14,8 @@ import click
 
 from fl_core.errors import FLJobError
 from job_generator.cli.check import secrecy_of
-from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
+from job_generator.cli.run import fresh
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run, runs
 from job_generator.local.documents import document_option
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def fork_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("what", metavar="RUN|JOB")
+@click.argument("what", metavar="RUN|JOB", shell_complete=runs)
 @fork_options
 @click.option("--data", help="Where worker {index} finds its data; as in the run without it.")
 @click.option("--folder", type=click.Path(path_type=Path), help="The new run's folder.")
@@ -143,15 +144,11 @@ def planned(ancestor: Ancestor, wish: Wish, program: Path) -> tuple[FLJob, Plan]
 
 def begun(ancestor: Ancestor, job: FLJob, *, program: Path, data: str | None, folder: Path | None) -> Run:
     """Make the new run's folder, with its own copy of what it goes on from."""
-    import datetime as dt
-
     from job_generator.compiler import compile_job
     from job_generator.local.conduct import check
-    from job_generator.local.folder import RunFolder, new_folder
     from job_generator.local.session import Run
 
-    name = job.metadata.name
-    where = RunFolder(folder) if folder else new_folder(name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
+    where = fresh(folder, job.metadata.name)
     plan, workers = compile_job(job), job.spec.workers
     run = Run(
         where,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run, runs
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.text import Text
 
     from job_generator.local.logs import Entry
@@ -19,7 +21,7 @@ LONG = ("exception", "traceback")
 
 
 @click.command()
-@click.argument("what", metavar="JOB|FOLDER")
+@click.argument("what", metavar="JOB|FOLDER", shell_complete=runs)
 @cluster_options
 @click.option("--role", help="Only this process: server, scheduler, worker-3, or worker for all of them.")
 @click.option("--index", type=int, help="With --role worker, only this one.")
@@ -59,8 +61,7 @@ def _of_job(where: Where, name: str, role: str | None, number: int | None, *, fo
     found = PodLogs(cluster, name, wanted.process)
     console = Console(highlight=False, soft_wrap=True)
     entries = found.follow(lambda: exit_code(read(cluster, name)) is None) if follow else found.entries()
-    for entry in filter(wanted.entry, entries):
-        console.print(line(entry))
+    _print(filter(wanted.entry, entries), console, of=name, number=number)
 
 
 def _of_run(folder: Path, role: str | None, number: int | None, *, follow: bool) -> None:
@@ -77,8 +78,17 @@ def _of_run(folder: Path, role: str | None, number: int | None, *, follow: bool)
         raise click.UsageError(f"--role {role}: there is no such process; there are {', '.join(there)}")
     found = Logs(run.logs, wanted)
     console = Console(highlight=False, soft_wrap=True)
-    for entry in found.follow(run.held) if follow else found.entries():
-        console.print(line(entry))
+    _print(found.follow(run.held) if follow else found.entries(), console, of=str(folder), number=number)
+
+
+def _print(entries: Iterable[Entry], console: Console, *, of: str, number: int | None) -> None:
+    """Write each line; where there is none, say so."""
+    last = None
+    for last in entries:
+        console.print(line(last))
+    if last is None:
+        which = "" if number is None else f" of round {number}"
+        click.echo(f"{of} has no line{which}; fl-submit status {of} shows its rounds", err=True)
 
 
 def line(entry: Entry) -> Text:

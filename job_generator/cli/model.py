@@ -13,7 +13,7 @@ import click
 
 from fl_core.errors import SpecError, StorageError
 from job_generator.cli.files import write
-from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run, runs
 
 if TYPE_CHECKING:
     from fl_core.models import StoredModel
@@ -23,7 +23,7 @@ SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "paddle": ".pdparams"}
 
 
 @click.command()
-@click.argument("what", metavar="JOB|FOLDER")
+@click.argument("what", metavar="JOB|FOLDER", shell_complete=runs)
 @cluster_options
 @click.option("--best", is_flag=True, help="The model that scored best instead of the last one.")
 @click.option(
@@ -60,10 +60,12 @@ def model(what: str, *, where: Where, best: bool, kind: str | None, target: Path
 
 
 def _of_run(folder: Path, target: Path, *, kind: str, best: bool) -> None:
+    from fl_core.plan import Plan
     from job_generator.local.folder import RunFolder
 
     run = RunFolder(folder)
     state = run.state()
+    _check_format(kind, Plan.read(run.plan).program.framework)
     source = Source(run.plan, Path(state.program), state.data)
     _write(_stored(run.storage, best=best, state=state.state), target, kind=kind, source=source)
 
@@ -73,6 +75,7 @@ def _of_job(cluster: Connection, name: str, target: Path, *, kind: str, best: bo
     from job_generator.cluster.reader import fetch
 
     job = read(cluster, name)
+    _check_format(kind, job["spec"]["program"].get("framework", "paddle"))
     with TemporaryDirectory(prefix="fljob-") as scratch:
         storage = Path(scratch) / "storage"
         source = _unpacked(cluster, job, Path(scratch)) if kind == "paddle" else None
@@ -105,6 +108,11 @@ def _stored(storage: Path, *, best: bool, state: str) -> StoredModel:
     """The model that is wanted; says so where it is a checkpoint."""
     from fl_core.models import best_model, newest_model
 
+    if best and not (storage / "models" / "best.safetensors").exists():
+        raise click.UsageError(
+            "--best: there is none, for no round was evaluated, or its program reports no loss and the job has "
+            "no target; leave it out for the last one"
+        )
     stored = best_model(storage) if best else newest_model(storage)
     if stored.path.parent.name != "models":
         here = f"the newest whole checkpoint, {stored.path}"
@@ -144,6 +152,15 @@ def _kind(target: Path) -> str:
     raise click.UsageError(f"{target} does not end in {', '.join(SUFFIXES.values())}; say which --format")
 
 
+def _check_format(kind: str, framework: str) -> None:
+    """Refuse Paddle's own format for a model of another framework."""
+    if kind == "paddle" and framework != "paddle":
+        raise click.UsageError(
+            f"--format paddle (.pdparams) is for Paddle's models, and this is one of {framework}; "
+            "write .npz or .safetensors"
+        )
+
+
 def _export(source: Source, plain: Path, target: Path) -> None:
     """Let a worker process write Paddle's own format: only workers load frameworks and programs."""
     from job_generator.local.preflight import data_path
@@ -152,5 +169,8 @@ def _export(source: Source, plain: Path, target: Path) -> None:
     command += ["--plan", str(source.plan), "--program", str(source.program)]
     command += ["--data", str(data_path(source.data, 0))] if source.data else []
     command += ["--model", str(plain), "--format", "paddle", "-o", str(target)]
-    if code := subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+    code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+    if code > 0:
+        raise click.exceptions.Exit(code)  # the worker has said why
+    if code:
         raise StorageError(f"{target} was not written: the export ended with exit code {code}")

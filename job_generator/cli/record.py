@@ -14,7 +14,7 @@ import click
 
 from fl_core.commands import Commands
 from fl_core.errors import StorageError
-from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run, runs
 from job_generator.local.documents import document_option, write_document
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def record() -> None:
 
 
 @record.command()
-@click.argument("what", metavar="JOB|FOLDER")
+@click.argument("what", metavar="JOB|FOLDER", shell_complete=runs)
 @cluster_options
 @document_option
 def show(what: str, *, where: Where, output: str | None) -> None:
@@ -96,7 +96,7 @@ def show(what: str, *, where: Where, output: str | None) -> None:
 
 
 @record.command()
-@click.argument("what", metavar="JOB|FOLDER")
+@click.argument("what", metavar="JOB|FOLDER", shell_complete=runs)
 @cluster_options
 @ca_option
 @document_option
@@ -123,7 +123,7 @@ def verify(what: str, *, where: Where, ca: Path | None, output: str | None) -> N
 
 
 @record.command()
-@click.argument("what", metavar="JOB|FOLDER")
+@click.argument("what", metavar="JOB|FOLDER", shell_complete=runs)
 @cluster_options
 @ca_option
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file.")

@@ -77,8 +77,12 @@ def run(  # noqa: PLR0913 - one for each option
         begun = followed(record, given, data=data, folder=folder, chaos=chaos)
     elif resume is None:
         begun = begin(given, data=data, folder=folder, chaos=chaos)
-    elif given.files or folder:
+    elif given.files:
         raise click.UsageError("give a job file, or --resume with the folder of a run, not both")
+    elif folder:
+        raise click.UsageError(
+            "--resume goes on in the run's own folder, and --folder is for a new run; leave it out"
+        )
     else:
         begun = taken_up(resume, data=data, chaos=chaos)
     if begun is not None:
@@ -122,7 +126,6 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None, chaos: Path
     from job_generator.forecast import EQUAL
     from job_generator.initial import located
     from job_generator.local.conduct import check
-    from job_generator.local.folder import RunFolder, new_folder
     from job_generator.local.session import Run
     from job_generator.program import sealed
 
@@ -132,7 +135,7 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None, chaos: Path
     here = located(for_this_machine(whole), given.program)
     job = sealed(here, given.program, uid=str(uuid.uuid4()))
     plan = compile_job(job)
-    where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
+    where = fresh(folder, plan.job.name)
     initial = job.spec.initial_model
     prepared = Run(
         where,
@@ -155,18 +158,27 @@ def begin(given: JobFiles, *, data: str | None, folder: Path | None, chaos: Path
     return prepared
 
 
+def fresh(folder: Path | None, name: str) -> RunFolder:
+    """The folder of a new run of this job; refuses one that holds something."""
+    from job_generator.local.folder import RunFolder, new_folder
+
+    where = RunFolder(folder) if folder else new_folder(name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
+    if occupied := where.occupied:
+        raise click.UsageError(occupied)
+    return where
+
+
 def followed(
     record: Path, given: JobFiles, *, data: str | None, folder: Path | None, chaos: Path | None = None
 ) -> Run:
     """Make the run folder of a run that follows a record."""
     from job_generator.local.conduct import check
-    from job_generator.local.folder import RunFolder, new_folder
     from job_generator.local.replay import following, source
     from job_generator.local.session import Run
 
     of = source(record, program=given.program if given.files else None, data=_absolute(data))
     plan = following(of)
-    where = RunFolder(folder) if folder else new_folder(plan.job.name, now=dt.datetime.now())  # noqa: DTZ005 - read by people
+    where = fresh(folder, plan.job.name)
     state = of.state
     prepared = Run(
         where,

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run
+from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run, runs
 from job_generator.local.documents import document_option, write_document
 
 COLOURS = {"Complete": "green", "Running": "cyan", "Failed": "red"}
 
 
 @click.command()
-@click.argument("what", metavar="JOB|FOLDER")
+@click.argument("what", metavar="JOB|FOLDER", shell_complete=runs)
 @cluster_options
 @document_option
 def status(what: str, *, where: Where, output: str | None) -> None:

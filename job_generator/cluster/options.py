@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from job_generator.cluster.connection import Connection
@@ -44,7 +45,7 @@ class Where:
             if self.given or not word:
                 raise
             raise RefusedError(
-                f"there is no run {word} here{_meant(word)}, and no cluster to ask for a job of that name: {error}"
+                f"{_absent(word)}{_meant(word)}, and no cluster to ask for a job of that name: {error}"
             ) from error
 
     @property
@@ -87,6 +88,21 @@ def is_run(word: str) -> bool:
     A folder without a run, such as that of the job's own files, is not meant.
     """
     return "/" in word or (Path(word) / "run.json").is_file()
+
+
+def _absent(word: str) -> str:
+    if Path(word).is_dir():
+        return f"{word} is a folder here but no run, for it has no run.json"
+    return f"there is no run {word} here"
+
+
+def runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's
+    """The runs here whose folders begin so, newest first, for a shell that completes; else any folder."""
+    from job_generator.local.folder import run_folders
+
+    found = [str(run.path) for run in (*run_folders(), *run_folders(Path()))]
+    near = [CompletionItem(path) for path in found if path.startswith(incomplete)]
+    return near or [CompletionItem(incomplete, type="dir")]
 
 
 def existing_folder(word: str) -> Path:

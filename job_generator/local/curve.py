@@ -18,7 +18,7 @@ def draw(points: Sequence[Point], *, width: int, height: int, last: float) -> li
     inner = max(width - LABEL - 2, 4)
     low, high = bounds([value for _, value in points])
     columns, rows = 2 * inner - 1, 4 * height - 1
-    last = horizon(points[-1][0], last, dots=columns)
+    whole, last = last, horizon(points[-1][0], last, dots=columns)
     placed = [
         (round((x - 1) / max(last - 1, 1) * columns), round((high - y) / (high - low) * rows))
         for x, y in points
@@ -29,7 +29,7 @@ def draw(points: Sequence[Point], *, width: int, height: int, last: float) -> li
         f"{_label(labels.get(row)):>{LABEL}} {'┤' if row in labels else '│'}{text}"
         for row, text in enumerate(_characters(_joined(placed), width=inner, height=height))
     ]
-    end = f"{last:,.0f}"
+    end = f"{last:,.0f}" if last == whole else f"{last:,.0f} of {whole:,.0f}"
     return [*lines, f"{'':{LABEL}} └{'─' * inner}", f"{'':{LABEL}}  1{end:>{inner - 1}}"]
 
 

@@ -144,12 +144,19 @@ class RunFolder:
         """The model that scored best."""
         return self.storage / "models" / "best.safetensors"
 
+    @property
+    def occupied(self) -> str:
+        """Why no new run can begin here: the folder holds something; else nothing."""
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return ""
+        run = (self.path / "run.json").exists()
+        onward = f", or go on with the run in it: fl-submit run --resume {self.path}" if run else ""
+        return f"{self.path} is not empty; choose another --folder{onward}"
+
     def prepare(self, *, job: str, plan: Plan) -> None:
         """Make the folder of a new run; refuses one that holds something."""
-        if self.path.is_dir() and any(self.path.iterdir()):
-            run = (self.path / "run.json").exists()
-            onward = f", or go on with the run in it: fl-submit run --resume {self.path}" if run else ""
-            raise StorageError(f"{self.path} is not empty; choose another --folder{onward}")
+        if occupied := self.occupied:
+            raise StorageError(occupied)
         for folder in (self.logs, self.storage):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +179,9 @@ class RunFolder:
                 f"{self.path} is no run folder: it has no readable run.json; `fl-submit list` shows the runs"
             ) from error
         except ValidationError as error:
-            raise StorageError(f"{path} is damaged: {error}") from error
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"]))
+            raise StorageError(f"{path} is damaged: {f'{field}: ' if field else ''}{first['msg']}") from error
         if state.state == "Running" and not self.held():
             return state.model_copy(update={"state": "Interrupted"})
         return state

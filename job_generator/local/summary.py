@@ -145,6 +145,25 @@ class Result:
         }
 
 
+def account(result: Result) -> list[str]:
+    """How a run stands or has ended, what became of its rounds, and what to type next."""
+    state, rounds, path = result.state, result.rounds, shlex.quote(str(result.folder.path))
+    why = " ".join(part for part in (state.reason and f"({state.reason})", state.message) if part)
+    made = sum(closed.committed for closed in rounds)
+    lost = sum(len(closed.cohort) - len(closed.reporters) for closed in rounds)
+    told = [f"{state.job} is {state.state}{f' {why}' if why else ''}."]
+    told += [f"Of {result.plan.rounds} rounds {_verb(result.plan.done + made)} committed."]
+    told += [f"{_verb(len(rounds) - made)} closed without a model."] if len(rounds) > made else []
+    told += [f"{lost} times an update that was asked for is in no model."] if lost else []
+    told += [f"{words}" for words in (" ".join(result.onward.split()),) if words]
+    number = rounds[-1].round if rounds else 0
+    return [*told, *([f"One round by itself: fl-submit explain {path} --round {number}"] if number else [])]
+
+
+def _verb(count: int) -> str:
+    return f"{count} {'was' if count == 1 else 'were'}"
+
+
 def closing(result: Result) -> RenderableType:
     """Draw the page at the end of a run that made a model."""
     if result.last is None:
@@ -193,10 +212,11 @@ def _rounds(rounds: Sequence[ClosedRound]) -> str:
 
 
 def _places(result: Result) -> list[Text]:
-    folder, best = result.folder, result.best
+    folder, best, target = result.folder, result.best, result.plan.target
+    score = target.metric if target else "loss"
     rows = [("model", folder.last_model, "")]
     if best and folder.best_model.exists():
-        rows.append(("best", folder.best_model, f"  (round {best.round})"))
+        rows.append(("best", folder.best_model, f"  (round {best.round}, by {score})"))
     rows += [("metrics", folder.record, ""), ("logs", folder.logs, "")]
     return [Text.assemble(f"{name:<8} ", (str(path), "cyan"), note) for name, path, note in rows]
 

@@ -9,7 +9,7 @@ from fl_core.commands import Commands
 RUN = {"run": ("fl_operator.command:run", "Look after the FLJobs of a cluster.")}
 
 
-@click.group(cls=Commands, later=RUN)
+@click.group(cls=Commands, later=RUN, extra="fljob[operator]")
 def main() -> None:
     """FLJobs on Kubernetes: their definition, and the controller that runs them."""
 

@@ -103,3 +103,17 @@ def test_light() -> None:
     program = "import sys, fl_core.commands; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert {"grpc", "numpy", "pydantic", "yaml", "rich", "structlog"} & set(done.stdout.split()) == set()
+
+
+def test_a_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command whose module needs a package that is not there names the package and what installs it."""
+    (tmp_path / "early_command.py").write_text("import no_such_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    bare = Commands(
+        name="fl-bare", later={"early": ("early_command:early", "Be early.")}, extra="fljob[early]"
+    )
+    result = CliRunner().invoke(bare, ["early"])
+    assert result.exit_code == 64
+    assert result.stderr == (
+        "Error: fl-bare early needs the package no_such_package; install it with: pip install 'fljob[early]'\n"
+    )

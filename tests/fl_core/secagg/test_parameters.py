@@ -82,8 +82,9 @@ def test_what_may_be_tolerated_is_named() -> None:
     with pytest.raises(SpecError) as refused:
         cross_silo(10, tolerate=4, corrupt=2)
     assert str(refused.value) == (
-        "spec.secureAggregation.tolerate is 4, which leaves a threshold of 6 for 10 members with 2 corrupt; "
-        "more than 6 are needed (2t > n + c), so it can be from 0 to 3"
+        "spec.secureAggregation.tolerate is 4, so that 6 of 10 workers can open a sum; at least 7 are needed, "
+        "so that no two sums can open: it can be from 0 to 3 (2t > n + c, with the threshold t = 6, n = 10 workers, "
+        "c = 2 with the server)"
     )
     assert cross_silo(10, tolerate=3, corrupt=2).threshold == 7
 

@@ -36,8 +36,8 @@ def test_traceback(process: Process, job_file: JobFile, tmp_path: Path) -> None:
 def test_no_such_worker(process: Process, job_file: JobFile) -> None:
     """A worker that the job does not have is said in one line."""
     done = process("try", job_file(), "--index", "9")
-    assert done.returncode == 66
-    assert done.stderr == "Error: --index 9: the job has the workers 0 to 3; choose one of them\n"
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "Error: --index 9: the job has 4 workers; expected 0 to 3"
 
 
 def test_no_data(submit: Callable[..., Result], job_file: JobFile) -> None:

@@ -58,7 +58,7 @@ def test_the_program(submit: Submit, job_file: JobFile) -> None:
     result = submit("check", file)
     assert result.exit_code == 65
     assert result.stderr == (
-        f"Error: {file}:5: spec.program.entrypoint: the module program has no function task; there are train\n"
+        f"Error: {file}:5: spec.program.entrypoint: the module program has no function task; there is train\n"
     )
 
 

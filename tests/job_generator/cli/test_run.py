@@ -27,7 +27,7 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
     [
         ([], "give a job file, such as job.yaml"),
         (["JOB", "--resume", "FOLDER"], "give a job file, or --resume with the folder of a run, not both"),
-        (["--resume", "FOLDER", "--folder", "x"], "not both"),
+        (["--resume", "FOLDER", "--folder", "x"], "--folder is for a new run; leave it out"),
         (["-f", "JOB", "--resume", "FOLDER"], "not both"),
         (["--resume", "nowhere"], "does not exist"),
         (["JOB", "--log-level", "loud"], "is not one of"),
@@ -89,7 +89,7 @@ def test_an_occupied_folder(submit: Submit, job_file: JobFile) -> None:
     """A folder that holds something is not run in."""
     file = job_file()
     result = submit("run", file, "--folder", file.parent)
-    assert result.exit_code == 74
+    assert result.exit_code == 2
     assert "not empty" in result.stderr
 
 

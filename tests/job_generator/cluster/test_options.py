@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from job_generator.cli.__main__ import main
-from job_generator.cluster.options import is_run
+from job_generator.cluster.options import is_run, runs
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize(
-    "words", ["status", "stop", "suspend", "resume", "logs", "record show", "record verify"]
+    "words", ["status", "stop", "suspend", "resume", "logs", "explain", "record show", "record verify"]
 )
 def test_a_mistyped_run_is_answered_with_the_runs_that_are_near(words: str) -> None:
     """Where there is no cluster a name that no run has is most likely a run's; then comes how to reach a cluster."""
@@ -39,6 +40,25 @@ def test_a_mistyped_run_is_answered_with_the_runs_that_are_near(words: str) -> N
         "and no cluster to ask for a job of that name: "
     )
     assert "--kubeconfig" in result.stderr or "fljob[cluster]" in result.stderr
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize("words", ["status", "logs", "explain"])
+def test_a_folder_that_is_no_run_is_called_so(words: str) -> None:
+    """A folder that is here but holds no run is told from one that is not here."""
+    Path("my-job").mkdir()
+    result = CliRunner().invoke(main, [*words.split(), "my-job"])
+    assert result.stderr.startswith(
+        "Error: my-job is a folder here but no run, for it has no run.json (did you mean "
+    )
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(("begun", "found"), [("", 3), ("fl-runs/my", 2), ("elsewhere/", 0)])
+def test_runs_complete(begun: str, found: int) -> None:
+    """A shell is given the runs that begin so; where none does, it is told to look for folders."""
+    items = runs(click.Context(main), click.Argument(["what"]), begun)
+    assert [item.type for item in items] == (["plain"] * found or ["dir"])
 
 
 @pytest.mark.usefixtures("no_cluster")

@@ -140,6 +140,25 @@ def test_logs(a_run: RunFolder) -> None:
     assert page.output.split() == ["10:00:00", "server", "[3]", "round", "closed"]
 
 
+def test_logs_of_no_round(a_run: RunFolder) -> None:
+    """Where no line is of the round that is asked for, that is said; standard output stays empty."""
+    page = typed("logs", a_run.path, "--round", "99")
+    assert (page.exit_code, page.stdout) == (0, "")
+    assert page.stderr.startswith(f"{a_run.path} has no line of round 99; ")
+
+
+def test_explain(a_run: RunFolder) -> None:
+    """A run is explained: how it stands, what became of its rounds, and what to type next."""
+    a_run.write(a_run.state().model_copy(update={"state": "Failed", "message": "too few", "exit_code": 68}))
+    first, second, *rest = typed("explain", a_run.path).stdout.splitlines()
+    assert first == "digits is Failed (RoundsDone) too few."
+    assert second.endswith("3 were committed.")
+    assert rest == [
+        f"go on: fl-submit run --resume {a_run.path}",
+        f"One round by itself: fl-submit explain {a_run.path} --round 3",
+    ]
+
+
 def test_logs_of_nobody(a_run: RunFolder) -> None:
     """A process that there is not is refused, with those that there are."""
     page = typed("logs", a_run.path, "--role", "worker-9")
@@ -162,6 +181,8 @@ def test_damaged_run(a_run: RunFolder) -> None:
     page = typed("list", "--runs", str(a_run.path.parent))
     assert page.exit_code == 0
     assert "torn is left out" in page.stderr
+    assert "run.json is damaged: Invalid JSON" in page.stderr
+    assert "pydantic" not in page.stderr
     assert "Complete" in page.stdout
 
 
@@ -194,6 +215,19 @@ def test_unknown_format(a_run: RunFolder, tmp_path: Path) -> None:
     """A file whose ending says nothing is asked about."""
     done = typed("model", a_run.path, "-o", str(tmp_path / "model.bin"))
     assert "--format" in done.output
+
+
+def test_models_that_there_are_not(a_run: RunFolder, tmp_path: Path) -> None:
+    """A best model where there is none, and Paddle's format for another framework, are wrong usage, in a sentence."""
+    target = tmp_path / "model.pdparams"
+    for words, sentence in (
+        (["--best", "--format", "npz"], "--best: there is none"),
+        ([], "is one of numpy; write .npz"),
+    ):
+        done = typed("model", a_run.path, "-o", str(target), *words)
+        assert done.exit_code == 2
+        assert sentence in done.stderr
+    assert not target.exists()
 
 
 def test_age() -> None:

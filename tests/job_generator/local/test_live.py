@@ -144,11 +144,13 @@ def test_curve_falls() -> None:
     assert lines[4][-1] != chr(0x2800)
 
 
-@pytest.mark.parametrize(("done", "last"), [(3, "100"), (101, "200"), (999, "1,000"), (1000, "1,000")])
+@pytest.mark.parametrize(
+    ("done", "last"), [(3, "100 of 1,000"), (101, "200 of 1,000"), (999, "1,000"), (1000, "1,000")]
+)
 def test_long_curve(done: int, last: str) -> None:
-    """Of a job of more rounds than dots, the axis ends at a round figure ahead of what is done."""
+    """Of a job of more rounds than dots, the axis ends at a round figure ahead of what is done, and says so."""
     lines = draw([(n, 1 / n) for n in range(1, done + 1)], width=40, height=5, last=1000)
-    assert lines[-1].split() == ["1", last]
+    assert lines[-1].split(maxsplit=1) == ["1", last]
     assert all(len(line) <= 40 for line in lines)
 
 
