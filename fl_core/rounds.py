@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from fl_core.errors import UpdateError
 from fl_core.plan import Selection
-from fl_core.shortfall import too_few
+from fl_core.shortfall import mending, too_few
 
 LATE = frozenset({"stalled", "deadline"})
 """Why a worker is dropped that is there."""
@@ -367,7 +367,7 @@ class Rounds:
         self._measuring = self.phase == Phase.EVALUATING
         reported = tuple(sorted(gathering.reported))
         if len(reported) < gathering.minimum:
-            return self._shortfall(self._too_few(gathering))
+            return self._shortfall(self._too_few(gathering), advice=mending(gathering.dropped))
         if self.secure and reported:
             self.phase = Phase.AGGREGATING
             return (Aggregate(self.round, self.attempt, reported, measurements=self._measuring),)
@@ -386,7 +386,7 @@ class Rounds:
         why = too_few(self.selection, counts, gathering.dropped)
         return f"round {self.round}, attempt {self.attempt}: {why}"
 
-    def _shortfall(self, sentence: str, *, again: bool = True) -> Actions:
+    def _shortfall(self, sentence: str, *, again: bool = True, advice: str = "") -> Actions:
         rule = self.selection.on_shortfall
         abandon = Abandon(self.round, self.attempt, sentence)
         if rule.action == "Skip" or (rule.action == "Retry" and not again):
@@ -396,4 +396,4 @@ class Rounds:
         if rule.action == "Retry" and made < rule.attempts:
             return (abandon, *self._next_attempt())
         self.phase = Phase.FINISHED
-        return (abandon, Fail(sentence))
+        return (abandon, Fail(sentence + advice))

@@ -12,7 +12,7 @@ BUSY = "the program is still busy"
 """What a worker says whose program has not come back from an earlier order."""
 
 RECURS = "to resume would ask the same again"
-"""What a sentence says whose causes all lie in the job itself."""
+"""What is said at the end of a job where the causes all lie in the job itself."""
 
 
 def too_few(selection: Selection, counts: tuple[int, int, int], dropped: Mapping[str, str]) -> str:
@@ -22,10 +22,14 @@ def too_few(selection: Selection, counts: tuple[int, int, int], dropped: Mapping
     for worker, reason in sorted(dropped.items()):
         by_reason[reason].append(worker)
     why = "; ".join(_told(workers, reason, selection) for reason, workers in by_reason.items())
-    sentence = f"{reported} updates of {asked} asked, fewer than selection.minimum ({minimum}) ({why})"
-    if dropped and all(_is_own(worker, reason) for worker, reason in dropped.items()):
-        sentence += f"; {RECURS}: mend the program or its data, or allow more time, and start the job anew"
-    return sentence
+    return f"{reported} updates of {asked} asked, fewer than selection.minimum ({minimum}) ({why})"
+
+
+def mending(dropped: Mapping[str, str]) -> str:
+    """What is added where this ends the job, and to go on with it as it is would not help; else nothing."""
+    if not dropped or not all(_is_own(worker, reason) for worker, reason in dropped.items()):
+        return ""
+    return f"; {RECURS}: mend the program or its data, or allow more time, and start the job anew"
 
 
 def recurs(sentence: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fl_core.plan import Selection
-from fl_core.shortfall import recurs, too_few
+from fl_core.shortfall import mending, recurs, too_few
 from tests.conftest import plan_of
 
 SELECTION: Selection = plan_of(deadline_seconds=7.0).selection
@@ -28,8 +28,9 @@ SELECTION: Selection = plan_of(deadline_seconds=7.0).selection
 def test_each_reason_is_told_once_with_who_must_act(
     dropped: dict[str, str], said: str, *, again: bool
 ) -> None:
-    """No name is doubled; where all lies in the program it says so, and not to go on as it is."""
+    """No name is doubled; where all lies in the program, the end of the job says not to go on as it is."""
     sentence = too_few(SELECTION, (1, 1 + len(dropped), 3), dropped)
     assert sentence.startswith(f"1 updates of {1 + len(dropped)} asked, fewer than selection.minimum (3) (")
     assert said in sentence
-    assert recurs(sentence) == again
+    assert not recurs(sentence)
+    assert recurs(sentence + mending(dropped)) == again
