@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from job_generator.admission import VALIDATIONS, of_kinds
+from job_generator.admission import VALIDATIONS
 from job_generator.schema import Schema, job_schema, status_schema
 from job_generator.spec import API_VERSION, KIND
+from job_generator.validation import of_kinds
 
 GROUP, _, VERSION = API_VERSION.partition("/")
 PLURAL = "fljobs"

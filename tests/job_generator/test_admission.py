@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from job_generator.admission import FIT, LASTING, VALIDATIONS, Validation, of_kinds
+from job_generator.admission import FIT, LASTING, VALIDATIONS
 from job_generator.crd import RULES as KEY
 from job_generator.crd import crd
 from job_generator.rules import RULES
+from job_generator.validation import Validation, of_kinds
 
 SPEC: dict[str, Any] = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 PATH = re.compile(r"(?:self|oldSelf)((?:\.[a-z]\w*)+)(?!\w|\()")
