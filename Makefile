@@ -36,8 +36,8 @@ test: lint typecheck verify $(VENV)-moto/.made ## Everything: lint, types, impor
 	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples and not cluster"
 	$(PYTEST) -n 2 --dist loadscope -m "rounds or examples"
 
-quick: $(VENV)/.dev ## The tests that take seconds
-	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples and not cluster"
+quick: $(VENV)/.dev ## The tests that take seconds, with fewer examples of each property
+	$(PYTEST) -n 2 --dist loadscope --hypothesis-profile quick -m "not rounds and not examples and not cluster"
 
 # Clusters are of level 2 (the API server), 3 (and controllers, scheduler, fake nodes) or 4 (and a node that runs pods).
 LEVEL := 4

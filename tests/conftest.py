@@ -6,12 +6,17 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # As `fl-submit` does: tests start processes beside gRPC's threads, whose handlers of a fork end some of them.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from fl_core.extensions import Extension
 from fl_core.plan import Checkpoint, Job, Plan, Privacy, Program, Selection, Shortfall
+
+settings.register_profile(
+    "quick", max_examples=25
+)  # `make quick`; `make test` tries as many as Hypothesis would
 
 
 def plan_of(**changes: Any) -> Plan:

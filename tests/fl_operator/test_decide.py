@@ -826,7 +826,7 @@ def close_a_round(world: World, draw: st.DataObject) -> None:
 STEPS = [lose_a_child, toggle, change_pods, lose_workers, wait, close_a_round]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(st.lists(st.sampled_from(STEPS), max_size=12), st.data())
 def test_it_comes_to_rest_whatever_happens(steps: list[Step], data: st.DataObject) -> None:
     """After any history: at rest, one state that holds, nothing created once it is over, no pods while suspended."""
