@@ -325,11 +325,11 @@ class Roster:
         refused: tuple[Action, ...] = ()
         asked = Enrolment("", "", moves=False)
         if call.purpose == "initialise":
+            asked = self.members[cohort[0]].enrolment
+            refused = self._learn(asked.manifest)
             majority = self._majority()
             others = (name for name, member in self.members.items() if member.enrolment.weights != majority)
             dissenters = tuple(sorted(others, key=by_number))
-            asked = self.members[cohort[0]].enrolment
-            refused = self._learn(asked.manifest)
         here = [name for name in cohort if name in self.members]
         silent = tuple(name for name in here if not self.members[name].enrolment.moves)
         orders = (Order(name, call) for name in here)

@@ -205,10 +205,12 @@ def test_another_model_is_refused() -> None:
 
 
 def test_the_minority_is_refused_when_the_model_is_chosen() -> None:
-    """With the first weights the job's manifest is chosen, and those with another one go."""
+    """With the first weights the job's manifest is chosen, and those with another one go, for that reason alone."""
     made = roster(*names(3))
     made.enrol("worker-3", Enrolment("wide", "other", moves=True), now=0)
-    assert [action.worker for action in made.call(FIRST, now=0) if isinstance(action, Refuse)] == ["worker-3"]
+    actions = made.call(FIRST, now=0)
+    assert [action.worker for action in actions if isinstance(action, Refuse)] == ["worker-3"]
+    assert [action.dissenters for action in actions if isinstance(action, Chosen)] == [()]
     assert set(made.members) == set(names(3))
 
 
