@@ -46,7 +46,7 @@ ARGS :=
 cluster: $(VENV)/.dev ## A Kubernetes of this machine's own to play with, until Ctrl-C; LEVEL=2, 3 or 4
 	@$(BIN)/python tests/cluster up --level $(LEVEL)
 
-test-cluster: $(VENV)/.dev ## The tests that need a Kubernetes; LEVEL=2, 3 or 4, ARGS='words for pytest'
+test-cluster: $(VENV)/.dev $(VENV)-moto/.made ## The tests that need a Kubernetes; LEVEL=2, 3 or 4, ARGS='words for pytest'
 	@$(BIN)/python tests/cluster test --level $(LEVEL) $(ARGS)
 
 lint: $(VENV)/.dev ## Style, format and import contracts
@@ -103,7 +103,7 @@ image-%: wheels-%
 		--build-arg PACKAGES='$(PACKAGES_$*)' --build-arg REVISION="$$($(GIT) rev-parse HEAD)" dist/wheels/$*
 
 # The same images for `make test-cluster`, on a base that is made from Debian, and as files: there is no registry.
-cluster-images: dist/images/control.tar dist/images/numpy.tar dist/images/paddle.tar ## The images that tests with real pods use
+cluster-images: $(foreach name,control server numpy paddle,dist/images/$(name).tar) ## The images that tests with real pods use
 
 dist/images/%.tar: wheels-%
 	$(BIN)/python tests/cluster image $(FILE_$*) dist/wheels/$* $@ --tag $(NAME_$*):$(VERSION) \

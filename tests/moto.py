@@ -18,14 +18,15 @@ SECRET = "never-to-be-seen"  # noqa: S105 - moto takes any
 
 
 class Moto:
-    """moto's server at one port, which forgets all when it is stopped."""
+    """moto's server at a free port of this address, which forgets all when it is stopped."""
 
-    def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
+        with socket.create_server((host, 0)) as free:
             self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self.process = subprocess.Popen(
-            [str(MOTO), "-H", "127.0.0.1", "-p", str(self.port)],
+            [str(MOTO), "-H", host, "-p", str(self.port)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -36,14 +37,14 @@ class Moto:
 
     def _answers(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+            socket.create_connection((self.host, self.port), 0.2).close()
         except OSError:
             return False
         return True
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> None:
         """One request of no S3 client."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
         connection.request(method, f"/{path}", body)
         assert connection.getresponse().status == http.HTTPStatus.OK
         connection.close()
