@@ -16,7 +16,7 @@ import structlog
 
 from fl_core import durable
 from fl_core.errors import StorageError
-from fl_server.heads import HEADS, OUT, STEP, Head, Parts, decoded, head_name, head_number
+from fl_server.heads import HEADS, OUT, STEP, Head, Part, Parts, decoded, head_name, head_number
 from fl_server.objects import Objects, SilentError
 
 log = structlog.get_logger()
@@ -114,20 +114,15 @@ def fill(store: Patient, head: Head, folder: Path) -> tuple[dict[str, Known], bo
     """Make a folder what a head names; returns its files, and whether all are whole.
 
     Files that are that already stay. Of those in REPLACEABLE a damaged one becomes an empty one, which whoever reads it
-    passes over; any other that is damaged is a StorageError.
+    passes over; any other that is damaged is a StorageError, and what the folder has of it stays.
     """
     known: dict[str, Known] = {}
     sound = True
     for path, parts in head.files.items():
         target = folder / path
         if not _is(target, parts):
-            whole = _fetched(store, parts, target)
+            whole = _fetched(store, path, parts, folder)
             sound = sound and whole
-            if not whole and not path.startswith(REPLACEABLE):
-                named = ", ".join(part.object for part in parts)
-                raise StorageError(
-                    f"{path} in {store.objects.uri} is not what was kept ({named}); put a copy back"
-                )
             if not whole:
                 log.warning("damaged object", file=path, store=store.objects.uri)
         known[path] = Known(_state(target.stat()), parts)
@@ -137,19 +132,27 @@ def fill(store: Patient, head: Head, folder: Path) -> tuple[dict[str, Known], bo
     return known, sound
 
 
-def _fetched(store: Patient, parts: Parts, target: Path) -> bool:
-    """Download a file; False where a part is not what it was."""
+def _fetched(store: Patient, path: str, parts: Parts, folder: Path) -> bool:
+    """Download a file; False where a part is not what it was, and StorageError where nothing may take its place."""
+    target = folder / path
     durable.folder(target.parent)
-    sound = True
     with durable.whole(target, mode=durable.PRIVATE) as temporary, temporary.open("r+b") as file:
-        for part in parts:
-            try:
-                sound = store.copy(part.object, file) == part.sha256 and sound
-            except FileNotFoundError:
-                sound = False
+        sound = all(_added(store, part, file) for part in parts)
+        if not sound and not path.startswith(REPLACEABLE):
+            named = ", ".join(part.object for part in parts)
+            raise StorageError(
+                f"{path} in {store.objects.uri} is not what was kept ({named}); put a copy back"
+            )
         if not sound:  # so that whoever reads it sees that, whatever it was made to say
             file.truncate(0)
     return sound
+
+
+def _added(store: Patient, part: Part, file: IO[bytes]) -> bool:
+    try:
+        return store.copy(part.object, file) == part.sha256
+    except FileNotFoundError:
+        return False
 
 
 def _is(path: Path, parts: Parts) -> bool:

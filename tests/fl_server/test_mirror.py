@@ -327,6 +327,21 @@ def test_a_damaged_record_ends_the_server(tmp_path: Path, uri: str) -> None:
         server(tmp_path / "other", uri)
 
 
+def test_a_lost_object_costs_no_file_here(tmp_path: Path, uri: str) -> None:
+    """What a folder has of a file whose object is lost stays as it is, for it may be the last copy."""
+    one = server(tmp_path / "one", uri)
+    for number in (1, 2):
+        commit(one, number)
+    record = tmp_path / "one" / "metrics.jsonl"
+    with record.open("a") as lines:
+        lines.write('{"round":3}\n')
+    before = record.read_bytes()
+    (tmp_path / "store" / last(uri)["files"]["metrics.jsonl"][0]["object"]).unlink()
+    with pytest.raises(StorageError, match=r"metrics.jsonl in .* put a copy back"):
+        server(tmp_path / "one", uri)
+    assert record.read_bytes() == before
+
+
 def test_another_jobs_store_is_left_alone(tmp_path: Path, uri: str) -> None:
     """The store of another job is refused with what to do, and nothing in it is touched."""
     one = server(tmp_path / "one", uri)
