@@ -23,7 +23,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 PATIENCE_SECONDS: Final = 60.0
-"""How long one call is tried again before the server ends, to be started again."""
+"""How long one call that has failed is tried again before the server ends, to be started again."""
 PAUSES: Final = (0.1, 5.0)
 """Seconds before the second try, and at most before each further one."""
 REPLACEABLE: Final = ("checkpoints/", "models/")
@@ -41,25 +41,26 @@ class Patient:
         self._patience = PATIENCE_SECONDS
 
     def call(self, action: Callable[[], T]) -> T:
-        """What the action returns; StorageError where the store stays away for longer than the patience."""
-        end, pause, failed = time.monotonic() + self._patience, PAUSES[0], False
+        """What the action returns; StorageError where it does not work for longer than the patience after it failed."""
+        end, pause = None, PAUSES[0]
         while True:
             try:
                 found = action()
             except SilentError as error:
-                if time.monotonic() + pause > end:
+                now, is_first = time.monotonic(), end is None
+                end = now + self._patience if end is None else end
+                if now + pause > end:
                     raise StorageError(
                         f"{error}, for {self._patience:g} s; nothing is lost: once it answers, a server that is "
                         "started again goes on from what was kept"
                     ) from error
                 log.warning("the store is asked again", seconds=pause, reason=str(error))
-                if not failed:
+                if is_first:
                     self.told(f"{error}; it is asked again for {self._patience:g} s")
-                failed = True
                 time.sleep(pause)
                 pause = min(2 * pause, PAUSES[1])
             else:
-                if failed:
+                if end is not None:
                     log.info("the store answers again", store=self.objects.uri)
                 return found
 

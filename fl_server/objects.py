@@ -33,6 +33,10 @@ VARIABLES = {
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 LONGEST, STALLED = "24h", "60s"
 """For one request, and for one that does not move."""
+PIECE = 5 << 20
+"""Bytes of a large object that go at once."""
+TRIES = 8
+"""How often one of them is sent again, with growing pauses, before the whole transfer has failed."""
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>(\w+)</Code>")
 BUSY = "409"
@@ -154,10 +158,11 @@ class Bucket:
     def __init__(self, uri: str, scheme: str) -> None:
         self.uri = uri
         self._variables = VARIABLES[scheme]
-        self._store = self._connected()
+        self._store = self._connected(tries=0)
+        self._in_pieces = self._connected(tries=TRIES)
 
-    def _connected(self) -> ObjectStore:
-        """The client, which tries nothing again by itself: what is tried again is told."""
+    def _connected(self, *, tries: int) -> ObjectStore:
+        """A client; one that tries nothing again by itself lets what is tried again be told."""
         try:
             from obstore import store  # noqa: PLC0415 - an extra
         except ImportError as error:
@@ -169,17 +174,19 @@ class Bucket:
             return store.from_url(
                 self.uri,
                 client_options={"allow_http": plain, "timeout": LONGEST, "read_timeout": STALLED},
-                retry_config={"max_retries": 0},
+                retry_config={"max_retries": tries},
             )
         except Exception as error:  # not of one class
             raise StorageError(f"{self.uri} cannot be opened ({_brief(error)}); {self._advice}") from error
 
     def put(self, name: str, content: bytes | Path) -> None:
-        """Give an object its content; a large file goes in pieces."""
+        """Give an object its content; of a large one only the pieces that were not taken go again."""
         import obstore  # noqa: PLC0415 - an extra
 
+        is_large = isinstance(content, Path) and content.stat().st_size > PIECE
+        store = self._in_pieces if is_large else self._store
         with self._translated():
-            obstore.put(self._store, name, content, max_concurrency=4)
+            obstore.put(store, name, content, chunk_size=PIECE, max_concurrency=4)
 
     def create(self, name: str, content: bytes) -> bool:
         """Make an object (If-None-Match); False where there is one of this name."""

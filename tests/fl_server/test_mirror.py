@@ -282,6 +282,20 @@ def test_a_store_that_is_gone_for_long(
     assert committed(server(tmp_path / "one", uri)) == (1, [1])
 
 
+def test_a_long_transfer_that_breaks_off_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The patience counts from when the store fell silent, however long the transfer went on before."""
+    now, silent = [0.0], [SilentError("the store does not answer")]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def transfer() -> str:
+        now[0] += 10 * download.PATIENCE_SECONDS
+        if silent:
+            raise silent.pop()
+        return "done"
+
+    assert download.Patient(Folder("file:///nowhere", Path("/nowhere"))).call(transfer) == "done"
+
+
 @pytest.mark.parametrize("damage", ["torn", "changed", "gone"])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, uri: str, damage: str) -> None:
     """Where the newest checkpoint's object is not what was kept the one before it is used, and it is told."""

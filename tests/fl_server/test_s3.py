@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +43,67 @@ def moto(served: Moto, monkeypatch: pytest.MonkeyPatch) -> Moto:
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(download, "PATIENCE_SECONDS", 0.5)
     return served
+
+
+class Between(ThreadingHTTPServer):
+    """What stands between a client and moto, and answers some requests itself."""
+
+    def __init__(self, moto: Moto, answer: Callable[[str, str], tuple[int, str] | None]) -> None:
+        super().__init__(("127.0.0.1", 0), Passed)
+        self.moto, self.answer, self.seen = moto, answer, list[str]()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Passed(BaseHTTPRequestHandler):
+    """One request, answered or passed on."""
+
+    server: Between
+    protocol_version = "HTTP/1.1"
+
+    def parse_request(self) -> bool:
+        """One method for all methods."""
+        if whole := super().parse_request():
+            setattr(self, f"do_{self.command}", self.do)
+        return whole
+
+    def do(self) -> None:
+        """Answer, or let moto."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.seen.append(f"{self.command} {self.path}")
+        if (own := self.server.answer(self.command, self.path)) is not None:
+            status, headers, content = own[0], {}, f"<Error><Code>{own[1]}</Code></Error>".encode()
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.server.moto.port)
+            connection.request(self.command, self.path, body, dict(self.headers))
+            found = connection.getresponse()
+            status, headers, content = found.status, dict(found.headers), found.read()
+            connection.close()
+        self.send_response(status)
+        for name in {"ETag", "Last-Modified", "Content-Type", "Content-Range"} & headers.keys():
+            self.send_header(name, headers[name])
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def between(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Between]]:
+    """Let requests go through an answerer; the environment leads to it."""
+    made = list[Between]()
+
+    def stand(answer: Callable[[str, str], tuple[int, str] | None]) -> Between:
+        made.append(Between(moto, answer))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", made[-1].url)
+        return made[-1]
+
+    yield stand
+    for one in made:
+        one.shutdown()
+        one.server_close()
 
 
 def server(folder: Path, uri: str = "s3://jobs/digits") -> Storage:
@@ -166,3 +230,16 @@ def test_a_store_that_is_away_for_a_while(
         StorageError, match=r"s3://jobs/digits does not answer .*, for 0.3 s; nothing is lost"
     ):
         commit(one, 2)
+
+
+def test_one_piece_that_is_refused_for_now(between: Callable[..., Between], tmp_path: Path) -> None:
+    """Of a large object only the piece is sent again that the store did not take."""
+    busy = [(503, "SlowDown")]
+    passed = between(lambda _, path: busy.pop() if "partNumber=2" in path and busy else None)
+    content = bytes(range(256)) * (12 << 12)
+    (tmp_path / "model").write_bytes(content)
+    bucket = opened("s3://jobs/digits")
+    bucket.put("objects/1", tmp_path / "model")
+    assert b"".join(bucket.read("objects/1")) == content
+    asked = [sum(one in seen for seen in passed.seen) for one in ("uploads", "partNumber=1", "partNumber=2")]
+    assert asked == [1, 1, 2]
