@@ -178,12 +178,13 @@ def _state(found: os.stat_result) -> State:
 
 
 def files_of(folder: Path) -> dict[str, State]:
-    """What of a folder is to be kept; neither what is hidden nor what is this machine's alone."""
+    """What of a folder is to be kept; neither what a head cannot name nor what is this machine's alone."""
+    named = re.compile(STEP).fullmatch
     found: dict[str, State] = {}
     for place, folders, names in os.walk(folder):
         here = Path(place)
-        folders[:] = [one for one in folders if here != folder or f"{one}/" not in OUT]
-        for name in filter(re.compile(STEP).fullmatch, names):
+        folders[:] = [one for one in folders if named(one) and (here != folder or f"{one}/" not in OUT)]
+        for name in filter(named, names):
             path = here / name
             found[path.relative_to(folder).as_posix()] = _state(path.stat())
     return found

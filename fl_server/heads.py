@@ -65,6 +65,16 @@ class Head(BaseModel):
         """Its object's content."""
         return canonical(self.model_dump()).encode()
 
+    def naming(self, files: dict[str, Parts]) -> Head:
+        """The head after it, of these files; StorageError where one has a name that could not be read again."""
+        try:
+            return Head.model_validate({**dict(self), "files": files})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise StorageError(
+                f"{first['input']} cannot be kept: {first['msg']}; move it out of the storage's folder"
+            ) from error
+
     @property
     def objects(self) -> frozenset[str]:
         """The objects that it names."""

@@ -101,7 +101,7 @@ class Mirror:
         now = {path: self._uploaded(path, state) for path, state in files_of(self._folder).items()}
         files = {path: known.parts for path, known in sorted(now.items())}
         if files != self._head.files:
-            self._advance(self._head.model_copy(update={"files": files}))
+            self._advance(self._head.naming(files))
             self._recent.append((self._number, self._head.objects))
             self._let_go()
         self._known = now

@@ -389,6 +389,31 @@ def test_a_store_that_knows_nothing_of_a_job_does_not_empty_its_folder(tmp_path:
     assert committed(Storage(tmp_path / "one", PLAN)) == (1, [1])
 
 
+@pytest.mark.parametrize(
+    "odd", [".cache/x", ".ipynb_checkpoints/metrics.jsonl", "a b/x", "checkpoints/.x/y", "ä/x"]
+)
+def test_an_odd_name_is_not_kept(tmp_path: Path, uri: str, odd: str) -> None:
+    """What others have put into a folder under a name that no head may hold spoils none."""
+    one = server(tmp_path / "one", uri)
+    (tmp_path / "one" / odd).parent.mkdir()
+    (tmp_path / "one" / odd).write_text("x")
+    commit(one, 1)
+    assert not [path for path in last(uri)["files"] if path.endswith("x")]
+    assert committed(server(tmp_path / "other", uri)) == (1, [1])
+
+
+def test_no_head_is_made_that_cannot_be_read(tmp_path: Path, uri: str) -> None:
+    """A name that is too long for a head ends the server, and what was kept before stays readable."""
+    one = server(tmp_path / "one", uri)
+    commit(one, 1)
+    path = (tmp_path / "one").joinpath(*["d" * 200] * 3)
+    path.mkdir(parents=True)
+    (path / "x").touch()
+    with pytest.raises(StorageError, match=r"d/x.* cannot be kept"):
+        commit(one, 2)
+    assert committed(server(tmp_path / "other", uri)) == (1, [1])
+
+
 def test_lines_are_added_as_parts(tmp_path: Path, uri: str) -> None:
     """Of a file that grows by lines only the new ones are sent; many parts become one again."""
     one = server(tmp_path / "one", uri)
