@@ -88,6 +88,9 @@ def _commits(place: Path, megabytes: int, times: int) -> str:
 def _stored_commits(place: Path, megabytes: int, times: int, store: str) -> str:
     """The same row beside plain PUTs; the job's objects stay, in a folder of their own."""
     own = f"{store}/{secrets.token_hex(4)}"
+    for made in (own, f"{own}-plain"):
+        if made.startswith("file://"):
+            Path(made.removeprefix("file://")).mkdir()
     storage, objects = Storage(place / "storage", plan(), store=own), opened(f"{own}-plain")
     model = Model.of(weights(megabytes))
     content = bytes(model.buffer)

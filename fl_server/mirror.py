@@ -107,10 +107,25 @@ class Mirror:
         self._known = now
 
     def check(self) -> None:
-        """FencedError where another server has claimed the store since."""
-        name = head_name(self._number)
-        if any(map(head_number, self._store.call(lambda: self._store.objects.names(HEADS, after=name)))):
-            raise self._fenced()
+        """FencedError where another server has claimed the store since, StorageError where its own head is gone."""
+        self._look(self._number)
+
+    def _look(self, *own: int) -> None:
+        """Demand that no head is higher than these, which must be there: else it is another store, or not mounted."""
+        after = head_name(min(own) - 1)
+        # Where the first list misses one that was removed just then, the second has a higher one.
+        for _ in range(2):
+            names = self._store.call(lambda: self._store.objects.names(HEADS, after=after))
+            found = set(map(head_number, names))
+            if max(found, default=0) > max(own):
+                raise self._fenced()
+            if found.issuperset(own):
+                return
+        gone = " and ".join(head_name(one) for one in own if one not in found)
+        raise StorageError(
+            f"{self._store.objects.uri} does not hold {gone} any more, which this server has found there; "
+            "mount what was mounted there, or put a copy back"
+        )
 
     def _uploaded(self, path: str, state: State) -> Known:
         """A file, and its parts in the store, of which the last is new where lines were added to it."""
@@ -147,13 +162,8 @@ class Mirror:
             except FileNotFoundError:  # it was about to be made, or a newer server has removed it already
                 self.check()
         # A server that slept may make a head where others were removed since: theirs are higher.
-        self._number, before = number, self._number
-        try:
-            self.check()
-        except FencedError:
-            self._number = before
-            raise
-        self._head = head
+        self._look(*filter(None, (self._number, number)))
+        self._number, self._head = number, head
 
     def _fenced(self) -> FencedError:
         return FencedError(

@@ -91,7 +91,7 @@ def opened(uri: str) -> Objects:
 
 
 class Folder:
-    """Objects as files below a folder whose parent is there."""
+    """Objects as files below a folder, which whoever names it has made: one that is not there may not be mounted."""
 
     def __init__(self, uri: str, root: Path) -> None:
         self.uri = uri
@@ -100,7 +100,7 @@ class Folder:
     def put(self, name: str, content: bytes | Path) -> None:
         """Give an object its content."""
         with self._translated():
-            self._make(name)
+            durable.folder((self._root / name).parent)
             if isinstance(content, bytes):
                 durable.replace(self._root / name, content, mode=durable.PRIVATE)
                 return
@@ -110,7 +110,7 @@ class Folder:
     def create(self, name: str, content: bytes) -> bool:
         """Make an object; False where there is one of this name."""
         with self._translated():
-            self._make(name)
+            durable.folder((self._root / name).parent)
             with suppress(FileExistsError):
                 durable.create(self._root / name, content)
                 return True
@@ -135,15 +135,13 @@ class Folder:
             for name in names:
                 (self._root / name).unlink(missing_ok=True)
 
-    def _make(self, name: str) -> None:
-        if not self._root.parent.is_dir():
-            raise StorageError(
-                f"{self.uri}: {self._root.parent} is no folder; mount it, or mend spec.server.storage.uri"
-            )
-        durable.folder((self._root / name).parent)
-
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        if not self._root.is_dir():
+            raise StorageError(
+                f"{self.uri}: {self._root} is no folder; mount what it is on, or make it, or mend "
+                "spec.server.storage.uri"
+            )
         try:
             yield
         except FileNotFoundError:

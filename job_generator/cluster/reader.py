@@ -29,6 +29,7 @@ from job_generator.containers import CONFINED, restoring
 PORT: Final = 8080
 MOUNT: Final = "/var/lib/fljob"
 START_SECONDS: Final = 120.0
+FOLDER: Final = "file://"
 LIFE_SECONDS: Final = 3600
 """The pod ends by itself after this time, should nobody be left to remove it."""
 LAST: Final = "models/last.safetensors"
@@ -83,6 +84,12 @@ def reader(job: Object, name: str) -> Object:
         raise RefusedError(f"{metadata['name']} never had a server, so it has no model")
     folder, kept = f"{MOUNT}/{metadata['name']}-{metadata['uid']}", store(job)
     serve = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, str(PORT)]
+    if kept and kept["uri"].startswith(FOLDER):
+        raise RefusedError(
+            f"{metadata['name']} keeps its storage in {kept['uri']}, a folder that its server's template mounts, and "
+            "no pod of ours does; where it is mounted: python -m fl_server.restore --store "
+            f"{kept['uri']} --storage FOLDER"
+        )
     user = 65_532
     return {
         "apiVersion": "v1",

@@ -46,6 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def uri(tmp_path: Path) -> str:
     """A store."""
+    (tmp_path / "store").mkdir()
     return f"file://{tmp_path}/store"
 
 
@@ -167,7 +168,7 @@ def test_killed_at_each_call(tmp_path: Path) -> None:
     expected = [(tmp_path / "undisturbed" / name).read_bytes() for name in kept]
     while True:
         folder = tmp_path / str(call)
-        folder.mkdir()
+        (folder / "store").mkdir(parents=True)
         if killed(folder, plan, call) is None:
             break
         words = [line.split() for line in (folder / "said").read_text().splitlines()]
@@ -198,7 +199,7 @@ def test_a_claim_at_any_call_of_a_commit(tmp_path: Path) -> None:
 
 def interrupted(folder: Path, *, call: int) -> str | None:
     """Let a server start before this request of another's commit, which then goes on; None if there are fewer."""
-    folder.mkdir()
+    (folder / "store").mkdir(parents=True)
     uri, left = f"file://{folder}/store", call
     older, newer = server(folder / "older", uri), list[Storage]()
     commit(older, 1)
@@ -356,6 +357,24 @@ def test_a_lost_object_costs_no_file_here(tmp_path: Path, uri: str) -> None:
     assert record.read_bytes() == before
 
 
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+def test_a_share_that_is_not_mounted_any_more(tmp_path: Path, uri: str, left: str) -> None:
+    """Nothing goes on in what lies below a mount, and once it is mounted again the next server goes on there."""
+    one = server(tmp_path / "one", uri)
+    commit(one, 1)
+    before, share = stored(uri), (tmp_path / "store").rename(tmp_path / "share")
+    if left != "nothing":
+        (tmp_path / "store").mkdir()
+    with pytest.raises(StorageError, match=r"is no folder; mount|does not hold heads/.*; mount"):
+        one.fence.check()
+    with pytest.raises(StorageError, match=r"is no folder; mount|does not hold heads/.*; mount"):
+        commit(one, 2)
+    shutil.rmtree(tmp_path / "store", ignore_errors=True)
+    share.rename(tmp_path / "store")
+    assert stored(uri) == before
+    assert committed(server(tmp_path / "other", uri)) == (1, [1])
+
+
 def test_another_jobs_store_is_left_alone(tmp_path: Path, uri: str) -> None:
     """The store of another job is refused with what to do, and nothing in it is touched."""
     one = server(tmp_path / "one", uri)
@@ -488,7 +507,7 @@ def test_a_head_leads_nowhere_else(tmp_path: Path, uri: str, path: str, object_:
     ("uri", "words"),
     [
         ("ftp://host/folder", "spec.server.storage.uri: ftp://host/folder is no store that is known"),
-        ("file:///nowhere/at/all", "/nowhere/at is no folder; mount it"),
+        ("file:///nowhere/at/all", "/nowhere/at/all is no folder; mount what it is on"),
     ],
 )
 def test_a_store_that_is_none(tmp_path: Path, uri: str, words: str) -> None:

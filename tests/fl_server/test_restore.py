@@ -29,6 +29,12 @@ def commit(one: Storage, number: int) -> None:
     one.record({"round": number, "result": "Committed"})
 
 
+@pytest.fixture(autouse=True)
+def _made(tmp_path: Path) -> None:
+    """The store's folder is there."""
+    (tmp_path / "store").mkdir()
+
+
 def store(tmp_path: Path) -> Folder:
     return Folder(f"file://{tmp_path}/store", tmp_path / "store")
 
@@ -78,3 +84,10 @@ def test_an_empty_store(tmp_path: Path) -> None:
     copy(Patient(store(tmp_path)), "job-1", tmp_path / "copy")
     with pytest.raises(StorageError, match="no round has been committed"):
         newest_model(tmp_path / "copy")
+
+
+def test_a_store_that_is_not_mounted(tmp_path: Path) -> None:
+    """A folder that is not there is no empty store: whoever reads it is told."""
+    (tmp_path / "store").rmdir()
+    with pytest.raises(StorageError, match="store is no folder; mount what it is on"):
+        copy(Patient(store(tmp_path)), "job-1", tmp_path / "copy")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from job_generator.cluster.connection import RefusedError
 from job_generator.cluster.reader import reader
 
 
@@ -42,3 +43,11 @@ def test_a_store_is_copied_first(secret: str | None) -> None:
     for one in (copying, serving):
         assert one["securityContext"]["readOnlyRootFilesystem"] is True
         assert one["image"] == "fljob:1"
+
+
+def test_a_folder_that_only_the_server_mounts_is_not_read() -> None:
+    """A storage in a mounted folder is refused before a pod is made, with what reads it."""
+    with pytest.raises(
+        RefusedError, match=r"in file:///mnt/digits, .*fl_server.restore --store file:///mnt/digits"
+    ):
+        reader(job(uri="file:///mnt/digits"), "reader")
