@@ -32,6 +32,10 @@ State = tuple[int, int, int]
 """A file as it lies in a folder: its size, the time of its last change, its number."""
 
 
+class DamagedError(StorageError):
+    """What was kept is gone, or not what it was."""
+
+
 class Patient:
     """A store that is asked again where it does not answer; `told` hears when that begins."""
 
@@ -115,7 +119,7 @@ def fill(store: Patient, head: Head, folder: Path) -> tuple[dict[str, Known], bo
     """Make a folder what a head names; returns its files, and whether all are whole.
 
     Files that are that already stay. Of those in REPLACEABLE a damaged one becomes an empty one, which whoever reads it
-    passes over; any other that is damaged is a StorageError, and what the folder has of it stays.
+    passes over; any other that is damaged is a DamagedError, and what the folder has of it stays.
     """
     known: dict[str, Known] = {}
     sound = True
@@ -134,14 +138,14 @@ def fill(store: Patient, head: Head, folder: Path) -> tuple[dict[str, Known], bo
 
 
 def _fetched(store: Patient, path: str, parts: Parts, folder: Path) -> bool:
-    """Download a file; False where a part is not what it was, and StorageError where nothing may take its place."""
+    """Download a file; False where a part is not what it was, and DamagedError where nothing may take its place."""
     target = folder / path
     durable.folder(target.parent)
     with durable.whole(target, mode=durable.PRIVATE) as temporary, temporary.open("r+b") as file:
         sound = all(_added(store, part, file) for part in parts)
         if not sound and not path.startswith(REPLACEABLE):
             named = ", ".join(part.object for part in parts)
-            raise StorageError(
+            raise DamagedError(
                 f"{path} in {store.objects.uri} is not what was kept ({named}); put a copy back"
             )
         if not sound:  # so that whoever reads it sees that, whatever it was made to say

@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from fl_core.errors import FencedError, FLJobError, MismatchError, StorageError
-from fl_server.download import Known, Patient, State, digest_of, files_of, fill, newest
+from fl_server.download import DamagedError, Known, Patient, State, digest_of, files_of, fill, newest
 from fl_server.fence import Fence, Owner
 from fl_server.heads import HEADS, HOLDERS, OBJECTS, Head, Part, Parts, head_name, head_number, object_name
 from fl_server.objects import SilentError
@@ -83,14 +83,21 @@ class Mirror:
         """Refuse a store that makes an object again that is there: it would keep nobody out."""
         name, content = head_name(self._number), self._head.encoded()
         if self._store.call(lambda: self._store.objects.create(name, content)):
+            self.check()  # newer servers have removed it meanwhile
             raise StorageError(
                 f"{self._store.objects.uri}: this store overwrites what it was told to make only if it is not there "
                 "(If-None-Match), so two servers could overwrite one another's work; use another store"
             )
 
     def restore(self) -> None:
-        """Make the folder what was kept."""
-        self._known, _ = fill(self._store, self._head, self._folder)
+        """Make the folder what was kept; FencedError where a newer server has removed of that what it replaced."""
+        try:
+            self._known, is_sound = fill(self._store, self._head, self._folder)
+        except DamagedError:
+            self.check()
+            raise
+        if not is_sound:
+            self.check()
         log.info("the storage is as it was kept", store=self._store.objects.uri, files=len(self._known))
 
     def publish(self) -> None:

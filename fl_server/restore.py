@@ -10,7 +10,7 @@ import click
 from fl_core import durable
 from fl_core.errors import FLJobError, MismatchError, StorageError
 from fl_core.process import last_words
-from fl_server.download import Patient, fill, newest
+from fl_server.download import DamagedError, Patient, fill, newest
 from fl_server.objects import opened
 
 TRIES = 5
@@ -44,7 +44,7 @@ def copy(store: Patient, job: str, folder: Path) -> None:
             )
         try:
             _, sound = fill(store, head, folder)
-        except StorageError:
+        except DamagedError:
             if newest(store).number == number:
                 raise
         else:

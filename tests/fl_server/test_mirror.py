@@ -18,7 +18,7 @@ from fl_core.errors import FencedError, MismatchError, StorageError
 from fl_core.extensions import Extension
 from fl_core.models import checkpoints
 from fl_core.plan import Job, Plan, Privacy
-from fl_server import download, storage
+from fl_server import download, mirror, storage
 from fl_server.checkpoints import Saved
 from fl_server.heads import decoded, head_name
 from fl_server.mirror import KEPT, MOST_PARTS
@@ -224,6 +224,48 @@ def interrupted(folder: Path, *, call: int) -> str | None:
     found = committed(server(folder / "third", uri))
     assert (found[0], found[1][-1]) == (100, 100)
     return outcome
+
+
+def test_claims_at_any_call_of_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that starts while newer ones claim the store and go on takes it over or is fenced, and blames nobody."""
+    monkeypatch.setattr(mirror, "MOST_PARTS", 8)
+    template = tmp_path / "template"
+    template.mkdir()
+    one = server(tmp_path / "one", f"file://{template}")
+    for number in range(1, 8):
+        one.record({"round": number})
+    commit(one, 8)
+    call, outcomes = 0, list[str]()
+    while (outcome := overtaken(tmp_path / str(call), template, monkeypatch, call=call)) is not None:
+        outcomes.append(outcome)
+        call += 1
+    assert set(outcomes) == {"newest", "fenced"}
+    assert len(outcomes) > 10
+
+
+def overtaken(folder: Path, template: Path, monkeypatch: pytest.MonkeyPatch, *, call: int) -> str | None:
+    """Let two servers claim a store at this request of one that starts; None if there are fewer."""
+    shutil.copytree(template, folder / "store")
+    uri, left, newer = f"file://{folder}/store", call, list[Storage]()
+
+    def happen(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == -1:
+            for name in ("newer", "newest"):
+                newer.append(server(folder / name, uri))
+                commit(newer[-1], 100)
+                commit(newer[-1], 101)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            storage, "opened", lambda uri: Watched(uri, Path(uri.removeprefix("file://")), happen)
+        )
+        try:
+            commit(server(folder / "older", uri), 200)
+        except FencedError:
+            return "fenced"
+    return "newest" if newer else None
 
 
 def test_who_slept_over_the_removal_of_heads_is_fenced(tmp_path: Path, uri: str) -> None:
