@@ -27,6 +27,10 @@ CHECKPOINT = r"round-(\d+)\.safetensors"
 """What checkpoints are called in their folder, as a regular expression with the round as its group."""
 
 
+INDEX = "kept.txt"
+"""The file in a copy of some of a storage's files that names all of them, one in a line."""
+
+
 def checkpoint_name(number: int) -> str:
     """What the checkpoint of this round is called in its folder."""
     return f"round-{number:07d}.safetensors"

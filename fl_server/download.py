@@ -114,6 +114,11 @@ class Known:
     state: State
     parts: Parts
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is as large as its parts: a damaged one is empty."""
+        return self.state[0] == sum(part.size for part in self.parts)
+
 
 def fill(store: Patient, head: Head, folder: Path) -> tuple[dict[str, Known], bool]:
     """Make a folder what a head names; returns its files, and whether all are whole.

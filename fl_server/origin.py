@@ -12,7 +12,7 @@ import structlog
 from fl_core.digests import file_digest
 from fl_core.errors import JobError, MismatchError, StorageError, UpdateError
 from fl_core.lineage import begun_anew, check_fork
-from fl_core.models import checkpoints, read_model
+from fl_core.models import INDEX, checkpoints, read_model
 from fl_core.plan import Plan
 from fl_core.privacy.chain import Head, check_reaches
 from fl_core.privacy.ledger import looked_at
@@ -168,9 +168,12 @@ class Origin:
 
     def _others(self) -> str:
         """Which checkpoints there are, where one was meant that is no more."""
-        if self._round is None or not self.path.parent.is_dir():
+        if self._round is None:
             return ""
-        kept = sorted(path.name for path in checkpoints(self.path.parent).values())
+        index = self._storage / INDEX
+        listed = index.read_text(encoding="utf-8") if index.is_file() else ""
+        named = (Path(line).name for line in listed.splitlines() if line.startswith("checkpoints/"))
+        kept = sorted({*named, *(path.name for path in checkpoints(self.path.parent).values())})
         return f"; there are {', '.join(kept)}, as its spec.server.checkpoint.keep says" if kept else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from fl_core.environment import POD
@@ -53,9 +54,16 @@ def running(role: Role, place: Place, plan: Plan, *, model: Model | None) -> Obj
 
 
 def restoring(
-    image: str, uri: str, *, secret: str | None, folder: str, mount: Object, job: str = ""
+    image: str,
+    uri: str,
+    *,
+    secret: str | None,
+    folder: str,
+    mount: Object,
+    only: Sequence[str],
+    job: str = "",
 ) -> Object:
-    """A container that copies a job's storage out of its store of objects before others start; it claims nothing.
+    """A container that copies these files of a job's storage out of its store before others start; it claims nothing.
 
     With the uid of a `job` it refuses another one's.
     """
@@ -63,7 +71,7 @@ def restoring(
     return {
         "name": RESTORING,
         "image": image,
-        "command": [*command, *(["--job", job] if job else [])],
+        "command": [*command, *(["--job", job] if job else []), *(f"--only={path}" for path in only)],
         **({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {}),
         "securityContext": CONFINED,
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},

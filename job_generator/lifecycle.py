@@ -36,7 +36,7 @@ class StoredModel(Part):
     """A store of objects that holds another job's storage, as `spec.server.storage.uri` names it there."""
 
     uri: Annotated[str, Field(pattern=STORE, max_length=512, examples=["s3://models/digits"])]
-    """The store; it is copied when the server's pod starts, and left as it is."""
+    """The store; the file is copied when the server's pod starts, and the store left as it is."""
 
     secret_name: ObjectName | None = None
     """The Secret, in the job's namespace, whose keys become variables of what copies: that store's credentials."""

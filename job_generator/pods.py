@@ -29,6 +29,8 @@ STORAGE = "/var/lib/fljob"
 PROGRAM = "/program"
 DATA = "/data"
 
+INHERITED = ("privacy.jsonl", "privacy.jsonl.head", "models/best.safetensors")
+"""What the server of a fork reads of its parent's storage beside the checkpoint."""
 LOST_NODE_SECONDS = 30
 """How long a pod stays on a node that does not answer; Kubernetes' own default is five minutes."""
 
@@ -110,14 +112,17 @@ def server_pod(
         mounts=({"name": "storage", "mountPath": STORAGE}, *mounts),
         templates=_templates(settings, template),
         secret=storage.secret_name,
-        before=(_fetching(fetched, settings.images.store),) if fetched else (),
+        before=(_fetching(fetched, settings.images.store, is_fork=initial.round is not None),)
+        if initial and fetched
+        else (),
     )
 
 
-def _fetching(given: StoredModel, image: str) -> Object:
-    """What copies the storage in which the model lies that the job begins with."""
+def _fetching(given: StoredModel, image: str, *, is_fork: bool) -> Object:
+    """What copies the model that the job begins with, and what a fork takes over beside it."""
     mount = {"name": VOLUME, "mountPath": MOUNT}
-    return restoring(image, given.uri, secret=given.secret_name, folder=MOUNT, mount=mount)
+    only = (given.path, *(INHERITED if is_fork else ()))
+    return restoring(image, given.uri, secret=given.secret_name, folder=MOUNT, mount=mount, only=only)
 
 
 def worker_pod(

@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,7 +20,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from fl_core.errors import StorageError, UnavailableError
-from fl_core.models import CHECKPOINT, checkpoint_name
+from fl_core.models import CHECKPOINT, INDEX, checkpoint_name
 from fl_core.record import LINES, SIGNATURE
 from job_generator.cluster.connection import AbsentError, Connection, Object, RefusedError, Request
 from job_generator.cluster.jobs import claim, core, holds, remove, store
@@ -29,14 +29,18 @@ from job_generator.containers import CONFINED, restoring
 PORT: Final = 8080
 MOUNT: Final = "/var/lib/fljob"
 START_SECONDS: Final = 120.0
+"""For a pod to start, beside the time in which it copies."""
 FOLDER: Final = "file://"
 LIFE_SECONDS: Final = 3600
 """The pod ends by itself after this time, should nobody be left to remove it."""
 LAST: Final = "models/last.safetensors"
 BEST: Final = "models/best.safetensors"
 RECORD: Final = (LINES, SIGNATURE)
+NEWEST: Final = "checkpoints/"
+"""What a copy of the newest checkpoint is asked for by."""
 PIECE: Final = 1 << 20
 LISTED: Final = re.compile(rf'href="{CHECKPOINT}"')
+INDEXED: Final = re.compile(rf"^checkpoints/{CHECKPOINT}$", re.MULTILINE)
 NEVER: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"}
 )
@@ -44,7 +48,8 @@ NEVER: Final = frozenset(
 
 def fetch(cluster: Connection, job: Object, folder: Path, *, best: bool, say: Callable[[str], None]) -> None:
     """Copy what the server keeps of the model into a folder that looks like a run's storage."""
-    with _pod(cluster, job, say) as name:
+    only = (BEST,) if best else (LAST,) if holds(job, "Complete") else (LAST, NEWEST)
+    with _pod(cluster, job, say, only=only) as name:
         store = _Store(cluster, name, folder)
         if best:
             store.copy(BEST)
@@ -57,7 +62,7 @@ def fetch(cluster: Connection, job: Object, folder: Path, *, best: bool, say: Ca
 
 def fetch_record(cluster: Connection, job: Object, folder: Path, *, say: Callable[[str], None]) -> None:
     """Copy a job's record and its signature into a folder that looks like a run's storage."""
-    with _pod(cluster, job, say) as name:
+    with _pod(cluster, job, say, only=RECORD) as name:
         store = _Store(cluster, name, folder)
         for one in RECORD:
             store.copy(one)
@@ -67,7 +72,7 @@ def fetch_digest(
     cluster: Connection, job: Object, number: int, *, say: Callable[[str], None]
 ) -> tuple[str | None, list[int]]:
     """The SHA-256 of the checkpoint of this round, None where there is none, and the rounds that have one."""
-    with _pod(cluster, job, say) as name:
+    with _pod(cluster, job, say, only=(checkpoint(number),)) as name:
         store = _Store(cluster, name, Path())
         return store.digest(checkpoint(number)), store.checkpoints()
 
@@ -77,8 +82,11 @@ def checkpoint(number: int) -> str:
     return f"checkpoints/{checkpoint_name(number)}"
 
 
-def reader(job: Object, name: str) -> Object:
-    """The pod; it passes Pod Security `restricted`, and serves its own loopback alone."""
+def reader(job: Object, name: str, *, only: Sequence[str]) -> Object:
+    """The pod; it passes Pod Security `restricted`, and serves its own loopback alone.
+
+    Out of a store of objects it copies these files `only`, and no model for a record.
+    """
     metadata, images = job["metadata"], job.get("status", {}).get("images") or {}
     if "server" not in images:
         raise RefusedError(f"{metadata['name']} never had a server, so it has no model")
@@ -113,7 +121,7 @@ def reader(job: Object, name: str) -> Object:
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            **({"initContainers": [_restoring(job, kept, folder, images["server"])]} if kept else {}),
+            **({"initContainers": [_restoring(job, folder, images["server"], only)]} if kept else {}),
             "containers": [
                 {
                     "name": "reader",
@@ -138,19 +146,21 @@ def reader(job: Object, name: str) -> Object:
     }
 
 
-def _restoring(job: Object, kept: Object, folder: str, image: str) -> Object:
-    mount = {"name": "storage", "mountPath": MOUNT}
+def _restoring(job: Object, folder: str, image: str, only: Sequence[str]) -> Object:
+    mount, kept = {"name": "storage", "mountPath": MOUNT}, store(job) or {}
     uid, secret = job["metadata"]["uid"], kept.get("secretName")
-    return restoring(image, kept["uri"], secret=secret, folder=folder, mount=mount, job=uid)
+    return restoring(image, kept["uri"], secret=secret, folder=folder, mount=mount, only=only, job=uid)
 
 
 @contextmanager
-def _pod(cluster: Connection, job: Object, say: Callable[[str], None]) -> Iterator[str]:
+def _pod(
+    cluster: Connection, job: Object, say: Callable[[str], None], *, only: Sequence[str]
+) -> Iterator[str]:
     """The name of a reader that runs; it is gone when this is left, also by Ctrl-C."""
     name = f"{job['metadata']['name']}-reader-{secrets.token_hex(3)}"
     path = core(cluster.namespace, "pods", name)
     try:
-        cluster.send(Request("POST", core(cluster.namespace, "pods"), body=reader(job, name)))
+        cluster.send(Request("POST", core(cluster.namespace, "pods"), body=reader(job, name, only=only)))
         say(f"pod/{name} reads the storage of {job['metadata']['name']} ...")
         _await(cluster, path, name)
         yield name
@@ -166,23 +176,31 @@ def _await(cluster: Connection, path: str, name: str) -> None:
         status = cluster.send(Request("GET", path)).get("status", {})
         if status.get("phase") == "Running":
             return
-        for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
-            if ended := one.get("state", {}).get("terminated"):
-                why = str(ended.get("message") or why).strip()
-                continue
-            waiting = one.get("state", {}).get("waiting") or {}
-            if waiting.get("reason") == "PodInitializing":
-                continue
-            why = f"{waiting.get('reason')} {waiting.get('message', '')}".strip()
-            if waiting.get("reason") in NEVER:
-                raise RefusedError(f"pod {name} does not start: {why}")
-        for one in status.get("conditions", ()):
-            if one["type"] == "PodScheduled" and one["status"] == "False":
-                why = str(one.get("message", "no node takes it"))
+        if any("running" in one.get("state", {}) for one in status.get("initContainerStatuses", ())):
+            end, why = time.monotonic() + START_SECONDS, "it was not started after it had copied"
+        why = _obstacle(status, name, before=why)
         if status.get("phase") == "Failed":
             raise RefusedError(f"pod {name} has ended at once: {status.get('message', why)}")
         time.sleep(0.5)
     raise UnavailableError(f"pod {name} does not run after {START_SECONDS:.0f} s: {why}")
+
+
+def _obstacle(status: Object, name: str, *, before: str) -> str:
+    """Why a pod does not run yet, as far as that is known; RefusedError where it never will."""
+    why = before
+    for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        if ended := one.get("state", {}).get("terminated"):
+            why = str(ended.get("message") or why).strip()
+        waiting = one.get("state", {}).get("waiting") or {}
+        if waiting.get("reason") in {None, "PodInitializing"}:
+            continue
+        why = f"{waiting['reason']} {waiting.get('message', '')}".strip()
+        if waiting["reason"] in NEVER:
+            raise RefusedError(f"pod {name} does not start: {why}")
+    for one in status.get("conditions", ()):
+        if one["type"] == "PodScheduled" and one["status"] == "False":
+            why = str(one.get("message", "no node takes it"))
+    return why
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +239,9 @@ class _Store:
 
     def checkpoints(self) -> list[int]:
         """The rounds whose checkpoints are kept, in order, as the reader's page shows them."""
+        with self._open(INDEX) as answer:
+            if answer is not None:
+                return sorted(int(number) for number in INDEXED.findall(answer.read().decode()))
         with self._open("checkpoints/") as answer:
             listed = answer.read().decode() if answer is not None else ""
         return sorted(int(number) for number in LISTED.findall(listed))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fl_core.errors import MismatchError, StorageError
-from fl_core.models import best_model, newest_model
+from fl_core.models import INDEX, best_model, newest_model
 from fl_server.checkpoints import Saved
 from fl_server.download import Patient
 from fl_server.objects import Folder
@@ -91,3 +92,39 @@ def test_a_store_that_is_not_mounted(tmp_path: Path) -> None:
     (tmp_path / "store").rmdir()
     with pytest.raises(StorageError, match="store is no folder; mount what it is on"):
         copy(Patient(store(tmp_path)), "job-1", tmp_path / "copy")
+
+
+def files(folder: Path) -> list[str]:
+    """All that lies in a folder."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_only_what_is_asked_for_is_copied(tmp_path: Path) -> None:
+    """Named files, those that are kept, and of a folder the last one; the index names what else there is."""
+    server = Storage(tmp_path / "server", PLAN, store=f"file://{tmp_path}/store")
+    for number in (1, 2):
+        commit(server, number)
+    only = ("metrics.jsonl", "never", "checkpoints/")
+    copy(Patient(store(tmp_path)), "job-1", tmp_path / "copy", only=only)
+    assert files(tmp_path / "copy") == ["checkpoints/round-0000002.safetensors", INDEX, "metrics.jsonl"]
+    named = (tmp_path / "copy" / INDEX).read_text().splitlines()
+    assert named == [name for name in files(tmp_path / "server") if not name.startswith("claims/")]
+
+
+def test_a_server_that_is_faster_than_its_reader(tmp_path: Path) -> None:
+    """A reader whose objects are gone each time ends with a sentence, and leaves no part of what it could not read."""
+    server = Storage(tmp_path / "server", PLAN, store=f"file://{tmp_path}/store")
+    commit(server, 1)
+    one, commits = store(tmp_path), count(2)
+
+    class Slow(Folder):
+        def read(self, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+            if name.startswith("objects/"):
+                for _ in range(20):
+                    commit(server, next(commits))
+            return super().read(name)
+
+    slow = Patient(Slow(one.uri, tmp_path / "store"))
+    with pytest.raises(StorageError, match="changes faster than it can be read: after 5 times"):
+        copy(slow, "job-1", tmp_path / "copy", only=("checkpoints/",))
+    assert files(tmp_path / "copy") == []

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_core.plan import Plan, canonical
+from fl_server.privacy import LEDGER
 from job_generator.compiler import compile_job
 from job_generator.manifests import Rendering, children, of_all, of_role
 from job_generator.processes import ROLES
@@ -280,11 +281,22 @@ def test_a_model_from_a_store(job_map: Callable[..., Map]) -> None:
     (copying,) = pod_of(server)["initContainers"]
     line = container(server)["args"]
     assert line[line.index("--initial-model") + 1] == "/initial-model/models/last.safetensors"
-    assert copying["command"][3:] == ["--store", "s3://models/digits", "--storage", "/initial-model"]
+    assert copying["command"][3:] == [
+        "--store", "s3://models/digits", "--storage", "/initial-model", "--only=models/last.safetensors"
+    ]  # fmt: skip
     assert copying["envFrom"] == [{"secretRef": {"name": "keys"}}]
     assert "envFrom" not in container(server)
     assert copying["image"] == container(server)["image"] == CLUSTER.images.store
     assert {"name": "initial-model", "emptyDir": {}} in pod_of(server)["volumes"]
+
+
+def test_a_fork_from_a_store_copies_what_it_takes_over(job_map: Callable[..., Map]) -> None:
+    """Beside its checkpoint it has its parent's privacy ledger and best model, and no other checkpoint."""
+    store = {"uri": "s3://models/digits", "path": "checkpoints/round-0000002.safetensors"}
+    server = rendered(job_map(initialModel={"store": store, "round": 2}, rounds=4))["Job", "digits-server"]
+    (copying,) = pod_of(server)["initContainers"]
+    asked = [one.removeprefix("--only=") for one in copying["command"] if one.startswith("--only=")]
+    assert asked == [store["path"], LEDGER, f"{LEDGER}.head", "models/best.safetensors"]
 
 
 def test_two_jobs_in_one_claim(job_map: Callable[..., Map]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from job_generator.cluster.connection import RefusedError
-from job_generator.cluster.reader import reader
+from fl_core.errors import UnavailableError
+from job_generator.cluster.connection import RefusedError, Request
+from job_generator.cluster.reader import BEST, RECORD, START_SECONDS, _await, reader
 
 
 def job(**storage: Any) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def job(**storage: Any) -> dict[str, Any]:
 
 def test_a_claim_is_mounted_for_reading() -> None:
     """What is in a volume is read there, and nothing runs before that."""
-    spec = reader(job(existingClaim="shared"), "reader")["spec"]
+    spec = reader(job(existingClaim="shared"), "reader", only=RECORD)["spec"]
     assert "initContainers" not in spec
     assert spec["volumes"] == [{"name": "storage", "persistentVolumeClaim": {"claimName": "shared"}}]
     assert all(mount["readOnly"] for mount in spec["containers"][0]["volumeMounts"])
@@ -31,12 +33,13 @@ def test_a_claim_is_mounted_for_reading() -> None:
 def test_a_store_is_copied_first(secret: str | None) -> None:
     """What is in a store of objects is copied to where it is served, with the credentials in that container alone."""
     storage = {"uri": "s3://models/digits", **({"secretName": secret} if secret else {})}
-    spec = reader(job(**storage), "reader")["spec"]
+    spec = reader(job(**storage), "reader", only=(BEST,))["spec"]
     (copying,), (serving,) = spec["initContainers"], spec["containers"]
     assert spec["volumes"] == [{"name": "storage", "emptyDir": {}}]
     folder = serving["command"][serving["command"].index("--directory") + 1]
     assert copying["command"][2:] == [
-        "fl_server.restore", "--store", "s3://models/digits", "--storage", folder, "--job", "u-1"
+        "fl_server.restore", "--store", "s3://models/digits", "--storage", folder, "--job", "u-1",
+        "--only=models/best.safetensors"
     ]  # fmt: skip
     assert copying.get("envFrom") == ([{"secretRef": {"name": secret}}] if secret else None)
     assert "envFrom" not in serving
@@ -50,4 +53,36 @@ def test_a_folder_that_only_the_server_mounts_is_not_read() -> None:
     with pytest.raises(
         RefusedError, match=r"in file:///mnt/digits, .*fl_server.restore --store file:///mnt/digits"
     ):
-        reader(job(uri="file:///mnt/digits"), "reader")
+        reader(job(uri="file:///mnt/digits"), "reader", only=RECORD)
+
+
+class Copying:
+    """An API server that shows a pod which copies for so many looks, and then runs or does not."""
+
+    def __init__(self, looks: int, *, runs: bool) -> None:
+        self.looks, self.runs, self.now = looks, runs, 0.0
+
+    def send(self, _: Request) -> dict[str, Any]:
+        """The pod's status."""
+        self.looks -= 1
+        if self.looks < 0 and self.runs:
+            return {"status": {"phase": "Running"}}
+        state = {"running": {}} if self.looks >= 0 else {"terminated": {"exitCode": 0}}
+        return {
+            "status": {"phase": "Pending", "initContainerStatuses": [{"name": "restore", "state": state}]}
+        }
+
+    def pause(self, seconds: float) -> None:
+        """Time goes on."""
+        self.now += seconds
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_copy_may_take_longer_than_a_start(monkeypatch: pytest.MonkeyPatch, *, runs: bool) -> None:
+    """While the storage is copied nobody gives up; after that the pod has as long to start as any other."""
+    cluster = Copying(looks=10 * int(START_SECONDS), runs=runs)
+    monkeypatch.setattr("time.monotonic", lambda: cluster.now)
+    monkeypatch.setattr("time.sleep", cluster.pause)
+    with nullcontext() if runs else pytest.raises(UnavailableError, match="after it had copied"):
+        _await(cluster, "pods/reader", "reader")  # type: ignore[arg-type]
+    assert cluster.now >= 4 * START_SECONDS
