@@ -45,7 +45,7 @@ async def coordinate(
     channel = open_channel(scheduler, settings.identity_folder, peer="scheduler")
     coordinator = Coordinator(plan, kept, Summons(plan, channel), credentials=settings.credentials)
     coordinator.first.origin = coordinator.spending.origin = origin
-    kept.tell(coordinator.board.notices.append)
+    kept.tell(coordinator.board.from_threads())
     server = grpc.aio.server(interceptors=(Legible(),), options=(*OPTIONS, *FLOW))
     ServerService(plan, kept, coordinator).add_to(server)
     address = await open_port(server, settings.listen, settings.identity_folder)

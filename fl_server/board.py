@@ -15,8 +15,8 @@ MOST_CLOSED = 100
 class Board:
     """The present standing and all closed rounds; each watcher gets what it has not seen yet.
 
-    `notices` are sentences that a watcher should read. `describe` brings the standing up to date; it is called when a
-    watcher is told, not at every change.
+    `notices` are sentences that a watcher should read, and `trouble` one that holds now, if any. `describe` brings the
+    standing up to date; it is called when a watcher is told, not at every change.
     """
 
     def __init__(self, rounds: int, expected: int, describe: Callable[[pb.Standing], None]) -> None:
@@ -24,6 +24,7 @@ class Board:
         self._describe = describe
         self.closed: list[str] = []
         self.notices: list[str] = []
+        self.trouble = ""
         self.ending: pb.Ending | None = None
         self._watchers: set[asyncio.Event] = set()
 
@@ -31,6 +32,15 @@ class Board:
         """Wake every watcher; changes that come faster than a watcher reads become one."""
         for watcher in self._watchers:
             watcher.set()
+
+    def from_threads(self) -> Callable[[str], object]:
+        """What another thread tells the present trouble by, or, with no word, that it is over."""
+        loop = asyncio.get_running_loop()
+        return lambda sentence: loop.call_soon_threadsafe(self._troubled, sentence)
+
+    def _troubled(self, sentence: str) -> None:
+        self.trouble = sentence
+        self.changed()
 
     def end(self, ending: pb.Ending) -> None:
         """The job is over."""
@@ -48,7 +58,7 @@ class Board:
                 await news.wait()
                 news.clear()
                 self._describe(self.standing)
-                self.standing.notice = "; ".join(self.notices)
+                self.standing.notice = "; ".join(filter(None, (*self.notices, self.trouble)))
                 while len(self.closed) - seen > MOST_CLOSED:
                     yield pb.Observation(
                         standing=self.standing, closed=self.closed[seen : seen + MOST_CLOSED]

@@ -37,12 +37,13 @@ class DamagedError(StorageError):
 
 
 class Patient:
-    """A store that is asked again where it does not answer; `told` hears when that begins."""
+    """A store that is asked again where it does not answer; `told` hears when that begins, and "" when it ends."""
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
         self.told: Callable[[str], object] = lambda _: None
         self._patience = PATIENCE_SECONDS
+        self._is_silent = False
 
     def call(self, action: Callable[[], T]) -> T:
         """What the action returns; StorageError where it does not work for longer than the patience after it failed."""
@@ -53,18 +54,21 @@ class Patient:
             except SilentError as error:
                 now, is_first = time.monotonic(), end is None
                 end = now + self._patience if end is None else end
+                if is_first:
+                    self._is_silent = True
+                    self.told(f"{error}; it is asked again for {self._patience:g} s")
                 if now + pause > end:
                     raise StorageError(
                         f"{error}, for {self._patience:g} s; nothing is lost: once it answers, a server that is "
                         "started again goes on from what was kept"
                     ) from error
                 log.warning("the store is asked again", seconds=pause, reason=str(error))
-                if is_first:
-                    self.told(f"{error}; it is asked again for {self._patience:g} s")
                 time.sleep(pause)
                 pause = min(2 * pause, PAUSES[1])
             else:
-                if end is not None:
+                if self._is_silent:
+                    self._is_silent = False
+                    self.told("")
                     log.info("the store answers again", store=self.objects.uri)
                 return found
 

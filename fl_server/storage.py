@@ -114,7 +114,7 @@ class Storage:
         return MirroredFence(fence, Mirror(self._objects, self.folder, owner, holder=holder))
 
     def tell(self, told: Callable[[str], object]) -> None:
-        """Let `told` hear when the store does not answer."""
+        """Let `told` hear that the store does not answer, and, with no word, that it does again."""
         if self._objects is not None:
             self._objects.told = told
 

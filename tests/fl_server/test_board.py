@@ -37,6 +37,28 @@ def test_the_standing_comes_at_once() -> None:
     run(scene())
 
 
+def test_a_trouble_is_shown_while_it_lasts() -> None:
+    """What another thread tells wakes a watcher, stands beside the notices, and is gone when that thread says so."""
+
+    async def scene() -> None:
+        board = board_of(rounds=5, expected=3)
+        board.notices.append("a checkpoint was passed over")
+        told, watch = board.from_threads(), board.watch()
+        seen = [(await anext(watch)).standing.notice]
+        for sentence in ("the store is silent", "the store is still silent", ""):
+            await asyncio.to_thread(told, sentence)
+            seen.append((await anext(watch)).standing.notice)
+        passed = "a checkpoint was passed over"
+        assert seen == [
+            passed,
+            f"{passed}; the store is silent",
+            f"{passed}; the store is still silent",
+            passed,
+        ]
+
+    run(scene())
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), max_size=12))
 def test_every_round_is_seen_once(steps: list[tuple[int, bool, bool]]) -> None:

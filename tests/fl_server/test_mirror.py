@@ -294,8 +294,8 @@ def test_an_answer_that_does_not_come(tmp_path: Path, uri: str, when: str) -> No
     watched(one, happen)
     one.tell(told.append)
     commit(one, 1)
-    assert told
-    assert all("it is asked again" in sentence for sentence in told)
+    assert [bool(sentence) for sentence in told] == [True, False] * (len(told) // 2)
+    assert all("it is asked again" in sentence for sentence in told[::2])
     assert committed(server(tmp_path / "other", uri)) == (1, [1])
 
 
@@ -337,6 +337,25 @@ def test_a_long_transfer_that_breaks_off_is_tried_again(monkeypatch: pytest.Monk
         return "done"
 
     assert download.Patient(Folder("file:///nowhere", Path("/nowhere"))).call(transfer) == "done"
+
+
+def test_the_end_of_a_silence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that failed for good is told once, and so is the first call after it that is answered."""
+    monkeypatch.setattr(download, "PATIENCE_SECONDS", 0.0)
+    patient, told, silent = download.Patient(Folder("file:///n", Path("/n"))), list[str](), [True] * 2
+
+    def look() -> None:
+        if silent:
+            silent.pop()
+            raise SilentError("the store does not answer")
+
+    patient.told = told.append
+    for _ in range(2):
+        with pytest.raises(StorageError, match="for 0 s"):
+            patient.call(look)
+    for _ in range(2):
+        patient.call(look)
+    assert [bool(sentence) for sentence in told] == [True, True, False]
 
 
 @pytest.mark.parametrize("damage", ["torn", "changed", "gone"])
