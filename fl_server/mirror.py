@@ -200,6 +200,7 @@ class Mirror:
                 if one not in self._head.objects and one < own
             ]
             self._remove([*heads, *left])
+            self._store.objects.sweep(OBJECTS, before=own)
 
     def _remove(self, names: list[str]) -> None:
         """What is not removed now is when the next server claims the store."""

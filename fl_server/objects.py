@@ -78,6 +78,10 @@ class Objects(Protocol):
         """Remove objects, whether they are there or not."""
         ...
 
+    def sweep(self, prefix: str, *, before: str) -> None:
+        """Remove what killed processes have not finished, in the folders in `prefix` that come before one of them."""
+        ...
+
 
 def opened(uri: str) -> Objects:
     """The store of this URI; no connection is made yet."""
@@ -99,21 +103,18 @@ class Folder:
 
     def put(self, name: str, content: bytes | Path) -> None:
         """Give an object its content."""
-        with self._translated():
-            durable.folder((self._root / name).parent)
+        with self._written(name) as path:
             if isinstance(content, bytes):
-                durable.replace(self._root / name, content, mode=durable.PRIVATE)
+                durable.replace(path, content, mode=durable.PRIVATE)
                 return
-            with durable.whole(self._root / name, mode=durable.PRIVATE) as temporary:
+            with durable.whole(path, mode=durable.PRIVATE) as temporary:
                 shutil.copyfile(content, temporary)
 
     def create(self, name: str, content: bytes) -> bool:
         """Make an object; False where there is one of this name."""
-        with self._translated():
-            durable.folder((self._root / name).parent)
-            with suppress(FileExistsError):
-                durable.create(self._root / name, content)
-                return True
+        with self._written(name) as path, suppress(FileExistsError):
+            durable.create(path, content)
+            return True
         return False
 
     def read(self, name: str) -> Iterator[bytes]:
@@ -134,6 +135,24 @@ class Folder:
         with self._translated():
             for name in names:
                 (self._root / name).unlink(missing_ok=True)
+
+    def sweep(self, prefix: str, *, before: str) -> None:
+        """Remove what killed processes have not finished, in the folders in `prefix` that come before one of them."""
+        with self._translated():
+            for folder in (self._root / prefix).glob("*/"):
+                if f"{prefix}/{folder.name}/" < before:
+                    with suppress(FileNotFoundError):
+                        durable.sweep(folder)
+
+    @contextmanager
+    def _written(self, name: str) -> Iterator[Path]:
+        """The place of an object, whose folder is there; what a newer server sweeps meanwhile is written again."""
+        with self._translated():
+            durable.folder((self._root / name).parent)
+            try:
+                yield self._root / name
+            except FileNotFoundError as error:
+                raise SilentError(f"{self.uri}: {name} was removed before it was whole") from error
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -222,6 +241,9 @@ class Bucket:
 
         with self._translated():
             obstore.delete(self._store, list(names))
+
+    def sweep(self, prefix: str, *, before: str) -> None:
+        """Nothing: what was not finished is no object, and goes by the bucket's own rules."""
 
     @property
     def _advice(self) -> str:

@@ -521,6 +521,39 @@ def test_old_heads_and_objects_go(tmp_path: Path, uri: str) -> None:
     assert {name for name in stored(uri) if name.startswith("objects/")} == objects
 
 
+def test_what_a_killed_server_had_not_finished_goes(tmp_path: Path, uri: str) -> None:
+    """The part of a file that a killed server has put into a mounted store is removed by the next one."""
+    child = os.fork()
+    if not child:
+        try:
+            one = server(tmp_path / "one", uri)
+            shutil.copyfile = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+            commit(one, 1)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert [name for name in stored(uri) if name.endswith(".partial")]
+    newer = server(tmp_path / "other", uri)
+    assert not [name for name in stored(uri) if name.endswith(".partial")]
+    commit(newer, 1)
+
+
+def test_a_file_that_is_swept_while_it_is_put(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server whose unfinished file a newer one has removed is fenced off, and its folder is not blamed."""
+    one, real, newer = server(tmp_path / "one", uri), shutil.copyfile, list[Storage]()
+
+    def copied(source: Path, target: Path) -> None:
+        real(source, target)
+        if not newer:
+            newer.append(server(tmp_path / "newer", uri))
+
+    monkeypatch.setattr(shutil, "copyfile", copied)
+    with pytest.raises(FencedError):
+        commit(one, 1)
+
+
 def test_a_pod_that_was_replaced_does_not_come_back(tmp_path: Path, uri: str) -> None:
     """A pod's server may start again, but not once another pod's has claimed the store, on whatever node they are."""
     for pod in ("a", "a", "b"):
