@@ -43,6 +43,10 @@ BUSY = "409"
 """Another one is about to make or remove the same object."""
 PLACES = ("Bucket", "ContainerNotFound")
 NO_ENTRY = {"401", "403"}
+OUTDATED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
+"""Codes of 400 about credentials."""
+LATE = {"RequestTimeout", "IncompleteBody"}
+"""Codes of 400 for a request that broke off."""
 ASKED = ("169.254.169.254", "/latest/api/token", "/latest/meta-data")
 """Where a client looks for credentials that the environment does not hold."""
 WRONG = {"301", "307", "400", "404", "405", "501"}
@@ -240,7 +244,14 @@ class Bucket:
         import obstore  # noqa: PLC0415 - an extra
 
         with self._translated():
-            obstore.delete(self._store, list(names))
+            try:
+                obstore.delete(self._store, list(names))
+            except (
+                FileNotFoundError
+            ):  # where each is a request of its own the first one that is gone ends them
+                for name in names:
+                    with suppress(FileNotFoundError):
+                        obstore.delete(self._store, name)
 
     def sweep(self, prefix: str, *, before: str) -> None:
         """Nothing: what was not finished is no object, and goes by the bucket's own rules."""
@@ -265,12 +276,12 @@ class Bucket:
             if isinstance(error, FileNotFoundError) and not word.endswith(PLACES):
                 raise
             told = " ".join(filter(None, (number, word))) or _brief(error)
-            if number in NO_ENTRY or any(place in text for place in ASKED):
+            if number in NO_ENTRY or word in OUTDATED or any(place in text for place in ASKED):
                 raise StorageError(
                     f"{self.uri}: its credentials are refused, or there are none ({told}); "
                     f"{self._advice}, or of the environment of a run on this machine"
                 ) from error
-            if number in WRONG:
+            if number in WRONG and word not in LATE:
                 raise StorageError(
                     f"{self.uri} cannot be used ({told}); the bucket must be there, and make objects "
                     f"only where there are none (If-None-Match): {self._advice}"

@@ -32,7 +32,10 @@ TRIES = 5
 def main(*, store: str, job: str, storage: Path, only: tuple[str, ...]) -> None:
     """Copy what a job has kept in a store of objects into a folder, whose other files are removed."""
     try:
-        copy(Patient(opened(store)), job, storage, only=only)
+        try:
+            copy(Patient(opened(store)), job, storage, only=only)
+        except OSError as error:
+            raise StorageError(f"{error.filename or storage}: {error.strerror}") from error
     except FLJobError as error:
         click.echo(str(error), err=True)
         last_words(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +35,16 @@ def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(StorageError, match="AWS_ACCESS_KEY_ID"):
         opened("s3://jobs/digits").names("heads")
+
+
+def test_what_is_gone_already_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a store says of an object that it is not there, those that are to be removed with it are all the same."""
+    store = pytest.importorskip("obstore.store")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    bucket = opened("s3://jobs/digits")
+    bucket._store = store.LocalStore(tmp_path)  # type: ignore[attr-defined]
+    names = [f"{number:03d}" for number in range(100)]
+    for name in names[1:]:
+        bucket.put(name, b"x")
+    bucket.remove(names)
+    assert not list(tmp_path.iterdir())

@@ -20,6 +20,12 @@ from fl_server.storage import Storage
 from tests.conftest import plan_of
 
 PLAN = plan_of()
+LIMITED = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8))
+runpy.run_module("fl_server.restore", run_name="__main__")
+"""
+"""The command, in a process that may write no file of more than eight bytes."""
 
 
 def commit(one: Storage, number: int) -> None:
@@ -78,6 +84,21 @@ def test_a_server_that_goes_on_meanwhile(tmp_path: Path) -> None:
 
     copy(Patient(Slow(one.uri, tmp_path / "store")), "job-1", tmp_path / "copy")
     assert newest_model(tmp_path / "copy").round == 39
+
+
+def test_a_folder_that_takes_no_more(tmp_path: Path) -> None:
+    """A copy that cannot be written ends with a sentence and the exit code of a storage."""
+    server = Storage(tmp_path / "server", PLAN, store=f"file://{tmp_path}/store")
+    commit(server, 1)
+    line = ["--store", f"file://{tmp_path}/store", "--storage", str(tmp_path / "copy")]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *line],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == StorageError.exit_code
+    assert done.stderr.splitlines()[-1] == f"{tmp_path}/copy: File too large"
 
 
 def test_an_empty_store(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from fl_core.errors import FencedError, StorageError
 from fl_server import download
 from fl_server.checkpoints import Saved
-from fl_server.objects import Bucket, opened
+from fl_server.objects import Bucket, SilentError, opened
 from fl_server.storage import Storage
 from tests.conftest import plan_of
 from tests.moto import ABSENT, MOTO, SECRET, Moto
@@ -243,3 +243,22 @@ def test_one_piece_that_is_refused_for_now(between: Callable[..., Between], tmp_
     assert b"".join(bucket.read("objects/1")) == content
     asked = [sum(one in seen for seen in passed.seen) for one in ("uploads", "partNumber=1", "partNumber=2")]
     assert asked == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("code", "raised", "words"),
+    [
+        ("RequestTimeout", SilentError, "does not answer (400 RequestTimeout)"),
+        ("ExpiredToken", StorageError, "its credentials are refused, or there are none (400 ExpiredToken)"),
+        ("InvalidArgument", StorageError, "cannot be used (400 InvalidArgument)"),
+    ],
+)
+def test_a_bad_request_is_judged_by_its_code(
+    between: Callable[..., Between], code: str, raised: type[StorageError], words: str
+) -> None:
+    """Of what S3 answers with 400 some may be tried again, and some is about the credentials."""
+    between(lambda *_: (400, code))
+    with pytest.raises(StorageError) as found:
+        opened("s3://jobs/digits").names("heads")
+    assert type(found.value) is raised
+    assert words in str(found.value)
