@@ -137,24 +137,31 @@ def test_another_machine_goes_on(tmp_path: Path, uri: str) -> None:
     assert committed(server(tmp_path / "one", uri)) == (4, [1, 2, 3, 4])
 
 
+def counted(folder: Path, plan: Plan, left: int) -> None:
+    """Commit, and kill this process after so many calls."""
+
+    def count(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    storage.opened = lambda uri: Watched(uri, Path(uri.removeprefix("file://")), count)  # type: ignore[assignment]
+    with (folder / "said").open("w") as said:
+        for word in commits(folder / "local", plan, store=f"file://{folder}/store"):
+            said.write(f"{word}\n")
+            said.flush()
+
+
 def killed(folder: Path, plan: Plan, call: int) -> int | None:
     """Commit in a child that is killed at this call of the store; None where there are fewer."""
     child = os.fork()
     if not child:
-        left = call
-
-        def count(_: str) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        storage.opened = lambda uri: Watched(uri, Path(uri.removeprefix("file://")), count)  # type: ignore[assignment]
-        with (folder / "said").open("w") as said:
-            for word in commits(folder / "local", plan, store=f"file://{folder}/store"):
-                said.write(f"{word}\n")
-                said.flush()
-        os._exit(0)
+        try:
+            counted(folder, plan, call)
+            os._exit(0)
+        finally:
+            os._exit(1)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code in {0, -signal.SIGKILL}
     return code or None

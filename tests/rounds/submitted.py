@@ -55,8 +55,10 @@ def state(folder: Path) -> Any:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """The lines of the record."""
-    return [json.loads(line) for line in (folder / "storage" / "metrics.jsonl").read_text().splitlines()]
+    """The whole lines of the record, so far."""
+    record = folder / "storage" / "metrics.jsonl"
+    text = record.read_text() if record.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def model(folder: Path) -> bytes:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.rounds.conftest import PATIENCE, until
+from tests.rounds.submitted import fl_submit, rows, state, written
+from tests.rounds.submitted import folder as folder_of
 
 pytestmark = pytest.mark.rounds
 
@@ -26,14 +25,9 @@ SPEC: dict[str, Any] = {
 }
 
 
-def submit(*words: object) -> list[str]:
-    """The line of `fl-submit` with these words."""
-    return [sys.executable, "-m", "job_generator.cli", *map(str, words)]
-
-
 def say(*words: object) -> subprocess.CompletedProcess[str]:
     """A command, from another terminal."""
-    return subprocess.run(submit(*words), capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(fl_submit(*words), capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.fixture
@@ -41,16 +35,9 @@ def going(job: Callable[..., Any]) -> Iterator[Path]:
     """A run of two workers, of four that there may be, with its first round behind it; its folder."""
     run = job()
     run.release()
-    document = {
-        "apiVersion": "fljob.dev/v1alpha1",
-        "kind": "FLJob",
-        "metadata": {"name": "toy"},
-        "spec": SPEC,
-    }
-    file, folder = run.program / "job.yaml", run.folder / "run"
-    file.write_text(yaml.safe_dump(document))
+    folder = folder_of(run)
     with (run.folder / "output").open("w") as output:
-        line = submit("run", file, "--folder", folder)
+        line = fl_submit("run", written(run, SPEC), "--folder", folder)
         process = subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT)
     try:
         until(lambda: rows(folder), what="a round")
@@ -58,13 +45,6 @@ def going(job: Callable[..., Any]) -> Iterator[Path]:
     finally:
         process.kill()
         process.wait(PATIENCE)
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """The rounds that are recorded."""
-    record = folder / "storage" / "metrics.jsonl"
-    text = record.read_text() if record.exists() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def live(folder: Path) -> int:
@@ -86,8 +66,8 @@ def test_workers_of_a_run_come_and_go(going: Path) -> None:
     assert {row["result"] for row in rows(going)} == {"Committed"}
     reporters = {name for row in rows(going) for name in row["reporters"]}
     assert reporters == {f"worker-{index}" for index in range(4)}
-    state = json.loads((going / "run.json").read_text())
-    assert (state["state"], state["replicas"]) == ("Running", 3)
+    now = state(going)
+    assert (now["state"], now["replicas"]) == ("Running", 3)
 
 
 def test_a_run_is_not_scaled_beyond_its_cohort_and_its_room(going: Path) -> None:

@@ -2,81 +2,51 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.moto import ABSENT, MOTO, SECRET, Moto
+from tests.rounds.submitted import fl_submit, folder, model, rows, state, submitted
 
 pytestmark = [pytest.mark.rounds, pytest.mark.skipif(not MOTO.exists(), reason=ABSENT)]
 
 
 @pytest.fixture
-def moto() -> Iterator[Moto]:
-    """S3 with an empty bucket."""
+def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[Moto]:
+    """S3 with an empty bucket, and an environment that leads to it."""
     server = Moto()
     server.ask("PUT", "jobs")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
     yield server
     server.stop()
 
 
-def submitted(run: Any, moto: Moto, uri: str | None) -> subprocess.Popen[str]:
-    """`fl-submit run` of the toy program, into the folder `submitted`."""
-    spec = {
-        "seed": 1,
-        "rounds": 5,
-        "program": {"entrypoint": "toy:task", "framework": "numpy", "config": {"gate": 3}},
-        "selection": {"minimum": 3, "deadlineSeconds": 60, "stallSeconds": 60},
-        "server": {"storage": {"uri": uri, "secretName": "keys"} if uri else {}},
-        "workers": {"replicas": 3},
-    }
-    job = {"apiVersion": "fljob.dev/v1alpha1", "kind": "FLJob", "metadata": {"name": "toy"}, "spec": spec}
-    (run.program / "job.yaml").write_text(yaml.safe_dump(job))
-    line = [sys.executable, "-m", "job_generator.cli", "run", str(run.program / "job.yaml")]
-    return subprocess.Popen(
-        [*line, "--folder", str(run.folder / "submitted")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **moto.environment},
-    )
-
-
-def model(run: Any) -> bytes:
-    """The final model's file."""
-    return Path(run.folder / "submitted" / "storage" / "models" / "last.safetensors").read_bytes()
-
-
-def test_a_killed_server_goes_on_from_the_store(job: Callable[..., Any], moto: Moto) -> None:
+@pytest.mark.usefixtures("moto")
+def test_a_killed_server_goes_on_from_the_store(job: Callable[..., Any]) -> None:
     """Killed while workers train, its folder deleted, a server ends the job with the same model and each round once."""
     undisturbed, run = job(), job()
     undisturbed.release()
-    with submitted(undisturbed, moto, None) as process:
+    with submitted(undisturbed) as process:
         assert process.wait(90) == 0, process.communicate()
-    with submitted(run, moto, "s3://jobs/toy") as process:
+    kept = {"uri": "s3://jobs/toy", "secretName": "keys"}
+    with submitted(run, server={"storage": kept}) as process:
         run.wait_held()
-        state = json.loads((run.folder / "submitted" / "run.json").read_text())
-        os.kill(state["pids"]["server"], signal.SIGKILL)
-        shutil.rmtree(run.folder / "submitted" / "storage")
+        os.kill(state(folder(run))["pids"]["server"], signal.SIGKILL)
+        shutil.rmtree(folder(run) / "storage")
         run.release()
         said = process.communicate(timeout=90)[0]
     assert process.returncode == 0, said
     assert "server crashed" in said
     assert "left aside here: spec.server.storage.secretName." in said
-    assert model(run) == model(undisturbed)
-    storage = run.folder / "submitted" / "storage"
-    rows = [json.loads(line) for line in (storage / "metrics.jsonl").read_text().splitlines()]
-    assert [row["round"] for row in rows] == [1, 2, 3, 4, 5]
-    files = [path for path in (run.folder / "submitted").rglob("*") if path.is_file()]
+    assert model(folder(run)) == model(folder(undisturbed))
+    assert [row["round"] for row in rows(folder(run))] == [1, 2, 3, 4, 5]
+    files = [path for path in folder(run).rglob("*") if path.is_file()]
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
-    verify = [sys.executable, "-m", "job_generator.cli", "record", "verify", str(run.folder / "submitted")]
-    subprocess.run(verify, check=True)
+    subprocess.run(fl_submit("record", "verify", folder(run)), check=True)
