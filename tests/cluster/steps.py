@@ -172,18 +172,23 @@ def _accept(door: socket.socket, steps: Steps) -> None:
             threading.Thread(target=steps.listen, args=(door.accept()[0],), daemon=True).start()
 
 
-def pid_of(host: str, command: str) -> int:
-    """The process of this machine that runs the command in the pod with this host name; the oldest of several."""
+def pids_of(command: str, host: str = "") -> list[int]:
+    """The processes of this machine whose command lines hold this, in the pod with this host name if one is given."""
     host_name, found = f"HOSTNAME={host}".encode(), list[int]()
     for place in Path("/proc").iterdir():
         with suppress(OSError):
             if not place.name.isdecimal() or command.encode() not in (place / "cmdline").read_bytes():
                 continue
-            if host_name in (place / "environ").read_bytes().split(b"\0"):
+            if not host or host_name in (place / "environ").read_bytes().split(b"\0"):
                 found.append(int(place.name))
-    if not found:
+    return sorted(found)
+
+
+def pid_of(host: str, command: str) -> int:
+    """The process that runs the command in the pod with this host name; the oldest of several."""
+    if not (found := pids_of(command, host)):
         raise LookupError(f"no {command} runs in the pod {host}")
-    return min(found)
+    return found[0]
 
 
 def awaited(host: str, command: str) -> int:
