@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import wraps
 from typing import Any
 
 import grpc
@@ -70,6 +71,7 @@ def _reading(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def _unary(inner: Any) -> Any:  # noqa: ANN401 - a handler's method
+    @wraps(inner)
     async def answer(request: Any, call: Call) -> Any:  # noqa: ANN401 - any message
         try:
             return await inner(_checked(request), call)
@@ -80,6 +82,7 @@ def _unary(inner: Any) -> Any:  # noqa: ANN401 - a handler's method
 
 
 def _stream(inner: Any) -> Any:  # noqa: ANN401 - a handler's method
+    @wraps(inner)
     async def answers(request: Any, call: Call) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
         try:
             async with aclosing(inner(_checked(request), call)) as told:
