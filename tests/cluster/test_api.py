@@ -297,6 +297,16 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
         "spec.strategy",
         "dp_sgd makes the steps of the workers itself; expected fedavg",
     ),
+    "strategy of a loss that a plain program keeps": (
+        {"strategy": {"name": "fedprox", "mu": 0.1}},
+        "spec.strategy",
+        "fedprox adds a term to the loss",
+    ),
+    "strategy of gradients that an estimator does not give": (
+        {"program__framework": "sklearn", "strategy": {"name": "fedsgd"}},
+        "spec.strategy",
+        "fedsgd needs the gradient of the loss",
+    ),
     "privacy.mechanism in the clear": (
         {"privacy": private("skellam"), "secureAggregation": {"enabled": False}},
         "spec.privacy.mechanism",
@@ -429,7 +439,7 @@ def test_samples(kubectl: Kubectl, namespace: str) -> None:
 # -- what lasts
 
 RICH = {
-    "program": {"entrypoint": "program:task", "framework": "numpy", "config": {"layers": [1]}},
+    "program": {"entrypoint": "program:task", "framework": "paddle", "config": {"layers": [1]}},
     "initialModel": {"configMap": {"name": "a", "key": "b"}},
     "target": {"metric": "a", "atLeast": 1},
     "earlyStopping": {"patience": 3},
