@@ -88,6 +88,7 @@ def test_each_value_file_is_good(helm: str, file: Path) -> None:
         ("replica", "2"),
         ("image__tagg", '"1"'),
         ("image__digest", '"latest"'),
+        ("image__store__digest", '"latest"'),
         ("image__pullPolicy", '"Sometimes"'),
         ("replicas", "0"),
         ("watchNamespaces", '["Team_A"]'),
@@ -153,6 +154,14 @@ def test_images_without_values_are_the_projects_own(render: Render) -> None:
     assert f"--store-image={own.store}" in arguments
     workers = ",".join(f"{name}={image}" for name, image in sorted(own.workers.items()))
     assert f"--worker-image={workers}" in arguments
+
+
+def test_the_image_of_servers_with_a_store_is_named_by_its_own_digest(render: Render) -> None:
+    """Each of the two images has a digest of its own: neither counts for the other one."""
+    for value, word in (("image__digest", "--control-image="), ("image__store__digest", "--store-image=")):
+        arguments = operator_of(render(**{value: f'"{DIGEST}"'}))["spec"]["containers"][0]["args"]
+        (named,) = (one for one in arguments if DIGEST in one)
+        assert named.startswith(word)
 
 
 def test_an_image_is_named_by_its_digest(render: Render) -> None:

@@ -48,7 +48,7 @@ labels:
 {{- end -}}
 
 {{- define "fljob.storeImage" -}}
-{{- include "fljob.reference" (dict "root" . "repository" (printf "%s-server" .Values.image.repository)) -}}
+{{- include "fljob.reference" (dict "root" . "repository" (printf "%s-server" .Values.image.repository) "digest" .Values.image.store.digest) -}}
 {{- end -}}
 
 {{/* FRAMEWORK=IMAGE of every framework, with commas. */}}
