@@ -117,18 +117,21 @@ class Mirror:
         """FencedError where another server has claimed the store since, StorageError where its own head is gone."""
         self._look(self._number)
 
-    def _look(self, *own: int) -> None:
-        """Demand that no head is higher than these, which must be there: else it is another store, or not mounted."""
-        after = head_name(min(own) - 1)
+    def _look(self, *numbers: int) -> None:
+        """Demand that no head is higher than these, which must be there: else it is another store, or not mounted.
+
+        0 is the number of none.
+        """
+        own, after = {one for one in numbers if one}, head_name(max(min(numbers) - 1, 0))
         # Where the first list misses one that was removed just then, the second has a higher one.
         for _ in range(2):
             names = self._store.call(lambda: self._store.objects.names(HEADS, after=after))
             found = set(map(head_number, names))
-            if max(found, default=0) > max(own):
+            if max(found, default=0) > max(numbers):
                 raise self._fenced()
-            if found.issuperset(own):
+            if own <= found:
                 return
-        gone = " and ".join(head_name(one) for one in own if one not in found)
+        gone = " and ".join(head_name(one) for one in sorted(own - found))
         raise StorageError(
             f"{self._store.objects.uri} does not hold {gone} any more, which this server has found there; "
             "mount what was mounted there, or put a copy back"
@@ -169,7 +172,7 @@ class Mirror:
             except FileNotFoundError:  # it was about to be made, or a newer server has removed it already
                 self.check()
         # A server that slept may make a head where others were removed since: theirs are higher.
-        self._look(*filter(None, (self._number, number)))
+        self._look(self._number, number)
         self._number, self._head = number, head
 
     def _fenced(self) -> FencedError:

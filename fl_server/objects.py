@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
@@ -35,8 +36,8 @@ LONGEST, STALLED = "24h", "60s"
 """For one request, and for one that does not move."""
 PIECE = 5 << 20
 """Bytes of a large object that go at once."""
-TRIES = 8
-"""How often one of them is sent again, with growing pauses, before the whole transfer has failed."""
+TRIES, PAUSE = 8, timedelta(seconds=2)
+"""How often one of them is sent again, and after what pause at most, before the whole transfer has failed."""
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>(\w+)</Code>")
 BUSY = "409"
@@ -195,7 +196,7 @@ class Bucket:
             return store.from_url(
                 self.uri,
                 client_options={"allow_http": plain, "timeout": LONGEST, "read_timeout": STALLED},
-                retry_config={"max_retries": tries},
+                retry_config={"max_retries": tries, "backoff": {"max_backoff": PAUSE}},
             )
         except Exception as error:  # not of one class
             raise StorageError(f"{self.uri} cannot be opened ({_brief(error)}); {self._advice}") from error

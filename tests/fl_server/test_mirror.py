@@ -585,6 +585,21 @@ def test_a_store_that_overwrites_is_refused(
         server(tmp_path / "one", uri)
 
 
+def test_a_first_head_that_another_one_is_about_to_make(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that may not make the first head, and finds none, tries again."""
+    refused = [True]
+
+    class Busy(Folder):
+        def create(self, name: str, content: bytes) -> bool:
+            return not (refused and refused.pop()) and super().create(name, content)
+
+    monkeypatch.setattr(storage, "opened", lambda uri: Busy(uri, tmp_path / "store"))
+    commit(server(tmp_path / "one", uri), 1)
+    assert committed(server(tmp_path / "other", uri)) == (1, [1])
+
+
 @pytest.mark.parametrize(
     ("path", "object_"),
     [
