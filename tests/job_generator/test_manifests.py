@@ -299,6 +299,19 @@ def test_a_fork_from_a_store_copies_what_it_takes_over(job_map: Callable[..., Ma
     assert asked == [store["path"], LEDGER, f"{LEDGER}.head", "models/best.safetensors"]
 
 
+def test_a_mounted_store_is_mounted_where_it_is_copied(job_map: Callable[..., Map]) -> None:
+    """The server's template adds a mount to what copies a model, and leaves the rest of that container as it is."""
+    store = {"uri": "file:///mnt/digits", "path": "models/last.safetensors"}
+    share = {"name": "share", "mountPath": "/mnt/digits"}
+    over = {"spec": {"initContainers": [{"name": "restore", "volumeMounts": [share]}]}}
+    given = job_map(initialModel={"store": store}, server={"template": over})
+    (copying,) = pod_of(rendered(given)["Job", "digits-server"])["initContainers"]
+    (plain,) = pod_of(rendered(job_map(initialModel={"store": store}))["Job", "digits-server"])[
+        "initContainers"
+    ]
+    assert copying == {**plain, "volumeMounts": [*plain["volumeMounts"], share]}
+
+
 def test_two_jobs_in_one_claim(job_map: Callable[..., Map]) -> None:
     """Jobs that share a claim have folders of their own in it, told apart by the uid."""
 
