@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import frames
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_core.wire.guard import context_of
+from fl_server import download
 from fl_server.coordinator import Coordinator
 from fl_server.service import ServerService
 from fl_server.storage import Storage
@@ -188,3 +190,17 @@ class Client:
 def world(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., World]:
     """Build a job's world; the plan's and selection's fields by name."""
     return lambda **changes: World(tmp_path, plan_of(**changes))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power is cut, and who asks again does so soon."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(download, "PAUSES", (0.001, 0.01))
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    """A store."""
+    (tmp_path / "store").mkdir()
+    return f"file://{tmp_path}/store"
