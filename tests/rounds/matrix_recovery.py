@@ -1,4 +1,4 @@
-"""Every fault of every role at every step of a round, in a quarter of an hour: `pytest tests/rounds/matrix_recovery.py`.
+"""Every fault of every role at every step of a round, in minutes: `pytest tests/rounds/matrix_recovery.py`.
 
 `python -m tests.rounds.matrix_recovery [WORD ...]` runs those rows whose names hold a word, and prints the table of
 docs/explanation/recovery.md. One row is one job in which each step has a round of its own; `make test` takes a few
