@@ -88,8 +88,8 @@ def legible(what: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise MismatchError(
-            f"{what} was written by another version of FLJob ({type(error).__name__}: {error}); nothing was changed: "
-            "go on with that version, or start another job from this one's model"
+            f"{what} is damaged, or was written by another version of FLJob ({type(error).__name__}: {error}); nothing "
+            "was changed: put a copy back, go on with that version, or start another job from this one's model"
         ) from error
 
 

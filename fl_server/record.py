@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from fl_core import durable
-from fl_core.attestation import Ending, signed, statement
+from fl_core.attestation import Ending, content_of, signed, statement
 from fl_core.digests import file_digest
 from fl_core.durable import Guard
 from fl_core.environment import IMAGE
 from fl_core.errors import MismatchError, StorageError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
-from fl_core.record import RESTORED, SIGNATURE, SKIPPED, Head, Record, Row, read
+from fl_core.record import RESTORED, SIGNATURE, SKIPPED, Head, Record, Row, digest, read
 
 DISTRIBUTIONS: Final = {"paddle": "paddlepaddle", "sklearn": "scikit-learn"}
 """What a framework's package is called where it is not called as the framework is."""
@@ -94,9 +94,11 @@ class RoundRecord:
         """How the job goes on from this round's model, which the round `made` unless it is the first.
 
         Rounds skipped after it are over as well: they made no model, and so no checkpoint. What was recorded after
-        them is given up, and a line says so.
+        them is given up, and a line says so. StorageError where lines are missing at the record's end.
         """
-        rows = {row["round"]: row for row in self.read().rows()}
+        record = self.read()
+        self._check_whole(record, made=number if made else 0)
+        rows = {row["round"]: row for row in record.rows()}
         if made and number not in rows:
             return Resumed(number, {}, rows, recorded=False)
         over = number
@@ -106,6 +108,32 @@ class RoundRecord:
             self.add({"round": over, "result": RESTORED, "model": model})
         kept = {place: row for place, row in rows.items() if place <= over}
         return Resumed(over, rows[number]["metrics"] if number in rows else {}, kept)
+
+    def _check_whole(self, record: Record, *, made: int) -> None:
+        """A round that made a checkpoint is recorded, or the next one to be; and what was signed before is there."""
+        last, signed_lines, signed_last = max(record.last, self._plan.done), *self._signed()
+        if made > last + 1:
+            raise self._cut(f"there is a checkpoint of round {made}, and the record ends with round {last}")
+        lines = record.lines[:signed_lines]
+        if signed_lines and (len(lines) < signed_lines or digest(lines[-1]) != signed_last):
+            raise self._cut(
+                f"{SIGNATURE} was signed for {signed_lines} lines, which are not those that are there"
+            )
+
+    def _cut(self, why: str) -> StorageError:
+        return StorageError(
+            f"{self._path} is damaged: {why}; nothing was changed: put a copy of it back, or start another job "
+            "from the checkpoint with spec.initialModel"
+        )
+
+    def _signed(self) -> tuple[int, str]:
+        """How many lines an earlier end was signed for, and the digest of the last one; none if nothing can be read."""
+        try:
+            said = content_of(json.loads(self._path.with_name(SIGNATURE).read_text(encoding="utf-8")))
+            ends = said["predicate"]["record"]
+            return int(ends["lines"]), str(ends["last"])
+        except (OSError, ValueError, KeyError, TypeError, MismatchError):
+            return 0, ""
 
     def sign(self, ending: Ending, credentials: Credentials, *, files: Mapping[str, Path]) -> None:
         """Sign the record's head, and the SHA-256 of its file and of these, into record.sig.json beside it."""

@@ -108,7 +108,8 @@ def test_a_journal_from_before_buckets_is_told(path: Path) -> None:
     before = '{"attempt":1,"candidates":[0,1],"purpose":"update","round":1}\n'
     path.write_text(before)
     with pytest.raises(
-        MismatchError, match=r"another version of FLJob \(KeyError: 'bucket'\); nothing was changed: go"
+        MismatchError,
+        match=r"another version of FLJob \(KeyError: 'bucket'\); nothing was changed: put a copy back, go",
     ):
         Journal(Lines(path)).restore(done=0)
     assert path.read_text() == before

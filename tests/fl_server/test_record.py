@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from importlib.metadata import version
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from fl_core.attestation import Ending
 from fl_core.errors import MismatchError, StorageError
+from fl_core.identity import Authority, Identity
 from fl_core.record import read
 from fl_server.record import software
 from fl_server.storage import Storage
@@ -95,6 +98,33 @@ def test_who_goes_back_gives_up_what_came_after(storage: Storage, world: World) 
     lines = (storage.folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["result"] for line in lines[4:]] == ["Restored"]
     assert [row["round"] for row in again(storage, world).rows()] == [1, 2, 3]
+
+
+def test_a_record_whose_end_is_missing_is_not_gone_on_with(storage: Storage, world: World) -> None:
+    """A checkpoint is at most one round ahead; where the record is shorter nothing is added to it."""
+    recorded(storage, "CCC")
+    path = storage.folder / "metrics.jsonl"
+    path.write_text(path.read_text().partition("\n")[0] + "\n")
+    with pytest.raises(StorageError, match="checkpoint of round 3, and the record ends with round 1"):
+        again(storage, world).resumed(3, model="m", made=True)
+    path.unlink()
+    with pytest.raises(StorageError, match="checkpoint of round 3, and the record ends with round 0"):
+        again(storage, world).resumed(3, model="m", made=True)
+    assert not path.exists()
+
+
+def test_what_was_signed_must_still_be_there(storage: Storage, world: World) -> None:
+    """A job that ended and is resumed goes on with the lines that its server signed, or not at all."""
+    recorded(storage, "CCSS")
+    ending = Ending("Stopped", dt.datetime.now(dt.UTC), "m", 4)
+    storage.sign(ending, Authority("job").issue(Identity("job", "server")))
+    assert again(storage, world).resumed(2, model="m", made=True).over == 4
+    signature = (storage.folder / "record.sig.json").read_bytes()
+    path = storage.folder / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    with pytest.raises(StorageError, match=r"record.sig.json was signed for 4 lines"):
+        again(storage, world).resumed(2, model="m", made=True)
+    assert (storage.folder / "record.sig.json").read_bytes() == signature
 
 
 def test_a_record_of_an_earlier_version_ends_with_a_sentence(storage: Storage) -> None:
