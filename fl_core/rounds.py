@@ -17,12 +17,7 @@ from enum import StrEnum
 
 from fl_core.errors import UpdateError
 from fl_core.plan import Selection
-from fl_core.shortfall import mending, too_few
-
-LATE = frozenset({"stalled", "deadline"})
-"""Why a worker is dropped that is there."""
-LOST = frozenset({"no heartbeat", "gone"})
-"""Why one is that is not; whatever else is said as a reason is a worker's own."""
+from fl_core.shortfall import DEADLINE, STALLED, mending, too_few
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +161,9 @@ class Gathering:
             return
         for worker in sorted(self.missing):
             if now >= self.deadline:
-                self.drop(worker, "deadline")
+                self.drop(worker, DEADLINE)
             elif now >= self.moved[worker] + self.stall:
-                self.drop(worker, "stalled")
+                self.drop(worker, STALLED)
         self._wake = min([self.deadline, *(moved + self.stall for moved in self.moved.values())])
 
     def wake(self) -> float:

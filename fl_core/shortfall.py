@@ -1,4 +1,4 @@
-"""Why an attempt has too few updates, in one sentence that says what is to be mended."""
+"""Why workers drop out of a round, and why an attempt has too few updates: in one sentence that says what to mend."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Mapping
 
 from fl_core.plan import Selection
 
-LATE = "deadline"
+DEADLINE, STALLED = "deadline", "stalled"
+LATE = frozenset({DEADLINE, STALLED})
+"""Why a worker is dropped that is there."""
+LOST = frozenset({"no heartbeat", "gone"})
+"""Why one is that is not; whatever else is said as a reason is a worker's own."""
+
 BUSY = "the program is still busy"
 """What a worker says whose program has not come back from an earlier order."""
 
@@ -39,12 +44,12 @@ def recurs(sentence: str) -> bool:
 
 def _is_own(worker: str, reason: str) -> bool:
     """Whether it is the program that kept this worker: it is late, or what it gave was refused by the worker."""
-    return reason == LATE or reason.startswith((worker, BUSY))
+    return reason == DEADLINE or reason.startswith((worker, BUSY))
 
 
 def _told(workers: list[str], reason: str, selection: Selection) -> str:
     who = ", ".join(workers)
-    if reason == LATE:
+    if reason == DEADLINE:
         return (
             f"{who}: nothing whole had come within spec.selection.deadlineSeconds ({selection.deadline_seconds:g} s); "
             "where the program does not come back, the worker's log has its stack"

@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from fl_core.errors import RoundError, UnmaskError
-from fl_core.rounds import LATE, LOST
+from fl_core.shortfall import LATE, LOST
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 """Bounds of the histograms: from a tiny model on loopback to an hour of training."""

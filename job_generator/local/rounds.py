@@ -10,6 +10,7 @@ from fl_core.errors import MismatchError
 from fl_core.plan import Plan
 from fl_core.record import COMMITTED, RESTORED, Record, Row
 from fl_core.roster import LEASE_SECONDS
+from fl_core.shortfall import DEADLINE, STALLED
 
 MOST = 12
 """How many workers are named in one sentence."""
@@ -105,8 +106,8 @@ def why(reason: str, plan: Plan) -> str:
     """The server's word for a reason, in a sentence."""
     waits = plan.selection
     told = {
-        "deadline": f"late: nothing whole had come after {waits.deadline_seconds:g} s (selection.deadlineSeconds)",
-        "stalled": f"late: it had not moved for {waits.stall_seconds:g} s (selection.stallSeconds)",
+        DEADLINE: f"late: nothing whole had come after {waits.deadline_seconds:g} s (selection.deadlineSeconds)",
+        STALLED: f"late: it had not moved for {waits.stall_seconds:g} s (selection.stallSeconds)",
         "no heartbeat": f"lost: it was not heard for {LEASE_SECONDS:g} s, or did not come back",
         "gone": "lost: it was gone when the scheduler was asked again",
     }

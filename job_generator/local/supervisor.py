@@ -103,7 +103,7 @@ class Supervisor:
         self._hired = 0
         self._scaling = asyncio.Lock()
         self._leaving: set[str] = set()
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._farewells: dict[str, asyncio.Task[None]] = {}
         self._losses: asyncio.Task[Outcome | None] | None = None
         self._keepers: dict[str, asyncio.Task[Outcome]] = {}
         self._stop: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -166,12 +166,16 @@ class Supervisor:
                     await self._hire(index)
 
     def dismiss(self) -> None:
-        """Let those go who are too many."""
-        for name in self._leaving:
+        """Let those go who are too many, each once."""
+        for name in self._leaving - self._farewells.keys():
             if (child := self._children.get(name)) is not None and not child.over:
-                farewell = asyncio.create_task(child.stop(grace=self._graces.stop))
-                self._farewells.add(farewell)
-                farewell.add_done_callback(self._farewells.discard)
+                self._farewells[name] = asyncio.create_task(self._part(name, child))
+
+    async def _part(self, name: str, child: Child) -> None:
+        try:
+            await child.stop(grace=self._graces.stop)
+        finally:
+            del self._farewells[name]
 
     async def ended(self) -> Outcome:
         """How the run ended, and through whom."""

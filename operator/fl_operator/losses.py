@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fl_core.plan import Plan
-from fl_core.rounds import LATE, LOST
+from fl_core.shortfall import LATE, LOST
 from fl_operator.actions import Note
 from job_generator.local.record import ClosedRound
 from job_generator.local.rounds import losses, refusals

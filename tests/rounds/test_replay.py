@@ -31,6 +31,15 @@ def spec(secure: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def trained(run: Run) -> Path:
+    """The folder of a run that nothing disturbed."""
+    folder = run.folder / "before"
+    run.release()
+    with spawned("run", written(run, spec(PLAIN)), "--folder", folder) as process:
+        assert process.wait(2 * PATIENCE) == 0
+    return folder
+
+
 @pytest.fixture(params=[PLAIN, SECURE], ids=["plain", "secure"])
 def disturbed(job: Callable[..., Run], request: pytest.FixtureRequest) -> tuple[Run, Path]:
     """A run in which worker-1 was killed while it trained, and its folder."""
@@ -65,10 +74,7 @@ def test_a_replay_makes_the_same_models(disturbed: tuple[Run, Path]) -> None:
 def test_a_worker_that_is_lost_for_good_ends_a_replay(job: Callable[..., Run]) -> None:
     """Its updates are in the models, so nothing could be the same; the sentence says who and why."""
     run = job()
-    before, after = run.folder / "before", run.folder / "after"
-    run.release()
-    with spawned("run", written(run, spec(PLAIN)), "--folder", before) as process:
-        assert process.wait(2 * PATIENCE) == 0
+    before, after = trained(run), run.folder / "after"
     with spawned("run", "--replay", before, "--folder", after) as process:
         started = lambda: (after / "run.json").exists() and state(after)["pids"].get("worker-1")  # noqa: E731
         os.kill(until(started, what="worker-1"), signal.SIGKILL)
@@ -81,10 +87,7 @@ def test_a_worker_that_is_lost_for_good_ends_a_replay(job: Callable[..., Run]) -
 def test_another_program_is_not_replayed(job: Callable[..., Run]) -> None:
     """Changed files end with a sentence and the code of what does not fit, and no run folder is made."""
     run = job()
-    before, after = run.folder / "before", run.folder / "after"
-    run.release()
-    with spawned("run", written(run, spec(PLAIN)), "--folder", before) as process:
-        assert process.wait(2 * PATIENCE) == 0
+    before, after = trained(run), run.folder / "after"
     (run.program / "toy.py").write_text((run.program / "toy.py").read_text() + "\n# better\n")
     with spawned("run", "--replay", before, "--folder", after) as process:
         said = process.communicate(timeout=PATIENCE)[0]

@@ -61,16 +61,21 @@ def test_order(stage: Any, tmp_path: Path) -> None:
     assert stage.started == ["scheduler", "server", "worker-0"]
 
 
-def test_crashed_worker(stage: Any, tmp_path: Path) -> None:
-    """A worker that crashes is started again, and the job ends well."""
-    fifo, mark = a_fifo(tmp_path), str(tmp_path / "mark")
-    worker = f"""
+def killed_at_first(fifo: str, mark: str) -> str:
+    """A worker that is killed when it starts, and does its work when it starts again."""
+    return f"""
 announce()
 if not os.path.exists({mark!r}):
     open({mark!r}, "w").close()
     os.kill(os.getpid(), signal.SIGKILL)
 open({fifo!r}, "w").write("done")
 """
+
+
+def test_crashed_worker(stage: Any, tmp_path: Path) -> None:
+    """A worker that crashes is started again, and the job ends well."""
+    fifo = a_fifo(tmp_path)
+    worker = killed_at_first(fifo, str(tmp_path / "mark"))
     outcome = outcome_of(stage, server_body=WHEN_FED.format(fifo=fifo), worker_body=worker)
     assert outcome.exit_code == 0
     assert stage.started.count("worker-0") == 2
@@ -86,14 +91,8 @@ class Killer(Peace):
 
 def test_a_worker_that_was_killed_on_purpose_has_not_crashed(stage: Any, tmp_path: Path) -> None:
     """The user is told what happened, and not how a machine runs out of memory."""
-    fifo, mark = a_fifo(tmp_path), str(tmp_path / "mark")
-    worker = f"""
-announce()
-if not os.path.exists({mark!r}):
-    open({mark!r}, "w").close()
-    os.kill(os.getpid(), signal.SIGKILL)
-open({fifo!r}, "w").write("done")
-"""
+    fifo = a_fifo(tmp_path)
+    worker = killed_at_first(fifo, str(tmp_path / "mark"))
     server = WHEN_FED.format(fifo=fifo)
     outcome_of(stage, server_body=server, worker_body=worker, restarts=0, disturbance=Killer())
     assert stage.said == ["worker-0 was killed on purpose; it starts again in 0.5 s"]
