@@ -37,6 +37,9 @@ STEP_SECONDS = 30.0
 GRACE_SECONDS = 1.0
 """How long the others may take once enough have answered to go on."""
 
+REFUSED = "refused"
+"""Why a member is out that said what the protocol does not allow."""
+
 Unmasking = Callable[[Context], Awaitable[None]]
 """Awaited before anybody is asked for the shares that open a sum."""
 
@@ -100,7 +103,9 @@ class Protection:
     def refuse(self, worker: str, error: RoundError) -> None:
         """A member says what it must not: it is out of the session, and its call ends with the reason."""
         log.warning("refused", reason=str(error))
-        self.lost(worker, "refused")
+        if session := self._session_of(worker):
+            session.refused.add(worker)
+        self.lost(worker, REFUSED)
         if call := self._calls.get(worker):
             call.put_nowait(error)
 
@@ -108,8 +113,9 @@ class Protection:
         """Nothing more will come from this worker."""
         session = self._session_of(worker)
         if session is not None and session.expects(worker):
-            session.lost(worker, reason)
-            self._dropped(worker, reason)
+            why = session.why(worker, reason)
+            session.lost(worker, why)
+            self._dropped(worker, why)
 
     def moved(self, worker: str) -> None:
         """A member's vector comes in."""
@@ -202,7 +208,7 @@ class Protection:
         """Tell each of these something, and wait until all have answered or are out; a little once `enough` have."""
         here = [worker for worker in messages if worker in self._calls]
         for worker in sorted(set(messages).difference(here)):
-            self._dropped(worker, "gone")
+            self._dropped(worker, session.why(worker, "gone"))
         due = session.due = Gathering(
             cohort=frozenset(here),
             enough=len(here),
@@ -261,6 +267,7 @@ class Opened:
         self.total = Vector.zeros(layout)
         self.due: Gathering | None = None
         self.news = asyncio.Event()
+        self.refused: set[str] = set()
         self._folds: list[asyncio.Task[None]] = []
         self._lock = asyncio.Lock()
 
@@ -279,6 +286,10 @@ class Opened:
         if self.due is not None:
             self.due.drop(worker, reason)
         self.news.set()
+
+    def why(self, worker: str, reason: str) -> str:
+        """Why this worker is out: whoever was refused goes for that, even if it owed nothing just then."""
+        return REFUSED if worker in self.refused else reason
 
     def moved(self, worker: str) -> None:
         """The answer is on its way."""

@@ -147,6 +147,22 @@ def test_what_is_refused_ends_its_senders_part_only(crowd: Build) -> None:
     assert "worker-0: the signature does not fit" in str(one.endings["worker-0"])
 
 
+def test_who_is_refused_while_it_owes_nothing_is_out_for_that(crowd: Build) -> None:
+    """A second advertisement comes before the others' first: the next step finds its sender refused, not gone."""
+    one = crowd()
+
+    def twice(what: str, _: pb.HostMessage, said: pb.MemberMessage | None) -> pb.MemberMessage | None:
+        if what == "opening" and said is not None:
+            one.protection.heard("worker-0", said)
+        return said
+
+    one.altered["worker-0"] = twice
+    _, members = run(summed(one, 0, 1, 2, 3))
+    assert members == ["worker-1", "worker-2", "worker-3"]
+    assert one.dropped == {"worker-0": "refused"}
+    assert "nothing (more) is expected of worker-0" in str(one.endings["worker-0"])
+
+
 def test_a_message_of_another_attempt_is_refused(crowd: Build) -> None:
     """What is said of another round, attempt or job has no place in this session."""
     one = crowd()
