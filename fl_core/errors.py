@@ -1,18 +1,19 @@
 """Every error FLJob raises on purpose, in branches by who must act.
 
 FLJobError
-├── JobError             the job's author must change something; never retried
+├── JobError             somebody must change something, mostly the job's author; never retried
 │   ├── SpecError        the FLJob is wrong: the YAML path, the value, what is accepted
 │   ├── ProgramError     the user's program cannot be loaded, raises, or returns nonsense
 │   ├── MismatchError    this process is not what the job was compiled for: plan, program, model, certificate
-│   └── ShortfallError   too few workers, and the spec says that this fails the job
+│   ├── ShortfallError   too few workers, and the spec says that this fails the job
+│   └── UnusableError    what was kept is damaged, or the store of objects cannot be used as it is named
 ├── RoundError           this round's attempt is spoilt; another one may go well
 │   ├── UpdateError      one worker's update or measurement is refused; nothing changed
 │   └── ProtocolError    a message of secure aggregation that the protocol does not allow; nothing changed
 │       └── UnmaskError  shares or masks do not fit: a secure sum cannot be opened
 └── RetryError           wait and try again
     ├── UnavailableError a peer does not answer
-    ├── StorageError     a disk is full or a stored file is damaged
+    ├── StorageError     a disk is full, or a file cannot be read or written now
     └── FencedError      a newer process has taken over, and this one ends
 """
 
@@ -28,7 +29,7 @@ class FLJobError(Exception):
 
 
 class JobError(FLJobError):
-    """Only the author of the job can mend this, so nothing is tried again."""
+    """Only a person can mend this, mostly the author of the job, so nothing is tried again."""
 
     exit_code = 64
 
@@ -55,6 +56,12 @@ class ShortfallError(JobError):
     """Fewer workers than `selection.minimum`, and `onShortfall` says to fail."""
 
     exit_code = 68
+
+
+class UnusableError(JobError):
+    """What was kept of the job is damaged, or its store cannot be used as it is named: who owns that must mend it."""
+
+    exit_code = 72
 
 
 class RoundError(FLJobError):
@@ -84,7 +91,7 @@ class UnavailableError(RetryError):
 
 
 class StorageError(RetryError):
-    """A disk is full, or a stored file is damaged or missing."""
+    """A disk is full, a file cannot be read or written now, or one that is only read here is damaged or missing."""
 
     exit_code = 74
 
@@ -96,7 +103,10 @@ class FencedError(RetryError):
 
 
 PERMANENT_EXIT_CODES = tuple(
-    sorted({kind.exit_code for kind in (JobError, SpecError, ProgramError, MismatchError, ShortfallError)})
+    sorted(
+        kind.exit_code
+        for kind in (JobError, SpecError, ProgramError, MismatchError, ShortfallError, UnusableError)
+    )
 )
 """A process that ends with one of these is not started again."""
 

@@ -12,7 +12,7 @@ import grpc
 import structlog
 
 from fl_core.environment import POD
-from fl_core.errors import FencedError, StorageError
+from fl_core.errors import FencedError, RetryError
 from fl_core.process import Settings, process, run_until_terminated
 from fl_core.replay import Replay
 from fl_core.serving import Health, answering
@@ -73,7 +73,7 @@ async def _watched(kept: Storage, coordinator: Coordinator) -> None:
         except FencedError as error:
             coordinator.failed(error)
             return
-        except StorageError as error:  # what cannot be read now may be read later; nothing is kept meanwhile
+        except RetryError as error:  # what cannot be read now may be read later; nothing is kept meanwhile
             log.warning("the claim to the storage cannot be looked at", reason=str(error))
 
 

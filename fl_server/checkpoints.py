@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from fl_core import durable, tensors
 from fl_core.durable import Guard
-from fl_core.errors import MismatchError, StorageError
+from fl_core.errors import MismatchError, StorageError, UnusableError
 from fl_core.models import checkpoint_name, checkpoints
 from fl_core.plan import canonical
 from fl_core.steps import reached
@@ -66,7 +66,7 @@ def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> None:
 
 
 def read(path: Path) -> Saved:
-    """Read what `write` wrote; refuses a file that is damaged."""
+    """Read what `write` wrote; UnusableError for a file that is damaged, StorageError for one that cannot be read."""
     try:
         with safe_open(path, "np") as stream:
             sealed = json.loads((stream.metadata() or {})["fljob"])
@@ -74,10 +74,12 @@ def read(path: Path) -> Saved:
             names = [name for name in stream.keys() if name.startswith(STATES)]  # noqa: SIM118 - no mapping
             arrays = {name.removeprefix(STATES): stream.get_tensor(name) for name in names}
             saved = Saved(weights, sealed["facts"], together(arrays, sealed["states"]))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(f"{path} is damaged: {error}") from error
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnusableError(f"{path} is damaged: {error}") from error
     if sealed != _sealed(saved):
-        raise StorageError(f"{path} is damaged: its contents do not have the digest it was written with")
+        raise UnusableError(f"{path} is damaged: its contents do not have the digest it was written with")
     return saved
 
 
@@ -129,14 +131,16 @@ class Checkpoints:
     def newest(self, told: Callable[[str], object] = lambda _: None) -> Saved | None:
         """The newest whole checkpoint; damaged ones are passed over, loudly, and `told` hears of each.
 
-        Raises StorageError where a round was committed and no checkpoint is whole: beginning anew is not for a
-        program to decide.
+        Raises UnusableError where a round was committed and no checkpoint is whole: beginning anew is not for a
+        program to decide. One that cannot be read now is StorageError, if no older one is whole.
         """
         damaged: list[Path] = []
+        unread: StorageError | None = None
         for path in checkpoints(self.folder).values():
             try:
                 saved = read(path)
-            except StorageError as error:
+            except (StorageError, UnusableError) as error:
+                unread = error if isinstance(error, StorageError) else unread
                 log.warning("damaged checkpoint passed over", path=str(path), reason=str(error))
                 told(f"{path.name} is damaged and was passed over")
                 damaged.append(path)
@@ -148,9 +152,9 @@ class Checkpoints:
                 )
             return saved
         if damaged and damaged[0].name != checkpoint_name(self.done):
-            raise StorageError(
-                f"no checkpoint in {self.folder} is whole ({', '.join(one.name for one in damaged)}); put a copy back, "
-                "or, to begin anew, move the whole storage away"
+            raise unread or UnusableError(
+                f"no checkpoint in {self.folder} is whole ({', '.join(one.name for one in damaged)}); put a copy of "
+                "one back from a backup, with which `fl-submit run --resume` goes on, or begin anew in another job"
             )
         return None
 

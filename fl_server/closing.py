@@ -6,12 +6,11 @@ import asyncio
 import datetime as dt
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 
 import structlog
 
 from fl_core.attestation import Ending
-from fl_core.errors import FLJobError, JobError, MismatchError, StorageError
+from fl_core.errors import FencedError, FLJobError, JobError, MismatchError, RetryError, UnusableError
 from fl_core.identity import Credentials
 from fl_core.process import last_words
 from fl_core.wire import fl_pb2 as pb
@@ -52,10 +51,14 @@ class Closing:
         fenced off tells nobody anything: FencedError.
         """
         reason = type(error).__name__
-        with suppress(StorageError, MismatchError):  # what ended the job is what is told
+        try:
             await asyncio.to_thread(self._storage.fence.check)
-            if isinstance(error, JobError) and not isinstance(error, MismatchError):
+            if isinstance(error, JobError) and not isinstance(error, (MismatchError, UnusableError)):
                 await self._sign(reason, model=model.digest if model else "", round=round)
+        except FencedError:
+            raise
+        except (RetryError, MismatchError, UnusableError) as other:  # what ended the job is what is told
+            log.warning("the end is not signed", reason=str(other))
         self._tell(pb.Ending(complete=False, reason=reason, message=str(error)))
 
     async def _sign(self, reason: str, *, model: str, round: int) -> None:

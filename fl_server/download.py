@@ -15,9 +15,10 @@ from typing import IO, Final, NamedTuple, TypeVar
 import structlog
 
 from fl_core import durable
-from fl_core.errors import StorageError
+from fl_core.errors import UnavailableError, UnusableError
 from fl_server.heads import HEADS, OUT, STEP, Head, Part, Parts, decoded, head_name, head_number
 from fl_server.objects import Objects, SilentError
+from fl_server.sentences import way_out
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -32,10 +33,6 @@ State = tuple[int, int, int]
 """A file as it lies in a folder: its size, the time of its last change, its number."""
 
 
-class DamagedError(StorageError):
-    """What was kept is gone, or not what it was."""
-
-
 class Patient:
     """A store that is asked again where it does not answer; `told` hears when that begins, and "" when it ends."""
 
@@ -46,7 +43,7 @@ class Patient:
         self._is_silent = False
 
     def call(self, action: Callable[[], T]) -> T:
-        """What the action returns; StorageError where it does not work for longer than the patience after it failed."""
+        """What the action returns; UnavailableError where nobody answers for the patience after its first failure."""
         end, pause = None, PAUSES[0]
         while True:
             try:
@@ -58,7 +55,7 @@ class Patient:
                     self._is_silent = True
                     self.told(f"{error}; it is asked again for {self._patience:g} s")
                 if now + pause > end:
-                    raise StorageError(
+                    raise UnavailableError(
                         f"{error}, for {self._patience:g} s; nothing is lost: once it answers, a server that is "
                         "started again goes on from what was kept"
                     ) from error
@@ -128,7 +125,7 @@ def fill(store: Patient, head: Head, folder: Path) -> tuple[dict[str, Known], bo
     """Make a folder what a head names; returns its files, and whether all are whole.
 
     Files that are that already stay. Of those in REPLACEABLE a damaged one becomes an empty one, which whoever reads it
-    passes over; any other that is damaged is a DamagedError, and what the folder has of it stays.
+    passes over; any other that is damaged is an UnusableError, and what the folder has of it stays.
     """
     known: dict[str, Known] = {}
     sound = True
@@ -147,19 +144,19 @@ def fill(store: Patient, head: Head, folder: Path) -> tuple[dict[str, Known], bo
 
 
 def _fetched(store: Patient, path: str, parts: Parts, folder: Path) -> bool:
-    """Download a file; False where a part is not what it was, and DamagedError where nothing may take its place."""
+    """Download a file; False where a part is not what it was, and UnusableError where nothing may take its place."""
     target = folder / path
     durable.folder(target.parent)
     with durable.whole(target, mode=durable.PRIVATE) as temporary, temporary.open("r+b") as file:
-        sound = all(_added(store, part, file) for part in parts)
-        if not sound and not path.startswith(REPLACEABLE):
-            named = ", ".join(part.object for part in parts)
-            raise DamagedError(
-                f"{path} in {store.objects.uri} is not what was kept ({named}); put a copy back"
+        damaged = next((part for part in parts if not _added(store, part, file)), None)
+        if damaged is not None and not path.startswith(REPLACEABLE):
+            raise UnusableError(
+                f"{path} in {store.objects.uri} is not what was kept: {damaged.object} should be {damaged.size} "
+                f"bytes with the SHA-256 {damaged.sha256[:12]}; {way_out(folder)}"
             )
-        if not sound:  # so that whoever reads it sees that, whatever it was made to say
+        if damaged is not None:  # so that whoever reads it sees that, whatever it was made to say
             file.truncate(0)
-    return sound
+    return damaged is None
 
 
 def _added(store: Patient, part: Part, file: IO[bytes]) -> bool:

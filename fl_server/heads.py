@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fl_core.errors import StorageError
+from fl_core.errors import StorageError, UnusableError
 from fl_core.plan import canonical
 from fl_server.fence import Owner
 
@@ -98,13 +98,14 @@ def object_name(epoch: int, number: int) -> str:
 
 
 def decoded(content: bytes, where: str) -> Head:
-    """The head that is kept there; StorageError where it is none."""
+    """The head that is kept there; UnusableError where it is none."""
     try:
         return Head.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise StorageError(
+        raise UnusableError(
             f"{where} is damaged, or of another version of FLJob: {first['msg']} at {place or 'its beginning'}; "
-            "put a copy back, or remove it to go on with what was kept before it"
+            "put a copy back, or remove it to go on with what was kept before it: `fl-submit run --resume`, or on a "
+            "cluster another job by fl-submit fork"
         ) from error

@@ -17,11 +17,11 @@ from typing import Final
 
 import structlog
 
-from fl_core.errors import FencedError, FLJobError, MismatchError, StorageError
-from fl_server.download import DamagedError, Known, Patient, State, digest_of, files_of, fill, newest
+from fl_core.errors import FencedError, FLJobError, MismatchError, StorageError, UnusableError
+from fl_server.download import Known, Patient, State, digest_of, files_of, fill, newest
 from fl_server.fence import Fence, Owner
 from fl_server.heads import HEADS, HOLDERS, OBJECTS, Head, Part, Parts, head_name, head_number, object_name
-from fl_server.objects import SilentError
+from fl_server.objects import DeniedError, SilentError
 
 log = structlog.get_logger()
 
@@ -84,7 +84,7 @@ class Mirror:
         name, content = head_name(self._number), self._head.encoded()
         if self._store.call(lambda: self._store.objects.create(name, content)):
             self.check()  # newer servers have removed it meanwhile
-            raise StorageError(
+            raise UnusableError(
                 f"{self._store.objects.uri}: this store overwrites what it was told to make only if it is not there "
                 "(If-None-Match), so two servers could overwrite one another's work; use another store"
             )
@@ -93,7 +93,7 @@ class Mirror:
         """Make the folder what was kept; FencedError where a newer server has removed of that what it replaced."""
         try:
             self._known, is_sound = fill(self._store, self._head, self._folder)
-        except DamagedError:
+        except UnusableError:
             self.check()
             raise
         if not is_sound:
@@ -212,6 +212,17 @@ class Mirror:
                 self._store.objects.remove(names)
         except StorageError as error:
             log.warning("old objects stay", count=len(names), reason=str(error))
+
+
+@contextmanager
+def final_at_first(folder: Path) -> Iterator[None]:
+    """UnusableError where a store refuses a server with an empty folder; one that was let in before may be again."""
+    try:
+        yield
+    except DeniedError as error:
+        if files_of(folder):
+            raise
+        raise UnusableError(str(error)) from error
 
 
 def _with(holders: tuple[str, ...], holder: str) -> tuple[str, ...]:

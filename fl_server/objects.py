@@ -45,7 +45,7 @@ BUSY = "409"
 PLACES = ("Bucket", "ContainerNotFound")
 NO_ENTRY = {"401", "403"}
 OUTDATED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
-"""Codes of 400 about credentials."""
+"""Codes of 400 about credentials that were good once, and are renewed."""
 LATE = {"RequestTimeout", "IncompleteBody"}
 """Codes of 400 for a request that broke off."""
 ASKED = ("169.254.169.254", "/latest/api/token", "/latest/meta-data")
@@ -58,8 +58,12 @@ class SilentError(StorageError):
     """The store does not answer, or not now: what was asked of it may have happened or not."""
 
 
+class DeniedError(StorageError):
+    """The store refuses whoever asks, or is not there: that stays so until a person mends it."""
+
+
 class Objects(Protocol):
-    """A store; every call may raise SilentError, and StorageError where trying again does not help."""
+    """A store; every call may raise SilentError, and DeniedError or StorageError where trying again does not help."""
 
     uri: str
 
@@ -162,7 +166,7 @@ class Folder:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         if not self._root.is_dir():
-            raise StorageError(
+            raise DeniedError(
                 f"{self.uri}: {self._root} is no folder; mount what it is on, or make it, or mend "
                 "spec.server.storage.uri"
             )
@@ -199,7 +203,7 @@ class Bucket:
                 retry_config={"max_retries": tries, "backoff": {"max_backoff": PAUSE}},
             )
         except Exception as error:  # not of one class
-            raise StorageError(f"{self.uri} cannot be opened ({_brief(error)}); {self._advice}") from error
+            raise DeniedError(f"{self.uri} cannot be opened ({_brief(error)}); {self._advice}") from error
 
     def put(self, name: str, content: bytes | Path) -> None:
         """Give an object its content; of a large one only the pieces that were not taken go again."""
@@ -278,12 +282,13 @@ class Bucket:
                 raise
             told = " ".join(filter(None, (number, word))) or _brief(error)
             if number in NO_ENTRY or word in OUTDATED or any(place in text for place in ASKED):
-                raise StorageError(
+                kind = StorageError if word in OUTDATED else DeniedError
+                raise kind(
                     f"{self.uri}: its credentials are refused, or there are none ({told}); "
                     f"{self._advice}, or of the environment of a run on this machine"
                 ) from error
             if number in WRONG and word not in LATE:
-                raise StorageError(
+                raise DeniedError(
                     f"{self.uri} cannot be used ({told}); the bucket must be there, and make objects "
                     f"only where there are none (If-None-Match): {self._advice}"
                 ) from error

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from fl_core.digests import file_digest
-from fl_core.errors import JobError, MismatchError, StorageError, UpdateError
+from fl_core.errors import JobError, MismatchError, StorageError, UnusableError, UpdateError
 from fl_core.lineage import begun_anew, check_fork
 from fl_core.models import INDEX, checkpoints, read_model
 from fl_core.plan import Plan
@@ -130,7 +130,7 @@ class Origin:
             if self._round is None:
                 return Saved(read_model(self.path).arrays, {})
             found = read(self.path)
-        except StorageError as error:
+        except (StorageError, UnusableError) as error:
             raise MismatchError(f"{FIELD}: {error}") from error
         if (there := found.facts.get("round")) != self._round:
             raise MismatchError(
@@ -161,7 +161,7 @@ class Origin:
         path = self._storage / "models" / "best.safetensors"
         try:
             best = read(path) if path.exists() else None
-        except StorageError as error:
+        except (StorageError, UnusableError) as error:
             log.warning("the parent's best model is passed over", reason=str(error))
             return None
         return best if best is not None and best.facts["round"] <= (self._round or 0) else None

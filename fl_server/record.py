@@ -20,10 +20,11 @@ from fl_core.attestation import Ending, content_of, signed, statement
 from fl_core.digests import file_digest
 from fl_core.durable import Guard
 from fl_core.environment import IMAGE
-from fl_core.errors import MismatchError, StorageError
+from fl_core.errors import MismatchError, StorageError, UnusableError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
 from fl_core.record import RESTORED, SIGNATURE, SKIPPED, Head, Record, Row, digest, read
+from fl_server.sentences import way_out
 
 DISTRIBUTIONS: Final = {"paddle": "paddlepaddle", "sklearn": "scikit-learn"}
 """What a framework's package is called where it is not called as the framework is."""
@@ -82,7 +83,7 @@ class RoundRecord:
         except MismatchError as error:
             raise MismatchError(f"{self._path}: {error}") from error
         if record.findings:
-            raise StorageError(f"{self._path} is damaged: {record.findings[0]}")
+            raise self._damaged(str(record.findings[0]))
         self._head = record.head
         return record
 
@@ -94,7 +95,7 @@ class RoundRecord:
         """How the job goes on from this round's model, which the round `made` unless it is the first.
 
         Rounds skipped after it are over as well: they made no model, and so no checkpoint. What was recorded after
-        them is given up, and a line says so. StorageError where lines are missing at the record's end.
+        them is given up, and a line says so. UnusableError where lines are missing at the record's end.
         """
         record = self.read()
         self._check_whole(record, made=number if made else 0)
@@ -113,17 +114,18 @@ class RoundRecord:
         """A round that made a checkpoint is recorded, or the next one to be; and what was signed before is there."""
         last, signed_lines, signed_last = max(record.last, self._plan.done), *self._signed()
         if made > last + 1:
-            raise self._cut(f"there is a checkpoint of round {made}, and the record ends with round {last}")
+            raise self._damaged(
+                f"there is a checkpoint of round {made}, and the record ends with round {last}"
+            )
         lines = record.lines[:signed_lines]
         if signed_lines and (len(lines) < signed_lines or digest(lines[-1]) != signed_last):
-            raise self._cut(
+            raise self._damaged(
                 f"{SIGNATURE} was signed for {signed_lines} lines, which are not those that are there"
             )
 
-    def _cut(self, why: str) -> StorageError:
-        return StorageError(
-            f"{self._path} is damaged: {why}; nothing was changed: put a copy of it back, or start another job "
-            "from the checkpoint with spec.initialModel"
+    def _damaged(self, why: str) -> UnusableError:
+        return UnusableError(
+            f"{self._path} is damaged: {why}; nothing was changed: {way_out(self._path.parent)}"
         )
 
     def _signed(self) -> tuple[int, str]:

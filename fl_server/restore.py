@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from fl_core import durable
-from fl_core.errors import FLJobError, MismatchError, StorageError
+from fl_core.errors import FLJobError, MismatchError, StorageError, UnusableError
 from fl_core.models import INDEX
 from fl_core.process import last_words
-from fl_server.download import DamagedError, Known, Patient, fill, newest
+from fl_server.download import Known, Patient, fill, newest
 from fl_server.heads import Head
-from fl_server.objects import opened
+from fl_server.objects import DeniedError, opened
 
 TRIES = 5
 """How often a copy is begun again because the job's server has gone on and removed what was being read."""
@@ -34,6 +34,8 @@ def main(*, store: str, job: str, storage: Path, only: tuple[str, ...]) -> None:
     try:
         try:
             copy(Patient(opened(store)), job, storage, only=only)
+        except DeniedError as error:
+            raise UnusableError(str(error)) from error
         except OSError as error:
             raise StorageError(f"{error.filename or storage}: {error.strerror}") from error
     except FLJobError as error:
@@ -59,7 +61,7 @@ def copy(store: Patient, job: str, folder: Path, *, only: Sequence[str] = ()) ->
             )
         try:
             known, sound = fill(store, _chosen(head, only), folder)
-        except DamagedError:
+        except UnusableError:
             if newest(store).number == number:
                 raise
         else:

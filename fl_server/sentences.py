@@ -1,11 +1,13 @@
-"""What the server says when something is wrong with a job's workers."""
+"""What the server says when something is wrong with a job's workers, or with what it has kept."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fl_core.errors import ShortfallError
+from fl_core.models import checkpoints
 from fl_core.plan import Plan
 from fl_core.roster import MOST_ABSENT
 from fl_core.wire import fl_pb2 as pb
@@ -39,3 +41,12 @@ def selection(cohort: pb.Cohort) -> dict[str, Any]:
         "absent": list(cohort.absent),
         "refused": {one.worker: one.reason for one in cohort.refused},
     }
+
+
+def way_out(storage: Path) -> str:
+    """What a person may do about a file of this storage that is damaged."""
+    newest = next(iter(checkpoints(storage / "checkpoints")), "N")
+    return (
+        "put a copy of it back from a backup, with which `fl-submit run --resume` goes on, or go on in another job: "
+        f"fl-submit fork RUN|JOB --from-round {newest}"
+    )

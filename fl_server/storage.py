@@ -14,7 +14,7 @@ import structlog
 from fl_core import durable
 from fl_core.attestation import Ending
 from fl_core.durable import Guard
-from fl_core.errors import StorageError
+from fl_core.errors import StorageError, UnusableError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan, canonical
 from fl_core.record import LINES
@@ -23,9 +23,10 @@ from fl_core.steps import reached
 from fl_server.checkpoints import Checkpoints, Saved, read, write
 from fl_server.download import Patient
 from fl_server.fence import Fence, Owner
-from fl_server.mirror import Mirror, MirroredFence
+from fl_server.mirror import Mirror, MirroredFence, final_at_first
 from fl_server.objects import opened
 from fl_server.record import Resumed, RoundRecord
+from fl_server.sentences import way_out
 
 log = structlog.get_logger()
 
@@ -58,7 +59,7 @@ class Lines:
                 os.truncate(self.path, len(whole))
                 durable.sync(self.path)
         except OSError as error:
-            raise StorageError(f"{self.path} is damaged: {error}") from error
+            raise StorageError(f"{self.path} cannot be read: {error.strerror}") from error
         return whole
 
     def read(self) -> list[dict[str, Any]]:
@@ -66,7 +67,9 @@ class Lines:
         try:
             return [json.loads(line) for line in self.whole().splitlines()]
         except ValueError as error:
-            raise StorageError(f"{self.path} is damaged: {error}") from error
+            raise UnusableError(
+                f"{self.path} is damaged: {error}; nothing was changed: {way_out(self.path.parent)}"
+            ) from error
 
 
 def _finished(text: bytes) -> bytes:
@@ -111,7 +114,9 @@ class Storage:
         fence = Fence(self.folder, owner, holder=holder)
         if self._objects is None:
             return fence
-        return MirroredFence(fence, Mirror(self._objects, self.folder, owner, holder=holder))
+        with final_at_first(self.folder):
+            mirror = Mirror(self._objects, self.folder, owner, holder=holder)
+        return MirroredFence(fence, mirror)
 
     def tell(self, told: Callable[[str], object]) -> None:
         """Let `told` hear that the store does not answer, and, with no word, that it does again."""
@@ -134,7 +139,7 @@ class Storage:
         path = self.folder / "models" / f"{kind}.safetensors"
         try:
             return read(path) if path.exists() else None
-        except StorageError as error:
+        except (StorageError, UnusableError) as error:
             log.warning("damaged model passed over", path=str(path), reason=str(error))
             return None
 

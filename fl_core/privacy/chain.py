@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from fl_core.errors import JobError
+from fl_core.errors import UnusableError
 from fl_core.extensions import Extension
 from fl_core.privacy.costs import Cost, Neighbours, Unit
 
@@ -92,10 +92,10 @@ def sorted_out(entries: Sequence[Opening | Charge], path: Path) -> tuple[Opening
     opening, *rest = entries
     charges = tuple(one for one in rest if isinstance(one, Charge))
     if not isinstance(opening, Opening) or len(charges) < len(rest):
-        raise JobError(f"{path} is damaged: an opening and then charges are expected; {WAY_OUT}")
+        raise UnusableError(f"{path} is damaged: an opening and then charges are expected; {WAY_OUT}")
     others = Counter(one.job for one in charges if one.job != opening.job)
     if others != {one.job: one.charges for one in opening.parents if one.charges}:
-        raise JobError(
+        raise UnusableError(
             f"{path} is damaged: it has charges of {dict(others) or 'no other job'}, its opening names "
             f"{ {one.job: one.charges for one in opening.parents} or 'none' }; {WAY_OUT}"
         )
@@ -121,7 +121,7 @@ def chained(entries: Iterable[Opening | Charge]) -> tuple[list[str], Head]:
 def parsed(content: bytes, path: Path) -> tuple[list[Opening | Charge], list[str]]:
     """The entries and the digest of each; refuses what was not written by a ledger to the last byte."""
     if not content.endswith(b"\n"):
-        raise JobError(f"{path} is damaged: its last line is torn; {WAY_OUT}")
+        raise UnusableError(f"{path} is damaged: its last line is torn; {WAY_OUT}")
     entries: list[Opening | Charge] = []
     digests: list[str] = []
     for number, text in enumerate(content.decode(errors="replace").splitlines(keepends=True), start=1):
@@ -129,9 +129,9 @@ def parsed(content: bytes, path: Path) -> tuple[list[Opening | Charge], list[str
             entry = _ENTRY.validate_python(json.loads(text)["entry"])
             again, digest = line(entry, digests[-1] if digests else FORMAT)
         except (ValueError, KeyError, TypeError, ValidationError, RecursionError) as error:
-            raise JobError(f"{path}:{number} is damaged: {error}; {WAY_OUT}") from error
+            raise UnusableError(f"{path}:{number} is damaged: {error}; {WAY_OUT}") from error
         if again != text:
-            raise JobError(
+            raise UnusableError(
                 f"{path}:{number} is damaged: the entry or one before it is not what its digest says; {WAY_OUT}"
             )
         entries.append(entry)
@@ -142,11 +142,11 @@ def parsed(content: bytes, path: Path) -> tuple[list[Opening | Charge], list[str
 def check_reaches(path: Path, digests: Sequence[str], known: Head) -> None:
     """Refuse a ledger that was shortened, or is another, since its head was `known`."""
     if len(digests) < known.entries:
-        raise JobError(
+        raise UnusableError(
             f"{path} was shortened: it had {known.entries} entries and has {len(digests)}; {WAY_OUT}"
         )
     if known.entries < 1 or digests[known.entries - 1] != known.digest:
-        raise JobError(
+        raise UnusableError(
             f"{path} is another ledger: its entry {known.entries} is not the one that was seen; {WAY_OUT}"
         )
 

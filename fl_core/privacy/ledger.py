@@ -3,8 +3,8 @@
 One line per entry (`fl_core.privacy.chain`), appended and synced, never rewritten; each vouches for those before it.
 That the last lines are there is told by a second file beside it, `<name>.head`, which is replaced after each append,
 and by the head that whoever opens the ledger remembers (a checkpoint does). What does not fit together is refused with
-JobError: an unreadable ledger is never an empty one. All this guards against accidents; who may write the files can
-write others.
+UnusableError: an unreadable ledger is never an empty one. All this guards against accidents; who may write the files
+can write others.
 
 The ledger lies outside the checkpoints: going back to an older one lowers no epsilon.
 """
@@ -22,7 +22,7 @@ import structlog
 
 from fl_core import durable
 from fl_core.durable import Guard
-from fl_core.errors import JobError, SpecError, StorageError
+from fl_core.errors import SpecError, StorageError, UnusableError
 from fl_core.privacy.accountant import Guarantee, epsilon
 from fl_core.privacy.chain import (
     WAY_OUT,
@@ -62,7 +62,7 @@ class Ledger:
         lines, head = chained(_inherited(opening, parents))
         first = _head_of(path)  # alone and as it would be written, it is what a kill left of this beginning
         if path.exists() or (first.exists() and _read(first) != _encoded(head)):
-            raise JobError(f"{path} or its head is there already: a ledger is begun once; {WAY_OUT}")
+            raise UnusableError(f"{path} or its head is there already: a ledger is begun once; {WAY_OUT}")
         with within():
             _replace(first, _encoded(head))
             _replace(path, "".join(lines).encode())
@@ -200,9 +200,9 @@ def _recorded(path: Path) -> Head:
         row = json.loads(content)
         head = Head(int(row["entries"]), str(row["digest"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise JobError(f"{_head_of(path)} is damaged: {error}; {WAY_OUT}") from error
+        raise UnusableError(f"{_head_of(path)} is damaged: {error}; {WAY_OUT}") from error
     if _encoded(head) != content:
-        raise JobError(f"{_head_of(path)} is damaged; {WAY_OUT}")
+        raise UnusableError(f"{_head_of(path)} is damaged; {WAY_OUT}")
     return head
 
 
@@ -210,7 +210,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise JobError(f"{path} is missing; {WAY_OUT}") from error
+        raise UnusableError(f"{path} is missing; {WAY_OUT}") from error
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}; {WAY_OUT}") from error
 
@@ -240,4 +240,4 @@ def _unwritten(path: Path, error: OSError) -> StorageError:
 
 def _check_keeps_up(path: Path, head: Head, recorded: Head) -> None:
     if head.entries > recorded.entries + 1:
-        raise JobError(f"{path} is longer than its head says, by more than one entry; {WAY_OUT}")
+        raise UnusableError(f"{path} is longer than its head says, by more than one entry; {WAY_OUT}")

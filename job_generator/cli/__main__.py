@@ -51,8 +51,8 @@ def main() -> None:
       fl-submit run my-job/job.yaml
 
     Exit codes: 0 done, 2 wrong usage, 64 the job cannot go on, 65 the job is wrong, 66 its program, 67 a
-    process does not fit the job, 68 too few workers, 70 a mistake of ours, 74 a disk or file, 75 try again,
-    76 another server has taken over, 130 Ctrl-C, 137 SIGKILL, 143 SIGTERM.
+    process does not fit the job, 68 too few workers, 70 a mistake of ours, 72 what was kept is damaged, 74 a
+    disk or file, 75 try again, 76 another server has taken over, 130 Ctrl-C, 137 SIGKILL, 143 SIGTERM.
     """
 
 

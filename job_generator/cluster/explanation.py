@@ -28,6 +28,10 @@ ACTORS: Final = {
         "lower spec.selection.minimum, or find out from the logs why workers were lost",
     ),
     "QuorumLost": (AUTHOR, "find out from the logs why workers were lost"),
+    "StorageUnusable": (
+        AUTHOR,
+        "mend what the message names; then `fl-submit fork`, or submit again where nothing was kept yet",
+    ),
     "OOMKilled": (AUTHOR, "raise the memory limit in the template"),
     "Unschedulable": (OPERATOR, "add nodes, or lower the requests in the template"),
     "PreRunningDeadlineExceeded": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fl_core.errors import JobError, ProgramError, ShortfallError, SpecError
+from fl_core.errors import JobError, ProgramError, ShortfallError, SpecError, UnusableError
 from fl_core.errors import MismatchError as Mismatch
 from fl_core.plan import Job
 from job_generator import names
@@ -26,6 +26,7 @@ EXIT_CODES: Final = {
     "Mismatch": Mismatch.exit_code,
     "TooFewWorkers": ShortfallError.exit_code,
     "QuorumLost": ShortfallError.exit_code,
+    "StorageUnusable": UnusableError.exit_code,
 }
 """What a failed job's reason means as an exit code; any other is that of a JobError."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fl_core.errors import PERMANENT_EXIT_CODES, ShortfallError
+from fl_core.errors import PERMANENT_EXIT_CODES, ShortfallError, UnusableError
 from fl_core.models import checkpoints
 from fl_core.plan import Plan
 from fl_core.shortfall import recurs
@@ -30,7 +30,7 @@ from fl_worker import trained
 task, weights = trained("{run}")
 print({prediction})"""
 
-ANEW = {*PERMANENT_EXIT_CODES} - {ShortfallError.exit_code}
+ANEW = {*PERMANENT_EXIT_CODES} - {ShortfallError.exit_code, UnusableError.exit_code}
 """After these the program or the job must change, and a run is bound to both."""
 
 
@@ -103,7 +103,8 @@ class Result:
             return f"mended:  {self.fork or self.again}"
         if state.exit_code in ANEW:
             return f"mended:  {self.again}"
-        return f"go on:   fl-submit run --resume {shlex.quote(str(self.folder.path))}"
+        word = "mended: " if state.exit_code == UnusableError.exit_code else "go on:  "
+        return f"{word} fl-submit run --resume {shlex.quote(str(self.folder.path))}"
 
     @property
     def again(self) -> str:

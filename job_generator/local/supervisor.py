@@ -206,14 +206,16 @@ class Supervisor:
     async def _listen(self, name: str, command: Command) -> str:
         """Start a process and wait until it listens; one that is killed before that is started again.
 
-        One that ends by itself has said why, and nothing is lost yet: the user is told at once.
+        So is one whose peer does not answer yet. Any other that ends by itself has said why, and nothing is lost yet:
+        the user is told at once.
         """
         while True:
             try:
                 return await self._announced(await self._spawn(name, command))
             except DiedError as error:
-                killed = error.outcome.culprit == name and error.outcome.exit_code > SIGNALLED
-                if not killed or not await self._forgiven(name, error.outcome):
+                code = error.outcome.exit_code if error.outcome.culprit == name else 0
+                waits = code > SIGNALLED or code == UnavailableError.exit_code
+                if not waits or not await self._forgiven(name, error.outcome):
                     raise
 
     async def _announced(self, child: Child) -> str:

@@ -32,6 +32,7 @@ REASONS: Final[Mapping[int, str]] = {
     66: "ProgramError",
     67: "Mismatch",
     68: "TooFewWorkers",
+    72: "StorageUnusable",
 }
 """Why a job failed, by the permanent exit code of the process that says so."""
 

@@ -711,6 +711,14 @@ def test_an_error_of_the_server_fails_the_job(running: World) -> None:
     assert all(one["spec"]["suspend"] for one in running.jobs())
 
 
+def test_damage_that_a_restart_cannot_mend_fails_the_job(running: World) -> None:
+    """The condition names the file and what to do, and whoever asks is told who must act."""
+    sentence = "metrics.jsonl is damaged: line 3: it was changed; nothing was changed: put a copy of it back"
+    running.pods[0] = pod("server", last=ended(72, sentence))
+    running.settle()
+    assert running.condition("Failed") == ("True", "StorageUnusable", f"server: StorageUnusable ({sentence})")
+
+
 def test_some_workers_may_be_lost(running: World) -> None:
     """With a quorum left the job goes on, though the Job of the workers has failed; without, it fails."""
     program = pod("worker", 1, state=ended(66, "KeyError: 'x'"))

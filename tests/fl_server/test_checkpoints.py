@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from fl_core.errors import MismatchError, StorageError
+from fl_core.errors import MismatchError, StorageError, UnusableError
 from fl_core.plan import InitialModel
 from fl_core.weights import digest
 from fl_server.checkpoints import Checkpoints, Saved, read, write
@@ -100,7 +100,7 @@ def test_any_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for spot in range(len(whole)):
         path.write_bytes(whole[:spot] + bytes([whole[spot] ^ 1 << spot % 8]) + whole[spot + 1 :])
-        with suppress(StorageError):
+        with suppress(StorageError, UnusableError):
             assert same(read(path), saved(1)), spot
 
 
@@ -158,9 +158,22 @@ def test_no_whole_one_is_told(tmp_path: Path) -> None:
     checkpoints, told = filled(tmp_path, 2), list[str]()
     for path in (tmp_path / "checkpoints").iterdir():
         path.write_bytes(b"nonsense")
-    with pytest.raises(StorageError, match="put a copy back, or, to begin anew, move the whole storage away"):
+    with pytest.raises(
+        UnusableError, match="put a copy of one back from a backup, .* or begin anew in another job"
+    ):
         checkpoints.newest(told.append)
     assert told == [f"round-000000{number}.safetensors is damaged and was passed over" for number in (2, 1)]
+
+
+def test_what_cannot_be_read_now_is_not_damaged_for_good(tmp_path: Path) -> None:
+    """Where no checkpoint is whole, and the disk does not give one, another start may find it."""
+    checkpoints = filled(tmp_path, 2)
+    old, new = sorted((tmp_path / "checkpoints").iterdir())
+    old.write_bytes(b"nonsense")
+    new.unlink()
+    new.mkdir()
+    with pytest.raises(StorageError, match=f"{new.name} cannot be read"):
+        checkpoints.newest()
 
 
 def test_a_damaged_first_model_is_asked_for_again(tmp_path: Path) -> None:
@@ -180,7 +193,7 @@ def test_a_forks_damaged_first_checkpoint(tmp_path: Path) -> None:
     assert checkpoints.newest() is None
     checkpoints.save(saved(6, plan=plan.digest))
     newest(tmp_path).write_bytes(b"nonsense")
-    with pytest.raises(StorageError, match=r"no checkpoint in .* is whole \(round-0000006"):
+    with pytest.raises(UnusableError, match=r"no checkpoint in .* is whole \(round-0000006"):
         checkpoints.newest()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from fl_core.errors import StorageError
+from fl_core.errors import StorageError, UnavailableError, UnusableError
 from fl_core.models import checkpoints
 from fl_server import download
 from fl_server.objects import Folder, SilentError
@@ -52,10 +52,10 @@ def test_a_store_that_is_gone_for_long(
 
     watched(one, happen)
     before = stored(uri)
-    with pytest.raises(StorageError, match="for 0.05 s; nothing is lost"):
+    with pytest.raises(UnavailableError, match="for 0.05 s; nothing is lost"):
         commit(one, 2)
     away = False
-    with pytest.raises(StorageError, match="does not answer"):
+    with pytest.raises(UnavailableError, match="does not answer"):
         one.record({"round": 2})
     assert stored(uri) == before
     assert committed(server(tmp_path / "one", uri)) == (1, [1])
@@ -87,7 +87,7 @@ def test_the_end_of_a_silence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     patient.told = told.append
     for _ in range(2):
-        with pytest.raises(StorageError, match="for 0 s"):
+        with pytest.raises(UnavailableError, match="for 0 s"):
             patient.call(look)
     for _ in range(2):
         patient.call(look)
@@ -135,7 +135,7 @@ def test_a_damaged_record_ends_the_server(tmp_path: Path, uri: str) -> None:
     commit(server(tmp_path / "one", uri), 1)
     (part,) = last(uri)["files"]["metrics.jsonl"]
     (tmp_path / "store" / part["object"]).write_bytes(b"{}\n")
-    with pytest.raises(StorageError, match=r"metrics.jsonl in .* is not what was kept \(objects/"):
+    with pytest.raises(UnusableError, match=r"metrics.jsonl in .* is not what was kept: objects/"):
         server(tmp_path / "other", uri)
 
 
@@ -149,7 +149,7 @@ def test_a_lost_object_costs_no_file_here(tmp_path: Path, uri: str) -> None:
         lines.write('{"round":3}\n')
     before = record.read_bytes()
     (tmp_path / "store" / last(uri)["files"]["metrics.jsonl"][0]["object"]).unlink()
-    with pytest.raises(StorageError, match=r"metrics.jsonl in .* put a copy back"):
+    with pytest.raises(UnusableError, match=r"metrics.jsonl in .* put a copy of it back"):
         server(tmp_path / "one", uri)
     assert record.read_bytes() == before
 

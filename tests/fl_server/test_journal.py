@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_core.errors import MismatchError, StorageError
+from fl_core.errors import MismatchError, StorageError, UnusableError
 from fl_server.journal import Journal
 from fl_server.storage import Lines
 
@@ -99,7 +99,7 @@ def test_a_damaged_journal_is_refused(path: Path) -> None:
     """A server that does not know what it has begun does not begin."""
     written(path)
     path.write_bytes(path.read_bytes().replace(b'"purpose"', b'"purpose', 1))
-    with pytest.raises(StorageError, match="damaged"):
+    with pytest.raises(UnusableError, match="damaged"):
         Journal(Lines(path)).restore(done=0)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_core.errors import FencedError, MismatchError, StorageError
+from fl_core.errors import FencedError, MismatchError, StorageError, UnusableError
 from fl_core.extensions import Extension
 from fl_core.plan import Job, Plan, Privacy
 from fl_server import download, mirror, storage
@@ -335,7 +335,7 @@ def test_a_store_that_overwrites_is_refused(
             return True
 
     monkeypatch.setattr(storage, "opened", lambda uri: Careless(uri, tmp_path / "store"))
-    with pytest.raises(StorageError, match=r"overwrites what it was told to make only if it is not there"):
+    with pytest.raises(UnusableError, match=r"overwrites what it was told to make only if it is not there"):
         server(tmp_path / "one", uri)
 
 
@@ -369,8 +369,20 @@ def test_a_head_leads_nowhere_else(tmp_path: Path, uri: str, path: str, object_:
     head = last(uri)
     head["files"] = {path: [{"object": object_, "size": 1, "sha256": "0" * 64}]}
     (tmp_path / "store" / head_name(10**6)).write_text(json.dumps(head))
-    with pytest.raises(StorageError, match=r"heads/0001000000.json is damaged"):
+    with pytest.raises(UnusableError, match=r"heads/0001000000.json is damaged"):
         server(tmp_path / "other", uri)
+
+
+def test_what_a_store_refuses_is_final_at_the_first_start_alone(tmp_path: Path, uri: str) -> None:
+    """A store that cannot be used from the start ends the job; one that held something is asked again."""
+    commit(server(tmp_path / "one", uri), 1)
+    (tmp_path / "store").rename(tmp_path / "away")
+    with pytest.raises(UnusableError, match="is no folder; mount what it is on"):
+        server(tmp_path / "other", uri)
+    with pytest.raises(StorageError, match="is no folder; mount what it is on"):
+        server(tmp_path / "one", uri)
+    (tmp_path / "away").rename(tmp_path / "store")
+    assert committed(server(tmp_path / "one", uri)) == (1, [1])
 
 
 @pytest.mark.parametrize(
@@ -382,5 +394,5 @@ def test_a_head_leads_nowhere_else(tmp_path: Path, uri: str, path: str, object_:
 )
 def test_a_store_that_is_none(tmp_path: Path, uri: str, words: str) -> None:
     """A URI that names no store is refused with the field and the value."""
-    with pytest.raises((MismatchError, StorageError), match=words):
+    with pytest.raises((MismatchError, UnusableError), match=words):
         server(tmp_path / "one", uri)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fl_core.attestation import Ending
-from fl_core.errors import MismatchError, StorageError
+from fl_core.errors import MismatchError, UnusableError
 from fl_core.identity import Authority, Identity
 from fl_core.record import read
 from fl_server.record import software
@@ -105,10 +105,10 @@ def test_a_record_whose_end_is_missing_is_not_gone_on_with(storage: Storage, wor
     recorded(storage, "CCC")
     path = storage.folder / "metrics.jsonl"
     path.write_text(path.read_text().partition("\n")[0] + "\n")
-    with pytest.raises(StorageError, match="checkpoint of round 3, and the record ends with round 1"):
+    with pytest.raises(UnusableError, match="checkpoint of round 3, and the record ends with round 1"):
         again(storage, world).resumed(3, model="m", made=True)
     path.unlink()
-    with pytest.raises(StorageError, match="checkpoint of round 3, and the record ends with round 0"):
+    with pytest.raises(UnusableError, match="checkpoint of round 3, and the record ends with round 0"):
         again(storage, world).resumed(3, model="m", made=True)
     assert not path.exists()
 
@@ -122,7 +122,7 @@ def test_what_was_signed_must_still_be_there(storage: Storage, world: World) -> 
     signature = (storage.folder / "record.sig.json").read_bytes()
     path = storage.folder / "metrics.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
-    with pytest.raises(StorageError, match=r"record.sig.json was signed for 4 lines"):
+    with pytest.raises(UnusableError, match=r"record.sig.json was signed for 4 lines"):
         again(storage, world).resumed(2, model="m", made=True)
     assert (storage.folder / "record.sig.json").read_bytes() == signature
 
@@ -141,6 +141,6 @@ def test_nothing_is_added_to_a_record_that_was_changed(storage: Storage, world: 
     recorded(storage, "CCC")
     path = storage.folder / "metrics.jsonl"
     path.write_text(path.read_text().replace('"loss":2', '"loss":9'))
-    with pytest.raises(StorageError, match=r"metrics.jsonl is damaged: line 2 \(round 2\): it was changed"):
+    with pytest.raises(UnusableError, match=r"metrics.jsonl is damaged: line 2 \(round 2\): it was changed"):
         again(storage, world).resumed(3, model="m", made=True)
     assert path.read_text().count("\n") == 3

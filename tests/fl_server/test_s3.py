@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from fl_core.errors import FencedError, StorageError
+from fl_core.errors import FencedError, StorageError, UnavailableError, UnusableError
 from fl_server import download
 from fl_server.checkpoints import Saved
-from fl_server.objects import Bucket, SilentError, opened
+from fl_server.objects import Bucket, DeniedError, SilentError, opened
 from fl_server.storage import Storage
 from tests.conftest import plan_of
 from tests.moto import ABSENT, MOTO, SECRET, Moto
@@ -169,7 +169,7 @@ def test_wrong_credentials(moto: Moto, tmp_path: Path) -> None:
     """Credentials that are refused are told at once, with the URI and the variables, and without what they hold."""
     moto.ask("POST", "moto-api/reset-auth", b"0")
     try:
-        with pytest.raises(StorageError) as raised:
+        with pytest.raises(UnusableError) as raised:
             server(tmp_path / "one")
     finally:
         moto.ask("POST", "moto-api/reset-auth", b"Infinity")
@@ -185,7 +185,7 @@ def test_wrong_credentials(moto: Moto, tmp_path: Path) -> None:
 def test_a_bucket_that_is_not_there(tmp_path: Path) -> None:
     """It is told at once, with what must be there."""
     with pytest.raises(
-        StorageError,
+        UnusableError,
         match=r"s3://nobody/digits cannot be used \(404 NoSuchBucket\); the bucket must be there",
     ):
         server(tmp_path / "one", "s3://nobody/digits")
@@ -227,7 +227,7 @@ def test_a_store_that_is_away_for_a_while(
     assert rounds(server(tmp_path / "other")) == (1, [1])
     patient.objects, patient._patience = away, 0.3
     with pytest.raises(
-        StorageError, match=r"s3://jobs/digits does not answer .*, for 0.3 s; nothing is lost"
+        UnavailableError, match=r"s3://jobs/digits does not answer .*, for 0.3 s; nothing is lost"
     ):
         commit(one, 2)
 
@@ -250,7 +250,7 @@ def test_one_piece_that_is_refused_for_now(between: Callable[..., Between], tmp_
     [
         ("RequestTimeout", SilentError, "does not answer (400 RequestTimeout)"),
         ("ExpiredToken", StorageError, "its credentials are refused, or there are none (400 ExpiredToken)"),
-        ("InvalidArgument", StorageError, "cannot be used (400 InvalidArgument)"),
+        ("InvalidArgument", DeniedError, "cannot be used (400 InvalidArgument)"),
     ],
 )
 def test_a_bad_request_is_judged_by_its_code(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from fl_core.errors import StorageError
+from fl_core.errors import UnusableError
 from fl_server.checkpoints import Saved
 from fl_server.storage import Storage
 
@@ -89,7 +89,7 @@ def test_damage_in_the_middle_is_told(storage: Storage) -> None:
     """A line that was whole and is no JSON is nothing that a crash leaves."""
     storage.record({"round": 1})
     (storage.folder / "metrics.jsonl").write_text('{"round":\n{"round":2,"line":2}\n')
-    with pytest.raises(StorageError, match="metrics.jsonl is damaged: line 1: it was changed"):
+    with pytest.raises(UnusableError, match="metrics.jsonl is damaged: line 1: it was changed"):
         storage.rows()
 
 

@@ -91,7 +91,7 @@ def test_started_again(job_map: Build) -> None:
     found = containers(job_map())
     rule = found["digits-worker"]["restartPolicyRules"][0]
     assert (rule["action"], rule["exitCodes"]["operator"]) == ("Restart", "NotIn")
-    assert rule["exitCodes"]["values"] == [0, 64, 65, 66, 67, 68]
+    assert rule["exitCodes"]["values"] == [0, 64, 65, 66, 67, 68, 72]
     assert not any("restartPolicy" in found[f"digits-{role}"] for role in ("server", "scheduler"))
 
 

@@ -168,12 +168,12 @@ def test_the_pool(whole: dict[tuple[str, str], Map]) -> None:
     assert (job["completions"], job["parallelism"], job["backoffLimitPerIndex"]) == (12, 12, 2)
     assert "maxFailedIndexes" not in job
     fail, ignore = job["podFailurePolicy"]["rules"]
-    assert (fail["action"], fail["onExitCodes"]["values"]) == ("FailIndex", [64, 65, 66, 67, 68])
+    assert (fail["action"], fail["onExitCodes"]["values"]) == ("FailIndex", [64, 65, 66, 67, 68, 72])
     assert (ignore["action"], ignore["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
     fl = job["template"]["spec"]["containers"][0]
     assert fl["restartPolicyRules"][0]["exitCodes"] == {
         "operator": "NotIn",
-        "values": [0, 64, 65, 66, 67, 68],
+        "values": [0, 64, 65, 66, 67, 68, 72],
     }
     assert job["template"]["spec"]["restartPolicy"] == fl["restartPolicy"] == "Never"
 

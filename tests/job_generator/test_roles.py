@@ -65,7 +65,7 @@ def test_a_file_to_begin_with(job_map: Callable[..., dict[str, Any]]) -> None:
 def test_exit_codes(plan: Plan) -> None:
     """Whoever starts a process learns which ends are for good, and which was asked for."""
     codes = role_jobs(plan)["server"]["exitCodes"]
-    assert {64, 65, 66, 67, 68} == set(codes["permanent"])
+    assert {64, 65, 66, 67, 68, 72} == set(codes["permanent"])
     assert codes["terminated"] == 143
     assert {0, 74, 75, codes["terminated"]} & set(codes["permanent"]) == set()
 

@@ -311,7 +311,7 @@ def test_a_damaged_ledger_ends_the_job(job: Build, damage: bytes) -> None:
         storage=str(run.storage),
         listen="127.0.0.1:0",
     )
-    assert run.code("server") == 64
+    assert run.code("server") == 72
     os.close(reading)
     assert "nothing may be released until it is known what was" in run.said("server")
     run.release()

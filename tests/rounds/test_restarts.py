@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.rounds.submitted import folder, heard, model, state, submitted
+from tests.rounds.submitted import fl_submit, folder, heard, model, state, submitted
 
 pytestmark = pytest.mark.rounds
 
@@ -39,4 +40,28 @@ def test_a_killed_process_is_started_again(job: Callable[..., Any], undisturbed:
     assert [line.split()[1] for line in said.splitlines() if line.startswith("round ")] == [
         f"{number}/5" for number in range(1, 6)
     ]
+    assert model(folder(run)) == undisturbed
+
+
+def test_damage_ends_the_run_until_it_is_mended(job: Callable[..., Any], undisturbed: bytes) -> None:
+    """A server that finds its record changed is not started again; with a copy put back the run goes on to its end."""
+    run = job()
+    with submitted(run) as process:
+        run.wait_held()
+        record = folder(run) / "storage" / "metrics.jsonl"
+        whole = record.read_bytes()
+        record.write_bytes(whole.replace(b'"Committed"', b'"Skipped"', 1))
+        os.kill(state(folder(run))["pids"]["server"], signal.SIGKILL)
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == 72, said
+    assert said.count("server crashed") == 1
+    assert "metrics.jsonl is damaged: line 1 (round 1)" in said
+    assert "fl-submit fork RUN|JOB --from-round 2" in said
+    assert f"mended:  fl-submit run --resume {folder(run)}" in said
+    record.write_bytes(whole)
+    run.release()
+    again = subprocess.run(
+        fl_submit("run", "--resume", folder(run)), capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
     assert model(folder(run)) == undisturbed

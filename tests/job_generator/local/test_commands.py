@@ -104,6 +104,7 @@ def test_status(a_run: RunFolder) -> None:
     [
         ({"state": "Running"}, "Interrupted  digits: round 3/4"),
         ({"state": "Failed", "exit_code": 74}, "go on:   fl-submit run --resume {path}"),
+        ({"state": "Failed", "exit_code": 72}, "mended:  fl-submit run --resume {path}"),
         ({"state": "Failed", "exit_code": 68}, "go on:   fl-submit run --resume {path}"),
         (
             {"state": "Failed", "exit_code": 66},

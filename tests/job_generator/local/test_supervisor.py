@@ -196,6 +196,18 @@ def test_permanent_server_or_scheduler(stage: Any, role: str) -> None:
     assert stage.started.count(role) == 1
 
 
+def test_a_server_whose_peer_is_away_at_its_start(stage: Any, tmp_path: Path) -> None:
+    """It is started again until its peer answers; one that says that its disk is full is not."""
+    there = tmp_path / "there"
+    waits = f"from pathlib import Path; there = Path({str(there)!r}); was = there.exists(); there.touch()"
+    body = f"{waits}; was or say('it does not answer'); was or sys.exit({{code}}); announce(); sys.exit(0)"
+    assert outcome_of(stage, core_restarts=1, server_body=body.format(code=75)).exit_code == 0
+    assert stage.started.count("server") == 2
+    there.unlink()
+    assert outcome_of(stage, core_restarts=1, server_body=body.format(code=74)).exit_code == 74
+    assert stage.started.count("server") == 3
+
+
 def test_crashed_server(stage: Any, tmp_path: Path) -> None:
     """A server that is killed is started again at the address that it had, and workers are left alone."""
     server = """
