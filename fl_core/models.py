@@ -23,6 +23,9 @@ from fl_core.weights import Array, digest
 ZIP = b"PK\x03\x04"
 """How an npz file begins."""
 
+HEAD = 8
+"""Bytes of a safetensors file before its map of JSON, which say how long that is."""
+
 CHECKPOINT = r"round-(\d+)\.safetensors"
 """What checkpoints are called in their folder, as a regular expression with the round as its group."""
 
@@ -115,8 +118,10 @@ def read_model(path: Path) -> StoredModel:
     """
     try:
         with path.open("rb") as file:
-            packed = file.read(len(ZIP)) == ZIP
-        if not packed:
+            begins = file.read(HEAD + 1)
+        if not begins.startswith(ZIP):
+            if begins[HEAD:] != b"{":
+                raise StorageError(f"{path} is neither safetensors nor npz: it begins with {begins!r}")
             return StoredModel.read(path)
         with np.load(path, allow_pickle=False) as archive:
             return StoredModel(path, {name: archive[name] for name in archive.files}, {}, {})

@@ -7,8 +7,9 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from fl_core.digests import file_digest
-from fl_core.errors import SpecError, StorageError
+from fl_core.errors import SpecError, StorageError, UpdateError
 from fl_core.models import StoredModel, read_model
+from fl_core.weights import check_finite
 from job_generator.lifecycle import InitialModel
 from job_generator.spec import FLJob
 
@@ -45,7 +46,13 @@ def opened(job: FLJob) -> StoredModel | None:
         return None
     path = Path(given.uri)
     try:
-        return read_model(path) if given.round is None else StoredModel.read(path)
+        found = read_model(path) if given.round is None else StoredModel.read(path)
+        check_finite(
+            {name: one for name, one in found.arrays.items() if one.dtype.kind == "f"}, whose=str(path)
+        )
+    except UpdateError as error:
+        what = str(error).partition(";")[0]
+        raise SpecError(f"{FIELD}.uri: {what}; expected a model that a job can begin with") from error
     except StorageError as error:
         accepted = (
             "safetensors, or npz as numpy.savez and fl-submit model write it; from another format: "
@@ -54,6 +61,7 @@ def opened(job: FLJob) -> StoredModel | None:
         if given.round is not None:
             accepted = "a checkpoint, which is safetensors; for the arrays of an npz alone leave round out"
         raise SpecError(f"{FIELD}.uri: {error}; expected {accepted}") from error
+    return found
 
 
 def _path(given: InitialModel, folder: Path) -> Path:

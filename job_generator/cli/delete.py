@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from job_generator.cluster.options import Where, cluster_options
+from job_generator.cluster.options import Where, cluster_options, refuse_run
 from job_generator.local.documents import document_option, write_sentence
 
 
@@ -25,4 +25,5 @@ def delete(job: str, *, where: Where, keep_storage: bool, output: str | None) ->
     """
     from job_generator.cluster import steering
 
-    write_sentence(job, steering.delete(where.connect(), job, keep_storage=keep_storage), output)
+    refuse_run(job, where, instead="it is its folder and no more, so once it is over: rm -r {run}")
+    write_sentence(job, steering.delete(where.connect(job), job, keep_storage=keep_storage), output)

@@ -14,7 +14,7 @@ import click
 
 from fl_core.errors import FLJobError
 from job_generator.cli.check import secrecy_of
-from job_generator.cli.run import fresh
+from job_generator.cli.run import fresh, plain_option
 from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run, runs
 from job_generator.local.documents import document_option
 
@@ -74,15 +74,17 @@ def fork_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--data", help="Where worker {index} finds its data; as in the run without it.")
 @click.option("--folder", type=click.Path(path_type=Path), help="The new run's folder.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the new job, and start nothing.")
+@plain_option
 @cluster_options
 @document_option
-def fork(
+def fork(  # noqa: PLR0913 - one for each option
     what: str,
     *,
     wish: Wish,
     data: str | None,
     folder: Path | None,
     dry_run: bool,
+    plain: bool,
     where: Where,
     output: str | None,
 ) -> None:
@@ -118,7 +120,7 @@ def fork(
         click.echo(_text(job), nl=False)
         return
     run = begun(ancestor, job, program=program, data=data, folder=folder)
-    _conduct(replace(run, words=words), output)
+    _conduct(replace(run, words=words), plain=plain, output=output)
 
 
 def planned(ancestor: Ancestor, wish: Wish, program: Path) -> tuple[FLJob, Plan]:
@@ -195,14 +197,14 @@ def _say_anew(parent: Plan, plan: Plan) -> None:
         click.echo("note: the program has changed since; the fork trains with the new one", err=True)
 
 
-def _conduct(run: Run, output: str | None) -> None:
+def _conduct(run: Run, *, plain: bool, output: str | None) -> None:
     from fl_core.process import leave
     from job_generator.local.commands import LocalCommands
     from job_generator.local.conduct import Presentation, conduct
 
     parent = run.parent.folder if run.parent else ""
     click.echo(f"{run.folder.path} goes on from round {run.plan.done} of {parent}", err=True)
-    leave(conduct(run, Presentation(output=output), LocalCommands))
+    leave(conduct(run, Presentation(plain=plain, output=output), LocalCommands))
 
 
 def _of_job(where: Where, parent: str, wish: Wish, *, dry_run: bool, output: str | None) -> None:
@@ -213,10 +215,10 @@ def _of_job(where: Where, parent: str, wish: Wish, *, dry_run: bool, output: str
     from job_generator.cluster.submission import submit as send
     from job_generator.local.documents import write_document
 
-    if wish.name is None or wish.name == parent:
-        raise click.UsageError(f"a fork of {parent} on a cluster needs a name of its own: --name {parent}-2")
     cluster = where.connect(parent)
     before = read(cluster, parent)
+    if wish.name is None or wish.name == parent:
+        raise click.UsageError(f"a fork of {parent} on a cluster needs a name of its own: --name {parent}-2")
     wished = forked(before, name=wish.name, round=wish.round, changes=wish.changes)
     job = pinned(cluster, before, wished, say=lambda told: click.echo(told, err=True))
     document = job.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import click
 
+from job_generator.cli.run import go_on, plain_option
 from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run, runs
 from job_generator.local.documents import document_option, write_sentence
 
 
 @click.command()
 @click.argument("what", metavar="JOB|FOLDER", shell_complete=runs)
+@plain_option
 @cluster_options
 @document_option
-def resume(what: str, *, where: Where, output: str | None) -> None:
+def resume(what: str, *, plain: bool, where: Where, output: str | None) -> None:
     """Resume a run, by its folder, or a job on a cluster, by its name, after its last checkpoint.
 
     A run goes on in this terminal, as with `fl-submit run --resume`.
@@ -23,9 +25,7 @@ def resume(what: str, *, where: Where, output: str | None) -> None:
       fl-submit resume digits
     """
     if is_run(what):
-        from job_generator.cli.run import go_on
-
-        go_on(existing_folder(what), output=output)
+        go_on(existing_folder(what), plain=plain, output=output)
         return
     from job_generator.cluster import steering
 

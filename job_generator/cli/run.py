@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from job_generator.local.session import Run
 
 
+plain_option = click.option("--plain", is_flag=True, help="One line per round, also in a terminal.")
+
+
 @click.command()
 @job_files
 @click.option("--data", help="Where worker {index} finds its data, as in 'shards/{index}'.")
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     type=FILE,
     help="Faults to do to the run on purpose (YAML); a report says what it did about them.",
 )
-@click.option("--plain", is_flag=True, help="One line per round, also in a terminal.")
+@plain_option
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), help="How much is logged.")
 @document_option
 def run(  # noqa: PLR0913 - one for each option
@@ -89,10 +92,10 @@ def run(  # noqa: PLR0913 - one for each option
         _conduct(replace(begun, log_level=log_level), plain=plain, output=output)
 
 
-def go_on(folder: Path, *, output: str | None) -> None:
+def go_on(folder: Path, *, plain: bool, output: str | None) -> None:
     """Go on with the run in this folder, to its end."""
     if (again := taken_up(folder)) is not None:
-        _conduct(again, output=output)
+        _conduct(again, plain=plain, output=output)
 
 
 def taken_up(folder: Path, *, data: str | None = None, chaos: Path | None = None) -> Run | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from job_generator.cluster.options import Where, cluster_options
+from job_generator.cluster.options import Where, cluster_options, refuse_run
 from job_generator.local.documents import document_option, write_document
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def watch(job: str, *, where: Where, plain: bool, output: str | None) -> None:
       fl-submit watch digits
       fl-submit watch digits -n research --plain
     """
-    raise SystemExit(follow(where.connect(), job, plain=plain, output=output))
+    instead = "it is shown where it was started, and where it stands by: fl-submit status {run}"
+    refuse_run(job, where, instead=instead)
+    raise SystemExit(follow(where.connect(job), job, plain=plain, output=output))
 
 
 def follow(cluster: Cluster, name: str, *, plain: bool, output: str | None) -> int:

@@ -111,7 +111,8 @@ class Connection:
                 own = _namespace(config.list_kube_config_contexts(file), context)
         except (config.ConfigException, OSError, ValueError, TypeError) as error:
             raise RefusedError(
-                f"there is no cluster to speak to: {error}; name its file with --kubeconfig or KUBECONFIG"
+                f"there is no cluster to speak to: {str(error).rstrip('. ')}; "
+                "name its file with --kubeconfig or KUBECONFIG"
             ) from error
         return cls(configuration, namespace or own)
 

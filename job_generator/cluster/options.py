@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -112,6 +113,13 @@ def existing_folder(word: str) -> Path:
             f"Directory {word!r} does not exist{_meant(word)}.", param_hint="'JOB|FOLDER'"
         )
     return Path(word)
+
+
+def refuse_run(word: str, where: Where, *, instead: str) -> None:
+    """Refuse a run's folder where a job on a cluster is meant; `instead` says what to do with the folder {run}."""
+    if is_run(word) and not where.given:
+        folder = shlex.quote(str(existing_folder(word)))
+        raise click.UsageError(f"{word} is a run on this machine: {instead.format(run=folder)}")
 
 
 def _meant(word: str) -> str:

@@ -303,21 +303,14 @@ class Session:
         """Show the rounds that were not heard of, and write down how the run ended."""
         self._show_recorded()
         ending = self._display.picture.ending
-        by = f"{outcome.culprit}: " if outcome.culprit else ""
-        self._state = self._state.model_copy(
-            update={
-                "state": final_state(outcome, ending.reason if ending else "", suspended=self._suspended),
-                "ended": dt.datetime.now(dt.UTC),
-                "pids": {},
-                "reason": ending.reason if ending else "",
-                "message": f"{by}{outcome.sentence}"
-                if outcome.exit_code
-                else ending.message
-                if ending
-                else "",
-                "exit_code": outcome.exit_code,
-            }
-        )
+        reason, message = (ending.reason, ending.message) if ending else ("", "")
+        state = final_state(outcome, reason, suspended=self._suspended)
+        if state == "Suspended":  # it has not ended
+            reason = message = ""
+        elif outcome.exit_code:
+            message = f"{outcome.culprit}: {outcome.sentence}" if outcome.culprit else outcome.sentence
+        how = {"state": state, "reason": reason, "message": message, "exit_code": outcome.exit_code}
+        self._state = self._state.model_copy(update={**how, "ended": dt.datetime.now(dt.UTC), "pids": {}})
         self._save()
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import Result
@@ -80,6 +81,12 @@ def test_for_programs(submit: Submit, job_file: JobFile, kind: str, read: Callab
     [
         ("model.pdparams", b"\x80\x02}", {}, "expected safetensors, or npz as numpy.savez"),
         ("model.npz", b"PK\x03\x04 and no archive", {}, "expected safetensors, or npz as numpy.savez"),
+        (
+            "first.py",
+            b"import numpy\n",
+            {},
+            "first.py is neither safetensors nor npz: it begins with b'import nu'",
+        ),
         ("model.npz", b"PK\x03\x04", {"round": 3}, "for the arrays of an npz alone leave round out"),
     ],
 )
@@ -94,6 +101,17 @@ def test_a_first_model_that_is_none(
         assert result.exit_code == 65
         assert result.stderr.startswith("Error: spec.initialModel.uri: ")
         assert expected in result.stderr
+
+
+def test_a_first_model_without_numbers(submit: Submit, job_file: JobFile) -> None:
+    """A model that holds NaN is refused before a process is started, with its array."""
+    file = job_file(initialModel={"uri": "model.npz"})
+    np.savez(file.parent / "model.npz", w=np.full(3, np.nan, "f4"))
+    for command in ("check", "run"):
+        result = submit(command, file)
+        assert result.exit_code == 65
+        assert "array 'w' holds 3 values that are not finite numbers" in result.stderr
+        assert "learning rate" not in result.stderr
 
 
 def test_more_files(submit: Submit, job_file: JobFile, tmp_path: Path) -> None:

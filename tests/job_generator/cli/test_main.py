@@ -32,6 +32,12 @@ def test_help(submit: Submit, name: str) -> None:
     assert submit(name, "-h").stdout == result.stdout
 
 
+@pytest.mark.parametrize("name", ["run", "resume", "fork", "watch"])
+def test_plain(submit: Submit, name: str) -> None:
+    """Whatever shows a job as it goes on can do so by lines."""
+    assert "--plain" in submit(name, "--help").stdout
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_summaries(submit: Submit, name: str) -> None:
     """A command's line in the list says what its own help says: it starts with the same word."""

@@ -29,7 +29,20 @@ def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize(
-    "words", ["status", "stop", "suspend", "resume", "logs", "explain", "record show", "record verify"]
+    "words",
+    [
+        "status",
+        "stop",
+        "suspend",
+        "resume",
+        "logs",
+        "explain",
+        "record show",
+        "record verify",
+        "watch",
+        "delete",
+        "fork --from-round 1",
+    ],
 )
 def test_a_mistyped_run_is_answered_with_the_runs_that_are_near(words: str) -> None:
     """Where there is no cluster a name that no run has is most likely a run's; then comes how to reach a cluster."""
@@ -40,6 +53,27 @@ def test_a_mistyped_run_is_answered_with_the_runs_that_are_near(words: str) -> N
         "and no cluster to ask for a job of that name: "
     )
     assert "--kubeconfig" in result.stderr or "fljob[cluster]" in result.stderr
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_what_is_for_jobs_alone_says_what_to_do_with_a_run() -> None:
+    """Nothing is said of a cluster where a run's folder is named, by a path or by its name alone."""
+    run = "fl-runs/fraud-20260103-120000"
+    for words, instead in (("watch", "fl-submit status {}"), ("delete", "rm -r {}")):
+        result = CliRunner().invoke(main, [words, run])
+        assert (result.exit_code, instead.format(run) in result.stderr) == (2, True)
+        assert "cluster" not in result.stderr.rpartition("Error: ")[2]
+        os.chdir("fl-runs")
+        assert "is a run on this machine" in CliRunner().invoke(main, [words, run.partition("/")[2]]).stderr
+        os.chdir("..")
+    assert "does not exist" in CliRunner().invoke(main, ["watch", "fl-runs/fraud"]).stderr
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_an_error_in_an_error_ends_once() -> None:
+    """The sentence of the Kubernetes client is taken in without its full stop."""
+    said = CliRunner().invoke(main, ["watch", "my-jbo"]).stderr
+    assert "No configuration found; name its file with" in said
 
 
 @pytest.mark.usefixtures("no_cluster")

@@ -141,6 +141,14 @@ def test_an_interrupt_while_processes_end_stops_at_once(conducted: Any) -> None:
     assert folder.state().state == "Stopped"
 
 
+def test_a_run_that_is_suspended_has_not_ended(conducted: Any) -> None:
+    """Its folder gives no reason for an end, whatever its server was asked to."""
+    hint = "[await asyncio.sleep(0.3), os.kill(os.getppid(), signal.SIGUSR2)]"
+    outcome, folder, _ = conducted(waits=True, hint=hint)
+    state = folder.state()
+    assert (outcome.exit_code, state.state, state.reason, state.message) == (0, "Suspended", "", "")
+
+
 def test_failed_start(conducted: Any) -> None:
     """A process that cannot start fails the run, and run.json says why."""
     outcome, folder, _ = conducted(scheduler_body="say('no certificate'); sys.exit(67)")
