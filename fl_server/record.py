@@ -87,10 +87,6 @@ class RoundRecord:
         self._head = record.head
         return record
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The line of each round, in order; those that were given up are left out."""
-        return self.read().rows()
-
     def resumed(self, number: int, *, model: str, made: bool) -> Resumed:
         """How the job goes on from this round's model, which the round `made` unless it is the first.
 

@@ -148,10 +148,6 @@ class Storage:
         reached("record", row["round"])
         return self._record.add(row)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The line of each recorded round that stands."""
-        return self._record.rows()
-
     def resumed(self, number: int, *, model: str, made: bool) -> Resumed:
         """How the job goes on from this round's model, which the round `made` unless it is the first."""
         return self._record.resumed(number, model=model, made=made)

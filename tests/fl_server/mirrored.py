@@ -13,6 +13,7 @@ from fl_server.checkpoints import Saved
 from fl_server.objects import Folder
 from fl_server.storage import Storage
 from tests.conftest import plan_of
+from tests.fl_server.recorded import recorded
 
 PLAN = plan_of()
 
@@ -32,7 +33,7 @@ def commit(one: Storage, number: int) -> None:
 def committed(one: Storage) -> tuple[int, list[int]]:
     """The newest checkpoint's model, and the rounds on record."""
     found = one.checkpoints.newest()
-    return int(found.weights["w"][0]) if found else 0, [row["round"] for row in one.rows()]
+    return int(found.weights["w"][0]) if found else 0, [row["round"] for row in recorded(one)]
 
 
 def stored(uri: str) -> dict[str, bytes]:

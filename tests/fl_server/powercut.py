@@ -25,6 +25,7 @@ from fl_server.checkpoints import Saved
 from fl_server.journal import Journal
 from fl_server.privacy import Privacy
 from fl_server.storage import Storage
+from tests.fl_server.recorded import recorded
 
 ROUNDS = 2
 LOSSES = ("kill", "content", "all")
@@ -150,7 +151,7 @@ def commits(folder: Path, plan: Plan, *, store: str | None = None) -> Iterator[s
     if found is None:
         storage.checkpoints.save(saved(plan, 0, privacy.head))
         yield "saved 0"
-    if done and done not in {one["round"] for one in storage.rows()}:
+    if done and done not in {one["round"] for one in recorded(storage)}:
         yield from concluded(storage, done, found)
     for number in range(done + 1, ROUNDS + 1):
         journal.dealt(number, 1, "update", candidates=[0, 1, 2])
@@ -185,7 +186,7 @@ def check(storage: Storage, plan: Plan, told: dict[str, int], *, where: str) -> 
     here = {
         "saved": newest.facts["round"] if newest else -1,
         "best": best.facts["round"] if best else 0,
-        "recorded": len(storage.rows()),
+        "recorded": len(recorded(storage)),
         "signed": max((one["round"] for one in storage.sessions.read() if one.get("signed")), default=0),
         "charged": charges(storage, plan, newest),
     }

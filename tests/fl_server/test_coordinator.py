@@ -19,6 +19,7 @@ from fl_core.weights import digest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_server.storage import Storage
+from tests.fl_server.recorded import recorded
 
 ZERO = {"w": np.zeros(3, "f4")}
 
@@ -47,8 +48,8 @@ def test_a_job_of_two_rounds(world: Callable[..., Any]) -> None:
             assert one.scheduler.dismissed == ["RoundsDone"]
             last = served.storage.model("last")
             assert np.array_equal(last.weights["w"], np.full(3, 2, "f4"))
-            assert [row["metrics"] for row in served.storage.rows()] == [{"loss": 1.0}] * 2
-            assert all(row["bytes"] == {"up": 36, "down": 0} for row in served.storage.rows())
+            assert [row["metrics"] for row in recorded(served.storage)] == [{"loss": 1.0}] * 2
+            assert all(row["bytes"] == {"up": 36, "down": 0} for row in recorded(served.storage))
 
     asyncio.run(main())
 
@@ -197,7 +198,7 @@ def test_a_committed_round_is_recorded_after_a_crash(world: Callable[..., Any]) 
             async with served.running():
                 await play(served, calls=2)
                 assert (await served.called()).WhichOneof("purpose") == "evaluate"
-            assert served.storage.rows() == []
+            assert recorded(served.storage) == []
         async with one.serving() as served, served.running() as task:
             again = await served.called()
             assert again.WhichOneof("purpose") == "evaluate"
@@ -205,11 +206,11 @@ def test_a_committed_round_is_recorded_after_a_crash(world: Callable[..., Any]) 
             await served.hand_in(again)
             await play(served, calls=2)
             await ended(task)
-            assert [(row["round"], row["metrics"]) for row in served.storage.rows()] == [
+            assert [(row["round"], row["metrics"]) for row in recorded(served.storage)] == [
                 (1, {"loss": 1.0}),
                 (2, {"loss": 1.0}),
             ]
-            assert served.storage.rows()[0]["examples"] == 3
+            assert recorded(served.storage)[0]["examples"] == 3
             assert served.storage.model("best").facts["round"] == 1
 
     asyncio.run(main())
@@ -278,9 +279,9 @@ def test_an_unfinished_line_of_the_record_is_cut_off(world: Callable[..., Any]) 
             served.storage.record({"round": 1})
             with (one.folder / "storage" / "metrics.jsonl").open("a") as record:
                 record.write('{"round": 2, "mo')
-            assert [row["round"] for row in served.storage.rows()] == [1]
+            assert [row["round"] for row in recorded(served.storage)] == [1]
             served.storage.record({"round": 2})
-            assert [row["round"] for row in served.storage.rows()] == [1, 2]
+            assert [row["round"] for row in recorded(served.storage)] == [1, 2]
 
     asyncio.run(main())
 
@@ -369,7 +370,7 @@ def test_a_job_that_is_asked_to_finish_before_a_round_ends_at_once(world: Callab
             await ended(task)
             assert one.scheduler.dismissed == ["Stopped"]
             assert served.storage.model("last").facts["round"] == 0
-            assert served.storage.rows() == []
+            assert recorded(served.storage) == []
 
     asyncio.run(main())
 
@@ -393,7 +394,7 @@ def test_a_broken_call_is_made_again_for_the_same_cohort(world: Callable[..., An
                     await client.push(training.context, {"w": np.ones(3, "f4")}, model=training.model)
             await play(served, calls=1)
             await ended(task)
-            assert served.storage.rows()[0]["attempt"] == 1
+            assert recorded(served.storage)[0]["attempt"] == 1
 
     asyncio.run(main())
 
@@ -457,7 +458,7 @@ def test_a_round_names_the_model_that_it_was_made_from(world: Callable[..., Any]
         async with one.serving() as served, served.running() as task:
             await play(served, calls=5)
             await ended(task)
-            first, second = served.storage.rows()
+            first, second = recorded(served.storage)
             assert (first["base"], second["base"]) == (digest(ZERO), first["model"])
 
     asyncio.run(main())

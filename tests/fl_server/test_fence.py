@@ -26,6 +26,7 @@ from fl_server.journal import Journal
 from fl_server.privacy import Privacy as Charged
 from fl_server.storage import Storage
 from tests.conftest import plan_of
+from tests.fl_server.recorded import recorded
 
 EMPTY = Manifest.of({"w": np.zeros(3, "f4")})
 
@@ -140,7 +141,7 @@ class Servers(RuleBasedStateMachine):
         """Record, ledger and journal hold what the newest servers committed, in that order, and nothing else."""
         if self.newest is None:
             return
-        assert [row["mark"] for row in self.newest.storage.rows()] == self.history
+        assert [row["mark"] for row in recorded(self.newest.storage)] == self.history
         assert [row["attempt"] for row in self.newest.storage.sessions.read()[::2]] == self.history
         with_opening = (self.folder / "privacy.jsonl").read_text().splitlines()
         assert [json.loads(line)["entry"]["attempt"] for line in with_opening[1:]] == self.history
@@ -207,7 +208,7 @@ def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, *, call: int) -> 
     expected = newer[0] if newer else older
     assert last.found is not None
     assert last.found.weights["w"].tolist() == [expected.mark] * 3
-    row = last.storage.rows()[-1]
+    row = recorded(last.storage)[-1]
     assert (row["mark"], row["round"]) == (expected.mark, expected.round)
     best = last.storage.model("best")
     assert best is not None

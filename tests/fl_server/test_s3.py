@@ -19,6 +19,7 @@ from fl_server.checkpoints import Saved
 from fl_server.objects import Bucket, DeniedError, SilentError, opened
 from fl_server.storage import Storage
 from tests.conftest import plan_of
+from tests.fl_server.recorded import recorded
 from tests.moto import ABSENT, MOTO, SECRET, Moto
 
 pytestmark = pytest.mark.skipif(not MOTO.exists(), reason=ABSENT)
@@ -121,7 +122,7 @@ def commit(one: Storage, number: int, *, size: int = 3) -> None:
 def rounds(one: Storage) -> tuple[int, list[int]]:
     """The newest checkpoint's, and those on record."""
     found = one.checkpoints.newest()
-    return found.facts["round"] if found else 0, [row["round"] for row in one.rows()]
+    return found.facts["round"] if found else 0, [row["round"] for row in recorded(one)]
 
 
 @pytest.mark.usefixtures("moto")

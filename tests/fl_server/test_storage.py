@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from fl_core.errors import UnusableError
 from fl_server.checkpoints import Saved
 from fl_server.storage import Storage
+from tests.fl_server.recorded import recorded
 
 World = Callable[..., Any]
 
@@ -32,7 +33,7 @@ def saved(value: float, **facts: Any) -> Saved:
 
 def numbers(storage: Storage) -> list[int]:
     """The rounds that are recorded, and stand."""
-    return [row["round"] for row in storage.rows()]
+    return [row["round"] for row in recorded(storage)]
 
 
 def test_a_model_comes_back(storage: Storage) -> None:
@@ -72,7 +73,7 @@ def test_the_record_is_a_line_a_round(storage: Storage) -> None:
     assert (storage.folder / "metrics.jsonl").read_text(encoding="utf-8") == "".join(
         f"{line}\n" for line in lines
     )
-    assert [{name: row[name] for name in rows[0]} for row in storage.rows()] == rows
+    assert [{name: row[name] for name in rows[0]} for row in recorded(storage)] == rows
 
 
 def test_a_line_that_a_crash_tore_is_cut_off(storage: Storage) -> None:
@@ -90,7 +91,7 @@ def test_damage_in_the_middle_is_told(storage: Storage) -> None:
     storage.record({"round": 1})
     (storage.folder / "metrics.jsonl").write_text('{"round":\n{"round":2,"line":2}\n')
     with pytest.raises(UnusableError, match="metrics.jsonl is damaged: line 1: it was changed"):
-        storage.rows()
+        recorded(storage)
 
 
 FULL = """

@@ -14,6 +14,7 @@ from fl_core.plan import Checkpoint, EarlyStopping
 from fl_core.weights import digest
 from fl_server.checkpoints import Saved
 from fl_server.storage import Storage
+from tests.fl_server.recorded import recorded
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -123,7 +124,7 @@ def test_only_the_newest_server_cuts_off_what_is_unfinished(world: Callable[...,
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"half":')
     with pytest.raises(FencedError):
-        older.rows()
+        recorded(older)
     assert path.read_bytes() == whole + b'{"half":'
-    assert [line["round"] for line in newer.rows()] == [1]
+    assert [line["round"] for line in recorded(newer)] == [1]
     assert path.read_bytes() == whole
