@@ -234,7 +234,8 @@ class Coordinator:
 
     async def _restore(self) -> r.Actions:
         """Go on where an earlier server left off; a round that was committed but not recorded is evaluated again."""
-        found = await self._restoring.restore(told=self.board.notices.append)
+        board = self.board
+        found = await self._restoring.restore(told=board.notices.append, added=board.closed.extend)
         if found is None:
             return ()
         self.model, self.rounds.round, self.rounds.past = found.model, found.resumed.over, found.past

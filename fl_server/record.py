@@ -40,6 +40,8 @@ class Resumed(NamedTuple):
     metrics: dict[str, float]
     rows: dict[int, Row]
     recorded: bool = True
+    told: tuple[str, ...] = ()
+    """The lines that were added, for those who watch."""
 
 
 class Kept(Protocol):
@@ -101,10 +103,10 @@ class RoundRecord:
         over = number
         while over + 1 in rows and rows[over + 1]["result"] == SKIPPED:
             over += 1
-        if max(rows, default=0) > over:
-            self.add({"round": over, "result": RESTORED, "model": model})
+        back = max(rows, default=0) > over
+        told = (self.add({"round": over, "result": RESTORED, "model": model}),) if back else ()
         kept = {place: row for place, row in rows.items() if place <= over}
-        return Resumed(over, rows[number]["metrics"] if number in rows else {}, kept)
+        return Resumed(over, rows[number]["metrics"] if number in rows else {}, kept, told=told)
 
     def _check_whole(self, record: Record, *, made: int) -> None:
         """A round that made a checkpoint is recorded, or the next one to be; and what was signed before is there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,12 +47,18 @@ class Restoring:
         self._sums = sums
         self._spending = spending
 
-    async def restore(self, *, told: Callable[[str], object]) -> Restored | None:
-        """Take up the newest checkpoint, if there is one; `told` hears of each that is damaged."""
+    async def restore(
+        self, *, told: Callable[[str], object], added: Callable[[Iterable[str]], object]
+    ) -> Restored | None:
+        """Take up the newest checkpoint, if there is one.
+
+        `told` hears of each that is damaged, `added` the lines that the record has because of it.
+        """
         saved = await asyncio.to_thread(self._storage.checkpoints.newest, told)
         await self._spending.restore(saved)
         if saved is None:
-            await asyncio.to_thread(self._storage.resumed, self._plan.done, model="", made=False)
+            found = await asyncio.to_thread(self._storage.resumed, self._plan.done, model="", made=False)
+            added(found.told)
             return None
         model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
         number, row = saved.facts["round"], saved.facts["row"]
@@ -63,6 +69,7 @@ class Restoring:
         best = await asyncio.to_thread(self._storage.model, "best")
         log.info("restored", round=number, model=model.digest)
         found = await asyncio.to_thread(self._storage.resumed, number, model=model.digest, made=bool(row))
+        added(found.told)
         return Restored(model, found, past, best.facts["metrics"] if best is not None else {}, row)
 
     def remember(self, states: States) -> None:

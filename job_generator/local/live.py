@@ -66,7 +66,10 @@ class LiveDisplay:
 
     def show(self, observation: Observation) -> None:
         """Draw what the server says."""
+        back = [went_back(closed) for closed in self.picture.news(observation) if closed.restored]
         self.picture = self.picture.observed(observation)
+        for sentence in back:
+            self.picture = self.picture.noted(sentence)
         self._live.update(View(self.picture))
 
     def say(self, sentence: str) -> None:
@@ -93,12 +96,11 @@ class PlainDisplay:
         """Leave nothing open: every line was whole."""
 
     def show(self, observation: Observation) -> None:
-        """Print the rounds that closed."""
-        before = self.picture.done
+        """Print the rounds that closed, and which of them are given up."""
+        rounds = self.picture.plan.rounds
+        for closed in self.picture.news(observation):
+            self._line(went_back(closed) if closed.restored else round_line(closed, rounds=rounds))
         self.picture = self.picture.observed(observation)
-        for closed in observation.closed:
-            if closed.round > before:
-                self._line(round_line(closed, rounds=self.picture.plan.rounds))
 
     def say(self, sentence: str) -> None:
         """Print a sentence."""
@@ -230,6 +232,11 @@ def _curve(
     title = Text(f"{name.upper()}  {figure(points[-1][1])}".center(width), style="bold")
     body = Text("\n".join(draw(points, width=width, height=CURVE_HEIGHT, last=last)), style=colour)
     return Group(title, body)
+
+
+def went_back(closed: ClosedRound) -> str:
+    """Say that what came after a round is given up."""
+    return f"The server lost a newer model and went back to that of round {closed.round}; later rounds are given up."
 
 
 def round_line(closed: ClosedRound, *, rounds: int) -> str:

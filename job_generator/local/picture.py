@@ -24,6 +24,17 @@ class Picture:
     standing: Standing = field(default_factory=Standing)
     ending: Ending | None = None
     notes: tuple[str, ...] = ()
+    line: int = 0
+    """The last line of the record that was told."""
+
+    def news(self, observation: Observation) -> tuple[ClosedRound, ...]:
+        """What an observation tells of rounds that is not known yet: a server begins with all that it knows of."""
+        known = max([self.line, *(closed.line for closed in self.rounds)])
+        return tuple(
+            closed
+            for closed in observation.closed
+            if (closed.line > known if closed.line else closed.round > self.done)
+        )
 
     def observed(self, observation: Observation) -> Picture:
         """Take in one observation."""
@@ -31,7 +42,11 @@ class Picture:
         if observation.closed:
             rounds = tuple(latest((*rounds, *observation.closed)))
         return replace(
-            self, rounds=rounds, standing=observation.standing, ending=observation.ending or self.ending
+            self,
+            rounds=rounds,
+            standing=observation.standing,
+            ending=observation.ending or self.ending,
+            line=max([self.line, *(closed.line for closed in observation.closed)]),
         )
 
     def noted(self, note: str, *, keep: int = 4) -> Picture:

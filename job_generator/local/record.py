@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from fl_core.errors import StorageError
-from fl_core.record import COMMITTED, standing
+from fl_core.record import COMMITTED, RESTORED, standing
 
 
 class Spent(BaseModel):
@@ -38,11 +38,13 @@ class Spent(BaseModel):
 
 
 class ClosedRound(BaseModel):
-    """One round that is over; seconds and bytes by what they were spent on."""
+    """One round that is over, or the word that later ones are given up; seconds and bytes by what took them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     round: int
+    line: int = 0
+    """Its number in the record, from 1."""
     attempt: int = 1
     result: str = COMMITTED
     reason: str = ""
@@ -75,6 +77,11 @@ class ClosedRound(BaseModel):
     def committed(self) -> bool:
         """Whether the round made a new model."""
         return self.result == COMMITTED
+
+    @property
+    def restored(self) -> bool:
+        """Whether this is no round that is over: the server went back to this one's model."""
+        return self.result == RESTORED
 
     @property
     def why_skipped(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fl_core.errors import MismatchError
 from fl_core.plan import Plan
-from fl_core.record import COMMITTED, RESTORED, Record, Row
+from fl_core.record import COMMITTED, RESTORED, SKIPPED, Record, Row
 from fl_core.roster import LEASE_SECONDS
 from fl_core.shortfall import DEADLINE, STALLED
 
@@ -26,7 +26,7 @@ def story(record: Record, number: int, plan: Plan) -> list[str]:
         )
     return [
         _headline(row),
-        *_given_up(record, number),
+        *_given_up(record, number, again=row["result"] != SKIPPED),
         *_earlier(row, plan),
         *_of_cohort(row, plan),
         *_of_others(row),
@@ -44,14 +44,15 @@ def _headline(row: Row) -> str:
     )
 
 
-def _given_up(record: Record, number: int) -> Iterable[str]:
+def _given_up(record: Record, number: int, *, again: bool) -> Iterable[str]:
     """What the same round came to before the server went back."""
     lines = [place for place, link in enumerate(record.links) if link.get("round") == number]
     earlier = [place for place in lines if record.links[place].get("result") != RESTORED][:-1]
+    came = "so the round was made again" if again else "and no other model came of the round"
     for place in earlier:
         yield (
             f"It had been over before (line {place + 1} of the record); the server lost that model and went "
-            "back to an older checkpoint, so the round was made again."
+            f"back to an older checkpoint, {came}."
         )
 
 

@@ -197,7 +197,7 @@ class Session:
                 self._notice(observation.standing.notice)
                 for sentence in self._losses.news(observation):
                     self._display.say(sentence)
-                if observation.closed and self._supervisor is not None:
+                if any(not closed.restored for closed in observation.closed) and self._supervisor is not None:
                     self._supervisor.progressed()
                     self._supervisor.dismiss()
                 ending = observation.ending is not None

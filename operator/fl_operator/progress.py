@@ -56,6 +56,8 @@ class _Stream:
     report: Report | None = None
     told: int = 0
     """The last round whose losses are among the notes, or were before."""
+    line: int = 0
+    """The last line of the record that was heard."""
     notes: list[Note] = field(default_factory=list)
 
 
@@ -150,10 +152,11 @@ class Progress:
         now = before.standing_at(observation.standing, moment)
         if observation.closed:
             self._note(stream, observation.closed)
-            measured = [closed for closed in observation.closed if closed.metrics]
+            over = [closed for closed in observation.closed if not closed.restored]
+            measured = [closed for closed in over if closed.metrics]
             now = replace(
                 now,
-                closed=observation.closed[-1],
+                closed=over[-1] if over else before.closed,
                 closed_at=moment,
                 evaluated=measured[-1] if measured else before.evaluated,
             )
@@ -163,9 +166,17 @@ class Progress:
             self.changed(stream.key)
 
     def _note(self, stream: _Stream, rounds: Sequence[ClosedRound]) -> None:
-        """Keep the losses of rounds that were not told yet: a server begins with all that it knows of."""
+        """Keep the losses of rounds that were not told yet: a server begins with all that it knows of.
+
+        One that went back to an older checkpoint makes the later rounds again, so that they are to be told again.
+        """
         for closed in rounds:
-            if closed.round > stream.told:
+            if 0 < closed.line <= stream.line:
+                continue
+            stream.line = closed.line
+            if closed.restored:
+                stream.told = min(stream.told, closed.round)
+            elif closed.round > stream.told:
                 stream.told = closed.round
                 stream.notes += losses_in(closed, stream.plan)
         del stream.notes[:-MOST_NOTES]

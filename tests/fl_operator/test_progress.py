@@ -187,6 +187,36 @@ def test_the_losses_of_each_round_are_told_once(stage: Stage) -> None:
     play(scene())
 
 
+def test_rounds_that_are_made_again_are_told_again(stage: Stage) -> None:
+    """After a server went back, the losses of the later rounds are new; each is told once all the same."""
+
+    def lines(*rounds: tuple[int, int]) -> list[str]:
+        rows = [{"round": n, "line": line, "dropouts": {f"worker-{n}": "gone"}} for n, line in rounds]
+        return list(map(json.dumps, rows))
+
+    back = json.dumps({"round": 1, "line": 4, "result": "Restored"})
+
+    async def scene() -> None:
+        async with stage.serving(round=4) as server:
+            server.closed = lines((1, 1), (2, 2), (3, 3))
+            stage.follow(since="12:00:00")
+            await stage.hears(4)
+            assert len(stage.progress.notes(UID)) == 3
+            for position, again in ((3, [(2, 5)]), (5, [(2, 5), (3, 6)])):
+                server.round, server.closed = position, [back, *lines(*again)]
+                server.broken.set()
+                await stage.hears(position)
+                told = [note.note.partition(":")[0] for note in stage.progress.notes(UID)]
+                assert told == [f"worker-{again[-1][0]}"]
+                report = stage.progress.report(UID)
+                assert report is not None
+                assert report.closed is not None
+                assert report.closed.round == again[-1][0]
+            await stage.progress.forget(UID)
+
+    play(scene())
+
+
 def test_who_is_forgotten_is_left(stage: Stage) -> None:
     """Its server hears at once that nobody listens any more."""
 

@@ -217,18 +217,20 @@ def test_a_committed_round_is_recorded_after_a_crash(world: Callable[..., Any]) 
 
 
 def test_a_damaged_checkpoint_is_told_to_whoever_watches(world: Callable[..., Any]) -> None:
-    """A server that goes back to an older checkpoint does the round again, and a watcher reads why."""
+    """A server that goes back to an older checkpoint does the round again; a watcher reads why, and from where on."""
     one = world()
 
     async def main() -> None:
         async with one.serving() as served, served.running():
-            await play(served, calls=2)
+            await play(served, calls=3)
             await served.called()
         (one.folder / "storage" / "checkpoints" / "round-0000001.safetensors").write_bytes(b"nonsense")
         async with one.serving() as served, served.running():
             assert (await served.called()).context.round == 1
             seen = await anext(served.coordinator.board.watch())
             assert seen.standing.notice == "round-0000001.safetensors is damaged and was passed over"
+            (back,) = map(json.loads, seen.closed)
+            assert (back["result"], back["round"]) == ("Restored", 0)
 
     asyncio.run(main())
 

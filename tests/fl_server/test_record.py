@@ -92,10 +92,13 @@ def test_a_round_that_was_not_recorded_is_told(storage: Storage) -> None:
 def test_who_goes_back_gives_up_what_came_after(storage: Storage, world: World) -> None:
     """A server with an older checkpoint says so once, takes no line away, and the later rounds stand no more."""
     recorded(storage, "CCSC")
+    told = []
     for _ in range(2):
         found = again(storage, world).resumed(2, model="m", made=True)
         assert (found.over, found.metrics, list(found.rows)) == (3, {"loss": 2.0}, [1, 2, 3])
+        told += found.told
     lines = (storage.folder / "metrics.jsonl").read_text().splitlines()
+    assert told == lines[4:]
     assert [json.loads(line)["result"] for line in lines[4:]] == ["Restored"]
     assert [row["round"] for row in again(storage, world)._record.read().rows()] == [1, 2, 3]
 

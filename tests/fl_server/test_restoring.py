@@ -25,6 +25,7 @@ def test_a_fork_that_begins_again_goes_back_to_its_parents_round(world: Callable
         async with one.serving() as served:
             await served.coordinator._restore()
             assert served.coordinator.model is None
+            assert served.coordinator.board.closed == (folder / "metrics.jsonl").read_text().splitlines()[-1:]
 
     asyncio.run(main())
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])

@@ -92,6 +92,36 @@ def test_plain_lines_of_a_resumed_run(a_plan: Callable[..., Plan]) -> None:
     assert [line.split("  ")[0] for line in lines] == ["round 3/4"]
 
 
+def went_back() -> tuple[ClosedRound, ...]:
+    """What a server says that lost the model of round 2, and whose sum of that round cannot be sought again."""
+    back = ClosedRound(round=1, line=3, result="Restored")
+    return (back, a_round(2, line=4, result="Skipped", reason="round 2: its sum was signed, and lost"))
+
+
+def test_plain_lines_say_what_is_given_up(a_plan: Callable[..., Plan]) -> None:
+    """A committed round that became a skipped one is told, once, however often the server tells all that it knows."""
+    file, known = StringIO(), (a_round(1, line=1), a_round(2, line=2))
+    with PlainDisplay(Picture(a_plan(), known), Console(file=file, width=40)) as display:
+        for rounds in (known, went_back(), went_back(), (*went_back(), a_round(3, line=5))):
+            display.show(Observation(Standing(), rounds))
+    back, skipped, third = file.getvalue().splitlines()[1:]
+    assert back == (
+        "The server lost a newer model and went back to that of round 1; later rounds are given up."
+    )
+    assert skipped == "round 2/4 skipped: its sum was signed, and lost"
+    assert third.startswith("round 3/4")
+
+
+def test_the_live_view_says_what_is_given_up(a_plan: Callable[..., Plan]) -> None:
+    """It notes that the server went back, once, and shows the round as skipped."""
+    known = (a_round(1, line=1), a_round(2, line=2))
+    display = LiveDisplay(Picture(a_plan(), known), Console(file=StringIO()))
+    for _ in range(2):
+        display.show(Observation(Standing(), went_back()))
+    assert [note.startswith("The server lost a newer model") for note in display.picture.notes] == [True]
+    assert "round 2/4 skipped: its sum was signed, and lost" in drawn(display.picture, width=120)
+
+
 def test_live_display_ends(a_plan: Callable[..., Plan]) -> None:
     """The live display leaves its last picture on the screen, without the spinner."""
     console = Console(file=StringIO(), width=80, force_terminal=True, no_color=True)

@@ -91,6 +91,16 @@ def test_a_round_that_was_made_again_says_so() -> None:
     assert again[1].startswith("It had been over before (line 1 of the record); the server lost that model")
 
 
+def test_a_round_that_was_given_up_and_skipped_was_not_made_again() -> None:
+    """Its sum cannot be sought twice: the first sentence says why, the second what it had come to before."""
+    one = row_of(1, "a", "b")
+    skipped = one | {"result": "Skipped", "reason": "its sum was signed", "reporters": [], "model": ""}
+    told = story(recorded(one, {"round": 0, "result": "Restored"}, skipped), 1, PLAN)
+    assert told[0] == "Round 1 was skipped in attempt 1: its sum was signed."
+    assert told[1].endswith("went back to an older checkpoint, and no other model came of the round.")
+    assert not any("made again" in sentence for sentence in told)
+
+
 def test_a_round_that_is_not_there() -> None:
     """The sentence says which rounds there are."""
     with pytest.raises(MismatchError, match="has no round 3; it has round 1, and the job has 9"):
