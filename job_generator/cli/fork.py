@@ -105,9 +105,12 @@ def fork(  # noqa: PLR0913 - one for each option
         return
     from job_generator.local.ancestry import Ancestor
     from job_generator.local.folder import RunFolder
+    from job_generator.local.recovered import bring_back
     from job_generator.local.summary import Result
 
     parent = Result.read(RunFolder(existing_folder(what)))
+    if bring_back(parent.folder, parent.state, say=lambda told: click.echo(told, err=True)):
+        parent = Result.read(parent.folder)
     ancestor = Ancestor(parent.folder, wish.round, parent.plan)
     words = (*wish.words, "--data", str(Path(data).absolute())) if data else wish.words
     program, data = Path(parent.state.program), _absolute(data) or parent.state.data

@@ -150,11 +150,11 @@ def _table(results: list[Result], *, now: dt.datetime) -> Table:
     for title in ("STATE", "ROUND", "METRIC", *private, "AGE"):
         table.add_column(title, no_wrap=True)
     for result in results:
-        rounds = f"{result.rounds[-1].round if result.rounds else 0}/{result.plan.rounds}"
+        done = "?" if result.lost else result.rounds[-1].round if result.rounds else 0
         table.add_row(
             str(result.folder.path),
             result.state.state,
-            rounds,
+            f"{done}/{result.plan.rounds}",
             _metric(result),
             *[f"{result.privacy.epsilon:.3g}" if result.privacy else "-" for _ in private],
             age(now - result.state.started),

@@ -61,13 +61,17 @@ def model(what: str, *, where: Where, best: bool, kind: str | None, target: Path
 
 def _of_run(folder: Path, target: Path, *, kind: str, best: bool) -> None:
     from fl_core.plan import Plan
+    from job_generator.cluster.reader import BEST, LAST, NEWEST
     from job_generator.local.folder import RunFolder
+    from job_generator.local.recovered import storage_of
 
     run = RunFolder(folder)
     state = run.state()
     _check_format(kind, Plan.read(run.plan).program.framework)
     source = Source(run.plan, Path(state.program), state.data)
-    _write(_stored(run.storage, best=best, state=state.state), target, kind=kind, source=source)
+    only = (BEST,) if best else (LAST, NEWEST)
+    with storage_of(run, state, only=only, say=lambda told: click.echo(told, err=True)) as storage:
+        _write(_stored(storage, best=best, state=state.state), target, kind=kind, source=source)
 
 
 def _of_job(cluster: Connection, name: str, target: Path, *, kind: str, best: bool) -> None:

@@ -164,13 +164,16 @@ def kept(what: str, *, where: Where, ca: Path | None) -> Iterator[Kept]:
 
     if is_run(what):
         from fl_core.plan import Plan
+        from job_generator.cluster.reader import RECORD
         from job_generator.local.folder import RunFolder
+        from job_generator.local.recovered import storage_of
 
         run = RunFolder(existing_folder(what))
         trusted = read_authorities(ca or run.authorities)
         state = run.state()
         over = state.exit_code == 0 or ca is not None
-        yield Kept(run.storage, Plan.read(run.plan), tuple(trusted), state.state, over)
+        with storage_of(run, state, only=RECORD, say=lambda told: click.echo(told, err=True)) as storage:
+            yield Kept(storage, Plan.read(run.plan), tuple(trusted), state.state, over)
         return
     from job_generator.cluster.jobs import display, read
     from job_generator.cluster.reader import fetch_record

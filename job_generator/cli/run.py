@@ -101,10 +101,14 @@ def go_on(folder: Path, *, plain: bool, output: str | None) -> None:
 def taken_up(folder: Path, *, data: str | None = None, chaos: Path | None = None) -> Run | None:
     """The run in this folder, to go on with; None, and says so, where it is complete."""
     from job_generator.local.folder import RunFolder
+    from job_generator.local.recovered import bring_back
 
-    again = resumed(RunFolder(folder), data=data, chaos=chaos)
+    run = RunFolder(folder)
+    again = resumed(run, data=data, chaos=chaos)
     if again is None:
-        click.echo(f"{folder} is complete; see: fl-submit status {folder}")
+        back = bring_back(run, run.state(), say=lambda told: click.echo(told, err=True))
+        here = ", and its storage is here again" if back else ""
+        click.echo(f"{folder} is complete{here}; see: fl-submit status {folder}")
     return again
 
 

@@ -61,11 +61,15 @@ def _of_run(folder: Path, output: str | None) -> None:
         write_document({**result.document(), "pids": result.state.pids}, output)
         return
     console = Console(highlight=False)
-    state, done = result.state, result.rounds[-1].round if result.rounds else 0
+    state = result.state
+    done: int | str = "?" if result.lost else result.rounds[-1].round if result.rounds else 0
     where = f"  {state.job}: round {done}/{result.plan.rounds}  {state.reason}".rstrip()
     console.print(Text.assemble((state.state, COLOURS.get(state.state, "yellow")), where), soft_wrap=True)
     if state.message:
         console.print(Text(state.message), soft_wrap=True)
+    if result.lost:
+        console.print(Text(result.lost), soft_wrap=True)
+        return
     if result.rounds:
         console.print(rounds_table(Picture(result.plan, result.rounds)))
     if state.state in {"Complete", "Stopped"}:

@@ -19,6 +19,7 @@ from job_generator.local.folder import RunFolder, RunState
 from job_generator.local.live import target_text
 from job_generator.local.picture import duration, figure
 from job_generator.local.record import ClosedRound, Spent, last_evaluated
+from job_generator.local.recovered import is_lost, way_back
 
 PREDICTION = {
     "paddle": "task.model(next(iter(task.test))[0]).argmax(axis=1).numpy()",
@@ -48,6 +49,11 @@ class Result:
         """Read a run's folder."""
         state = folder.state()
         return cls(folder, Plan.read(folder.plan), state, tuple(folder.rounds()))
+
+    @property
+    def lost(self) -> str:
+        """What to do where nothing of the storage is on this machine, but in a store; else nothing."""
+        return way_back(self.folder, self.state) if is_lost(self.folder, self.state) else ""
 
     @property
     def last(self) -> ClosedRound | None:
@@ -135,7 +141,8 @@ class Result:
             "parent": self.state.parent.model_dump() if self.state.parent else None,
             "ended": self.state.reason or None,
             "message": self.state.message or None,
-            "rounds": self.rounds[-1].round if self.rounds else self.plan.done,
+            "rounds": None if self.lost else self.rounds[-1].round if self.rounds else self.plan.done,
+            "store": self.state.store,
             "metrics": dict(evaluated.metrics) if evaluated else {},
             "best": {"round": best.round, "metrics": dict(best.metrics)} if best else None,
             "privacy": spent.model_dump(by_alias=True) if (spent := self.privacy) else None,
@@ -153,6 +160,8 @@ def account(result: Result) -> list[str]:
     made = sum(closed.committed for closed in rounds)
     lost = sum(len(closed.cohort) - len(closed.reporters) for closed in rounds)
     told = [f"{state.job} is {state.state}{f' {why}' if why else ''}."]
+    if result.lost:
+        return [*told, result.lost]
     told += [f"Of {result.plan.rounds} rounds {_verb(result.plan.done + made)} committed."]
     told += [f"{_verb(len(rounds) - made)} closed without a model."] if len(rounds) > made else []
     told += [f"{lost} times an update that was asked for is in no model."] if lost else []

@@ -282,6 +282,7 @@ def finished(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., RunF
         signed: bool = True,
         program: str | None = None,
         privacy: Privacy | None = None,
+        store: str | None = None,
         **changes: dict[str, Any],
     ) -> RunFolder:
         code = Program(entrypoint="toy:task", framework="numpy", sha256=program)
@@ -289,7 +290,7 @@ def finished(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., RunF
         folder, authority = RunFolder(tmp_path / "runs" / "toy"), Authority(plan.job.uid)
         folder.prepare(job="", plan=plan)
         folder.trust(authority.dump()[1])
-        storage = Storage(folder.storage, plan)
+        storage = Storage(folder.storage, plan, store=store)
         models = [{"w": np.full(3, number, "f4")} for number in range(rounds + 1)]
         for number in range(1, rounds + 1):
             base, model = (digest(one) for one in models[number - 1 : number + 1])
@@ -302,7 +303,7 @@ def finished(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., RunF
             storage.sign(ending, authority.issue(Identity(plan.job.uid, "server")))
         now = dt.datetime.now(dt.UTC)
         state = RunState(job="toy", state="Complete", started=now, ended=now, program=".", restarts=1)
-        folder.write(state.model_copy(update={"exit_code": 0}))
+        folder.write(state.model_copy(update={"exit_code": 0, "store": store}))
         return folder
 
     return made

@@ -50,3 +50,8 @@ def test_a_killed_server_goes_on_from_the_store(job: Callable[..., Any]) -> None
     files = [path for path in folder(run).rglob("*") if path.is_file()]
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
     subprocess.run(fl_submit("record", "verify", folder(run)), check=True)
+    shutil.rmtree(folder(run) / "storage")
+    changes = ("--set", "rounds=6", "--set", "server.storage.uri=s3://jobs/toy-2")
+    more = ("--from-round", 5, *changes, "--dry-run")
+    subprocess.run(fl_submit("fork", folder(run), *more), check=True, stdout=subprocess.DEVNULL)
+    assert model(folder(run)) == model(folder(undisturbed))
