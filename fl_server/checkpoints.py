@@ -104,14 +104,17 @@ class Checkpoints:
     keep: int
     within: Guard = nullcontext
     done: int = 0
+    together: Guard = nullcontext
+    """What several changes happen within that may become durable at once."""
 
     def save(self, saved: Saved) -> None:
         """Add a checkpoint, then let the oldest go."""
         reached("commit", saved.facts["round"])
-        write(self.folder / checkpoint_name(saved.facts["round"]), saved, within=self.within)
-        with self.within():
-            for path in [*checkpoints(self.folder).values()][self.keep :]:
-                path.unlink(missing_ok=True)
+        with self.together():
+            write(self.folder / checkpoint_name(saved.facts["round"]), saved, within=self.within)
+            with self.within():
+                for path in [*checkpoints(self.folder).values()][self.keep :]:
+                    path.unlink(missing_ok=True)
 
     def check_room(self) -> None:
         """StorageError unless there is room for another checkpoint and for the best model, each whole beside the old.

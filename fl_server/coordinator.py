@@ -312,10 +312,8 @@ class Coordinator:
         await self._summons.end()
         self._values = self.ledger.concluded(skipped=skipped)
         row = self.ledger.row = self.ledger.row | self.spending.facts
-        if not skipped and self._best.improved(self._values):
-            # Before the round is recorded, so that a record's best model is always there.
-            await asyncio.to_thread(self._storage.keep_model, "best", self._described())
-        self.board.closed.append(await asyncio.to_thread(self._storage.record, row))
+        best = self._described() if not skipped and self._best.improved(self._values) else None
+        self.board.closed.append(await asyncio.to_thread(self._storage.record, row, best=best))
         self.metrics.closed(row)
         log.info("round closed", result=row["result"], metrics=self._values, seconds=row["seconds"]["total"])
         self._do(self.rounds.concluded(ending=self._best.ending(self._values)))

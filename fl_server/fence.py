@@ -104,6 +104,11 @@ class Fence:
             self.check()
             yield
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Changes that may become durable at once; here each does when it is made."""
+        yield
+
     def check(self) -> None:
         """FencedError where another server has claimed the storage since."""
         try:

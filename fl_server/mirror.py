@@ -243,6 +243,7 @@ class MirroredFence:
         self._mirror = mirror
         self._lock = threading.Lock()
         self._failed: FLJobError | None = None
+        self._here = threading.local()
         with self._on_this_machine(), fence.held():
             mirror.restore()
 
@@ -256,12 +257,25 @@ class MirroredFence:
             if self._failed is not None:
                 raise self._failed
             yield
+            if getattr(self._here, "waits", False):
+                return
             try:
                 with self._lock, self._on_this_machine():
                     self._mirror.publish()
             except FLJobError as error:
                 self._failed = error
                 raise
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What this thread changes meanwhile is kept by one head when this is left; nobody may be told before."""
+        self._here.waits = True
+        try:
+            yield
+        finally:
+            self._here.waits = False
+        with self.held():
+            pass
 
     def check(self) -> None:
         """FencedError where another server has claimed the folder or the store since."""

@@ -108,7 +108,9 @@ class Storage:
         self._record = RoundRecord(Lines(path, within), path, plan, within)
         self.sessions = Lines(folder / "sessions.jsonl", within)
         keep, done = plan.checkpoint.keep, plan.done
-        self.checkpoints = Checkpoints(folder / "checkpoints", plan.digest, keep, within, done)
+        self.checkpoints = Checkpoints(
+            folder / "checkpoints", plan.digest, keep, within, done, together=self.fence.together
+        )
 
     def _fenced(self, owner: Owner, holder: str) -> Fence | MirroredFence:
         fence = Fence(self.folder, owner, holder=holder)
@@ -143,10 +145,13 @@ class Storage:
             log.warning("damaged model passed over", path=str(path), reason=str(error))
             return None
 
-    def record(self, row: dict[str, Any]) -> str:
-        """Append one round's line to metrics.jsonl, and return it."""
-        reached("record", row["round"])
-        return self._record.add(row)
+    def record(self, row: dict[str, Any], *, best: Saved | None = None) -> str:
+        """Append one round's line to metrics.jsonl, and return it; a model that is the `best` is kept before."""
+        with self.fence.together():
+            if best is not None:
+                self.keep_model("best", best)
+            reached("record", row["round"])
+            return self._record.add(row)
 
     def resumed(self, number: int, *, model: str, made: bool) -> Resumed:
         """How the job goes on from this round's model, which the round `made` unless it is the first."""

@@ -171,9 +171,9 @@ def commits(folder: Path, plan: Plan, *, store: str | None = None) -> Iterator[s
 def concluded(storage: Storage, number: int, made: Saved | None) -> Iterator[str]:
     """What comes after the commit of a round."""
     assert made is not None
-    storage.keep_model("best", Saved(made.weights, {"round": number, "metrics": row(number)["metrics"]}))
+    best = Saved(made.weights, {"round": number, "metrics": row(number)["metrics"]})
+    storage.record(row(number), best=best)
     yield f"best {number}"
-    storage.record(row(number))
     yield f"recorded {number}"
 
 

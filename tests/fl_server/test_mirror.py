@@ -6,14 +6,17 @@ import json
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fl_core.errors import FencedError, MismatchError, StorageError, UnusableError
 from fl_core.extensions import Extension
 from fl_core.plan import Job, Plan, Privacy
 from fl_server import download, mirror, storage
+from fl_server.checkpoints import Saved
 from fl_server.heads import decoded, head_name
 from fl_server.mirror import KEPT, MOST_PARTS
 from fl_server.objects import Folder
@@ -266,6 +269,35 @@ def test_lines_are_added_as_parts(tmp_path: Path, uri: str) -> None:
     assert sum(part["size"] for part in parts) == len(lines)
     server(tmp_path / "other", uri)
     assert (tmp_path / "other" / "metrics.jsonl").read_bytes() == lines
+
+
+def test_a_round_is_two_commits(tmp_path: Path, uri: str) -> None:
+    """The checkpoint with what it replaces is one head, the line with its best model another; three objects are put."""
+    one, calls = server(tmp_path / "one", uri), list[str]()
+    for number in range(1, 5):
+        commit(one, number)
+    watched(one, calls.append)
+    facts = {"round": 5, "plan": PLAN.digest, "metrics": {}, "row": {}}
+    best = Saved({"w": np.full(3, 5, "f4")}, facts)
+    one.checkpoints.save(best)
+    assert [calls.count(call) for call in ("put", "create", "list")] == [1, 1, 1]
+    one.record({"round": 5, "result": "Committed"}, best=best)
+    assert [calls.count(call) for call in ("put", "create", "list")] == [3, 2, 2]
+    other = server(tmp_path / "other", uri)
+    found = other.model("best")
+    assert (committed(other), found and found.facts["round"]) == ((5, [1, 2, 3, 4, 5]), 5)
+
+
+def test_what_another_thread_keeps_meanwhile_is_kept(tmp_path: Path, uri: str) -> None:
+    """Changes that wait for one another hold back nobody else's."""
+    one = server(tmp_path / "one", uri)
+    with one.fence.together():
+        one.sessions.add({"round": 1})
+        assert "sessions.jsonl" not in last(uri)["files"]
+        other = threading.Thread(target=lambda: one.record({"round": 1, "result": "Committed"}))
+        other.start()
+        other.join()
+        assert {"sessions.jsonl", "metrics.jsonl"} <= last(uri)["files"].keys()
 
 
 def test_old_heads_and_objects_go(tmp_path: Path, uri: str) -> None:
