@@ -36,9 +36,10 @@ class Board:
     def from_threads(self) -> Callable[[str], object]:
         """What another thread tells the present trouble by, or, with no word, that it is over."""
         loop = asyncio.get_running_loop()
-        return lambda sentence: loop.call_soon_threadsafe(self._troubled, sentence)
+        return lambda sentence: loop.call_soon_threadsafe(self.troubled, sentence)
 
-    def _troubled(self, sentence: str) -> None:
+    def troubled(self, sentence: str) -> None:
+        """This is the present trouble; with no word it is over."""
         self.trouble = sentence
         self.changed()
 

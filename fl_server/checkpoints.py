@@ -7,10 +7,11 @@ another name, synced, and renamed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from fl_core.durable import Guard
 from fl_core.errors import MismatchError, StorageError, UnusableError
 from fl_core.models import checkpoint_name, checkpoints
 from fl_core.plan import canonical
-from fl_core.steps import reached
 from fl_core.weights import Weights, digest
 from fl_server.memory import States, apart, together
 
@@ -34,6 +34,10 @@ STATES = "fljob.state/"
 
 SPARE_BYTES = 1 << 20
 """What a commit writes besides checkpoint and model: lines of the record, of the sessions, of the ledger."""
+
+
+class FullError(StorageError):
+    """There is no room for a file now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Saved:
 
 
 def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> None:
-    """Write one file atomically; a full disk leaves what was there before. It takes its name `within` a fence."""
+    """Write one file atomically, which takes its name `within` a fence; FullError leaves what was there."""
     arrays, _ = apart(saved.states)
     remembered = {f"{STATES}{name}": array for name, array in arrays.items()}
     parts = tensors.parts({**saved.weights, **remembered}, {"fljob": canonical(_sealed(saved))})
@@ -58,11 +62,11 @@ def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> None:
         durable.folder(path.parent)
         durable.replace(path, *parts, within=within)
     except OSError as error:
-        with within():  # a newer server sweeps away what its forerunner has not finished: that is said first
+        # A newer server sweeps away what its forerunner has not finished: that is said first.
+        with suppress(StorageError), within():
             pass
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}; earlier checkpoints are whole"
-        ) from error
+        kind = FullError if error.errno in {errno.ENOSPC, errno.EDQUOT} else StorageError
+        raise kind(f"{path} cannot be written: {error.strerror}; earlier checkpoints are whole") from error
 
 
 def read(path: Path) -> Saved:
@@ -109,7 +113,6 @@ class Checkpoints:
 
     def save(self, saved: Saved) -> None:
         """Add a checkpoint, then let the oldest go."""
-        reached("commit", saved.facts["round"])
         with self.together():
             write(self.folder / checkpoint_name(saved.facts["round"]), saved, within=self.within)
             with self.within():

@@ -70,7 +70,12 @@ class Coordinator:
         self._summons = summons
         self._aggregator = Aggregator(plan, self.spending.privacy)
         self._restoring = Restoring(
-            plan, storage, aggregator=self._aggregator, sums=self.sums, spending=self.spending
+            plan,
+            storage,
+            aggregator=self._aggregator,
+            sums=self.sums,
+            spending=self.spending,
+            told=self.board.troubled,
         )
         self.first = FirstModel(plan, summons)
         self._answer = asyncio.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,8 +13,9 @@ import structlog
 from fl_core.lineage import makers
 from fl_core.plan import Plan
 from fl_core.rounds import Past
+from fl_core.steps import reached
 from fl_server.aggregator import Aggregator
-from fl_server.checkpoints import Saved
+from fl_server.checkpoints import FullError, Saved
 from fl_server.memory import States
 from fl_server.model import Model
 from fl_server.record import Resumed
@@ -22,6 +24,9 @@ from fl_server.storage import Storage
 from fl_server.sums import Sums
 
 log = structlog.get_logger()
+
+ROOM_SECONDS, ROOM_PAUSE = 30.0, 0.5
+"""How long a checkpoint for which there is no room is tried again, and after what pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +41,27 @@ class Restored:
 
 
 class Restoring:
-    """What is kept of one job between rounds: its model, and what those who make models remember."""
+    """What is kept of one job between rounds: its model, and what those who make models remember.
+
+    `told` hears of a full disk and, with no word, that there is room again.
+    """
 
     def __init__(
-        self, plan: Plan, storage: Storage, *, aggregator: Aggregator, sums: Sums | None, spending: Spending
+        self,
+        plan: Plan,
+        storage: Storage,
+        *,
+        aggregator: Aggregator,
+        sums: Sums | None,
+        spending: Spending,
+        told: Callable[[str], object],
     ) -> None:
         self._plan = plan
         self._storage = storage
         self._aggregator = aggregator
         self._sums = sums
         self._spending = spending
+        self._told = told
 
     async def restore(
         self, *, told: Callable[[str], object], added: Callable[[Iterable[str]], object]
@@ -79,8 +95,27 @@ class Restoring:
             self._sums.restore(states.get("sums", {}))
 
     async def save(self, model: Model, *, round: int, row: Mapping[str, Any]) -> None:
-        """Keep a checkpoint after this round, whose line is known so far."""
-        await asyncio.to_thread(self._storage.checkpoints.save, self._checkpoint(model, round, row))
+        """Keep a checkpoint after this round, whose line is known so far.
+
+        On a full disk it is tried again for a while: what came of a sum that is signed can be made only once.
+        """
+        await asyncio.to_thread(reached, "commit", round)
+        saved, end, is_full = self._checkpoint(model, round, row), time.monotonic() + ROOM_SECONDS, False
+        while True:
+            try:
+                await asyncio.to_thread(self._storage.checkpoints.save, saved)
+            except FullError as error:
+                if time.monotonic() > end:
+                    raise
+                if not is_full:
+                    log.warning("no room for a checkpoint", seconds=ROOM_SECONDS, reason=str(error))
+                    self._told(f"{error}; it is tried again for {ROOM_SECONDS:g} s: make room")
+                is_full = True
+                await asyncio.sleep(ROOM_PAUSE)
+            else:
+                if is_full:
+                    self._told("")
+                return
 
     def described(self, model: Model, *, round: int, metrics: Mapping[str, float] | None = None) -> Saved:
         """The model after this round, as it is kept for others."""
