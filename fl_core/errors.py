@@ -53,9 +53,16 @@ class MismatchError(JobError):
 
 
 class ShortfallError(JobError):
-    """Fewer workers than `selection.minimum`, and `onShortfall` says to fail."""
+    """Fewer workers than `selection.minimum`, and `onShortfall` says to fail.
+
+    It `recurs` where all causes lie in the job itself, so that to go on with it as it is would end the same way.
+    """
 
     exit_code = 68
+
+    def __init__(self, sentence: str, *, recurs: bool = False) -> None:
+        super().__init__(sentence)
+        self.recurs = recurs
 
 
 class UnusableError(JobError):
@@ -65,7 +72,14 @@ class UnusableError(JobError):
 
 
 class RoundError(FLJobError):
-    """This attempt of the round is spoilt; another one may go well."""
+    """This attempt of the round is spoilt; another one may go well.
+
+    `short` is for the record: fixed words, with nothing in them of what was sent.
+    """
+
+    def __init__(self, sentence: str = "", *, short: str = "") -> None:
+        super().__init__(sentence)
+        self.short = short
 
 
 class UpdateError(RoundError):
@@ -74,6 +88,11 @@ class UpdateError(RoundError):
 
 class ProtocolError(RoundError):
     """The protocol of secure aggregation does not allow a message: who, what, what was expected; nothing changed."""
+
+    def __init__(
+        self, sentence: str = "", *, short: str = "the protocol does not allow what it sent"
+    ) -> None:
+        super().__init__(sentence, short=short)
 
 
 class UnmaskError(ProtocolError):

@@ -15,6 +15,7 @@ from typing import Literal
 from fl_core.cohorts import Draw, Others, by_number
 from fl_core.errors import JobError
 from fl_core.plan import Selection
+from fl_core.shortfall import LEFT, SILENT
 
 LEASE_SECONDS = 15.0
 """A worker that has not beaten for so long is lost."""
@@ -144,7 +145,7 @@ class Roster:
     them. Who comes beyond them takes part in later rounds as they do. Where a record is `replayed`, it names each
     round's cohort, and all of them are waited for. Who had nothing to hand in is passed over in the round's later
     attempts, if a quorum of others is there; for those who are absent a call waits as long before it asks that worker
-    again, for it would say the same.
+    again, for it would say the same. Who is told to end says so, and is chosen no more.
     """
 
     def __init__(
@@ -168,6 +169,20 @@ class Roster:
         self._quorum_since: float | None = None
         self._settled = False
         self._declined: tuple[int, frozenset[str]] = (0, frozenset())
+        self._left: set[str] = set()
+        self._parting: set[str] = set()
+
+    @property
+    def live(self) -> Mapping[str, Member]:
+        """Those who attend and may be chosen: all but who hands in what it is at and then goes."""
+        if not self._parting:
+            return self.members
+        return {name: member for name, member in self.members.items() if name not in self._parting}
+
+    @property
+    def count(self) -> int:
+        """How many may be chosen."""
+        return len(self.members) - len(self._parting)
 
     def enrol(self, worker: str, enrolment: Enrolment, *, now: float) -> tuple[Action, ...]:
         """A worker comes, or comes back; one that is wanted is told so again."""
@@ -175,6 +190,8 @@ class Roster:
             return (self._refusal(worker),)
         self.members[worker] = Member(enrolment, now + LEASE_SECONDS)
         self._away.pop(worker, None)
+        self._left.discard(worker)
+        self._parting.discard(worker)
         if self._call is not None and worker in self._cohort:
             return (Order(worker, self._call),)
         return self._answer(now)
@@ -200,10 +217,20 @@ class Roster:
     def quit(self, worker: str, *, reason: str) -> tuple[Action, ...]:
         """A worker goes for good, and says why: nobody waits for it."""
         self.members.pop(worker, None)
+        self._parting.discard(worker)
         if worker not in self._cohort:
             return ()
         self._cohort = self._cohort - {worker}
         return (Lost(worker, reason),)
+
+    def part(self, worker: str, *, round: int, attempt: int) -> tuple[Action, ...]:
+        """A worker was told to end: it is chosen no more, and goes at once unless it is at this call."""
+        self._left.add(worker)
+        call, here = self._call, worker in self.members and worker in self._cohort
+        if not here or call is None or (call.round, call.attempt) != (round, attempt):
+            return self.quit(worker, reason=LEFT)
+        self._parting.add(worker)
+        return ()
 
     def leave(self, worker: str, *, now: float) -> None:
         """A worker's connection broke; it has a moment to come back."""
@@ -232,7 +259,8 @@ class Roster:
         for name in gone:
             self.members.pop(name, None)
             self._away.pop(name, None)
-        lost = tuple(Lost(name, "no heartbeat") for name in gone if name in self._cohort)
+        self._parting.difference_update(gone)
+        lost = tuple(Lost(name, SILENT) for name in gone if name in self._cohort)
         self._cohort = self._cohort.difference(gone)
         return (*lost, *self._answer(now))
 
@@ -248,7 +276,9 @@ class Roster:
         if call is None or self._answered:
             return ()
         if call.purpose in {"evaluate", "rejoin"}:
-            return self._choose(call, self._recalled(call, now))
+            left = sorted(self._left.intersection(call.workers), key=by_number)
+            gone = tuple(Lost(name, LEFT) for name in left)
+            return (*gone, *self._choose(call, self._recalled(call, now)))
         if self._replayed is not None and call.purpose == "train":
             return self._again(call, self._replayed.get(call.round, ()), announce=announce)
         if self._ready(call, now):
@@ -259,33 +289,35 @@ class Roster:
                 self._answered = True
                 return (Failed(str(error)),)
         wanted = self._selection.minimum if self._settled else len(self._expected)
-        waiting = Waiting(len(self.members), wanted, self._absent())
+        waiting = Waiting(self.count, wanted, self._absent())
         return (waiting,) if announce or not self._settled else ()
 
     def _again(self, call: Call, recorded: Sequence[str], *, announce: bool) -> tuple[Action, ...]:
         """Those whom the record names, once all of them attend."""
-        absent = [name for name in recorded if name not in self.members]
+        absent = [name for name in recorded if name not in self.live]
         if not recorded:
             self._answered = True
             return (Failed(f"the record that is replayed has no committed round {call.round}"),)
         if absent:
-            waiting = Waiting(len(self.members), len(recorded), tuple(absent[:MOST_ABSENT]))
+            waiting = Waiting(self.count, len(recorded), tuple(absent[:MOST_ABSENT]))
             return (waiting,) if announce else ()
         self._settled = True
         return self._choose(call, recorded)
 
     def _recalled(self, call: Call, now: float) -> Collection[str]:
-        """Those named who attend; on a roster that has chosen nobody yet, so that it is new, all of them:
+        """Those named who attend; on a roster that has chosen nobody yet, so that it is new, all but who has left:
         those who are not there have a lease's time to come back.
         """
-        absent = [name for name in call.workers if name not in self.members]
+        staying = set(call.workers) - self._left
+        absent = [name for name in staying if name not in self.members]
         if self._settled:
-            return set(call.workers).difference(absent)
+            return staying.difference(absent)
         self._away = dict.fromkeys(absent, now + LEASE_SECONDS)
-        return call.workers
+        return staying
 
     def _absent(self) -> tuple[str, ...]:
-        return tuple(islice((name for name in self._expected if name not in self.members), MOST_ABSENT))
+        live = self.live
+        return tuple(islice((name for name in self._expected if name not in live), MOST_ABSENT))
 
     def _unwilling(self, call: Call) -> frozenset[str]:
         """Who declined in an earlier attempt of this round."""
@@ -294,12 +326,13 @@ class Roster:
 
     def _willing(self, call: Call) -> list[str]:
         """Those who attend without those who declined; everybody where that leaves no quorum."""
-        willing = self.members.keys() - self._unwilling(call)
+        live = self.live
+        willing = live.keys() - self._unwilling(call)
         enough = len(willing) >= self._selection.minimum
-        return sorted(willing if enough else self.members, key=by_number)
+        return sorted(willing if enough else live, key=by_number)
 
     def _ready(self, call: Call, now: float) -> bool:
-        live = len(self.members)
+        live = self.count
         if live < self._selection.minimum:
             self._quorum_since = None
             return False
@@ -328,18 +361,19 @@ class Roster:
             asked = self.members[cohort[0]].enrolment
             refused = self._learn(asked.manifest)
             majority = self._majority()
-            others = (name for name, member in self.members.items() if member.enrolment.weights != majority)
+            others = (name for name, member in self.live.items() if member.enrolment.weights != majority)
             dissenters = tuple(sorted(others, key=by_number))
         here = [name for name in cohort if name in self.members]
         silent = tuple(name for name in here if not self.members[name].enrolment.moves)
         orders = (Order(name, call) for name in here)
         train = call.purpose == "train"
-        of = Others.of(self._cohort, live=self.members, expected=self._expected) if train else None
+        of = Others.of(self._cohort, live=self.live, expected=self._expected) if train else None
         return (Chosen(cohort, dissenters, silent, asked.weights, asked.manifest, of), *orders, *refused)
 
     def _majority(self) -> str:
         """The initial weights that most workers have; on a tie those of the first worker."""
-        digests = [self.members[name].enrolment.weights for name in sorted(self.members, key=by_number)]
+        live = self.live
+        digests = [live[name].enrolment.weights for name in sorted(live, key=by_number)]
         return Counter(digests).most_common(1)[0][0]
 
     def _learn(self, manifest: str) -> tuple[Action, ...]:
@@ -351,6 +385,7 @@ class Roster:
         ]
         for name in wrong:
             del self.members[name]
+        self._parting.difference_update(wrong)
         return tuple(self._refusal(name) for name in sorted(wrong, key=by_number))
 
     def _refusal(self, worker: str) -> Refuse:

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fl_core.errors import UpdateError
+from fl_core.gathering import Gathering
 from fl_core.plan import Selection
-from fl_core.shortfall import DEADLINE, STALLED, mending, too_few
+from fl_core.shortfall import MENDING, recurs, too_few
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,10 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The job has failed, and this sentence says why."""
+    """The job has failed, and this sentence says why; where it `recurs`, to go on with it as it is does not help."""
 
     sentence: str
+    recurs: bool = False
 
 
 Action = Convene | Abandon | Aggregate | Commit | Evaluate | Conclude | Skip | Finish | Fail
@@ -109,66 +111,6 @@ class Phase(StrEnum):
     EVALUATING = "Evaluating"
     CONCLUDING = "Concluding"
     FINISHED = "Finished"
-
-
-@dataclass(slots=True)
-class Gathering:
-    """Answers of a cohort: who has reported, who is lost, and when waiting ends."""
-
-    cohort: frozenset[str]
-    enough: int
-    minimum: int
-    stall: float
-    deadline: float
-    moved: dict[str, float]
-    """When each of those last moved of whom something is still expected."""
-    reported: list[str] = field(default_factory=list)
-    dropped: dict[str, str] = field(default_factory=dict)
-    _wake: float = 0.0
-
-    @property
-    def missing(self) -> Collection[str]:
-        """Those of whom something is still expected."""
-        return self.moved.keys()
-
-    @property
-    def hopeless(self) -> bool:
-        """Whether the quorum cannot be reached any more."""
-        return len(self.reported) + len(self.missing) < self.minimum
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more is waited for."""
-        return len(self.reported) >= self.enough or not self.missing or self.hopeless
-
-    def accepts(self, worker: str) -> bool:
-        """Whether an answer of this worker is wanted."""
-        return not self.over and worker in self.missing
-
-    def report(self, worker: str) -> None:
-        """A worker's whole answer has come."""
-        del self.moved[worker]
-        self.reported.append(worker)
-
-    def drop(self, worker: str, reason: str) -> None:
-        """Nothing more will come from this worker."""
-        del self.moved[worker]
-        self.dropped[worker] = reason
-
-    def pass_time(self, now: float) -> None:
-        """Give up those who have not moved for too long, and at the deadline everybody who is missing."""
-        if now < self._wake:
-            return
-        for worker in sorted(self.missing):
-            if now >= self.deadline:
-                self.drop(worker, DEADLINE)
-            elif now >= self.moved[worker] + self.stall:
-                self.drop(worker, STALLED)
-        self._wake = min([self.deadline, *(moved + self.stall for moved in self.moved.values())])
-
-    def wake(self) -> float:
-        """When `pass_time` is next worth calling; it is not looked for anew at each move, which only delays it."""
-        return self._wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +152,8 @@ class Rounds:
         self._asked: frozenset[str] = frozenset()
         self._measuring = False
         self._silent: tuple[str, ...] = ()
+        self._excused: set[str] = set()
+        self._spared = 0
 
     def begin(self) -> Actions:
         """Open the first round."""
@@ -236,11 +180,12 @@ class Rounds:
         gathering.report(worker)
         return self._judge()
 
-    def lost(self, worker: str, *, reason: str) -> Actions:
-        """Nothing more will come from this worker."""
+    def lost(self, worker: str, *, reason: str, live: int = 0) -> Actions:
+        """Nothing more will come from this worker; so many others could be chosen now."""
         gathering = self.gathering
         if gathering is None or worker not in gathering.missing:
             return ()
+        gathering.live = live
         gathering.drop(worker, reason)
         return self._judge()
 
@@ -322,6 +267,7 @@ class Rounds:
             return self._finished(self._ending or "RoundsDone")
         self.round += 1
         self.attempt = self.past.attempts.get(self.round, 0)
+        self._excused, self._spared = set(), 0
         if self._replayed is not None and self.round in self._replayed:
             self.phase = Phase.CONCLUDING
             return (Skip(self.round, f"round {self.round}: the record that is replayed skipped it"),)
@@ -362,7 +308,12 @@ class Rounds:
         self._measuring = self.phase == Phase.EVALUATING
         reported = tuple(sorted(gathering.reported))
         if len(reported) < gathering.minimum:
-            return self._shortfall(self._too_few(gathering), advice=mending(gathering.dropped))
+            sentence = self._too_few(gathering)
+            if excused := gathering.excused(self._excused):
+                self._excused |= excused
+                self._spared += 1
+                return (Abandon(self.round, self.attempt, sentence), *self._next_attempt())
+            return self._shortfall(sentence, again_the_same=recurs(gathering.dropped))
         if self.secure and reported:
             self.phase = Phase.AGGREGATING
             return (Aggregate(self.round, self.attempt, reported, measurements=self._measuring),)
@@ -381,14 +332,14 @@ class Rounds:
         why = too_few(self.selection, counts, gathering.dropped)
         return f"round {self.round}, attempt {self.attempt}: {why}"
 
-    def _shortfall(self, sentence: str, *, again: bool = True, advice: str = "") -> Actions:
+    def _shortfall(self, sentence: str, *, again: bool = True, again_the_same: bool = False) -> Actions:
         rule = self.selection.on_shortfall
         abandon = Abandon(self.round, self.attempt, sentence)
         if rule.action == "Skip" or (rule.action == "Retry" and not again):
             self.phase = Phase.CONCLUDING
             return (abandon, Skip(self.round, sentence))
-        made = self.attempt - self.past.attempts.get(self.round, 0)
+        made = self.attempt - self.past.attempts.get(self.round, 0) - self._spared
         if rule.action == "Retry" and made < rule.attempts:
             return (abandon, *self._next_attempt())
         self.phase = Phase.FINISHED
-        return (abandon, Fail(sentence + advice))
+        return (abandon, Fail(sentence + MENDING * again_the_same, recurs=again_the_same))

@@ -52,11 +52,15 @@ class ExactSum:
         if self.count >= self._capacity:
             raise UpdateError(f"this round takes at most {self._capacity} updates")
         if not 0 < weight <= MOST_WEIGHT:
-            raise UpdateError(f"an update's weight is {weight}; it must be from 1 to {MOST_WEIGHT}")
+            raise UpdateError(
+                f"an update's weight is {weight}; it must be from 1 to {MOST_WEIGHT}",
+                short="its number of examples gives no weight",
+            )
         if not largest * weight < self.limit:  # NaN too
             raise UpdateError(
                 f"an update holds values up to {largest:.3g}, more than {self.limit / weight:.3g}: "
-                "training has diverged; lower the learning rate"
+                "training has diverged; lower the learning rate",
+                short="it holds values above the bound",
             )
 
     def add(self, chunks: Chunks, *, weight: int, largest: float = math.inf) -> None:
@@ -139,6 +143,7 @@ def magnitude(manifest: Manifest, offset: int, data: memoryview) -> float:
     if not np.isfinite(largest):
         raise UpdateError(
             f"an update holds values that are not finite numbers (NaN or infinite) between byte {offset} and "
-            f"{offset + len(data)}; lower the learning rate or check the data"
+            f"{offset + len(data)}; lower the learning rate or check the data",
+            short="it holds values that are not finite numbers (NaN or infinite)",
         )
     return largest

@@ -17,6 +17,7 @@ from fl_core.plan import Plan
 from fl_core.replay import Replay
 from fl_core.secagg.job import buckets_of
 from fl_core.selection import Policy
+from fl_core.shortfall import own
 from fl_core.steps import reached
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
@@ -66,7 +67,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         outbox = self._outboxes[name] = Outbox()
         outbox.put_nowait(self._order(welcome=pb.Welcome(beat_seconds=r.BEAT_SECONDS)))
         self._do(self.roster.enrol(name, enrolment, now=time.monotonic()))
-        log.info("enrolled", worker=name, live=len(self.roster.members))
+        log.info("enrolled", worker=name, live=self.roster.count)
         if self.dismissed.is_set():
             outbox.put_nowait(self._order(stop=pb.Stop(reason="the job is over")))
         beats = asyncio.create_task(self._beats(name, requests, outbox))
@@ -137,13 +138,16 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         if what == "beat":
             self._do(self.roster.beat(name, steps=presence.beat.moved, now=time.monotonic()))
         elif what == "decline":
-            reason = presence.decline.reason[:MOST_REASON]
+            reason = own(name, presence.decline.reason[:MOST_REASON])
             log.warning("declined", reason=reason, **about)
             self._do(self.roster.decline(name, round=place.round, attempt=place.attempt, reason=reason))
         elif what == "leave":
-            reason = presence.leave.reason[:MOST_REASON]
+            reason = own(name, presence.leave.reason[:MOST_REASON])
             log.warning("left", reason=reason, **about)
             self._do(self.roster.quit(name, reason=reason))
+        elif what == "parting":
+            log.info("told to end", **about)
+            self._do(self.roster.part(name, round=place.round, attempt=place.attempt))
         return name in self.roster.members
 
     def _enrolment(self, presence: pb.Presence) -> r.Enrolment:
@@ -160,7 +164,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     def _do(self, actions: Iterable[r.Action]) -> None:
         for action in actions:
             self._tell(action)
-        self.metrics.live.set(len(self.roster.members))
+        self.metrics.live.set(self.roster.count)
         self._changed.set()
 
     def _tell(self, action: r.Action) -> None:
@@ -180,9 +184,9 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
                 self._send(worker, self._order(refusal=pb.Refusal(sentence=sentence)))
             case _:
                 if isinstance(action, r.Chosen):
-                    self.metrics.selected(chosen=len(action.workers), live=len(self.roster.members))
+                    self.metrics.selected(chosen=len(action.workers), live=self.roster.count)
                 if self._events is not None:
-                    self._events.put_nowait(_event(action, self._refused))
+                    self._events.put_nowait(_event(action, self._refused, live=self.roster.count))
 
     def _note(self, worker: str, why: str) -> None:
         """Remember the newest refusals, for the record."""
@@ -227,7 +231,7 @@ def _wish(plan: Plan, call: r.Call) -> pb.Order:
     return order
 
 
-def _event(action: r.Action, refused: Mapping[str, str]) -> pb.CohortEvent:
+def _event(action: r.Action, refused: Mapping[str, str], *, live: int) -> pb.CohortEvent:
     match action:
         case r.Chosen(workers, dissenters, silent, weights, manifest, others):
             cohort = pb.Cohort(workers=workers, dissenters=dissenters, silent=silent)
@@ -238,12 +242,12 @@ def _event(action: r.Action, refused: Mapping[str, str]) -> pb.CohortEvent:
                 cohort.refused.extend(pb.Loss(worker=name, reason=why) for name, why in refused.items())
             return pb.CohortEvent(cohort=cohort)
         case r.Lost(worker, reason):
-            return pb.CohortEvent(lost=pb.Loss(worker=worker, reason=reason))
+            return pb.CohortEvent(lost=pb.Loss(worker=worker, reason=reason, live=live))
         case r.Moved(worker):
             return pb.CohortEvent(moved=pb.Motion(worker=worker))
         case r.Failed(sentence):
             return pb.CohortEvent(failure=sentence)
-        case r.Waiting(live, wanted, absent):
-            return pb.CohortEvent(waiting=pb.Waiting(live=live, wanted=wanted, absent=absent))
+        case r.Waiting(here, wanted, absent):
+            return pb.CohortEvent(waiting=pb.Waiting(live=here, wanted=wanted, absent=absent))
         case _:
             raise TypeError(f"{action} is not for the server")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from fl_core.rounds import Gathering, Rounds
+from fl_core.gathering import Gathering
+from fl_core.rounds import Rounds
 from fl_core.wire import fl_pb2 as pb
 
 MOST_CLOSED = 100

@@ -10,7 +10,15 @@ from collections.abc import Mapping
 import structlog
 
 from fl_core.attestation import Ending
-from fl_core.errors import FencedError, FLJobError, JobError, MismatchError, RetryError, UnusableError
+from fl_core.errors import (
+    FencedError,
+    FLJobError,
+    JobError,
+    MismatchError,
+    RetryError,
+    ShortfallError,
+    UnusableError,
+)
 from fl_core.identity import Credentials
 from fl_core.process import last_words
 from fl_core.wire import fl_pb2 as pb
@@ -59,7 +67,8 @@ class Closing:
             raise
         except (RetryError, MismatchError, UnusableError) as other:  # what ended the job is what is told
             log.warning("the end is not signed", reason=str(other))
-        self._tell(pb.Ending(complete=False, reason=reason, message=str(error)))
+        recurs = isinstance(error, ShortfallError) and error.recurs
+        self._tell(pb.Ending(complete=False, reason=reason, message=str(error), recurs=recurs))
 
     async def _sign(self, reason: str, *, model: str, round: int) -> None:
         if self._credentials is not None:

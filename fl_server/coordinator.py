@@ -11,8 +11,10 @@ import structlog
 from fl_core import logs
 from fl_core import rounds as r
 from fl_core.errors import FencedError, FLJobError, JobError, RoundError, ShortfallError, UpdateError
+from fl_core.gathering import Gathering
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
+from fl_core.shortfall import GONE
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.agenda import Agenda
@@ -28,6 +30,7 @@ from fl_server.metrics import Metrics
 from fl_server.model import Model
 from fl_server.muster import Muster
 from fl_server.protection import Call
+from fl_server.refusals import Refusals
 from fl_server.restoring import Restoring
 from fl_server.sentences import dissent, selection
 from fl_server.spending import SPENT, Spending
@@ -65,6 +68,7 @@ class Coordinator:
             replayed=storage.replay.skipped if storage.replay else None,
         )
         self.ledger = Ledger()
+        self.refusals = Refusals()
         self._closing = Closing(storage, self.board, self.spending, credentials)
         self._storage = storage
         self._summons = summons
@@ -79,7 +83,7 @@ class Coordinator:
         )
         self.first = FirstModel(plan, summons)
         self._answer = asyncio.Event()
-        self._latest: r.Gathering | None = None
+        self._latest: Gathering | None = None
         self._agenda = Agenda(self.rounds, ticked=self._pass_time)
         self._best = Best(plan.target, plan.early_stopping)
         self._values: dict[str, float] = {}
@@ -234,8 +238,8 @@ class Coordinator:
                         action.round, self.rounds.attempt, base=self.model.digest if self.model else ""
                     )
                 await self._conclude(skipped=action.reason if isinstance(action, r.Skip) else "")
-            case r.Fail(sentence):
-                raise ShortfallError(sentence)
+            case r.Fail(sentence, recurs):
+                raise ShortfallError(sentence, recurs=recurs)
 
     async def _restore(self) -> r.Actions:
         """Go on where an earlier server left off; a round that was committed but not recorded is evaluated again."""
@@ -274,6 +278,7 @@ class Coordinator:
         self.metrics.round.set(number)
         self.ledger.open(number, attempt, base=model.digest, **self.spending.clip(model))
         self._aggregator.open(model.manifest)
+        self.refusals.begin(number, attempt)
         self._answer.clear()
         self._summons.start("train", (number, attempt), self)
 
@@ -359,24 +364,28 @@ class Coordinator:
         else:
             for worker in self.missing():
                 if worker not in cohort.workers:
-                    self.lost(worker, "gone")
+                    self.lost(worker, GONE)
         self._answer.set()
 
     def missing(self) -> list[str]:
         """Those of whom the open round still expects something."""
         return sorted(self.rounds.gathering.missing) if self.rounds.gathering is not None else []
 
-    def lost(self, worker: str, reason: str) -> None:
+    def lost(self, worker: str, reason: str, *, live: int = 0) -> None:
         """The scheduler has lost a worker of the cohort; one that has handed in its part may go."""
         self.first.lost(worker, reason)
+        reason = self.refusals.behind(worker, reason)
         if self.sums is not None:
             self.sums.protection.lost(worker, reason)
         if self.rounds.gathering is not None and worker in self.rounds.gathering.missing:
             log.warning("worker lost", worker=worker, reason=reason)
             self._dropped(worker, reason)
-            self._do(self.rounds.lost(worker, reason=reason))
+            self._do(self.rounds.lost(worker, reason=reason, live=live))
+        elif worker in self.ledger.row.get("dropouts", ()):
+            self._dropped(worker, reason)
 
     def _dropped(self, worker: str, reason: str) -> None:
+        reason = self.refusals.behind(worker, reason)
         if self.ledger.dropped(worker, reason):
             self.metrics.dropped(reason)
 

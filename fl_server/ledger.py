@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fl_core.metrics import Measurements, total
+from fl_core.shortfall import GONE
 from fl_server.checkpoints import legible
 from fl_server.measurements import agreeing
 
@@ -72,11 +73,13 @@ class Ledger:
         self.row["selection"] = {name: fact for name, fact in others.items() if fact}
 
     def dropped(self, worker: str, reason: str) -> bool:
-        """Who was lost, and why; True when it is news."""
-        if not self.row or worker in self.row["dropouts"]:
+        """Who was lost, and why; True when it is news. A better reason than that it is gone may come after it."""
+        if not self.row:
             return False
-        self.row["dropouts"][worker] = reason
-        return True
+        known = self.row["dropouts"].get(worker)
+        if known in {None, GONE}:
+            self.row["dropouts"][worker] = reason
+        return known is None
 
     def trained(self, worker: str, *, examples: int, metrics: Measurements, nbytes: int) -> None:
         """Who handed in an update."""

@@ -12,6 +12,9 @@ from fl_core.metrics import Measurement, Measurements
 MOST = 100
 """Metrics in one message."""
 
+UNREADABLE = "its measurements cannot be read"
+"""What the record says of those that were refused."""
+
 LONGEST_NAME = 63
 """As in `spec.target.metric`."""
 
@@ -24,9 +27,11 @@ def read_measurements(text: str) -> dict[str, Measurement]:
         for measurement in found.values():
             float(measurement.value)
     except (ArithmeticError, AttributeError, IndexError, MemoryError, RecursionError) as error:
-        raise UpdateError(f"measurements cannot be evaluated: {error}") from error
+        raise UpdateError(f"measurements cannot be evaluated: {error}", short=UNREADABLE) from error
     except (JobError, TypeError, ValueError) as error:
-        raise UpdateError(f"measurements are a JSON object of name to measurement: {error}") from error
+        raise UpdateError(
+            f"measurements are a JSON object of name to measurement: {error}", short=UNREADABLE
+        ) from error
     check_names(found)
     return found
 
@@ -34,9 +39,12 @@ def read_measurements(text: str) -> dict[str, Measurement]:
 def check_names(names: Collection[str]) -> None:
     """Refuse names that no metric has, and too many of them."""
     if strange := [name for name in names if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME]:
-        raise UpdateError(f"{strange[0]!r} is no name of a metric; expected 1 to {LONGEST_NAME} characters")
+        raise UpdateError(
+            f"{strange[0]!r} is no name of a metric; expected 1 to {LONGEST_NAME} characters",
+            short=UNREADABLE,
+        )
     if len(names) > MOST:
-        raise UpdateError(f"{len(names)} metrics in one message; at most {MOST} are taken")
+        raise UpdateError(f"{len(names)} metrics in one message; at most {MOST} are taken", short=UNREADABLE)
 
 
 def agreeing(parts: Mapping[str, Measurements]) -> dict[str, dict[str, Measurement]]:

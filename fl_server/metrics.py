@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from fl_core.errors import RoundError, UnmaskError
-from fl_core.shortfall import LATE, LOST
+from fl_core.shortfall import kind_of
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 """Bounds of the histograms: from a tiny model on loopback to an hour of training."""
@@ -63,7 +63,7 @@ class Metrics:
 
     def dropped(self, reason: str) -> None:
         """A worker of the cohort is lost."""
-        self._dropouts.labels(reason if reason in LATE | LOST else "declined").inc()
+        self._dropouts.labels(kind_of(reason)).inc()
 
     def abandoned(self) -> None:
         """An attempt has failed."""

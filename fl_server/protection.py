@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import structlog
 
 from fl_core.errors import ProtocolError, RoundError
+from fl_core.gathering import Gathering
 from fl_core.plan import Plan
-from fl_core.rounds import Gathering
 from fl_core.secagg import flat, job
 from fl_core.secagg.masks import Layout, Vector
 from fl_core.secagg.messages import Agreement, Shares
@@ -24,6 +24,7 @@ from fl_core.secagg.server import Host
 from fl_core.secagg.session import Context
 from fl_core.secagg.signing import Trust
 from fl_core.secagg.summands import MeasureSum, Summand, UpdateSum
+from fl_core.shortfall import GONE, LEFT, refused
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import secagg as wire
 from fl_server.journal import Journal
@@ -36,9 +37,6 @@ STEP_SECONDS = 30.0
 
 GRACE_SECONDS = 1.0
 """How long the others may take once enough have answered to go on."""
-
-REFUSED = "refused"
-"""Why a member is out that said what the protocol does not allow."""
 
 Unmasking = Callable[[Context], Awaitable[None]]
 """Awaited before anybody is asked for the shares that open a sum."""
@@ -71,6 +69,7 @@ class Protection:
         self._unmasking = unmasking
         self._buckets = job.buckets_of(plan)
         self._calls: dict[str, Call] = {}
+        self._left: set[str] = set()
         self._sessions: dict[int, Opened] = {}
 
     # -- calls, as the service sees them --
@@ -80,6 +79,7 @@ class Protection:
         if older := self._calls.get(worker):
             self.leave(worker, older)
             older.put_nowait(ProtocolError(f"{worker} has begun another call"))
+        self._left.discard(worker)
         call = self._calls[worker] = Call()
         return call
 
@@ -87,7 +87,7 @@ class Protection:
         """A call has ended."""
         if self._calls.get(worker) is call:
             del self._calls[worker]
-            self.lost(worker, "gone")
+            self.lost(worker, GONE)
 
     def heard(self, worker: str, message: pb.MemberMessage) -> None:
         """A member says something; what the protocol does not allow ends its part."""
@@ -103,14 +103,17 @@ class Protection:
     def refuse(self, worker: str, error: RoundError) -> None:
         """A member says what it must not: it is out of the session, and its call ends with the reason."""
         log.warning("refused", reason=str(error))
+        reason = refused(error)
         if session := self._session_of(worker):
-            session.refused.add(worker)
-        self.lost(worker, REFUSED)
+            session.refused[worker] = reason
+        self.lost(worker, reason)
         if call := self._calls.get(worker):
             call.put_nowait(error)
 
     def lost(self, worker: str, reason: str) -> None:
         """Nothing more will come from this worker."""
+        if reason == LEFT:
+            self._left.add(worker)
         session = self._session_of(worker)
         if session is not None and session.expects(worker):
             why = session.why(worker, reason)
@@ -208,7 +211,7 @@ class Protection:
         """Tell each of these something, and wait until all have answered or are out; a little once `enough` have."""
         here = [worker for worker in messages if worker in self._calls]
         for worker in sorted(set(messages).difference(here)):
-            self._dropped(worker, session.why(worker, "gone"))
+            self._dropped(worker, session.why(worker, LEFT if worker in self._left else GONE))
         due = session.due = Gathering(
             cohort=frozenset(here),
             enough=len(here),
@@ -267,7 +270,7 @@ class Opened:
         self.total = Vector.zeros(layout)
         self.due: Gathering | None = None
         self.news = asyncio.Event()
-        self.refused: set[str] = set()
+        self.refused: dict[str, str] = {}
         self._folds: list[asyncio.Task[None]] = []
         self._lock = asyncio.Lock()
 
@@ -289,7 +292,7 @@ class Opened:
 
     def why(self, worker: str, reason: str) -> str:
         """Why this worker is out: whoever was refused goes for that, even if it owed nothing just then."""
-        return REFUSED if worker in self.refused else reason
+        return self.refused.get(worker, reason)
 
     def moved(self, worker: str) -> None:
         """The answer is on its way."""

@@ -70,7 +70,8 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         who = await admit(call, head, plan=self.plan, roles=("worker",))
         try:
             async with self._only_push(who.name):
-                await self._receive(who, head, frames)
+                with self._coordinator.refusals.noted(who.name, head.context):
+                    await self._receive(who, head, frames)
         except FLJobError as error:
             log.warning("refused", reason=str(error))
             await refuse(call, error)
@@ -117,7 +118,8 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         """A worker's measurements of the new model."""
         who = await admit(call, request, plan=self.plan, roles=("worker",))
         try:
-            self._coordinator.measured(who.name, request)
+            with self._coordinator.refusals.noted(who.name, request.context):
+                self._coordinator.measured(who.name, request)
         except FLJobError as error:
             log.warning("refused", reason=str(error))
             await refuse(call, error)
@@ -194,7 +196,9 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             receiver.frame(frame)
             self._coordinator.moved(worker)
         if not receiver.complete:
-            raise UpdateError(f"the transfer ended after {receiver.position} of {nbytes} bytes")
+            raise UpdateError(
+                f"the transfer ended after {receiver.position} of {nbytes} bytes", short="it ended too early"
+            )
 
     async def _spooled(
         self,

@@ -43,8 +43,8 @@ class Listener(Protocol):
     def chosen(self, cohort: pb.Cohort, purpose: Purpose) -> None:
         """The cohort is named."""
 
-    def lost(self, worker: str, reason: str) -> None:
-        """A worker of the cohort is gone."""
+    def lost(self, worker: str, reason: str, *, live: int = 0) -> None:
+        """A worker of the cohort is gone; so many could be chosen now."""
 
     def moved(self, worker: str) -> None:
         """A worker of the cohort moves."""
@@ -139,7 +139,7 @@ class Summons:
                 self._chosen = True
                 listener.chosen(event.cohort, purpose)
             case "lost":
-                listener.lost(event.lost.worker, event.lost.reason)
+                listener.lost(event.lost.worker, event.lost.reason, live=event.lost.live)
             case "moved":
                 listener.moved(event.moved.worker)
             case "waiting":

@@ -46,6 +46,9 @@ LONGEST_PAUSE = 2.0
 STUCK_DEADLINES = 2
 """User code that has been at one order for so many of the round's deadlines does not come back."""
 
+FAREWELL_SECONDS = 1.0
+"""How long the scheduler may take to let a worker go that was told to end."""
+
 BUSY_SECONDS = 1.0
 """How long an order waits for user code that does not come back, in case it does."""
 
@@ -112,6 +115,7 @@ class Session:
         steps: Callable[[], int],
         outside: Outside,
         protection: Protection | None = None,
+        grace: float = 0.0,
     ) -> None:
         self._plan = plan
         self._own = own
@@ -119,6 +123,7 @@ class Session:
         self._steps = steps
         self._outside = outside
         self._protection = protection
+        self._grace = grace
         self._sent = 0
         self._pause = FIRST_PAUSE
         self._pulled: tuple[str, Pulled] | None = None
@@ -127,25 +132,62 @@ class Session:
         self._open: asyncio.Task[None] | None = None
         self._wanted: pb.Order | None = None
         self._stopped = False
+        self._parting: asyncio.Task[None] | None = None
+        self._talking: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._outbox: asyncio.Queue[pb.Presence] = asyncio.Queue()
 
-    async def attend(self, scheduler: grpc.aio.Channel, server: grpc.aio.Channel) -> None:
-        """Attend until Stop; dial again, ever more patiently, whenever the scheduler is silent."""
+    async def attend(self, scheduler: grpc.aio.Channel, server: grpc.aio.Channel) -> bool:
+        """Attend until Stop, or until it parts; gives whether it was told to."""
         self._server = server
-        while not self._stopped:
+        if self._parting is not None:
+            return True
+        self._talking = asyncio.create_task(self._talk(fl_pb2_grpc.SchedulerStub(scheduler)))
+        try:
+            await asyncio.wait({self._talking})
+        finally:
+            self._talking.cancel()
+        if not self._talking.cancelled():
+            self._talking.result()
+        if self._failure is not None:
+            raise self._failure
+        return not self._stopped
+
+    def part(self) -> None:
+        """End soon: take on nothing more, and hand in what is open if the grace is long enough for it."""
+        if self._parting is None:
+            self._parting = asyncio.create_task(self._part())
+
+    async def _part(self) -> None:
+        """Say that this worker goes, at once where nothing is open, and go; no longer than the grace."""
+        if self._talking is None:
+            return
+        if self._open is not None and not self._open.done() and self._wanted is not None:
+            place = self._wanted.context
+            log.info("told to end; what is open is handed in first", round=place.round, seconds=self._grace)
+            self._outbox.put_nowait(pb.Presence(context=place, parting=pb.Parting()))
+            await asyncio.wait(
+                {self._open, self._talking}, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED
+            )
+        log.info("told to end")
+        self._outbox.put_nowait(pb.Presence(context=context_of(self._plan), parting=pb.Parting()))
+        await asyncio.wait({self._talking}, timeout=FAREWELL_SECONDS)
+        self._talking.cancel()
+
+    async def _talk(self, stub: fl_pb2_grpc.SchedulerStub) -> None:
+        """Dial again, ever more patiently, whenever the scheduler is silent; who was told to end dials no more."""
+        while True:
             reason = "it ended the call"
             try:
-                await self._attend_once(fl_pb2_grpc.SchedulerStub(scheduler))
+                await self._attend_once(stub)
             except grpc.aio.AioRpcError as error:
                 reason = error.details() or error.code().name
                 if error.code() in FOREIGN:
                     raise MismatchError(reason) from error
-            if not self._stopped:
-                log.warning("the scheduler does not answer", reason=reason, again_in=self._pause)
-                await self._rest()
-        if self._failure is not None:
-            raise self._failure
+            if self._stopped or self._parting is not None:
+                return
+            log.warning("the scheduler does not answer", reason=reason, again_in=self._pause)
+            await self._rest()
 
     async def _rest(self) -> None:
         await asyncio.sleep(random.uniform(self._pause / 2, self._pause))  # noqa: S311 - jitter
@@ -200,7 +242,7 @@ class Session:
             raise MismatchError(order.refusal.sentence)
         elif what == "release":
             self._drop()
-        elif self._wanted != order or self._open is None or self._open.done():
+        elif self._parting is None and (self._wanted != order or self._open is None or self._open.done()):
             self._drop()
             self._wanted = order
             self._open = asyncio.create_task(self._fulfil(order, str(what)))

@@ -17,8 +17,9 @@ import click
 import structlog
 
 from fl_core import logs
-from fl_core.errors import FLJobError, MismatchError, RoundError
-from fl_core.process import Settings, process
+from fl_core.environment import GRACE
+from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError, MismatchError, RoundError
+from fl_core.process import Settings, leave, process
 from fl_core.secagg.signing import AuthorityTrust, CertifiedSigner
 from fl_core.secagg.worker import Me
 from fl_core.serving import Health, answering
@@ -26,6 +27,7 @@ from fl_core.stages import State
 from fl_core.steps import reached
 from fl_core.weights import Manifest, check_finite, digest
 from fl_core.wire.channels import open_channel
+from fl_worker.farewell import time_to_finish, told_to_end
 from fl_worker.memory import FileMemory
 from fl_worker.patience import stack_of, told_when_long
 from fl_worker.policy import OPEN_POLICY, SitePolicy
@@ -122,7 +124,14 @@ class Conversation:
 
 
 def train(
-    settings: Settings, *, scheduler: str, server: str, program: Path, site: Site, policy: SitePolicy
+    settings: Settings,
+    *,
+    scheduler: str,
+    server: str,
+    program: Path,
+    site: Site,
+    policy: SitePolicy,
+    grace: float,
 ) -> None:
     """Attend one job from enrolment to Stop."""
     logs.bind(worker=site.name)
@@ -146,11 +155,13 @@ def train(
         steps=lambda: hand.steps,
         outside=outside,
         protection=_protection(settings, own.manifest, learner, policy),
+        grace=time_to_finish(grace),
     )
     attend = partial(_attend, session, settings.identity_folder, scheduler=scheduler, server=server)
     conversation = Conversation(inbox, attend)
     health.alive = answering(conversation.loop)
-    converse(conversation, hand.do)
+    with told_to_end(conversation.loop, session.part):
+        converse(conversation, hand.do)
 
 
 def _protection(
@@ -207,7 +218,9 @@ async def _attend(session: Session, folder: Path, *, scheduler: str, server: str
         open_channel(scheduler, folder, peer="scheduler") as to_scheduler,
         open_channel(server, folder, peer="server") as to_server,
     ):
-        await session.attend(to_scheduler, to_server)
+        told_to_go = await session.attend(to_scheduler, to_server)
+    if told_to_go:
+        leave(TERMINATED_EXIT_CODE)  # whatever the main thread is at: nobody waits for it any more
 
 
 @process
@@ -229,10 +242,20 @@ async def _attend(session: Session, folder: Path, *, scheduler: str, server: str
     show_envvar=True,
     help="What this site insists on, whatever the job says (YAML).",
 )
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    envvar=GRACE,
+    show_envvar=True,
+    help="Seconds from SIGTERM to SIGKILL, in which what was begun for the open round is handed in.",
+)
 def main(
     settings: Settings,
     *,
     index: int | None,
+    grace: float,
     program: Path,
     data: Path | None,
     policy: Path | None,
@@ -246,4 +269,4 @@ def main(
         peers = dict.fromkeys(peers, settings.invitation.address)
     site = Site(plan.called(own), own, plan.workers, data=data, seed=plan.seed)
     insisted = SitePolicy.read(policy) if policy else OPEN_POLICY
-    train(settings, **peers, program=program, site=site, policy=insisted)
+    train(settings, **peers, program=program, site=site, policy=insisted, grace=grace)

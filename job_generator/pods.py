@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fl_core.environment import IMAGE
+from fl_core.environment import GRACE, IMAGE
 from fl_core.plan import Plan
 from job_generator import names
 from job_generator.containers import HOME, restoring, running
@@ -238,16 +238,19 @@ def pod_template(
         template = overlaid(template, over)
     template["metadata"]["labels"] = {**template["metadata"].get("labels", {}), **pod.labels}
     template["spec"] |= _fixed(pod, plan)
-    template["spec"]["containers"] = [_told(one) for one in template["spec"]["containers"]]
+    grace = template["spec"].get("terminationGracePeriodSeconds") if pod.role == "worker" else None
+    template["spec"]["containers"] = [_told(one, grace) for one in template["spec"]["containers"]]
     return template
 
 
-def _told(container: Object) -> Object:
-    """Our own container is told its image, whatever a template has made of it: the record names it."""
+def _told(container: Object, grace: int | None) -> Object:
+    """Our own container is told what a template may have changed: its image, which the record names; its grace."""
     if container.get("name") != CONTAINER:
         return container
-    own = {"env": [{"name": IMAGE, "value": container["image"]}]}
-    return dict(overlaid(container, own))
+    env = [{"name": IMAGE, "value": container["image"]}]
+    if grace is not None:
+        env.append({"name": GRACE, "value": str(grace)})
+    return dict(overlaid(container, {"env": env}))
 
 
 def _fixed(pod: Pod, plan: Plan) -> Object:

@@ -17,6 +17,9 @@ from fl_core.wire.guard import strange
 CHUNK = 1 << 20
 """Bytes per chunk; a multiple of every element's size."""
 
+LENGTH = "it has not as many bytes as it must have"
+"""What the record says of a transfer that was refused for its length."""
+
 # Field 2 of a Frame, a Chunk, and in it the fields 2 and 3, with their wire types.
 _CHUNK_TAG, _CRC_TAG, _DATA_TAG = b"\x12", b"\x15", b"\x1a"
 _CRC_BYTES = 4
@@ -57,7 +60,9 @@ class Receiver:
         """Accept the head of the transfer if it announces what is expected."""
         announced = Manifest.from_json(transfer.manifest)
         if wrong := expected.difference(announced):
-            raise UpdateError(f"the update does not fit the model: {wrong}")
+            raise UpdateError(
+                f"the update does not fit the model: {wrong}", short="its arrays are not the model's"
+            )
         self.open_bytes(transfer, nbytes=expected.nbytes)
 
     def open_bytes(self, transfer: pb.Transfer, *, nbytes: int) -> None:
@@ -65,7 +70,7 @@ class Receiver:
         if self._transfer is not None:
             raise UpdateError("a second Transfer in one stream; exactly one comes first")
         if transfer.nbytes != nbytes:
-            raise UpdateError(f"{transfer.nbytes} bytes announced; {nbytes} are expected")
+            raise UpdateError(f"{transfer.nbytes} bytes announced; {nbytes} are expected", short=LENGTH)
         self._transfer = transfer
 
     def frame(self, message: bytes) -> None:
@@ -81,12 +86,14 @@ class Receiver:
         due = min(CHUNK, self._transfer.nbytes - self.position)
         if chunk.offset != self.position or len(data) != due or not due:
             raise UpdateError(
-                f"{len(data)} bytes came for byte {chunk.offset}; expected {due} for {self.position}"
+                f"{len(data)} bytes came for byte {chunk.offset}; expected {due} for {self.position}",
+                short=LENGTH,
             )
         found = google_crc32c.value(data)
         if found != chunk.crc32c:
             raise UpdateError(
-                f"the chunk at byte {chunk.offset} has CRC-32C {found:08x}, not {chunk.crc32c:08x}"
+                f"the chunk at byte {chunk.offset} has CRC-32C {found:08x}, not {chunk.crc32c:08x}",
+                short="a checksum does not fit what came",
             )
         self._take(chunk.offset, data)
         self.position += due

@@ -37,18 +37,20 @@ class Ack(_message.Message):
     def __init__(self) -> None: ...
 
 class Presence(_message.Message):
-    __slots__ = ("context", "enrolment", "beat", "decline", "leave")
+    __slots__ = ("context", "enrolment", "beat", "decline", "leave", "parting")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     ENROLMENT_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
     DECLINE_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
+    PARTING_FIELD_NUMBER: _ClassVar[int]
     context: Context
     enrolment: Enrolment
     beat: Beat
     decline: Decline
     leave: Leave
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., enrolment: _Optional[_Union[Enrolment, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., decline: _Optional[_Union[Decline, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
+    parting: Parting
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., enrolment: _Optional[_Union[Enrolment, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., decline: _Optional[_Union[Decline, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., parting: _Optional[_Union[Parting, _Mapping]] = ...) -> None: ...
 
 class Enrolment(_message.Message):
     __slots__ = ("program", "weights", "manifest", "moves")
@@ -79,6 +81,10 @@ class Leave(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     reason: str
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Parting(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Order(_message.Message):
     __slots__ = ("context", "initialise", "train", "evaluate", "release", "stop", "refusal", "welcome")
@@ -201,12 +207,14 @@ class Cohort(_message.Message):
     def __init__(self, workers: _Optional[_Iterable[str]] = ..., dissenters: _Optional[_Iterable[str]] = ..., silent: _Optional[_Iterable[str]] = ..., weights: _Optional[str] = ..., manifest: _Optional[str] = ..., live: _Optional[int] = ..., passed_over: _Optional[_Iterable[str]] = ..., away: _Optional[int] = ..., absent: _Optional[_Iterable[str]] = ..., refused: _Optional[_Iterable[_Union[Loss, _Mapping]]] = ...) -> None: ...
 
 class Loss(_message.Message):
-    __slots__ = ("worker", "reason")
+    __slots__ = ("worker", "reason", "live")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
     worker: str
     reason: str
-    def __init__(self, worker: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    live: int
+    def __init__(self, worker: _Optional[str] = ..., reason: _Optional[str] = ..., live: _Optional[int] = ...) -> None: ...
 
 class Motion(_message.Message):
     __slots__ = ("worker",)
@@ -501,16 +509,18 @@ class Privacy(_message.Message):
     def __init__(self, epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., budget: _Optional[float] = ..., unit: _Optional[str] = ..., neighbours: _Optional[str] = ..., adversary: _Optional[str] = ..., epsilon_covers: _Optional[str] = ...) -> None: ...
 
 class Ending(_message.Message):
-    __slots__ = ("complete", "reason", "message", "model")
+    __slots__ = ("complete", "reason", "message", "model", "recurs")
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    RECURS_FIELD_NUMBER: _ClassVar[int]
     complete: bool
     reason: str
     message: str
     model: str
-    def __init__(self, complete: _Optional[bool] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
+    recurs: bool
+    def __init__(self, complete: _Optional[bool] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., model: _Optional[str] = ..., recurs: _Optional[bool] = ...) -> None: ...
 
 class SteerRequest(_message.Message):
     __slots__ = ("context", "finish")

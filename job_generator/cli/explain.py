@@ -26,7 +26,7 @@ MARKS = {"protected": "✓", "conditional": "~", "open": "✗"}
     "--round",
     "number",
     type=click.IntRange(min=1),
-    help="Say who was chosen in this round, who was not, late, refused or lost, and why; of a run's folder, too.",
+    help="Say who was chosen in this round, who was not, late, refused, left or lost, and why; of a run's folder, too.",
 )
 @cluster_options
 @document_option

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from fl_core.plan import Plan
 from fl_core.record import RESTORED
+from fl_core.shortfall import REFUSED, kind_of
 from job_generator.local.chaos import Story
 from job_generator.local.folder import RunFolder, write_atomically
 from job_generator.local.record import ClosedRound
@@ -43,11 +44,18 @@ def report(story: Story, folder: RunFolder, *, seed: int) -> dict[str, Any]:
             "rounds_counted_twice": twice(folder.record),
             "rounds_skipped": sum(not closed.committed for closed in rounds),
             "attempts": sum(closed.attempt for closed in rounds),
-            "dropouts": dict(Counter(reason for closed in rounds for reason in closed.dropouts.values())),
+            "dropouts": dict(
+                Counter(map(_word, (why for closed in rounds for why in closed.dropouts.values())))
+            ),
             "restarts": {name: count - 1 for name, count in sorted(story.starts.items()) if count > 1},
             "seconds_lost": round(sum(lost.values()), 3) if lost else None,
         },
     }
+
+
+def _word(reason: str) -> str:
+    """A reason without what was wrong with an update that was refused."""
+    return REFUSED if kind_of(reason) == REFUSED else reason
 
 
 def missing(rounds: Sequence[ClosedRound], *, done: int) -> list[int]:

@@ -74,6 +74,8 @@ class RunState(BaseModel):
     reason: str = ""
     message: str = ""
     exit_code: int | None = None
+    recurs: bool = False
+    """Whether to resume it as it is would end the same way."""
 
     @property
     def seconds(self) -> float | None:

@@ -47,6 +47,8 @@ class Ending:
     reason: str
     message: str
     model: str
+    recurs: bool = False
+    """Whether to go on with the job as it is would end the same way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def from_wire(message: pb.Observation) -> Observation:
     heard, ending = message.standing, None
     if message.HasField("ending"):
         told = message.ending
-        ending = Ending(told.complete, told.reason, told.message, told.model)
+        ending = Ending(told.complete, told.reason, told.message, told.model, told.recurs)
     standing = Standing(
         round=heard.round,
         rounds=heard.rounds,

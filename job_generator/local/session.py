@@ -7,7 +7,7 @@ import datetime as dt
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,8 @@ class Session:
             run.staffing,
             logs=run.folder.logs,
             reports=reports,
-            graces=self._graces,
+            # Who is too many may stay for as long as a round may take.
+            graces=replace(self._graces, leave=run.plan.selection.deadline_seconds + self._graces.stop),
             disturbance=self._chaos or PEACE,
         ) as supervisor:
             self._supervisor = supervisor
@@ -199,7 +200,6 @@ class Session:
                     self._display.say(sentence)
                 if any(not closed.restored for closed in observation.closed) and self._supervisor is not None:
                     self._supervisor.progressed()
-                    self._supervisor.dismiss()
                 ending = observation.ending is not None
         return ending
 
@@ -309,7 +309,14 @@ class Session:
             reason = message = ""
         elif outcome.exit_code:
             message = f"{outcome.culprit}: {outcome.sentence}" if outcome.culprit else outcome.sentence
-        how = {"state": state, "reason": reason, "message": message, "exit_code": outcome.exit_code}
+        recurs = bool(ending and ending.recurs and outcome.culprit == "server")
+        how = {
+            "state": state,
+            "reason": reason,
+            "message": message,
+            "exit_code": outcome.exit_code,
+            "recurs": recurs,
+        }
         self._state = self._state.model_copy(update={**how, "ended": dt.datetime.now(dt.UTC), "pids": {}})
         self._save()
 

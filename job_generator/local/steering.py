@@ -69,7 +69,7 @@ def scale(run: RunFolder, workers: int) -> str:
     _tell(run, pid, SCALE)
     return (
         f"{run.path} will have {workers} workers: who comes takes part in the next round, "
-        "and who goes does so when a round ends"
+        "and who goes hands in first what it is at"
     )
 
 

@@ -14,7 +14,6 @@ from rich.text import Text
 from fl_core.errors import PERMANENT_EXIT_CODES, ShortfallError, UnusableError
 from fl_core.models import checkpoints
 from fl_core.plan import Plan
-from fl_core.shortfall import recurs
 from job_generator.local.folder import RunFolder, RunState
 from job_generator.local.live import target_text
 from job_generator.local.picture import duration, figure
@@ -105,7 +104,7 @@ class Result:
         state = self.state
         if state.state in {"Complete", "Running"}:
             return ""
-        if recurs(state.message):
+        if state.recurs:
             return f"mended:  {self.fork or self.again}"
         if state.exit_code in ANEW:
             return f"mended:  {self.again}"

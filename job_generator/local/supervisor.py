@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from fl_core.environment import GRACE
 from fl_core.errors import TERMINATED_EXIT_CODE, ShortfallError, UnavailableError
 from job_generator.local.child import SIGNALLED, Child, Command, DiedError, Outcome
 from job_generator.local.disturbance import PEACE, Disturbance
@@ -61,11 +62,13 @@ class Staffing:
 class Graces:
     """Seconds that processes have to end by themselves once the job is over, and after SIGTERM.
 
-    The first are cut short when the run is to stop now.
+    The first are cut short when the run is to stop now. A worker that is too many has its time to `leave`, in which it
+    hands in what it is at.
     """
 
     end: float = 20.0
     stop: float = 5.0
+    leave: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,8 @@ class Supervisor:
         self._losses: asyncio.Task[Outcome | None] | None = None
         self._keepers: dict[str, asyncio.Task[Outcome]] = {}
         self._stop: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._environment = process_environment(os.environ, processes=staffing.workers)
+        environment = {**os.environ, GRACE: f"{graces.leave:g}"}
+        self._environment = process_environment(environment, processes=staffing.workers)
         self._scheduler = self._server = ""
         self._over = False
 
@@ -152,28 +156,28 @@ class Supervisor:
         self._hired += 1
 
     async def scale(self, workers: int) -> None:
-        """Have the workers 0 to `workers` - 1: who is missing is started now, who is too many goes when dismissed.
+        """Have the workers 0 to `workers` - 1: who is missing is started now, who is too many is told to go, once.
 
         One that was lost for good, and one that is still on its way out, does not come back.
         """
         async with self._scaling:
             self._wanted = {f"worker-{index}" for index in range(workers)}
             self._leaving = self._keepers.keys() - {*CORE, *self._wanted}
+            self._dismiss()
             for index in range(workers):
                 keeper = self._keepers.get(f"worker-{index}")
                 if keeper is None or (keeper.done() and keeper.result().exit_code == 0):
                     self._children.pop(f"worker-{index}", None)
                     await self._hire(index)
 
-    def dismiss(self) -> None:
-        """Let those go who are too many, each once."""
+    def _dismiss(self) -> None:
         for name in self._leaving - self._farewells.keys():
             if (child := self._children.get(name)) is not None and not child.over:
                 self._farewells[name] = asyncio.create_task(self._part(name, child))
 
     async def _part(self, name: str, child: Child) -> None:
         try:
-            await child.stop(grace=self._graces.stop)
+            await child.stop(grace=self._graces.leave)
         finally:
             del self._farewells[name]
 
@@ -239,6 +243,7 @@ class Supervisor:
         with self._disturbance.tap(name) as tap:
             child = await Child.spawn(name, command, log=log, environment=self._environment, tap=tap)
         self._children[name] = child
+        self._dismiss()  # it may have become one too many while it was started
         self._disturbance.started(name, child.pid)
         self._reports.started(name, child.pid)
         return child

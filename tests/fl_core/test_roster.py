@@ -31,6 +31,7 @@ from fl_core.roster import (
     Waiting,
 )
 from fl_core.selection.uniform import Uniform
+from fl_core.shortfall import LEFT
 
 TRAIN = Call("train", 1, 1, "model", "shape")
 FIRST = Call("initialise", 0, 1)
@@ -344,11 +345,69 @@ def test_a_new_roster_waits_for_those_who_train_already() -> None:
     assert made.tick(now=LEASE_SECONDS) == (Lost("worker-2", "no heartbeat"),)
 
 
+# -- who is told to end
+
+
+def test_who_is_told_to_end_is_chosen_no_more() -> None:
+    """It goes at once where nothing is open, and nobody waits for it: calls count those only who stay."""
+    made = roster(*names(4), per_round=3, minimum=3, extra=0)
+    made.call(TRAIN, now=0)
+    made.close()
+    assert made.part("worker-3", round=0, attempt=0) == ()
+    assert "worker-3" not in made.members
+    for number in range(2, 12):
+        assert cohort(made.call(Call("train", number, 1), now=0)) == names(3)
+
+
+def test_what_is_open_may_still_be_handed_in() -> None:
+    """Who is at the open call stays for it and moves; it is lost when it goes, and the next call does not ask it."""
+    made = roster(*names(3), expected=3, per_round=3, minimum=2, extra=0)
+    made.call(TRAIN, now=0)
+    assert made.part("worker-2", round=1, attempt=1) == ()
+    assert made.beat("worker-2", steps=4, now=1) == (Moved("worker-2"),)
+    assert set(made.live) == set(names(2))
+    assert made.part("worker-2", round=0, attempt=0) == (Lost("worker-2", LEFT),)
+    assert made.part("worker-2", round=0, attempt=0) == ()
+    assert cohort(made.call(Call("train", 1, 2), now=1)) == names(2)
+
+
+@pytest.mark.parametrize("place", [(1, 2), (2, 1), (0, 0)])
+def test_who_is_at_another_call_is_lost_to_this_one(place: tuple[int, int]) -> None:
+    """An order that crossed the word of its leaving on the way is waited for by nobody."""
+    made = roster(*names(3), expected=3)
+    made.call(TRAIN, now=0)
+    assert made.part("worker-1", round=place[0], attempt=place[1]) == (Lost("worker-1", LEFT),)
+    assert "worker-1" not in made.members
+
+
+@pytest.mark.parametrize("purpose", ["evaluate", "rejoin"])
+def test_of_those_named_who_has_left_is_told(purpose: Any) -> None:
+    """A call that names its workers hears of them before it hears who takes part."""
+    made = roster(*names(3), expected=3)
+    made.call(TRAIN, now=0)
+    made.part("worker-1", round=0, attempt=0)
+    made.close()
+    lost, *rest = made.call(Call(purpose, 1, 1, workers=names(3)), now=1)
+    assert lost == Lost("worker-1", LEFT)
+    assert cohort(rest) == ("worker-0", "worker-2")
+
+
+def test_who_has_left_may_come_back() -> None:
+    """A pod that is started again, or a scaling up, makes it a candidate like any other."""
+    made = roster(*names(2), expected=2)
+    made.call(TRAIN, now=0)
+    made.part("worker-1", round=1, attempt=1)
+    assert made.enrol("worker-1", HONEST, now=1) == (Order("worker-1", TRAIN),)
+    assert cohort(made.call(Call("train", 2, 1), now=2)) == names(2)
+
+
 # -- whatever happens
 
 events = st.lists(
     st.tuples(
-        st.sampled_from(["enrol", "enrol", "beat", "leave", "quit", "decline", "call", "close", "tick"]),
+        st.sampled_from(
+            ["enrol", "enrol", "beat", "leave", "quit", "part", "decline", "call", "close", "tick"]
+        ),
         st.sampled_from(names(6)),
         st.integers(0, 12),
         st.sampled_from(["train", "initialise", "evaluate", "rejoin"]),
@@ -367,6 +426,7 @@ def happen(made: Roster, event: tuple[str, str, int, str, bool], *, now: float) 
         "beat": lambda: made.beat(worker, steps=number, now=now),
         "leave": lambda: made.leave(worker, now=now),
         "quit": lambda: made.quit(worker, reason="gone"),
+        "part": lambda: made.part(worker, round=number % 3, attempt=number % 2),
         "decline": lambda: made.decline(worker, round=number % 3, attempt=1, reason="no data"),
         "call": lambda: made.call(call, now=now),
         "close": made.close,
@@ -391,8 +451,10 @@ def test_whatever_happens(happened: list[tuple[str, str, int, str, bool]]) -> No
                     assert not answered or event[0] == "call"
                     answered, open_ = True, set(workers)
                 case Lost(worker) | Moved(worker) | Order(worker):
-                    assert worker in open_
+                    named = event[0] == "call" and action == Lost(worker, LEFT)  # it had left before
+                    assert (worker in open_) is not named
                     open_ -= {worker} if isinstance(action, Lost) else set()
+        assert made.count == len(made.live)
         answered = answered and event[0] != "close"
         if event[0] == "call" and not made._answered:
             answered, open_ = False, set()

@@ -103,6 +103,54 @@ def test_a_hopeless_round_does_not_wait() -> None:
     assert convene == Convene(1, 2)
 
 
+@pytest.mark.parametrize("action", ["Retry", "Skip", "Fail"])
+def test_who_is_told_to_end_costs_no_attempt(action: str) -> None:
+    """Where others are there for the quorum they are asked, whatever the rule, and however often; it says who left."""
+    rule = Shortfall(action=action, attempts=1)  # type: ignore[arg-type]
+    machine = Rounds(selection(minimum=3, on_shortfall=rule), rounds=2, evaluation_every=1)
+    machine.begin()
+    machine.convened(COHORT, now=0)
+    for attempt, worker in enumerate(COHORT, start=1):
+        abandon, again = machine.lost(worker, reason="left", live=3)
+        assert isinstance(abandon, Abandon)
+        assert f"({worker} left: told to end" in abandon.reason
+        assert again == Convene(1, attempt + 1)
+        assert machine.convened(COHORT, now=0) == ()
+    assert [type(one) for one in machine.lost(COHORT[0], reason="gone", live=3)][1:] == [
+        Skip if action == "Skip" else Fail
+    ]
+
+
+def test_who_goes_twice_costs_an_attempt() -> None:
+    """A worker that comes back to a round only to leave it again cannot keep it open for ever."""
+    machine = opened(minimum=3, on_shortfall=Shortfall(action="Fail", attempts=1))
+    assert machine.lost(COHORT[0], reason="left", live=3)[1] == Convene(1, 2)
+    machine.convened(COHORT, now=0)
+    assert isinstance(machine.lost(COHORT[0], reason="left", live=3)[1], Fail)
+
+
+def test_where_too_few_stay_the_rule_holds() -> None:
+    """A scaling down below the quorum is a shortfall like any other, and says who left; so is one without leavers."""
+    rule = Shortfall(action="Fail", attempts=1)
+    for live, reason, told in ((2, "left", "worker-0 left: told to end"), (6, "gone", "worker-0: gone")):
+        machine = Rounds(selection(minimum=3, on_shortfall=rule), rounds=2, evaluation_every=1)
+        machine.begin()
+        machine.convened(COHORT, now=0)
+        _, failed = machine.lost(COHORT[0], reason=reason, live=live)
+        assert isinstance(failed, Fail)
+        assert told in failed.sentence
+        assert not failed.recurs
+
+
+def test_an_end_that_would_recur_says_so() -> None:
+    """Where the program is why everybody is lost, going on does not help."""
+    rule = Shortfall(action="Fail", attempts=1)
+    machine = opened(minimum=3, on_shortfall=rule)
+    _, failed = machine.lost(COHORT[0], reason="worker-0's update: NaN")
+    assert isinstance(failed, Fail)
+    assert failed.recurs
+
+
 @pytest.mark.parametrize(
     ("action", "first", "second"), [("Retry", Convene, Fail), ("Skip", Skip, Skip), ("Fail", Fail, None)]
 )
@@ -313,9 +361,9 @@ class Play:
             if wanted:
                 self.credited.append(worker)
             actions = self.machine.reported(worker)
-        elif kind == "loss":
+        elif kind in {"gone", "left"}:
             self.gone |= {worker} & self.asked - set(self.credited)
-            actions = self.machine.lost(worker, reason="gone")
+            actions = self.machine.lost(worker, reason=kind, live=seconds)
         elif kind == "move":
             self.machine.moved(worker, now=self.now)
             actions = ()
@@ -340,7 +388,7 @@ class Play:
 cohorts = st.lists(st.sets(st.sampled_from(NAMES), max_size=6), min_size=1, max_size=4)
 events = st.lists(
     st.tuples(
-        st.sampled_from(["report", "report", "loss", "move", "time"]),
+        st.sampled_from(["report", "report", "gone", "left", "move", "time"]),
         st.sampled_from([*NAMES, "stranger"]),
         st.integers(0, 30),
     ),
@@ -361,13 +409,16 @@ def test_every_round_ends(
     more: int,
     every: int,
 ) -> None:
-    """Whatever is reported, lost, repeated or silent: the job ends, within deadlines and attempts."""
+    """Whatever is reported, lost, repeated or silent: the job ends, within deadlines and attempts.
+
+    An attempt more is made for the sake of each worker that was told to end, at most.
+    """
     chosen = selection(per_round=minimum + more, minimum=minimum, on_shortfall=shortfall)
     play = Play(Rounds(chosen, rounds=3, evaluation_every=every), answers)
     play.carry_out(play.machine.begin())
     for event in happened:
         play.tell(*event)
-    limit = play.now + chosen.deadline_seconds * 2 * 3 * shortfall.attempts
+    limit = play.now + chosen.deadline_seconds * 2 * 3 * (shortfall.attempts + len(NAMES))
     while (wake := play.machine.wake()) is not None:
         before = state(play.machine)
         play.pass_time(max(wake, play.now))
@@ -376,7 +427,8 @@ def test_every_round_ends(
     assert play.machine.phase == Phase.FINISHED
     assert play.now <= limit
     assert len(play.attempts) == len(set(play.attempts))
-    assert max(attempt for _, attempt in play.attempts) <= shortfall.attempts
+    left = {worker for kind, worker, _ in happened if kind == "left"}
+    assert max(attempt for _, attempt in play.attempts) <= shortfall.attempts + len(left)
 
 
 # -- a record is followed

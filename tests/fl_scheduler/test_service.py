@@ -123,6 +123,42 @@ def test_a_worker_that_has_nothing_to_hand_in_is_not_waited_for(
     asyncio.run(main())
 
 
+def test_who_is_told_to_end_is_asked_no_more_and_let_go(office: Callable[..., Any]) -> None:
+    """While it is at the open call it stays; then the server hears that it has left, and its call ends."""
+
+    async def main() -> None:
+        async with office(minimum=1, workers=1).open() as one, one.attending(0) as worker:
+            assert (await worker.hears()).HasField("welcome")
+            async with one.convening(1, **TRAIN) as event:
+                assert (await event()).HasField("cohort")
+                assert (await worker.hears()).HasField("train")
+                await worker.say(1, parting=pb.Parting())
+                await worker.say(1, beat=pb.Beat(moved=4))
+                assert (await event()).moved.worker == "worker-0"
+                assert not one.service.roster.live
+                await worker.say(parting=pb.Parting())
+                lost = (await event()).lost
+                assert (lost.worker, lost.reason) == ("worker-0", "left")
+                assert await worker.hears() is None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("reason", ["left", "deadline", "refused: NaN"])
+def test_nobody_speaks_in_the_words_of_others(office: Callable[..., Any], reason: str) -> None:
+    """A worker's own reason that sounds like the server's is told as the worker's."""
+
+    async def main() -> None:
+        async with office(minimum=1, workers=1).open() as one, one.attending(0) as worker:
+            assert (await worker.hears()).HasField("welcome")
+            async with one.convening(1, **TRAIN) as event:
+                assert (await event()).HasField("cohort")
+                await worker.say(1, decline=pb.Decline(reason=reason))
+                assert (await event()).lost.reason == f"worker-0: {reason}"
+
+    asyncio.run(main())
+
+
 def test_a_worker_that_comes_back_is_ordered_again(office: Callable[..., Any]) -> None:
     """A worker whose connection breaks in a round and who returns is told once more, and not reported lost."""
 

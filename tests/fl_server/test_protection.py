@@ -130,6 +130,23 @@ def test_who_is_ready_and_goes_before_the_session_is_named(crowd: Build) -> None
     assert one.dropped == {"worker-3": "gone"}
 
 
+def test_who_was_told_to_end_before_the_session_has_left(crowd: Build) -> None:
+    """Its reason is its own, however its call ended; if it is back in time it takes part."""
+    one = crowd()
+
+    async def main() -> None:
+        async with one.attending(2, 3):
+            pass
+        for name in ("worker-2", "worker-3"):
+            one.protection.lost(name, "left")
+        async with one.attending(0, 1, 2) as names:
+            found = await one.sums.updates(one.place(), MANIFEST, [*names, "worker-3"])
+            assert sorted(found.members) == names
+
+    run(main())
+    assert one.dropped == {"worker-3": "left"}
+
+
 def test_what_is_refused_ends_its_senders_part_only(crowd: Build) -> None:
     """Its call ends with the reason, and the others' sum is theirs."""
     one = crowd()
@@ -143,7 +160,7 @@ def test_what_is_refused_ends_its_senders_part_only(crowd: Build) -> None:
     found, members = run(summed(one, 0, 1, 2, 3))
     assert members == ["worker-1", "worker-2", "worker-3"]
     assert found.examples == 90
-    assert one.dropped == {"worker-0": "refused"}
+    assert one.dropped == {"worker-0": "refused: the protocol does not allow what it sent"}
     assert "worker-0: the signature does not fit" in str(one.endings["worker-0"])
 
 

@@ -95,6 +95,8 @@ class World:
     server: Server = field(default_factory=Server)
     health: Health = field(default_factory=Health)
     steps: int = 0
+    grace: float = 20.0
+    session: Session | None = None
     works: list[Work] = field(default_factory=list)
     begun: threading.Event = field(default_factory=threading.Event)
     free: threading.Event = field(default_factory=threading.Event)
@@ -108,6 +110,11 @@ class World:
         what = what or {"train": pb.Train(model=DIGEST)}
         self.scheduler.orders.put_nowait(pb.Order(context=context, **what))
 
+    def part(self) -> None:
+        """Tell the worker to end."""
+        if self.session is not None:
+            self.session.part()
+
     def work_off(self, inbox: SimpleQueue[Work | None]) -> None:
         """What the main thread does."""
         while (work := inbox.get()) is not None:
@@ -120,7 +127,7 @@ class World:
                 work.result.set_exception(error)
 
     @asynccontextmanager
-    async def attending(self, folder: Path) -> AsyncIterator[asyncio.Task[None]]:
+    async def attending(self, folder: Path) -> AsyncIterator[asyncio.Task[bool]]:
         """A session that attends until the block ends."""
         authority, ports = Authority("0"), {}
         for name in ("scheduler", "server", "worker"):
@@ -136,7 +143,9 @@ class World:
         main.start()
         own = Introduction(DIGEST, Manifest.of(MODEL), moves=True)
         outside = Outside(Telemetry(), self.health)
-        session = Session(self.plan, own, inbox=inbox, steps=lambda: self.steps, outside=outside)
+        session = self.session = Session(
+            self.plan, own, inbox=inbox, steps=lambda: self.steps, outside=outside, grace=self.grace
+        )
         async with (
             open_channel(ports["scheduler"], folder / "worker", peer="scheduler") as to_scheduler,
             open_channel(ports["server"], folder / "worker", peer="server") as to_server,
@@ -192,7 +201,7 @@ def test_a_worker_is_ready_while_it_is_enrolled(world: World, tmp_path: Path) ->
             await world.server.pushed.get()
             assert world.health.ready
             world.order(stop=pb.Stop(reason="done"))
-            await task
+            assert not await task
             assert not world.health.ready
 
     asyncio.run(main())

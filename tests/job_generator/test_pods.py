@@ -210,3 +210,14 @@ def test_a_pod_is_told_its_own_image(job_map: Build) -> None:
             one = container(template)
             assert {"name": "FLJOB_IMAGE", "value": one["image"]} in one["env"]
     assert one["image"] == "house/fl@sha256:ab"
+
+
+def test_a_worker_is_told_its_grace(job_map: Build) -> None:
+    """It knows how long it has from SIGTERM to SIGKILL, as its pod has it, a template's own included."""
+    longer = Settings(template={"spec": {"terminationGracePeriodSeconds": 300}})
+    for set_to, seconds in ((Settings(), "30"), (longer, "300")):
+        for name, template in pods(job_map(), settings=set_to).items():
+            told = [
+                one["value"] for one in container(template)["env"] if one["name"] == "FLJOB_GRACE_SECONDS"
+            ]
+            assert told == ([seconds] if "worker" in name else [])

@@ -159,26 +159,29 @@ def silent(one: Imposter) -> str:
     return one.ending()
 
 
+REFUSED = "refused: the protocol does not allow what it sent"
+LENGTH = "refused: it has not as many bytes as it must have"
+
 OUT: dict[Act, tuple[str, str]] = {
-    garbage: ("worker-3 sent bytes that are no message", "refused"),
-    nothing: ("worker-3 sends nothing, which no session expects", "refused"),
-    unknown_field: ("worker-3 sent fields that MemberMessage does not have", "refused"),
-    for_another: ("worker-3 advertises for worker-0", "refused"),
-    unsigned: ("worker-3: the signature does not fit what it is said to sign", "refused"),
-    low_order: ("low order", "refused"),
+    garbage: ("worker-3 sent bytes that are no message", REFUSED),
+    nothing: ("worker-3 sends nothing, which no session expects", REFUSED),
+    unknown_field: ("worker-3 sent fields that MemberMessage does not have", REFUSED),
+    for_another: ("worker-3 advertises for worker-0", REFUSED),
+    unsigned: ("worker-3: the signature does not fit what it is said to sign", REFUSED),
+    low_order: ("low order", REFUSED),
     # Which of both depends on whether the others have advertised when the second one comes.
     twice: (
         r"an advertisement, but the open step is shares|nothing \(more\) is expected of worker-3",
-        "refused",
+        REFUSED,
     ),
-    out_of_order: ("worker-3 sends a signature, but the open step is advertisements", "refused"),
-    another_round: ("worker-3 speaks of round", "refused"),
-    strangers_share: ("worker-3 sends shares to worker-0, worker-1, worker-2, worker-7; expected", "refused"),
-    short_share: ("worker-3: the share for worker-0 is not", "refused"),
+    out_of_order: ("worker-3 sends a signature, but the open step is advertisements", REFUSED),
+    another_round: ("worker-3 speaks of round", REFUSED),
+    strangers_share: ("worker-3 sends shares to worker-0, worker-1, worker-2, worker-7; expected", REFUSED),
+    short_share: ("worker-3: the share for worker-0 is not", REFUSED),
     second_call: ("the server is Aggregating in round", "gone"),
-    another_length: ("bytes announced; 132 are expected; 124 bytes came for byte 0; expected 132", "gone"),
+    another_length: ("bytes announced; 132 are expected; 124 bytes came for byte 0; expected 132", LENGTH),
     another_attempts_vector: ("worker-3 speaks of round", "gone"),
-    too_early: ("worker-3 sends a vector, but the open step is advertisements", "gone"),
+    too_early: ("worker-3 sends a vector, but the open step is advertisements", REFUSED),
     silent: ("OK", "stalled"),
 }
 """What somebody may do that costs him his place in the sum: what he is told (a pattern), and why he is out."""

@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 
 from fl_core.errors import StorageError
 from fl_core.plan import Plan
-from fl_core.shortfall import RECURS
 from fl_server.checkpoints import Checkpoints, Saved
 from job_generator.cli.__main__ import main
 from job_generator.cli.list import age
@@ -111,7 +110,7 @@ def test_status(a_run: RunFolder) -> None:
             "mended:  fl-submit run '/a b/job.yaml' -f /more.yaml --data '/d/{{index}}'",
         ),
         (
-            {"state": "Failed", "exit_code": 68, "message": f"server: too few; {RECURS}: mend the program"},
+            {"state": "Failed", "exit_code": 68, "recurs": True},
             "mended:  fl-submit run '/a b/job.yaml'",
         ),
         ({"state": "Stopped", "exit_code": 130}, "fl-submit run --resume {path}"),

@@ -152,6 +152,41 @@ sys.exit({code}) if {{index}} > 1 else forever()
     assert asyncio.run(run()).exit_code == 0
 
 
+def test_who_is_too_many_is_told_at_once_and_has_its_time(stage: Any, tmp_path: Path) -> None:
+    """It hears SIGTERM when the run is scaled down, knows how long it has, and is not started again."""
+    stage.graces = Graces(end=0.1, stop=0.5, leave=20)
+    ready, told, way, end = (str(tmp_path / name) for name in ("ready", "told", "way", "end"))
+    for fifo in (ready, told, way, end):
+        os.mkfifo(fifo)
+    worker = f"""
+def go(*_):
+    open({told!r}, "w").write(os.environ["FLJOB_GRACE_SECONDS"])
+    open({way!r}).read()
+    sys.exit(143)
+announce()
+if {{index}}:
+    signal.signal(signal.SIGTERM, go)
+    open({ready!r}, "w").write("ready")
+forever()
+"""
+
+    async def run() -> Outcome:
+        bodies = {"server_body": WHEN_FED.format(fifo=end), "worker_body": worker}
+        async with stage.supervisor(workers=2, **bodies) as supervisor:
+            await supervisor.start()
+            ended = asyncio.create_task(supervisor.ended())
+            await asyncio.to_thread(Path(ready).read_text)
+            await supervisor.scale(1)
+            assert await asyncio.to_thread(Path(told).read_text) == "20"
+            await asyncio.to_thread(Path(way).write_text, "go")
+            await until(lambda: gone(stage.pids["worker-1"]))
+            await asyncio.to_thread(Path(end).write_text, "done")
+            return await ended
+
+    assert asyncio.run(run()).exit_code == 0
+    assert stage.started.count("worker-1") == 1
+
+
 async def until(true: Callable[[], bool]) -> None:
     """Wait for what another process makes true."""
     async with asyncio.timeout(30):
