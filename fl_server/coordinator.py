@@ -182,9 +182,16 @@ class Coordinator:
 
     def take_masked(self, worker: str, *, spool: Spool, nbytes: int) -> asyncio.Task[None]:
         """Fold a whole masked vector in; from here on the spool belongs to the fold."""
+        self._received_masked(nbytes)
+        return self.secure.protection.take(worker, spool)
+
+    def heard(self, worker: str, message: pb.MemberMessage) -> None:
+        """A member speaks in its session."""
+        self._received_masked(self.secure.protection.heard(worker, message))
+
+    def _received_masked(self, nbytes: int) -> None:
         self.metrics.bytes.labels("received", "masked").inc(nbytes)
         self.ledger.up += nbytes
-        return self.secure.protection.take(worker, spool)
 
     @property
     def secure(self) -> Sums:

@@ -89,16 +89,17 @@ class Protection:
             del self._calls[worker]
             self.lost(worker, GONE)
 
-    def heard(self, worker: str, message: pb.MemberMessage) -> None:
-        """A member says something; what the protocol does not allow ends its part."""
+    def heard(self, worker: str, message: pb.MemberMessage) -> int:
+        """A member says something; what the protocol does not allow ends its part. Gives the bytes of its vector."""
         try:
             session = self._expecting(worker)
             session.check_place(worker, message.context)
             session.take(worker, message)
         except RoundError as error:
             self.refuse(worker, error)
-        else:
-            session.answered(worker)
+            return 0
+        session.answered(worker)
+        return len(message.masked.data)
 
     def refuse(self, worker: str, error: RoundError) -> None:
         """A member says what it must not: it is out of the session, and its call ends with the reason."""
@@ -316,6 +317,8 @@ class Opened:
                 self.host.advertised(who, wire.entry_in(message.advertisement))
             case "shares":
                 self.host.shared_by(who, dict(message.shares.shares))
+            case "masked":
+                self._take_short(who, message.masked)
             case "signature":
                 self.host.signed(who, message.signature.signature)
             case "unmasking":
@@ -330,6 +333,13 @@ class Opened:
         self._folds.append(task)
         return task
 
+    def _take_short(self, who: int, said: pb.Masked) -> None:
+        """Count a vector in that came as one message; so short a one is added without a thread."""
+        self.host.expects_vector(who)
+        data = wire.masked_in(said, nbytes=self.layout.nbytes)
+        self.host.arrived(who)
+        self._folds.append(asyncio.create_task(self._fold_short(data)))
+
     async def folded(self) -> None:
         """All that was counted in is in the sum."""
         await asyncio.gather(*self._folds)
@@ -338,6 +348,10 @@ class Opened:
         with spool:
             async with self._lock:
                 await asyncio.to_thread(flat.add, self.total, self.layout, spool.chunks())
+
+    async def _fold_short(self, data: bytes) -> None:
+        async with self._lock:
+            flat.add(self.total, self.layout, [(0, memoryview(data))])
 
 
 def name(worker: int) -> str:

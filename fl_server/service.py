@@ -109,7 +109,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
                     error = UpdateError(f"{worker} sent fields that {where} does not have")
                     self._protection.refuse(worker, error)
                 else:
-                    self._protection.heard(worker, message)
+                    self._coordinator.heard(worker, message)
         except DecodeError:
             self._protection.refuse(worker, UpdateError(f"{worker} sent bytes that are no message"))
         told.put_nowait(None)

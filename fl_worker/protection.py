@@ -31,8 +31,8 @@ from fl_worker.product import Product
 
 log = structlog.get_logger()
 
-Push = Callable[[memoryview], Awaitable[None]]
-"""Hands in the bytes of a masked vector."""
+Push = Callable[[memoryview], Awaitable[pb.Masked | None]]
+"""Hands in the bytes of a masked vector, or makes them a message of the call where they are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Part:
     vector: Callable[[], Vector]
 
     async def answer(self, message: pb.HostMessage, push: Push) -> pb.MemberMessage | None:
-        """What is said to a message of the server; a vector goes another way."""
+        """What is said to a message of the server; a long vector goes another way."""
         match message.WhichOneof("what"):
             case "opening":
                 return pb.MemberMessage(advertisement=wire.entry_out(self.member.advertise()))
@@ -151,8 +151,8 @@ class Part:
                 return pb.MemberMessage(shares=pb.SealedShares(shares=dict(sealed)))
             case "dealt":
                 buffer = await asyncio.to_thread(self._masked, dict(message.dealt.shares))
-                await push(buffer)
-                return None
+                masked = await push(buffer)
+                return None if masked is None else pb.MemberMessage(masked=masked)
             case "survivors":
                 signature = await asyncio.to_thread(self.member.sign, list(message.survivors.workers))
                 return pb.MemberMessage(signature=pb.Signature(signature=signature))

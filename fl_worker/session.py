@@ -32,6 +32,7 @@ from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import Receiver, frames, opened, unchanged
 from fl_core.wire.guard import context_of
+from fl_core.wire.secagg import SHORT, masked_out
 from fl_worker.product import Product
 from fl_worker.protection import Protection
 from fl_worker.spoiling import corrupted
@@ -380,8 +381,15 @@ class Session:
         await self._send(head, pack(update))
         log.info("handed in", nbytes=manifest.nbytes)
 
-    async def _push_masked(self, place: pb.Context, buffer: memoryview) -> None:
-        await self._send(pb.Transfer(context=place, kind=pb.KIND_MASKED, nbytes=len(buffer)), buffer)
+    async def _push_masked(self, place: pb.Context, buffer: memoryview) -> pb.Masked | None:
+        """Send a masked vector, unless it is so short that it goes with what is said in its session."""
+        if len(buffer) > SHORT:
+            await self._send(pb.Transfer(context=place, kind=pb.KIND_MASKED, nbytes=len(buffer)), buffer)
+            return None
+        masked = masked_out(buffer)
+        masked.data = corrupted(masked.data, reached("upload", place.round))
+        self._count(len(buffer))
+        return masked
 
     async def _send(self, head: pb.Transfer, buffer: memoryview) -> None:
         call = self._server.stream_unary(
@@ -392,8 +400,12 @@ class Session:
     async def _counted(self, head: pb.Transfer, buffer: memoryview) -> AsyncIterator[bytes]:
         for number, frame in enumerate(frames(head, buffer)):
             yield corrupted(frame, reached("upload", head.context.round) if number == 1 else "")
-            self._sent += 1
-            self._outside.telemetry.bytes.labels("sent", "update").inc(len(frame))
+            self._count(len(frame))
+
+    def _count(self, nbytes: int) -> None:
+        """Something of an update leaves."""
+        self._sent += 1
+        self._outside.telemetry.bytes.labels("sent", "update").inc(nbytes)
 
 
 def _text(metrics: Measurements) -> str:

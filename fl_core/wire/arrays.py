@@ -17,8 +17,8 @@ from fl_core.wire.guard import strange
 CHUNK = 1 << 20
 """Bytes per chunk; a multiple of every element's size."""
 
-LENGTH = "it has not as many bytes as it must have"
-"""What the record says of a transfer that was refused for its length."""
+LENGTH, CHECKSUM = "it has not as many bytes as it must have", "a checksum does not fit what came"
+"""What the record says of a transfer that was refused for its length, or for its content."""
 
 # Field 2 of a Frame, a Chunk, and in it the fields 2 and 3, with their wire types.
 _CHUNK_TAG, _CRC_TAG, _DATA_TAG = b"\x12", b"\x15", b"\x1a"
@@ -93,7 +93,7 @@ class Receiver:
         if found != chunk.crc32c:
             raise UpdateError(
                 f"the chunk at byte {chunk.offset} has CRC-32C {found:08x}, not {chunk.crc32c:08x}",
-                short="a checksum does not fit what came",
+                short=CHECKSUM,
             )
         self._take(chunk.offset, data)
         self.position += due

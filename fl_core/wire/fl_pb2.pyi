@@ -297,20 +297,22 @@ class MeasureRequest(_message.Message):
     def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., metrics: _Optional[str] = ...) -> None: ...
 
 class MemberMessage(_message.Message):
-    __slots__ = ("context", "ready", "advertisement", "shares", "signature", "unmasking")
+    __slots__ = ("context", "ready", "advertisement", "shares", "signature", "unmasking", "masked")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     ADVERTISEMENT_FIELD_NUMBER: _ClassVar[int]
     SHARES_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     UNMASKING_FIELD_NUMBER: _ClassVar[int]
+    MASKED_FIELD_NUMBER: _ClassVar[int]
     context: Context
     ready: Ready
     advertisement: Advertisement
     shares: SealedShares
     signature: Signature
     unmasking: Shares
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., advertisement: _Optional[_Union[Advertisement, _Mapping]] = ..., shares: _Optional[_Union[SealedShares, _Mapping]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., unmasking: _Optional[_Union[Shares, _Mapping]] = ...) -> None: ...
+    masked: Masked
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., advertisement: _Optional[_Union[Advertisement, _Mapping]] = ..., shares: _Optional[_Union[SealedShares, _Mapping]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., unmasking: _Optional[_Union[Shares, _Mapping]] = ..., masked: _Optional[_Union[Masked, _Mapping]] = ...) -> None: ...
 
 class HostMessage(_message.Message):
     __slots__ = ("opening", "roster", "dealt", "survivors", "agreement")
@@ -398,6 +400,14 @@ class SealedShares(_message.Message):
     SHARES_FIELD_NUMBER: _ClassVar[int]
     shares: _containers.ScalarMap[int, bytes]
     def __init__(self, shares: _Optional[_Mapping[int, bytes]] = ...) -> None: ...
+
+class Masked(_message.Message):
+    __slots__ = ("crc32c", "data")
+    CRC32C_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    crc32c: int
+    data: bytes
+    def __init__(self, crc32c: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Survivors(_message.Message):
     __slots__ = ("workers",)

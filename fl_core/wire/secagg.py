@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import google_crc32c
+
+from fl_core.errors import UpdateError
 from fl_core.secagg.endorsement import Endorsement
 from fl_core.secagg.messages import Agreement, Roster, Unmasking
 from fl_core.secagg.session import Entry
 from fl_core.wire import fl_pb2 as pb
+from fl_core.wire.arrays import CHECKSUM, LENGTH
+
+SHORT = 256 << 10
+"""Bytes of a masked vector that travels as one message of its member's call; a longer one is a transfer of its own."""
 
 
 def entry_out(entry: Entry) -> pb.Advertisement:
@@ -69,3 +76,21 @@ def unmasking_in(said: pb.Shares) -> Unmasking:
 def agreement_in(said: pb.Agreement) -> Agreement:
     """A proof of the survivors that came."""
     return Agreement(dict(said.signatures))
+
+
+def masked_out(vector: memoryview) -> pb.Masked:
+    """A short vector to send."""
+    data = bytes(vector)
+    return pb.Masked(crc32c=google_crc32c.value(data), data=data)
+
+
+def masked_in(said: pb.Masked, *, nbytes: int) -> bytes:
+    """A short vector that came; UpdateError unless it has so many bytes, and its checksum."""
+    data = said.data
+    if nbytes > SHORT:
+        raise UpdateError(f"a vector of {nbytes} bytes is due; as a message comes one of at most {SHORT}")
+    if len(data) != nbytes:
+        raise UpdateError(f"{len(data)} bytes came as a vector; {nbytes} are expected", short=LENGTH)
+    if (found := google_crc32c.value(data)) != said.crc32c:
+        raise UpdateError(f"the vector has CRC-32C {found:08x}, not {said.crc32c:08x}", short=CHECKSUM)
+    return data

@@ -13,12 +13,14 @@ import pytest
 from fl_core.errors import ProtocolError
 from fl_core.plan import Plan
 from fl_core.wire import fl_pb2 as pb
+from fl_core.wire.arrays import CHECKSUM, LENGTH
 from fl_server.protection import Protection
 from tests.fl_server.crowd import MANIFEST, SECURE, SELECTION, Crowd, mean, silent_at
 
 pytestmark = pytest.mark.timeout(60)
 
 Build = Callable[..., Crowd]
+NAMES = [f"worker-{index}" for index in range(4)]
 
 PATIENCE = 0.8
 """Seconds; honest members answer in much less, on a busy machine too."""
@@ -52,9 +54,11 @@ def run(main: Awaitable[Any]) -> Any:
     return asyncio.run(main)  # type: ignore[arg-type]
 
 
-def test_a_sum_is_everybodys(crowd: Build) -> None:
-    """Weights, examples, metrics and the mean are those of all members, and every call ends well."""
+@pytest.mark.parametrize("transferring", [[], ["worker-1", "worker-3"], NAMES])
+def test_a_sum_is_everybodys(crowd: Build, transferring: list[str]) -> None:
+    """However vectors come, weights, examples, metrics and the mean are all members', and every call ends well."""
     one = crowd()
+    one.transferring = transferring
     found, members = run(summed(one, 0, 1, 2, 3))
     assert members == ["worker-0", "worker-1", "worker-2", "worker-3"]
     assert (found.weight, found.examples, found.clipped) == (100, 100, 0)
@@ -64,6 +68,8 @@ def test_a_sum_is_everybodys(crowd: Build) -> None:
     assert found.metrics["right"].value == (0 + 1 + 2 + 3) / 40
     assert set(one.endings.values()) == {None}
     assert one.dropped == {}
+    assert one.received == sum(len(said.masked.data) for _, said in one.said)
+    assert bool(one.received) == (transferring != NAMES)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +182,69 @@ def test_who_is_refused_while_it_owes_nothing_is_out_for_that(crowd: Build) -> N
     one.altered["worker-0"] = twice
     _, members = run(summed(one, 0, 1, 2, 3))
     assert members == ["worker-1", "worker-2", "worker-3"]
-    assert one.dropped == {"worker-0": "refused"}
+    assert one.dropped == {"worker-0": "refused: the protocol does not allow what it sent"}
     assert "nothing (more) is expected of worker-0" in str(one.endings["worker-0"])
+
+
+def damaged(said: pb.MemberMessage) -> None:
+    """A bit has changed."""
+    said.masked.data = said.masked.data[:-1] + bytes([said.masked.data[-1] ^ 1])
+
+
+def shortened(said: pb.MemberMessage) -> None:
+    """A number is missing."""
+    said.masked.data = said.masked.data[:-8]
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "short"),
+    [
+        (damaged, "the vector has CRC-32C", CHECKSUM),
+        (shortened, "bytes came as a vector; ", LENGTH),
+    ],
+)
+def test_a_wrong_vector_in_a_message_is_in_no_sum(
+    crowd: Build, change: Callable[[pb.MemberMessage], None], words: str, short: str
+) -> None:
+    """Its sender is told and is out, and the sum is the others'."""
+    one = crowd()
+
+    def lying(_: str, __: pb.HostMessage, said: pb.MemberMessage | None) -> pb.MemberMessage | None:
+        if said is not None and said.WhichOneof("what") == "masked":
+            change(said)
+        return said
+
+    one.sums.restore({"exponents": [[3, 3]]})
+    one.altered["worker-2"] = lying
+    found, members = run(summed(one, 0, 1, 2, 3))
+    assert members == ["worker-0", "worker-1", "worker-3"]
+    assert found.examples == 70
+    assert one.dropped == {"worker-2": f"refused: {short}"}
+    assert words in str(one.endings["worker-2"])
+
+
+def test_a_vector_counts_once_whichever_way_it_comes(crowd: Build) -> None:
+    """A member that hands its vector in as a message and once more as a transfer is in the sum once."""
+    one, refused = crowd(), []
+
+    async def main() -> None:
+        held = one.protection.heard
+
+        def twice(worker: str, message: pb.MemberMessage) -> int:
+            taken = held(worker, message)
+            if worker == "worker-0" and message.WhichOneof("what") == "masked":
+                with pytest.raises(ProtocolError) as error:
+                    one.protection.expects(worker, message.context)
+                refused.append(str(error.value))
+            return taken
+
+        one.protection.heard = twice  # type: ignore[method-assign]
+        found, members = await summed(one, 0, 1, 2, 3)
+        assert (found.examples, members) == (100, NAMES)
+
+    run(main())
+    assert len(refused) == 2  # of its ranges, and of its update
+    assert "nothing (more) is expected of worker-0" in refused[0]
 
 
 def test_a_message_of_another_attempt_is_refused(crowd: Build) -> None:

@@ -26,6 +26,7 @@ from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import frames
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_core.wire.guard import context_of
+from fl_core.wire.secagg import SHORT
 from fl_worker import session as module
 from fl_worker.session import Introduction, Outside, Product, Session, Work
 from fl_worker.telemetry import Telemetry
@@ -424,5 +425,29 @@ def test_a_refusal_ends_the_worker(world: World, tmp_path: Path) -> None:
             world.order(refusal=pb.Refusal(sentence="other arrays"))
             with pytest.raises(MismatchError, match="other arrays"):
                 await task
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("nbytes", "transferred"), [(SHORT, False), (SHORT + 1, True)])
+def test_a_long_masked_vector_is_a_transfer_that_tells_its_length_only(
+    world: World, tmp_path: Path, nbytes: int, *, transferred: bool
+) -> None:
+    """A short one is given as a message, for the call in which its session speaks."""
+    data = bytes(nbytes)
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            await world.scheduler.said.get()
+            place = context_of(world.plan, round=4, attempt=1)
+            said = await world.session._push_masked(place, memoryview(data))
+            if said is not None:
+                assert not transferred
+                assert (said.data, world.server.pushed.qsize()) == (data, 0)
+                return
+            head, *chunks = await world.server.pushed.get()
+            assert transferred
+            assert head.transfer == pb.Transfer(context=place, kind=pb.KIND_MASKED, nbytes=nbytes)
+            assert b"".join(chunk.chunk.data for chunk in chunks) == data
 
     asyncio.run(main())

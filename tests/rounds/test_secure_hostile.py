@@ -153,6 +153,25 @@ def too_early(one: Imposter) -> str:
     return told
 
 
+def damaged(one: Imposter) -> str:
+    """A vector in a message, whose checksum is another's."""
+    one.say(masked=pb.Masked(crc32c=1, data=one.masked()))
+    return one.ending()
+
+
+def longer(one: Imposter) -> str:
+    """A vector in a message that is eight bytes longer than it must be."""
+    one.say(masked=wire.masked_out(memoryview(one.masked() + bytes(8))))
+    return one.ending()
+
+
+def too_early_a_message(one: Imposter) -> str:
+    """A vector in a message before the roster is known."""
+    one.advertise()
+    one.say(masked=wire.masked_out(memoryview(bytes(80))))
+    return one.ending()
+
+
 def silent(one: Imposter) -> str:
     """Nothing more, once it is in the roster, until the attempt is over."""
     one.share()
@@ -160,6 +179,7 @@ def silent(one: Imposter) -> str:
 
 
 REFUSED = "refused: the protocol does not allow what it sent"
+CHECKSUM = "refused: a checksum does not fit what came"
 LENGTH = "refused: it has not as many bytes as it must have"
 
 OUT: dict[Act, tuple[str, str]] = {
@@ -182,6 +202,9 @@ OUT: dict[Act, tuple[str, str]] = {
     another_length: ("bytes announced; 132 are expected; 124 bytes came for byte 0; expected 132", LENGTH),
     another_attempts_vector: ("worker-3 speaks of round", "gone"),
     too_early: ("worker-3 sends a vector, but the open step is advertisements", REFUSED),
+    damaged: ("the vector has CRC-32C", CHECKSUM),
+    longer: ("140 bytes came as a vector; 132 are expected", LENGTH),
+    too_early_a_message: ("worker-3 sends a vector, but the open step is advertisements", REFUSED),
     silent: ("OK", "stalled"),
 }
 """What somebody may do that costs him his place in the sum: what he is told (a pattern), and why he is out."""
