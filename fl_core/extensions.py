@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -83,6 +84,7 @@ def blamed(extension: object) -> Iterator[None]:
         raise JobError(f"{name} raised {type(error).__name__}: {error}; mend the class") from error
 
 
-def known(within: str) -> list[str]:
+@cache
+def known(within: str) -> tuple[str, ...]:
     """The names that come with FLJob."""
-    return sorted(module.name for module in iter_modules(import_module(within).__path__))
+    return tuple(sorted(module.name for module in iter_modules(import_module(within).__path__)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_network
 from typing import Any
 
@@ -71,9 +72,14 @@ def _value(document: Any, path: Path) -> Any:  # noqa: ANN401 - any JSON value
     """What stands at the path, or its default."""
     for step in path:
         if not isinstance(document, dict) or step not in document:
-            return (node(path, {}) or {}).get("default")
+            return _default(path)
         document = document[step]
     return document
+
+
+@cache
+def _default(path: Path) -> Any:  # noqa: ANN401 - any JSON value
+    return (node(path, {}) or {}).get("default")
 
 
 # -- the selection

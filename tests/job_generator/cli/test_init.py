@@ -73,7 +73,7 @@ def test_templates_learn(framework: str) -> None:
 
 def test_every_framework() -> None:
     """There is a template for each framework that drives a program."""
-    assert sorted(FRAMEWORKS) == known("fl_worker.backends")
+    assert tuple(sorted(FRAMEWORKS)) == known("fl_worker.backends")
 
 
 def test_output(submit: Submit, tmp_path: Path) -> None:
