@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -37,6 +37,9 @@ _PLAIN = {"Accept-Encoding": "identity"}
 
 MOST_AT_ONCE = 16
 """Requests that wait for answers, watches and urgent ones aside; each has a connection, whose TLS takes 0.3 MB."""
+
+READ_AHEAD = 1 << 17
+"""Bytes that a connection holds for who reads it; what a busy process has not read yet waits in the kernel."""
 
 LONGEST_RETRY_AFTER = 60.0
 MOST_RETRIES = 5
@@ -111,10 +114,10 @@ class Transport:
         with _translated(request):
             timeout = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
             answer = await self._answer(request, timeout, **_PLAIN)
-            async with answer:
+            async with answer, aclosing(_lines(answer.content.iter_any())) as lines:
                 self._count(request, answer.status)
                 await _accept(request, answer)
-                async for line in answer.content:
+                async for line in lines:
                     yield json.loads(line)
 
     async def _pace(self, request: Request) -> None:
@@ -168,6 +171,19 @@ class Transport:
 
     def _count(self, request: Request, code: int) -> None:
         self._metrics.requests.labels(code or "<error>", request.method, self._label).inc()
+
+
+async def _lines(parts: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+    """The lines of a text that comes in parts, however long they are; the last one may lack its end."""
+    begun: list[bytes] = []
+    async for part in parts:
+        *ends, rest = part.split(b"\n")
+        for end in ends:
+            yield b"".join([*begun, end])
+            begun.clear()
+        begun.append(rest)
+    if last := b"".join(begun):
+        yield last
 
 
 async def _accept(request: Request, answer: Any) -> None:  # noqa: ANN401 - aiohttp's
@@ -227,7 +243,7 @@ async def _pool(kubeconfig: Path | None) -> Any:  # noqa: ANN401 - the official 
     # As Go verifies: the authorities of many clusters lack what Python 3.13 began to require.
     configuration.disable_strict_ssl_verification = True
     # Otherwise the environment and ~/.netrc are read for every request; `_proxy` reads the former once.
-    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.client_session_kwargs = {"trust_env": False, "read_bufsize": READ_AHEAD}
     try:
         if kubeconfig is None:
             load_incluster_config(configuration)
