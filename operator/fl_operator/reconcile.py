@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -211,21 +211,27 @@ class Reconciler:
     async def _make(self, job: Object, wanted: Object, memory: Memory, *, new: bool) -> float | None:
         place = (wanted["kind"], wanted["metadata"]["name"])
         try:
-            made = await (self.connection.create(wanted) if new else self.connection.apply(wanted))
+            made = await self._write(wanted, by=self.connection.create if new else self.connection.apply)
         except AlreadyExistsError:
             return await self._met(job, wanted, memory)
         except NamespaceTerminatingError:
             await self._let_go(job)
             return None
         except (ForbiddenError, InvalidError) as error:
-            memory.refused[place] = str(error)
-            return REFUSED_SECONDS
-        memory.refused.pop(place, None)
+            known, memory.refused[place] = place in memory.refused, str(error)
+            return REFUSED_SECONDS if known else GATHER_SECONDS
+        refused = memory.refused.pop(place, None)
         memory.accepted.pop(place, None)
         if differs(wanted, made):
             memory.accepted[place] = (wanted, projected(wanted, made))
-        self.mirror.learn(made)
-        return GATHER_SECONDS
+        return GATHER_SECONDS if refused or not new else None
+
+    async def _write(self, thing: Object, *, by: Callable[[Object], Awaitable[Object]]) -> Object:
+        """Write an object; the answer, of which nobody is told, is in the copy from then on."""
+        with self.mirror.writing(thing):
+            made = await by(thing)
+            self.mirror.learn(made)
+        return made
 
     async def _met(self, job: Object, wanted: Object, memory: Memory) -> float | None:
         """Something of this name is there: our own, which the copy does not show yet, or somebody else's."""
@@ -238,7 +244,7 @@ class Reconciler:
             self.mirror.learn(live)
             return 0.1
         memory.taken.add(place)
-        return REFUSED_SECONDS
+        return GATHER_SECONDS
 
     async def _namespace_ends(self, seen: Seen) -> bool:
         """Whether the job's namespace is being deleted; its pods go first, and before that nobody has to ask."""
@@ -269,11 +275,9 @@ class Reconciler:
         if wait > 0 and not _matters(status, job.get("status") or {}):
             return wait
         metadata = {name: job["metadata"][name] for name in ("namespace", "name", "resourceVersion")}
-        written = await self.connection.write_status(
-            {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": metadata, "status": status}
-        )
+        told = {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": metadata, "status": status}
+        await self._write(told, by=self.connection.write_status)
         memory.written = self.clock()
-        self.mirror.learn(written)
         self._count(job, status)
         return None
 

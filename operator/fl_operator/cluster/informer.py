@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -55,12 +55,6 @@ def trimmed(thing: Object) -> Object:
     return {**thing, "metadata": metadata}
 
 
-def _is_alike(old: Object, new: Object) -> bool:
-    """Whether nothing of what is kept has changed but the version."""
-    versionless = ({**one["metadata"], "resourceVersion": ""} for one in (old, new))
-    return {**old, "metadata": next(versionless)} == {**new, "metadata": next(versionless)}
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which objects are copied, and what of them."""
@@ -96,6 +90,8 @@ class Informer:
     """The newest version seen on the watch; None: begin from scratch."""
     _listed: set[Key] | None = None
     """While the list comes: what was on it so far."""
+    _held: dict[Key, list[tuple[Object | None, Object | None]]] = field(default_factory=dict)
+    """What is to be told of objects that we are writing."""
 
     async def run(self) -> None:
         """Follow the API server until cancelled."""
@@ -105,13 +101,27 @@ class Informer:
             except ClusterError as error:
                 await self._recover(error)
 
+    @contextmanager
+    def writing(self, key: Key) -> Iterator[None]:
+        """While a write of our own is on its way: what the watch tells of the object waits for the answer to it."""
+        held = self._held.setdefault(key, [])
+        try:
+            yield
+        finally:
+            self._held.pop(key, None)
+            while held:
+                self._tell(*held.pop(0))
+
     def learn(self, thing: Object) -> None:
-        """Take over the answer to a write of our own, before the watch tells of it; handlers know who wrote it.
+        """Take over the answer to a write of our own, whether the watch told of it or not; handlers know who wrote it.
 
         Only if it is newer than the watch: a later deletion could otherwise have been overtaken.
         """
-        if self._version is not None and version_of(thing) > self._version:
+        key, version = key_of(thing), version_of(thing)
+        if self._version is not None and version > self._version:
             self._put(thing, told=False)
+        elif (held := self._held.get(key)) and held[-1][1] and version_of(held[-1][1]) == version:
+            held.pop()
 
     async def _follow(self) -> None:
         """One watch, from its opening to its regular end."""
@@ -183,13 +193,16 @@ class Informer:
         key = key_of(thing)
         if self._listed is not None:
             self._listed.add(key)
-        old = self.cache.find(key)
-        if old and version_of(thing) <= version_of(old):
+        known = self.cache.version(key)
+        if known is not None and version_of(thing) <= known:
             return
         resource = self.selection.resource
         new = self.selection.project({**thing, "apiVersion": resource.api_version, "kind": resource.kind})
+        if self.cache.renew(new):
+            return
+        old = self.cache.find(key) if told else None
         self.cache.put(new)
-        if not told or (old and _is_alike(old, new)):
+        if not told:
             return
         if old and uid_of(old) != uid_of(new):
             self._tell(old, None)
@@ -198,12 +211,16 @@ class Informer:
 
     def _remove(self, key: Key, version: int) -> None:
         """Forget an object, unless it is known to have been written after this version."""
-        known = self.cache.find(key)
-        if known and version_of(known) <= version:
+        known = self.cache.version(key)
+        if known is not None and known <= version:
+            gone = self.cache.find(key)
             self.cache.remove(key)
-            self._tell(known, None)
+            self._tell(gone, None)
 
     def _tell(self, old: Object | None, new: Object | None) -> None:
+        if (held := self._held.get(key_of(new or old or {}))) is not None:
+            held.append((old, new))
+            return
         for handler in self.handlers:
             handler(old, new)
 

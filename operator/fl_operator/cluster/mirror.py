@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from prometheus_client import Counter
 
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.informer import Informer, Selection
-from fl_operator.cluster.resources import Key, Object, Resource, resource_of
+from fl_operator.cluster.resources import Key, Object, Resource, key_of, resource_of
 
 
 class Mirror:
@@ -51,6 +52,11 @@ class Mirror:
         """Where the objects of a kind are."""
         for informer in self.informers(resource):
             yield from informer.cache
+
+    def writing(self, thing: Object) -> AbstractContextManager[None]:
+        """While a write of our own is on its way, which is no news to us."""
+        informer = self._of(resource_of(thing), key_of(thing).namespace)
+        return informer.writing(key_of(thing)) if informer else nullcontext()
 
     def learn(self, thing: Object) -> None:
         """Take over the answer to a write of our own, before the watch tells of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -9,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_operator.cluster.cache import Cache, Recent
-from fl_operator.cluster.resources import Key
+from fl_operator.cluster.resources import Key, key_of
+
+
+def nested(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(values) | st.dictionaries(st.text(), values)
 
 
 def thing(name: str, *owners: str) -> dict[str, Any]:
@@ -51,6 +56,38 @@ def test_what_objects_have_in_common_is_kept_once() -> None:
         cache.put(one)
     assert cache.owned("x") == things
     assert sum(map(len, cache._packed.values())) < 0.1 * 100 * 3000
+
+
+def test_a_version_alone_is_taken_over() -> None:
+    """What else is as it was is found with its new version, packed or not; a thing that changed is not taken."""
+    cache = Cache(at_hand=1)
+    first, second = (versioned(thing(name, "x"), 1) for name in "ab")
+    cache.put(first)
+    cache.put(second)
+    for one in (first, second):
+        newer = versioned(one, 2)
+        assert cache.renew(newer)
+        assert cache.version(key_of(one)) == 2
+        assert cache.find(key_of(one)) == newer
+        assert not cache.renew({**newer, "data": {}})
+        assert cache.find(key_of(one)) == newer
+    assert not cache.renew(thing("c"))
+    assert cache.version(Key("n", "c")) is None
+
+
+def versioned(one: dict[str, Any], version: int) -> dict[str, Any]:
+    return {**one, "metadata": {**one["metadata"], "resourceVersion": str(version)}}
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), nested)
+)
+def test_the_same_json_is_no_change(value: Any) -> None:
+    """However an object was made, one that reads the same is recognised, and one with another value is not."""
+    cache = Cache()
+    cache.put({**thing("a"), "data": [value, value]})
+    assert cache.renew({**thing("a"), "data": [value, json.loads(json.dumps(value))]})
+    assert not cache.renew({**thing("a"), "data": [value, [value]]})
 
 
 def test_recent_values() -> None:

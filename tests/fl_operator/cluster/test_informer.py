@@ -194,6 +194,30 @@ def test_own_writes_are_known_at_once(scene: Scene) -> None:
     scene(play)
 
 
+def test_an_own_write_of_which_the_watch_told_first_is_no_news(scene: Scene) -> None:
+    """The watch may be quicker than the answer; what somebody else does meanwhile is told when the write is over."""
+
+    async def play(world: Any) -> None:
+        path = world.api.config_map("a", x="1")
+        world.api.config_map("b", x="1")
+        await world.informer.synced.wait()
+        world.news()
+        with world.informer.writing(key("a")), world.informer.writing(key("b")):
+            world.api.config_map("a", x="mine")
+            await world.same()
+            world.informer.learn(world.api.objects[path])
+            world.api.config_map("b", x="theirs")
+            world.api.config_map("c")
+            await world.same()
+            assert world.news() == [("came", "c")]
+        assert world.news() == [("changed", "b")]
+        world.api.config_map("a", x="theirs")
+        await world.same()
+        assert world.news() == [("changed", "a")]
+
+    scene(play)
+
+
 def test_an_old_deletion_does_not_hide_what_came_after(scene: Scene) -> None:
     """An object that we created anew stays, when the watch tells only then that its predecessor went."""
 
