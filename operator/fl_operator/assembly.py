@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from fl_operator.authority import authority_of
-from fl_operator.cluster.informer import Selection, trimmed
+from fl_operator.cluster.informer import Selection
 from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import (
     CLAIMS,
@@ -22,6 +22,7 @@ from fl_operator.cluster.resources import (
     uid_of,
 )
 from fl_operator.enrolment import Endpoint, Register, Tokens
+from fl_operator.kept import of_claim, of_job, of_pod, tells
 from fl_operator.loop import controller, itself, labelled, wished
 from fl_operator.progress import Progress
 from fl_operator.reconcile import Reconciler, present
@@ -32,25 +33,6 @@ from job_generator import names
 
 OURS: Final = "app.kubernetes.io/managed-by=fljob-operator"
 JWKS: Final = ("/openid/v1/jwks", "application/jwk-set+json")
-OF_CONTAINER: Final = ("name", "resources")
-"""What is kept of a pod's containers."""
-OF_JOB: Final = ("conditions", "failedIndexes", "succeeded")
-"""What is kept of a Job's status; its counts of pods change often, and the pods themselves tell more."""
-
-
-def _without_spec(thing: Object) -> Object:
-    """A pod as far as anybody reads it; its spec is most of its size."""
-    slim = trimmed(thing)
-    given = thing.get("spec", {}).get("containers", ())
-    containers = [{name: one[name] for name in OF_CONTAINER if name in one} for one in given]
-    slim["spec"] = {"containers": containers}
-    return slim
-
-
-def _outcome(thing: Object) -> Object:
-    """A Job as far as anybody reads it."""
-    status = thing.get("status") or {}
-    return {**trimmed(thing), "status": {name: status[name] for name in OF_JOB if name in status}}
 
 
 def _owned(resource: Resource) -> Watch:
@@ -59,9 +41,9 @@ def _owned(resource: Resource) -> Watch:
 
 WATCHES: Final = (
     Watch(Selection(FLJOBS), itself, at_once=wished),
-    Watch(Selection(PODS, labels=OURS, project=_without_spec), labelled(names.JOB)),
-    Watch(Selection(CLAIMS, labels=OURS), labelled(names.JOB)),
-    Watch(Selection(JOBS, labels=OURS, project=_outcome), controller(FLJOBS)),
+    Watch(Selection(PODS, labels=OURS, project=of_pod), labelled(names.JOB), news=tells),
+    Watch(Selection(CLAIMS, labels=OURS, project=of_claim), labelled(names.JOB)),
+    Watch(Selection(JOBS, labels=OURS, project=of_job), controller(FLJOBS)),
     *map(_owned, (SERVICES, CONFIG_MAPS, NETWORK_POLICIES)),
 )
 """The first are the jobs themselves; children point to the job that owns them, pods and kept claims by label."""

@@ -58,6 +58,12 @@ WAITING: Final = frozenset(
 )
 """Reasons for which a container does not start."""
 
+PULLING: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
+"""What a kubelet that pulls in vain says in turn, for one trouble."""
+
+OVER: Final = frozenset({"Succeeded", "Failed"})
+"""Phases of a pod that will not run again."""
+
 MOST_DETAIL: Final = 400
 MOST_NAMES: Final = 3
 """So many processes with the same trouble are named."""
@@ -159,7 +165,7 @@ def pods_of(pods: Iterable[Object], role: str) -> list[Object]:
 def is_ready(pod: Object) -> bool:
     """Whether a pod is ready; what a lost node last said of it counts no more once it is over or has to go."""
     status = pod.get("status", {})
-    if pod["metadata"].get("deletionTimestamp") or status.get("phase") in {"Succeeded", "Failed"}:
+    if pod["metadata"].get("deletionTimestamp") or status.get("phase") in OVER:
         return False
     return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
 
@@ -221,9 +227,9 @@ def _of_container(pod: Object, container: Mapping[str, Any]) -> Iterator[Finding
 
 
 def _waiting(state: Mapping[str, str]) -> tuple[str, str]:
-    """Why a container waits; a kubelet that pulls in vain says so with two words in turn, for one trouble."""
+    """Why a container waits."""
     reason, message = state.get("reason", ""), state.get("message", "")
-    if reason in {"ErrImagePull", "ImagePullBackOff"}:
+    if reason in PULLING:
         return "ImagePullBackOff", message.rpartition("ErrImagePull: ")[2]
     return reason, message
 

@@ -50,8 +50,9 @@ class Requeue:
 Reconcile = Callable[[Key], Awaitable[Requeue | None]]
 KeysOf = Callable[[Object], Iterable[Key]]
 """Which keys an object's change concerns."""
-AtOnce = Callable[[Object | None, Object | None], bool]
-"""Whether somebody waits for what follows from this change; None where there was, or is, no object."""
+Change = Callable[[Object | None, Object | None], bool]
+"""A question about a change: whether anything follows from it, whether somebody waits for that; None where there
+was, or is, no object."""
 
 
 def itself(thing: Object) -> Iterable[Key]:
@@ -86,6 +87,11 @@ def never(_old: Object | None, _new: Object | None) -> bool:
     return False
 
 
+def always(_old: Object | None, _new: Object | None) -> bool:
+    """Something may follow from any change."""
+    return True
+
+
 def wished(old: Object | None, new: Object | None) -> bool:
     """An object came or went, or another spec is wished for; a change of its status alone is our own report."""
     return (
@@ -106,12 +112,16 @@ class Loop:
     resync_seconds: float = 600.0
     random: random.Random = field(default_factory=random.Random)
 
-    def follow(self, informer: Informer, keys: KeysOf, *, at_once: AtOnce = never) -> None:
+    def follow(
+        self, informer: Informer, keys: KeysOf, *, at_once: Change = never, news: Change = always
+    ) -> None:
         """Look at the keys that a change of these objects concerns, once for all changes within GATHER_SECONDS
         unless somebody waits; the first list counts as a resync.
         """
 
         def changed(old: Object | None, new: Object | None) -> None:
+            if not news(old, new):
+                return
             listed = not informer.synced.is_set()
             for key in {key for thing in (old, new) if thing for key in keys(thing)}:
                 if listed:

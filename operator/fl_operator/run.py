@@ -20,7 +20,7 @@ from fl_operator.cluster.informer import Selection
 from fl_operator.cluster.lease import Lease
 from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import Key
-from fl_operator.loop import GRACE_SECONDS, AtOnce, KeysOf, Loop, Reconcile, never
+from fl_operator.loop import GRACE_SECONDS, Change, KeysOf, Loop, Reconcile, always, never
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.settings import Settings
 from fl_operator.workqueue import WorkQueue
@@ -40,7 +40,8 @@ class Watch:
 
     selection: Selection
     keys: KeysOf
-    at_once: AtOnce = never
+    at_once: Change = never
+    news: Change = always
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Operator:
         )
         for watch in self.watches:
             for informer in engine.mirror.informers(watch.selection.resource):
-                loop.follow(informer, watch.keys, at_once=watch.at_once)
+                loop.follow(informer, watch.keys, at_once=watch.at_once, news=watch.news)
         return loop
 
     async def _lead(self, engine: Engine, loop: Loop, services: Sequence[Service]) -> None:
