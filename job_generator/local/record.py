@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
-from rich import box
-from rich.table import Table
 
 from fl_core.errors import StorageError
 from fl_core.record import COMMITTED, RESTORED, standing
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Spent(BaseModel):
@@ -130,6 +131,9 @@ def latest(rounds: Iterable[ClosedRound]) -> list[ClosedRound]:
 
 def record_table(rounds: list[ClosedRound]) -> Table:
     """Draw all rounds: who took part, the metrics, the privacy spent, the seconds, and which model came of it."""
+    from rich import box  # noqa: PLC0415 - the operator reads rounds and draws none
+    from rich.table import Table  # noqa: PLC0415
+
     scores = list(dict.fromkeys(name for closed in rounds for name in closed.scores))
     private = ["EPSILON"] if any(closed.privacy for closed in rounds) else []
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 2))

@@ -30,6 +30,9 @@ log = structlog.get_logger()
 DRAIN_SECONDS = 2.0
 """How long events may still be written when the process ends."""
 
+GARBAGE = 20_000
+"""New objects that are alive before cycles are looked for among them."""
+
 Service = Callable[[], Coroutine[Any, Any, None]]
 """Something that goes on until it is cancelled."""
 
@@ -192,4 +195,6 @@ def run_until_stopped(operator: Operator) -> None:
 
     # What was imported lives on; to look through it with each full collection would take most of that time.
     gc.freeze()
+    # One object of the API is hundreds of maps and lists, and hardly ever part of a cycle.
+    gc.set_threshold(GARBAGE, 20, 10)
     asyncio.run(supervised())

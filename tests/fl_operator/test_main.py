@@ -33,13 +33,19 @@ def test_usage() -> None:
     assert CliRunner().invoke(main, ["reconcile"]).exit_code == 2
 
 
+def loaded(program: str) -> set[str]:
+    """The modules that a program has loaded in the end."""
+    command = [sys.executable, "-c", f"import sys; {program}; print(*sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
 def test_help_is_quick() -> None:
     """`fl-operator --help` loads neither the API's types nor Kubernetes."""
-    program = (
-        "import sys; from fl_operator.__main__ import main; main(['--help'], standalone_mode=False); "
-        "print(*sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert {"pydantic", "yaml", "kubernetes", "numpy"} & set(done.stdout.split()) == set()
+    program = "from fl_operator.__main__ import main; main(['--help'], standalone_mode=False)"
+    assert {"pydantic", "yaml", "kubernetes", "numpy"} & loaded(program) == set()
+
+
+def test_the_operator_draws_nothing() -> None:
+    """What people's tables and tracebacks are drawn with is not loaded by a process that writes JSON."""
+    assert {"rich", "pygments"} & loaded("import fl_operator.command") == set()
