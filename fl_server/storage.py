@@ -98,7 +98,8 @@ class Storage:
         self.parents = parents
         self.replay = replay
         self.spool = folder / "spool"
-        self._objects = Patient(opened(store)) if store else None
+        with final_at_first(folder):
+            self._objects = Patient(opened(store)) if store else None
         self.fence = self._fenced(Owner.of(plan), holder)
         for made in (self.spool, folder / "checkpoints", folder / "models"):
             durable.folder(made)

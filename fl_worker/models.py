@@ -30,11 +30,16 @@ def trained(run: str | Path, *, which: Kind = "last", index: int = 0) -> tuple[A
     """
     folder = Path(run)
     storage = folder / "storage"
-    stored = best_model(storage) if which == "best" else newest_model(storage)
     try:
         state = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(f"{folder} is not the folder of a run: {error}") from error
+    if state.get("store") and not any(path.is_file() for path in storage.rglob("*")):
+        raise StorageError(
+            f"there is no copy of its storage in {storage}; `fl-submit run --resume {folder}` brings back what was "
+            f"kept in {state['store']}"
+        )
+    stored = best_model(storage) if which == "best" else newest_model(storage)
     data = Path(state["data"].replace("{index}", str(index))) if state.get("data") else None
     one = learner(Plan.read(folder / "plan.json"), program=Path(state["program"]), index=index, data=data)
     fitting = in_order(stored.arrays, like=one.initial(), source=folder)

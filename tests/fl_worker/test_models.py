@@ -55,6 +55,18 @@ def test_another_model(a_run: Path) -> None:
         trained(a_run)
 
 
+def test_a_storage_that_is_lost_here(a_run: Path) -> None:
+    """Where a store has what the folder has lost, the command is named that brings it back."""
+    state = json.loads((a_run / "run.json").read_text())
+    (a_run / "run.json").write_text(json.dumps({**state, "store": "s3://jobs/line"}))
+    assert trained(a_run)[1]["slope"] == 3
+    (a_run / "storage" / "models" / "last.safetensors").unlink()
+    with pytest.raises(
+        StorageError, match=f"run --resume {a_run}` brings back what was kept in s3://jobs/line"
+    ):
+        trained(a_run)
+
+
 def test_changed_program(a_run: Path) -> None:
     """A program that has changed since the run is refused before it is imported."""
     (program,) = Path(json.loads((a_run / "run.json").read_text())["program"]).glob("*.py")
@@ -63,7 +75,10 @@ def test_changed_program(a_run: Path) -> None:
         trained(a_run)
 
 
-def test_no_run(tmp_path: Path) -> None:
-    """A folder without a model says so."""
-    with pytest.raises(StorageError, match="there is no model"):
+def test_no_run(a_run: Path, tmp_path: Path) -> None:
+    """A folder that is no run says so, and a run without a model."""
+    with pytest.raises(StorageError, match="is not the folder of a run"):
         trained(tmp_path)
+    (a_run / "storage" / "models" / "last.safetensors").unlink()
+    with pytest.raises(StorageError, match="there is no model"):
+        trained(a_run)

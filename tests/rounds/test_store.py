@@ -28,6 +28,20 @@ def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[Moto]:
     server.stop()
 
 
+def test_a_store_that_refuses_from_the_start(job: Callable[..., Any], moto: Moto) -> None:
+    """Without its bucket a run ends at once, for good, and says what to do; with it the same run goes on."""
+    run = job()
+    run.release()
+    with submitted(run, server={"storage": {"uri": "s3://later/toy"}}) as process:
+        said = process.communicate(timeout=60)[0]
+    assert (process.returncode, "crashed" in said) == (72, False), said
+    assert "s3://later/toy cannot be used (404 NoSuchBucket); the bucket must be there" in said
+    assert f"mended:  fl-submit run --resume {folder(run)}" in said
+    moto.ask("PUT", "later")
+    subprocess.run(fl_submit("run", "--resume", folder(run)), check=True)
+    assert [row["round"] for row in rows(folder(run))] == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.usefixtures("moto")
 def test_a_killed_server_goes_on_from_the_store(job: Callable[..., Any]) -> None:
     """Killed while workers train, its folder deleted, a server ends the job with the same model and each round once."""
