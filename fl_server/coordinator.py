@@ -187,7 +187,8 @@ class Coordinator:
 
     def heard(self, worker: str, message: pb.MemberMessage) -> None:
         """A member speaks in its session."""
-        self._received_masked(self.secure.protection.heard(worker, message))
+        if nbytes := self.secure.protection.heard(worker, message):
+            self._received_masked(nbytes)
 
     def _received_masked(self, nbytes: int) -> None:
         self.metrics.bytes.labels("received", "masked").inc(nbytes)

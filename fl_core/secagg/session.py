@@ -27,7 +27,7 @@ SHOWN = 8
 """Workers that a message names at most."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Context:
     """Which sum this is: `model` is the digest of the round's model, `shape` says what the vector's elements mean.
 
@@ -45,7 +45,7 @@ class Context:
     bucket: int = 0
     buckets: int = 1
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """What every advertisement signs."""
         place = (self.round, self.attempt, self.purpose, self.bucket, self.buckets)

@@ -59,7 +59,7 @@ class CertifiedSigner:
 
     credentials: Credentials = field(repr=False)
 
-    @property
+    @cached_property
     def worker(self) -> int:
         """The number in its certificate."""
         index = self.credentials.identity.index
