@@ -40,7 +40,10 @@ Purpose = Literal["initialise", "train", "evaluate", "rejoin"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The server's call for workers; `evaluate` and `rejoin` name them, else the policy chooses."""
+    """The server's call for workers; `evaluate` and `rejoin` name them, else the policy chooses.
+
+    Where there are any of whom `only` may train, all of them are waited for a while, and nobody else is asked.
+    """
 
     purpose: Purpose
     round: int
@@ -48,6 +51,7 @@ class Call:
     model: str = ""
     manifest: str = ""
     workers: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,7 @@ class Roster:
         self._cohort: frozenset[str] = frozenset()
         self._away: dict[str, float] = {}
         self._answered = False
+        self._called = 0.0
         self._manifest = ""
         self._quorum_since: float | None = None
         self._settled = False
@@ -240,7 +245,7 @@ class Roster:
     def call(self, call: Call, *, now: float) -> tuple[Action, ...]:
         """The server calls; an earlier call ends with that."""
         released = self.close()
-        self._call, self._answered = call, False
+        self._call, self._answered, self._called = call, False, now
         if self._unwilling(call):
             self._quorum_since = None
         refused = self._learn(call.manifest)
@@ -269,6 +274,8 @@ class Roster:
         times = [*(member.lease for member in self.members.values()), *self._away.values()]
         if self._call is not None and not self._answered and self._quorum_since is not None:
             times.append(self._quorum_since + self._selection.join_seconds)
+        if self._call is not None and not self._answered and self._call.only:
+            times.append(self._called + self._selection.join_seconds)
         return min(times, default=None)
 
     def _answer(self, now: float, *, announce: bool = False) -> tuple[Action, ...]:
@@ -289,7 +296,7 @@ class Roster:
                 self._answered = True
                 return (Failed(str(error)),)
         wanted = self._selection.minimum if self._settled else len(self._expected)
-        waiting = Waiting(self.count, wanted, self._absent())
+        waiting = Waiting(self.count, len(call.only) or wanted, self._absent(call))
         return (waiting,) if announce or not self._settled else ()
 
     def _again(self, call: Call, recorded: Sequence[str], *, announce: bool) -> tuple[Action, ...]:
@@ -315,9 +322,9 @@ class Roster:
         self._away = dict.fromkeys(absent, now + LEASE_SECONDS)
         return staying
 
-    def _absent(self) -> tuple[str, ...]:
-        live = self.live
-        return tuple(islice((name for name in self._expected if name not in live), MOST_ABSENT))
+    def _absent(self, call: Call) -> tuple[str, ...]:
+        live, expected = self.live, call.only or self._expected
+        return tuple(islice((name for name in expected if name not in live), MOST_ABSENT))
 
     def _unwilling(self, call: Call) -> frozenset[str]:
         """Who declined in an earlier attempt of this round."""
@@ -332,6 +339,11 @@ class Roster:
         return sorted(willing if enough else live, key=by_number)
 
     def _ready(self, call: Call, now: float) -> bool:
+        if call.only:
+            hopeless = now >= self._called + self._selection.join_seconds or not self._left.isdisjoint(
+                call.only
+            )
+            return hopeless or all(self._is_connected(name, now) for name in call.only)
         live = self.count
         if live < self._selection.minimum:
             self._quorum_since = None
@@ -342,7 +354,14 @@ class Roster:
         willing = self._unwilling(call).isdisjoint(self._willing(call))
         return (self._settled and willing) or live >= len(self._expected) or not patient
 
+    def _is_connected(self, worker: str, now: float) -> bool:
+        """Whether it attends, and not just may come back."""
+        member = self.members.get(worker)
+        return member is not None and member.lease > now + RETURN_SECONDS
+
     def _pick(self, call: Call) -> list[str]:
+        if call.only:
+            return [name for name in call.only if name in self.live]
         candidates = self._willing(call)
         if call.purpose == "initialise":
             majority = self._majority()

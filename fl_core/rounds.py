@@ -3,7 +3,8 @@
     Selecting -> Training -> [Aggregating] -> Committing -> Evaluating -> [Aggregating] -> the next round, or Finished
                     |             |  too few: another attempt, the next round, or Failed, by `onShortfall`
 
-With secure aggregation a worker has reported when it holds its result; what it holds is then summed by a session.
+With secure aggregation a worker has reported when it holds its result; what it holds is then summed by a session. A sum
+that may have been signed is sought once more, with the same workers; without one of them the round is skipped.
 
 Whoever drives it (the server process, a simulation, a list in a test) carries the actions out and
 reports what happens. `now` is in seconds of any clock that does not go back.
@@ -115,10 +116,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What an earlier process began: the attempts of each round, and the rounds whose sum may not be sought again."""
+    """What an earlier process began: the attempts of each round, and the rounds whose sum may have been signed."""
 
     attempts: Mapping[int, int] = field(default_factory=dict)
-    spent: Collection[int] = ()
+    signed: Collection[int] = ()
 
 
 class Rounds:
@@ -151,6 +152,7 @@ class Rounds:
         self._reporters: tuple[str, ...] = ()
         self._asked: frozenset[str] = frozenset()
         self._measuring = False
+        self._last = False
         self._silent: tuple[str, ...] = ()
         self._excused: set[str] = set()
         self._spared = 0
@@ -229,11 +231,21 @@ class Rounds:
             )
         return self._commit(everybody)
 
-    def unsummed(self, reason: str, *, signed: bool) -> Actions:
-        """The session ended without a sum; a sum that workers have `signed` is never tried again."""
+    def unsummed(self, reason: str, *, signed: bool, spoilt: bool = False) -> Actions:
+        """The session ended without a sum.
+
+        One that workers have `signed` is sought once more, with the same workers; not where it is `spoilt`, for then
+        it would be so again.
+        """
         if self._measuring:
             return self._conclude(())
-        return self._shortfall(f"round {self.round}, attempt {self.attempt}: {reason}", again=not signed)
+        sentence = f"round {self.round}, attempt {self.attempt}: {reason}"
+        if not signed or self._last or self.selection.on_shortfall.action != "Retry":
+            return self._shortfall(sentence)
+        self._last = True
+        if spoilt:
+            return self._shortfall(sentence)
+        return (Abandon(self.round, self.attempt, sentence), *self._next_attempt())
 
     def committed(self, *, now: float) -> Actions:
         """The new model is safe: it is measured now, if its turn has come."""
@@ -271,11 +283,7 @@ class Rounds:
         if self._replayed is not None and self.round in self._replayed:
             self.phase = Phase.CONCLUDING
             return (Skip(self.round, f"round {self.round}: the record that is replayed skipped it"),)
-        if self.round in self.past.spent:
-            self.phase = Phase.CONCLUDING
-            return (
-                Skip(self.round, f"round {self.round}: its sum was signed, and lost before it was committed"),
-            )
+        self._last = self.round in self.past.signed
         return self._next_attempt()
 
     def _next_attempt(self) -> Actions:
@@ -332,10 +340,10 @@ class Rounds:
         why = too_few(self.selection, counts, gathering.dropped)
         return f"round {self.round}, attempt {self.attempt}: {why}"
 
-    def _shortfall(self, sentence: str, *, again: bool = True, again_the_same: bool = False) -> Actions:
+    def _shortfall(self, sentence: str, *, again_the_same: bool = False) -> Actions:
         rule = self.selection.on_shortfall
         abandon = Abandon(self.round, self.attempt, sentence)
-        if rule.action == "Skip" or (rule.action == "Retry" and not again):
+        if rule.action == "Skip" or self._last:
             self.phase = Phase.CONCLUDING
             return (abandon, Skip(self.round, sentence))
         made = self.attempt - self.past.attempts.get(self.round, 0) - self._spared

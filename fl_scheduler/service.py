@@ -217,6 +217,7 @@ def _call(request: pb.Convening) -> r.Call:
         model=request.model,
         manifest=request.manifest,
         workers=tuple(request.evaluate.workers) or tuple(request.rejoin.workers),
+        only=tuple(request.only.workers),
     )
 
 

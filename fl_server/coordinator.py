@@ -10,7 +10,15 @@ import structlog
 
 from fl_core import logs
 from fl_core import rounds as r
-from fl_core.errors import FencedError, FLJobError, JobError, RoundError, ShortfallError, UpdateError
+from fl_core.errors import (
+    FencedError,
+    FLJobError,
+    JobError,
+    RoundError,
+    ShortfallError,
+    UnmaskError,
+    UpdateError,
+)
 from fl_core.gathering import Gathering
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
@@ -288,7 +296,8 @@ class Coordinator:
         self._aggregator.open(model.manifest)
         self.refusals.begin(number, attempt)
         self._answer.clear()
-        self._summons.start("train", (number, attempt), self)
+        signed = self.sums.signed(number) if self.sums is not None else ()
+        self._summons.start("train", (number, attempt), self, only=signed)
 
     async def _aggregate(self, action: r.Aggregate) -> None:
         """Have the workers sum what they hold."""
@@ -300,7 +309,8 @@ class Coordinator:
         except RoundError as error:
             log.warning("no sum", reason=str(error))
             self.metrics.unsummed(error)
-            self._do(self.rounds.unsummed(str(error), signed=self.secure.is_spent(action.round)))
+            signed, spoilt = bool(self.secure.signed(action.round)), isinstance(error, UnmaskError)
+            self._do(self.rounds.unsummed(str(error), signed=signed, spoilt=spoilt))
         else:
             self._do(self.rounds.summed(members))
         finally:

@@ -1,13 +1,12 @@
 """What a server must know of its sessions after a restart: which dealt out shares, among whom, and which were signed.
 
-Workers remember the same of themselves. A sum that anybody may have signed is never sought again, and one that anybody
-may have sent a vector for is sought among the same candidates only.
+Workers remember the same of themselves. A sum that anybody may have signed is sought again for the same survivors only,
+and one that anybody may have sent a vector for among the same candidates only.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,41 +22,33 @@ Sought = tuple[int, str, int]
 class Journal:
     """The sessions of one job, each fact on the disk before it is acted upon.
 
-    A round needs the sums of all its buckets but so many that it has to `spare`. Nobody is asked to sign where
-    `check_room` finds that what comes of the sum could not be kept: a signed sum is never sought again.
+    Nobody is asked to sign where `check_room` finds that what comes of the sum could not be kept: it would have to be
+    sought again, and could not be without anyone of its survivors.
     """
 
-    def __init__(
-        self, lines: Lines, *, spare: int = 0, check_room: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, lines: Lines, *, check_room: Callable[[], None] = lambda: None) -> None:
         self._lines = lines
-        self._spare = spare
         self._check_room = check_room
         self._lock = threading.Lock()
         self._attempts: dict[int, int] = {}
         self._candidates: dict[Sought, tuple[int, ...]] = {}
-        self._signed: set[Sought] = set()
+        self._survivors: dict[Sought, tuple[int, ...]] = {}
 
     def restore(self, *, done: int) -> Past:
         """What an earlier process began after so many rounds were committed."""
         for row in self._lines.read():
             with legible(f"{self._lines.path}: {row}"):
                 self._note(row)
-        later = {
-            (number, bucket)
-            for number, purpose, bucket in self._signed
-            if number > done and purpose != "measure"
-        }
-        spent = Counter(number for number, _ in later)
-        return Past(self._attempts, {number for number, buckets in spent.items() if buckets > self._spare})
+        signed = {number for number, purpose, _ in self._survivors if purpose != "measure" and number > done}
+        return Past(self._attempts, signed)
 
     def candidates(self, round: int, purpose: Purpose, bucket: int = 0) -> tuple[int, ...]:
         """Among whom this sum was first sought; empty if it was not."""
         return self._candidates.get((round, purpose, bucket), ())
 
-    def is_signed(self, round: int, purpose: Purpose, bucket: int = 0) -> bool:
-        """Whether anybody may have signed this sum."""
-        return (round, purpose, bucket) in self._signed
+    def survivors(self, round: int, purpose: Purpose, bucket: int = 0) -> tuple[int, ...]:
+        """For whom this sum may have been signed; empty if nobody was asked."""
+        return self._survivors.get((round, purpose, bucket), ())
 
     def dealt(
         self, round: int, attempt: int, purpose: Purpose, *, bucket: int = 0, candidates: Sequence[int]
@@ -66,11 +57,13 @@ class Journal:
         row = {"round": round, "attempt": attempt, "purpose": purpose, "bucket": bucket}
         self._add({**row, "candidates": list(candidates)})
 
-    def signed(self, round: int, attempt: int, purpose: Purpose, *, bucket: int = 0) -> None:
+    def signed(
+        self, round: int, attempt: int, purpose: Purpose, *, bucket: int = 0, survivors: Sequence[int]
+    ) -> None:
         """The survivors are about to be asked to sign; StorageError where there is no room for their sum's model."""
         self._check_room()
         row = {"round": round, "attempt": attempt, "purpose": purpose, "bucket": bucket}
-        self._add({**row, "signed": True})
+        self._add({**row, "survivors": list(survivors)})
 
     def _add(self, row: dict[str, Any]) -> None:
         with self._lock:
@@ -81,7 +74,7 @@ class Journal:
         number, attempt, bucket = (int(row[name]) for name in ("round", "attempt", "bucket"))
         sought = (number, str(row["purpose"]), bucket)
         self._attempts[number] = max(self._attempts.get(number, 0), attempt)
-        if row.get("signed"):
-            self._signed.add(sought)
+        if "survivors" in row:
+            self._survivors[sought] = tuple(row["survivors"])
         else:
             self._candidates.setdefault(sought, tuple(row["candidates"]))

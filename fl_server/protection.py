@@ -21,7 +21,7 @@ from fl_core.secagg import flat, job
 from fl_core.secagg.masks import Layout, Vector
 from fl_core.secagg.messages import Agreement, Shares
 from fl_core.secagg.server import Host
-from fl_core.secagg.session import Context
+from fl_core.secagg.session import Context, named
 from fl_core.secagg.signing import Trust
 from fl_core.secagg.summands import MeasureSum, Summand, UpdateSum
 from fl_core.shortfall import GONE, LEFT, refused
@@ -154,8 +154,13 @@ class Protection:
         return await self.open(await self.collect(summand, context, members))
 
     async def collect(self, summand: Summand, context: Context, members: Sequence[str]) -> Opened:
-        """Have these members hand in their masked vectors; nobody has signed anything yet, so it may be given up."""
+        """Have these members hand in their masked vectors; nobody signs anything yet, so it may be given up.
+
+        Where a sum of this round may have been signed before, its survivors alone are asked, and all must be there.
+        """
         candidates = self.journal.candidates(context.round, context.purpose, context.bucket)
+        signed = self.journal.survivors(context.round, context.purpose, context.bucket)
+        members = [worker for worker in members if not signed or number(worker) in signed]
         host = Host(context, self._trust, candidates=candidates)
         deadline = time.monotonic() + self._selection.deadline_seconds
         session = self._sessions[context.bucket] = Opened(host, summand.layout, deadline)
@@ -171,7 +176,7 @@ class Protection:
             await asyncio.to_thread(self.journal.dealt, *place, bucket=context.bucket, candidates=candidates)
             asked = {name(worker): _dealt(shares) for worker, shares in dealt.items()}
             await self._ask(session, asked, stall=self._selection.stall_seconds)
-            host.close()
+            _check_same(host, signed)
         except BaseException:
             self._forget(session)
             raise
@@ -186,7 +191,9 @@ class Protection:
         host, context = session.host, session.host.context
         place = (context.round, context.attempt, context.purpose)
         try:
-            await asyncio.to_thread(self.journal.signed, *place, bucket=context.bucket)
+            await asyncio.to_thread(
+                self.journal.signed, *place, bucket=context.bucket, survivors=host.survivors
+            )
             listed = pb.HostMessage(survivors=pb.Survivors(workers=host.survivors))
             survivors = tuple(map(name, host.survivors))
             await self._ask(session, dict.fromkeys(survivors, listed), enough=lambda: host.agreed)
@@ -362,6 +369,16 @@ def name(worker: int) -> str:
 def number(worker: str) -> int:
     """The number in a worker's name."""
     return int(worker.removeprefix("worker-"))
+
+
+def _check_same(host: Host, signed: Sequence[int]) -> None:
+    """Close the uploads; refuse other survivors than those for whom this sum may have been signed."""
+    found = host.close()
+    if signed and found != tuple(signed):
+        raise ProtocolError(
+            f"{host.context}: no vectors of {named(set(signed).difference(found))}, with which this sum may have been "
+            "signed before"
+        )
 
 
 def _loop_time(moment: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Collection
 from typing import Literal, Protocol
 
 import grpc
@@ -71,15 +72,19 @@ class Summons:
         purpose: Purpose,
         place: tuple[int, int],
         listener: Listener,
+        *,
+        only: Collection[str] = (),
     ) -> None:
         """Call for workers for (round, attempt); what happens to them is told to the listener.
 
-        An evaluation is of those who are missing; so is a call for training that is repeated.
+        An evaluation is of those who are missing; so is a call for training that is repeated. Where there are any of
+        whom `only` may train, all of them are waited for a while.
         """
         request = pb.Convening(context=context_of(self._plan, round=place[0], attempt=place[1]))
         if listener.model is not None:
             request.model, request.manifest = listener.model.digest, listener.model.manifest.digest
         getattr(request, purpose).SetInParent()
+        request.only.workers[:] = sorted(only)
         self._chosen = False
         if purpose == "train":
             reached("open", place[0])

@@ -116,8 +116,7 @@ class Sums:
         if plan.secure_aggregation is None:
             return None
         trust = AuthorityTrust.of(plan.job.uid, authority)
-        spare = plan.secure_aggregation.buckets - fewest(rule_of(plan.aggregation))
-        journal = Journal(storage.sessions, spare=spare, check_room=storage.checkpoints.check_room)
+        journal = Journal(storage.sessions, check_room=storage.checkpoints.check_room)
         protection = Protection(plan, trust, journal, dropped=dropped, unmasking=unmasking)
         return cls(plan, protection, known=storage.replay.ranges if storage.replay else {})
 
@@ -155,10 +154,6 @@ class Sums:
         """The sums of the members' updates."""
         schema, agreeing = self._agreeing(members)
         dealt, short = self._dealt(agreeing), Short()
-        for bucket in [bucket for bucket in dealt if self._is_spent(place.round, bucket)]:
-            if self._buckets.count > 1:
-                del dealt[bucket]
-                short[bucket] = ProtocolError("its sum was signed in an earlier attempt")
 
         async def collected(bucket: int, some: Collection[str]) -> Collected:
             return await self._collect(replace(place, bucket=bucket), manifest, schema, some)
@@ -265,16 +260,13 @@ class Sums:
             log.warning("left out, for their metrics are of another kind", workers=odd, expected=schema.names)
         return schema, agreeing
 
-    def is_spent(self, round: int) -> bool:
-        """Whether sums that this round's model needs were signed, and so cannot be sought again."""
-        spent = [bucket for bucket in range(self._buckets.count) if self._is_spent(round, bucket)]
-        return self._buckets.count - len(spent) < self._fewest
-
-    def _is_spent(self, round: int, bucket: int) -> bool:
-        journal = self.protection.journal
-        return journal.is_signed(round, "update", bucket) or (
-            not self._exponents[bucket] and journal.is_signed(round, "range", bucket)
-        )
+    def signed(self, round: int) -> frozenset[str]:
+        """For whom sums that this round's model needs may have been signed: without all of them they cannot be."""
+        journal, found = self.protection.journal, set[int]()
+        for bucket, known in enumerate(self._exponents):
+            found.update(journal.survivors(round, "update", bucket))
+            found.update(() if known else journal.survivors(round, "range", bucket))
+        return frozenset(map(name, found))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,12 @@ class FileMemory:
         self._keep(context, {**row, "candidacy": candidacy.hex()})
 
     def sign(self, context: Context, statement: bytes) -> None:
-        """Note that survivors of this sum are about to be signed; refuse a second set."""
+        """Note for which survivors and vector of this sum it is about to sign; refuse a second set or vector."""
         row = self._row(context)
         if row.get("signed", statement.hex()) != statement.hex():
-            raise ProtocolError(f"{context}: other survivors of this sum were signed already")
+            raise ProtocolError(
+                f"{context}: other survivors of this sum, or with another vector of its own, were signed already"
+            )
         self._keep(context, {**row, "signed": statement.hex()})
 
     def _row(self, context: Context) -> dict[str, Any]:

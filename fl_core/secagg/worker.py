@@ -15,7 +15,6 @@ from typing import Protocol
 
 from fl_core.errors import ProtocolError
 from fl_core.secagg import keys, masks, sealing, shamir
-from fl_core.secagg.encoding import digest
 from fl_core.secagg.endorsement import NONE, Endorsement
 from fl_core.secagg.masks import Layout, Mask, Vector
 from fl_core.secagg.messages import Agreement, Roster, Shares, Unmasking
@@ -36,7 +35,7 @@ class Memory(Protocol):
         ...
 
     def sign(self, context: Context, statement: bytes) -> None:
-        """Note that these survivors of this sum are about to be signed; refuse others than before."""
+        """Note for which survivors and vector of this sum it is about to sign; refuse others than before."""
         ...
 
 
@@ -82,6 +81,7 @@ class Member:
         self._sealed: dict[int, bytes] = {}
         self._circle: tuple[int, ...] = ()
         self._survivors: tuple[int, ...] = ()
+        self._vector = b""
 
     def advertise(self) -> Entry:
         """Two fresh public keys and the commitment to the self-mask's seed, signed."""
@@ -141,12 +141,13 @@ class Member:
             Mask(self._pair_key(session, other), 1 if self._worker < other else -1) for other in sorted(dealt)
         ]
         self._me.memory.bind(self.context, session.candidacy())
+        self._vector = vector.digest
         masks.apply(vector, applied, layout=layout)
         self._sealed, self._circle = dict(dealt), circle
         self.step = Step.MASKED
 
     def sign(self, survivors: Sequence[int]) -> bytes:
-        """Sign whose vectors are in the sum; for one sum only one set is ever signed."""
+        """Sign whose vectors are in the sum; for one sum only one set is ever signed, and beside one vector only."""
         self._expect(Step.MASKED, "sign")
         session = self._joined
         listed = tuple(survivors)
@@ -161,7 +162,7 @@ class Member:
             raise ProtocolError(f"{self._here}: {named(strangers)} survive whose shares never came")
         session.check_near(near, what="survivors that hold its shares")
         statement = session.survivors(listed)
-        self._me.memory.sign(self.context, digest("signed", statement))
+        self._me.memory.sign(self.context, session.stand(listed, self._vector))
         self._survivors = listed
         self.step = Step.SIGNED
         return self._me.signer.sign(statement)

@@ -145,7 +145,7 @@ class Refusal(_message.Message):
     def __init__(self, sentence: _Optional[str] = ...) -> None: ...
 
 class Convening(_message.Message):
-    __slots__ = ("context", "model", "manifest", "initialise", "train", "evaluate", "rejoin")
+    __slots__ = ("context", "model", "manifest", "initialise", "train", "evaluate", "rejoin", "only")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +153,7 @@ class Convening(_message.Message):
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
     REJOIN_FIELD_NUMBER: _ClassVar[int]
+    ONLY_FIELD_NUMBER: _ClassVar[int]
     context: Context
     model: str
     manifest: str
@@ -160,7 +161,8 @@ class Convening(_message.Message):
     train: Train
     evaluate: Roll
     rejoin: Roll
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., manifest: _Optional[str] = ..., initialise: _Optional[_Union[Initialise, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Roll, _Mapping]] = ..., rejoin: _Optional[_Union[Roll, _Mapping]] = ...) -> None: ...
+    only: Roll
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., manifest: _Optional[str] = ..., initialise: _Optional[_Union[Initialise, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Roll, _Mapping]] = ..., rejoin: _Optional[_Union[Roll, _Mapping]] = ..., only: _Optional[_Union[Roll, _Mapping]] = ...) -> None: ...
 
 class Roll(_message.Message):
     __slots__ = ("workers",)

@@ -141,6 +141,37 @@ def test_later_calls_wait_for_the_minimum_only() -> None:
     assert cohort(made.enrol("worker-0", HONEST, now=3)) == ("worker-0", "worker-3")
 
 
+BOUND = Call("train", 2, 2, "model", "shape", only=names(3))
+
+
+def test_a_call_for_certain_workers_waits_for_all_of_them_and_asks_nobody_else() -> None:
+    """A quorum is not enough, nor is one whose connection has broken: it is waited for until it comes back."""
+    one = roster(*names(5), expected=5, per_round=5)
+    one.leave("worker-1", now=1)
+    assert one.call(BOUND, now=1) == (Waiting(5, 3, ()),)
+    assert one.tick(now=1 + RETURN_SECONDS) == (Waiting(4, 3, ("worker-1",)),)
+    assert cohort(one.enrol("worker-1", HONEST, now=9)) == names(3)
+
+
+def test_a_call_for_certain_workers_does_not_wait_for_ever() -> None:
+    """After `joinSeconds` it is answered with those who are there, were it nobody, and wakes for that."""
+    one = roster("worker-0", "worker-3", "worker-4", expected=5)
+    assert one.call(BOUND, now=1) == (Waiting(3, 3, ("worker-1", "worker-2")),)
+    one.beat("worker-0", steps=0, now=10)
+    assert one.wake() == 11
+    assert cohort(one.tick(now=11)) == ("worker-0",)
+    empty = roster("worker-4", expected=5)
+    empty.call(BOUND, now=1)
+    assert cohort(empty.tick(now=11)) == ()
+
+
+def test_a_call_for_certain_workers_does_not_wait_for_one_that_has_left() -> None:
+    """It was told to end, and will not come back for this."""
+    one = roster(*names(5), expected=5)
+    one.part("worker-2", round=0, attempt=0)
+    assert cohort(one.call(BOUND, now=1)) == ("worker-0", "worker-1")
+
+
 def test_only_a_few_of_the_absent_are_named() -> None:
     """What the server hears of those who are missing does not grow with their number."""
     (waiting,) = roster(expected=1000).call(TRAIN, now=0)

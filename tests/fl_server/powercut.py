@@ -155,7 +155,7 @@ def commits(folder: Path, plan: Plan, *, store: str | None = None) -> Iterator[s
         yield from concluded(storage, done, found)
     for number in range(done + 1, ROUNDS + 1):
         journal.dealt(number, 1, "update", candidates=[0, 1, 2])
-        journal.signed(number, 1, "update")
+        journal.signed(number, 1, "update", survivors=[0, 1, 2])
         yield f"signed {number}"
         privacy.charge(number, 1)
         yield f"charged {number}"

@@ -21,12 +21,12 @@ def written(path: Path) -> Journal:
     """Rounds 1 and 2, each summed; of round 3 two attempts, of which nobody signed."""
     journal = Journal(Lines(path))
     journal.dealt(1, 1, "range", candidates=[0, 1, 2])
-    journal.signed(1, 1, "range")
+    journal.signed(1, 1, "range", survivors=[0, 1, 2])
     for number in (1, 2):
         journal.dealt(number, 1, "update", candidates=[0, 1, 2])
-        journal.signed(number, 1, "update")
+        journal.signed(number, 1, "update", survivors=[0, number])
         journal.dealt(number, 1, "measure", candidates=[0, 2])
-        journal.signed(number, 1, "measure")
+        journal.signed(number, 1, "measure", survivors=[0, 2])
     journal.dealt(3, 1, "update", candidates=[0, 1, 2])
     journal.dealt(3, 2, "update", candidates=[0, 1])
     return journal
@@ -39,21 +39,22 @@ def test_another_process_knows_what_this_one_began(path: Path) -> None:
     assert past.attempts == {1: 1, 2: 1, 3: 2}
     for number, purpose in ((1, "range"), (2, "update"), (2, "measure"), (3, "update"), (4, "update")):
         assert after.candidates(number, purpose) == before.candidates(number, purpose)  # type: ignore[arg-type]
-        assert after.is_signed(number, purpose) == before.is_signed(number, purpose)  # type: ignore[arg-type]
+        assert after.survivors(number, purpose) == before.survivors(number, purpose)  # type: ignore[arg-type]
+    assert (after.survivors(2, "update"), after.survivors(3, "update")) == ((0, 2), ())
 
 
-@pytest.mark.parametrize(("done", "spent"), [(0, {1, 2}), (1, {2}), (2, set())])
-def test_rounds_that_were_signed_and_not_committed_are_spent(path: Path, done: int, spent: set[int]) -> None:
-    """A range or an update that anybody may have signed spends its round; what was committed is no longer asked."""
+@pytest.mark.parametrize(("done", "signed"), [(0, {1, 2}), (1, {2}), (2, set())])
+def test_rounds_that_were_signed_and_not_committed_are_known(path: Path, done: int, signed: set[int]) -> None:
+    """A range or an update that anybody may have signed binds its round; what was committed is no longer asked."""
     written(path)
-    assert set(Journal(Lines(path)).restore(done=done).spent) == spent
+    assert set(Journal(Lines(path)).restore(done=done).signed) == signed
 
 
-def test_a_measurement_spends_no_round(path: Path) -> None:
+def test_a_measurement_binds_no_round(path: Path) -> None:
     """The model is committed already when it is measured."""
     journal = Journal(Lines(path))
-    journal.signed(1, 1, "measure")
-    assert not Journal(Lines(path)).restore(done=0).spent
+    journal.signed(1, 1, "measure", survivors=[0, 1, 2])
+    assert not Journal(Lines(path)).restore(done=0).signed
 
 
 def test_the_first_candidates_count(path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_full_disk_stops_what_was_to_be_noted(tmp_path: Path) -> None:
     """What cannot be written is not done; the error names the file."""
     journal = Journal(Lines(tmp_path / "missing" / "sessions.jsonl"))
     with pytest.raises(StorageError, match="sessions.jsonl cannot be written"):
-        journal.signed(1, 1, "update")
+        journal.signed(1, 1, "update", survivors=[0, 1, 2])
 
 
 def test_nobody_signs_what_there_is_no_room_for(path: Path) -> None:
@@ -91,8 +92,8 @@ def test_nobody_signs_what_there_is_no_room_for(path: Path) -> None:
 
     written(path)
     with pytest.raises(StorageError, match="no room"):
-        Journal(Lines(path), check_room=full).signed(3, 2, "update")
-    assert Journal(Lines(path)).restore(done=2).spent == set()
+        Journal(Lines(path), check_room=full).signed(3, 2, "update", survivors=[0, 1])
+    assert Journal(Lines(path)).restore(done=2).signed == set()
 
 
 def test_a_damaged_journal_is_refused(path: Path) -> None:

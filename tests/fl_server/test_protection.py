@@ -287,7 +287,7 @@ def test_candidates_stay_once_shares_were_dealt(crowd: Build) -> None:
         with pytest.raises(ProtocolError, match="1 vectors, fewer than the 3"):
             await summed(one, 0, 1, 2)
         assert one.journal.candidates(1, "update") == (0, 1, 2)
-        assert not one.sums.is_spent(1)
+        assert not one.sums.signed(1)
         one.altered = {}
         _, members = await summed(one, 0, 1, 2, 3, attempt=2)
         assert members == ["worker-0", "worker-1", "worker-2"]
@@ -297,8 +297,33 @@ def test_candidates_stay_once_shares_were_dealt(crowd: Build) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_sum_that_may_be_signed_is_spent(crowd: Build) -> None:
-    """From the moment that survivors are to sign, no attempt may seek this round's sum again; who signed refuses."""
+def test_a_sum_that_may_be_signed_is_sought_with_the_same(crowd: Build) -> None:
+    """Once survivors were asked to sign, another attempt asks them alone and gives their sum; without one, none."""
+    one = crowd(stall_seconds=PATIENCE, deadline_seconds=1000)
+    one.sums.restore({"exponents": [[3, 3]]})
+
+    async def main() -> None:
+        one.altered = {
+            "worker-3": silent_at("vector"),
+            **{f"worker-{index}": silent_at("survivors") for index in (1, 2)},
+        }
+        with pytest.raises(ProtocolError, match="1 signatures, fewer than the 3"):
+            await summed(one, 0, 1, 2, 3)
+        assert one.sums.signed(1) == {"worker-0", "worker-1", "worker-2"}
+        assert not one.sums.signed(2)
+        one.altered = {"worker-2": silent_at("vector")}
+        with pytest.raises(ProtocolError, match="2 vectors, fewer than the 3"):
+            await summed(one, 0, 1, 2, 3, attempt=2)
+        one.altered = {}
+        found, members = await summed(one, 0, 1, 2, 3, attempt=3)
+        assert (found.examples, members) == (60, ["worker-0", "worker-1", "worker-2"])
+
+    run(main())
+
+
+@pytest.mark.usefixtures("impatient")
+def test_one_survivor_less_than_may_have_signed_is_no_sum(crowd: Build) -> None:
+    """Though enough vectors came: nobody is asked to sign other survivors, and who was would refuse."""
     one = crowd(stall_seconds=PATIENCE, deadline_seconds=1000)
     one.sums.restore({"exponents": [[3, 3]]})
 
@@ -306,11 +331,14 @@ def test_a_sum_that_may_be_signed_is_spent(crowd: Build) -> None:
         one.altered = {f"worker-{index}": silent_at("survivors") for index in (1, 2)}
         with pytest.raises(ProtocolError, match="2 signatures, fewer than the 3"):
             await summed(one, 0, 1, 2, 3)
-        assert one.sums.is_spent(1)
-        assert not one.sums.is_spent(2)
         one.altered = {}
-        with pytest.raises(ProtocolError, match="0 signatures"):
-            await summed(one, 0, 1, 2, 3, attempt=2)
+        with pytest.raises(
+            ProtocolError, match="no vectors of worker-3, with which this sum may have been signed"
+        ):
+            await summed(one, 0, 1, 2, attempt=2)
+        one.journal._survivors.clear()
+        with pytest.raises(ProtocolError, match="0 signatures, fewer than the 3"):
+            await summed(one, 0, 1, 2, attempt=3)
         assert "another signed was noted already" in str(one.endings["worker-0"])
 
     run(main())

@@ -19,8 +19,6 @@ from fl_core.metrics import mean_of
 from fl_core.plan import Plan
 from fl_core.secagg.job import buckets_of
 from fl_core.wire import fl_pb2 as pb
-from fl_server.journal import Journal
-from fl_server.storage import Lines
 from fl_server.sums import Sums, Updates
 from fl_worker.product import Product
 from tests.fl_server.crowd import DIGEST, MANIFEST, SECURE, SELECTION, Crowd, mean, product, silent_at
@@ -126,18 +124,18 @@ def test_an_update_that_has_diverged_is_its_workers_own(crowd: Build) -> None:
 
 
 @pytest.mark.parametrize(
-    ("signed", "learned", "spent"),
+    ("signed", "learned", "bound"),
     [("update", True, True), ("range", False, True), ("range", True, False), ("measure", True, False)],
 )
-def test_a_round_is_spent_when_what_it_needs_was_signed(
-    crowd: Build, signed: Any, *, learned: bool, spent: bool
+def test_a_round_is_bound_to_those_with_whom_what_it_needs_was_signed(
+    crowd: Build, signed: Any, *, learned: bool, bound: bool
 ) -> None:
-    """Ranges that were signed and lost cannot be learned again in this round; those that are known are no loss."""
+    """Ranges that are known need not be learned again; measurements belong to a model that is committed."""
     one = crowd()
     one.sums.restore({"exponents": [[1, 1] if learned else []]})
-    one.journal.signed(7, 1, signed)
-    assert one.sums.is_spent(7) is spent
-    assert not one.sums.is_spent(8)
+    one.journal.signed(7, 1, signed, survivors=[1, 2])
+    assert one.sums.signed(7) == ({"worker-1", "worker-2"} if bound else set())
+    assert not one.sums.signed(8)
 
 
 WRONG_SCHEMAS = {
@@ -234,7 +232,7 @@ def test_a_bucket_that_falls_short_is_left_out(bucketed: Crowd) -> None:
     assert first.left_out == {2: "2 workers take part; secure aggregation needs at least 3"}
     assert [len(one.members) for one in (first, second)] == [9, 12]
     assert len(first.parts) == 3
-    assert not bucketed.journal.is_signed(1, "range", 2)
+    assert not bucketed.journal.survivors(1, "range", 2)
 
 
 def test_too_few_buckets_sign_nothing_and_try_again(bucketed: Crowd) -> None:
@@ -247,8 +245,8 @@ def test_too_few_buckets_sign_nothing_and_try_again(bucketed: Crowd) -> None:
             ProtocolError, match=r"2 of 4 buckets, fewer than the 3 that median needs \(bucket 0: "
         ):
             await parts(one, *TWELVE)
-        assert not any(one.journal.is_signed(1, "update", bucket) for bucket in range(4))
-        assert not one.sums.is_spent(1)
+        assert not any(one.journal.survivors(1, "update", bucket) for bucket in range(4))
+        assert not one.sums.signed(1)
         one.altered = {}
         return await parts(one, *TWELVE, attempt=2)
 
@@ -295,17 +293,14 @@ def rows(one: Crowd) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (one.folder / "sessions.jsonl").read_text().splitlines()]
 
 
-def test_a_round_is_spent_when_too_few_buckets_are_left(bucketed: Crowd) -> None:
-    """One signed sum can be spared, two cannot; another process knows it too, and leaves a spent bucket alone."""
-    one = bucketed
-    one.journal.signed(1, 1, "range", bucket=3)
-    assert not one.sums.is_spent(1)
+def test_a_bucket_that_was_signed_before_is_summed_for_the_same_or_left_out(bucketed: Crowd) -> None:
+    """It asks nobody but its survivors; without one of them it falls short, and the others go on."""
+    one, here = bucketed, buckets(bucketed)
+    one.journal.signed(1, 1, "range", bucket=0, survivors=here[0])
+    one.journal.signed(1, 1, "range", bucket=3, survivors=[*here[3][:2], 99])
     found = asyncio.run(parts(one, *TWELVE, attempt=2))
-    assert found.left_out == {3: "its sum was signed in an earlier attempt"}
-    assert one.sums.is_spent(1)
-    assert Journal(Lines(one.folder / "sessions.jsonl"), spare=1).restore(done=0).spent == {1}
-    one.journal.signed(2, 1, "update", bucket=0)
-    assert Journal(Lines(one.folder / "sessions.jsonl"), spare=1).restore(done=1).spent == set()
+    assert found.left_out == {3: "2 workers take part; secure aggregation needs at least 3"}
+    assert len(found.members) == 9
 
 
 def test_measurements_of_buckets_are_added_up(bucketed: Crowd) -> None:

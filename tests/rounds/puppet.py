@@ -193,7 +193,7 @@ def on_server(strings: Strings) -> None:
         strings.visit(f"saved.{saved.facts['round']}")
 
     Checkpoints.save = save  # type: ignore[method-assign]
-    before(Storage, "record", lambda _, row: strings.visit(f"record.{row['round']}"))
+    before(Storage, "record", lambda _, row, **__: strings.visit(f"record.{row['round']}"))
     if (strings.folder / "patience").exists():
         seconds = float((strings.folder / "patience").read_text())
         Protection._ask.__kwdefaults__["stall"] = seconds  # type: ignore[index]

@@ -195,16 +195,39 @@ def test_after_an_upload_the_candidates_stay() -> None:
     assert same(third.total, third.sum(range(4)))
 
 
-def test_signed_once_is_never_signed_again() -> None:
-    """Whoever signed survivors of a sum signs no others of it, and not the same ones in another attempt."""
+def test_what_was_signed_may_open_in_another_attempt() -> None:
+    """The same survivors with the same vectors are signed again, under other keys, and give the same sum."""
     memories = {worker: Notes() for worker in range(4)}
     attempt(1, range(4), memories).run(last="sign")
     second = attempt(2, range(4), memories)
+    second.run()
+    second.open()
+    assert same(second.total, second.sum(range(4)))
+
+
+def test_other_survivors_than_those_signed_are_refused() -> None:
+    """Whoever signed survivors of a sum signs no others of it: two sums would give away their difference."""
+    memories = {worker: Notes() for worker in range(4)}
+    attempt(1, range(4), memories).run(last="sign")
+    second = attempt(2, range(3), memories, candidates=range(4))
     second.run(last="upload")
     before = state(second.members[0])
     with pytest.raises(ProtocolError, match="another signed was noted"):
         second.sign()
     assert state(second.members[0]) == before
+
+
+@pytest.mark.parametrize("part", ["header", "body"])
+def test_another_vector_than_that_signed_is_refused(part: str) -> None:
+    """A member whose vector is another one by a bit, such as one with fresh noise, signs no more; the others would."""
+    memories = {worker: Notes() for worker in range(4)}
+    attempt(1, range(4), memories).run(last="sign")
+    second = attempt(2, range(4), memories)
+    getattr(second.plain[2], part)[0] ^= 1
+    second.run(last="upload")
+    with pytest.raises(ProtocolError, match="round 1, attempt 2, update: another signed was noted"):
+        second.sign([2])
+    second.sign([0, 1, 3])
 
 
 def test_the_next_round_and_other_purposes_are_free() -> None:
