@@ -4,7 +4,7 @@
                     |             |  too few: another attempt, the next round, or Failed, by `onShortfall`
 
 With secure aggregation a worker has reported when it holds its result; what it holds is then summed by a session. A sum
-that may have been signed is sought once more, with the same workers; without one of them the round is skipped.
+that may have been signed is sought again with the same workers; where that does not go well, the round is skipped.
 
 Whoever drives it (the server process, a simulation, a list in a test) carries the actions out and
 reports what happens. `now` is in seconds of any clock that does not go back.
@@ -152,7 +152,7 @@ class Rounds:
         self._reporters: tuple[str, ...] = ()
         self._asked: frozenset[str] = frozenset()
         self._measuring = False
-        self._last = False
+        self._signed = False
         self._silent: tuple[str, ...] = ()
         self._excused: set[str] = set()
         self._spared = 0
@@ -234,18 +234,13 @@ class Rounds:
     def unsummed(self, reason: str, *, signed: bool, spoilt: bool = False) -> Actions:
         """The session ended without a sum.
 
-        One that workers have `signed` is sought once more, with the same workers; not where it is `spoilt`, for then
-        it would be so again.
+        One that workers may have `signed` is sought again with them, unless it is `spoilt`: then it would be so again.
         """
         if self._measuring:
             return self._conclude(())
-        sentence = f"round {self.round}, attempt {self.attempt}: {reason}"
-        if not signed or self._last or self.selection.on_shortfall.action != "Retry":
-            return self._shortfall(sentence)
-        self._last = True
-        if spoilt:
-            return self._shortfall(sentence)
-        return (Abandon(self.round, self.attempt, sentence), *self._next_attempt())
+        self._signed = self._signed or signed
+        again = not (spoilt and self._signed)
+        return self._shortfall(f"round {self.round}, attempt {self.attempt}: {reason}", again=again)
 
     def committed(self, *, now: float) -> Actions:
         """The new model is safe: it is measured now, if its turn has come."""
@@ -283,7 +278,7 @@ class Rounds:
         if self._replayed is not None and self.round in self._replayed:
             self.phase = Phase.CONCLUDING
             return (Skip(self.round, f"round {self.round}: the record that is replayed skipped it"),)
-        self._last = self.round in self.past.signed
+        self._signed = self.round in self.past.signed
         return self._next_attempt()
 
     def _next_attempt(self) -> Actions:
@@ -340,14 +335,15 @@ class Rounds:
         why = too_few(self.selection, counts, gathering.dropped)
         return f"round {self.round}, attempt {self.attempt}: {why}"
 
-    def _shortfall(self, sentence: str, *, again_the_same: bool = False) -> Actions:
+    def _shortfall(self, sentence: str, *, again: bool = True, again_the_same: bool = False) -> Actions:
         rule = self.selection.on_shortfall
         abandon = Abandon(self.round, self.attempt, sentence)
-        if rule.action == "Skip" or self._last:
+        made = self.attempt - self.past.attempts.get(self.round, 0) - self._spared
+        if rule.action == "Retry" and again and made < rule.attempts:
+            return (abandon, *self._next_attempt())
+        lost = self._signed and (rule.action == "Retry" or self.round in self.past.signed)
+        if rule.action == "Skip" or lost:
             self.phase = Phase.CONCLUDING
             return (abandon, Skip(self.round, sentence))
-        made = self.attempt - self.past.attempts.get(self.round, 0) - self._spared
-        if rule.action == "Retry" and made < rule.attempts:
-            return (abandon, *self._next_attempt())
         self.phase = Phase.FINISHED
         return (abandon, Fail(sentence + MENDING * again_the_same, recurs=again_the_same))

@@ -447,18 +447,25 @@ def aggregating(*, signed: tuple[int, ...] = (), **changes: Any) -> Rounds:
     return machine
 
 
-def test_a_sum_that_may_be_signed_is_sought_once_more() -> None:
-    """The next attempt may be beyond those that the spec allows; if it has no sum either, the round is skipped."""
-    machine = aggregating(on_shortfall=Shortfall(action="Retry", attempts=1))
+def test_a_sum_that_may_be_signed_is_sought_again() -> None:
+    """In as many attempts as the spec allows; after the last one the round is skipped, and the job goes on."""
+    machine = aggregating()
     abandon, convene = machine.unsummed("too few", signed=True)
     assert (abandon, convene) == (Abandon(1, 1, "round 1, attempt 1: too few"), Convene(1, 2))
     machine.convened(COHORT, now=0)
     reported(machine, *COHORT)
-    assert machine.unsummed("again", signed=True)[1:] == (Skip(1, "round 1, attempt 2: again"),)
+    assert machine.unsummed("again", signed=False)[1:] == (Skip(1, "round 1, attempt 2: again"),)
     assert machine.concluded() == (Convene(2, 1),)
 
 
-def test_a_sum_that_is_sought_once_more_can_be_made() -> None:
+def test_too_few_to_seek_a_signed_sum_skip_the_round() -> None:
+    """Nobody else may be asked, so that the job would fail for one round that was lost."""
+    machine = aggregating(on_shortfall=Shortfall(action="Retry", attempts=2))
+    machine.unsummed("too few", signed=True)
+    assert isinstance(machine.convened((), now=0)[1], Skip)
+
+
+def test_a_sum_that_is_sought_again_can_be_made() -> None:
     """Then the round is committed by that attempt, and the next one has all its attempts."""
     machine = aggregating(signed=(1,))
     assert machine.summed(COHORT) == (Commit(1, 4, COHORT),)
@@ -474,7 +481,7 @@ def test_a_sum_that_is_sought_once_more_can_be_made() -> None:
 def test_what_an_earlier_process_had_signed_is_skipped_when_too_few_come() -> None:
     """Whatever is to be done about a shortfall: those who come may not be those who signed."""
     for action in ("Retry", "Skip", "Fail"):
-        machine = aggregating(signed=(1,), on_shortfall=Shortfall(action=action, attempts=2))
+        machine = aggregating(signed=(1,), on_shortfall=Shortfall(action=action, attempts=1))
         assert isinstance(machine.unsummed("too few", signed=True)[1], Skip)
 
 

@@ -187,7 +187,7 @@ def check(storage: Storage, plan: Plan, told: dict[str, int], *, where: str) -> 
         "saved": newest.facts["round"] if newest else -1,
         "best": best.facts["round"] if best else 0,
         "recorded": len(recorded(storage)),
-        "signed": max((one["round"] for one in storage.sessions.read() if one.get("signed")), default=0),
+        "signed": max((one["round"] for one in storage.sessions.read() if "survivors" in one), default=0),
         "charged": charges(storage, plan, newest),
     }
     for what, number in here.items():
