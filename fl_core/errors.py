@@ -74,7 +74,7 @@ class UnusableError(JobError):
 class RoundError(FLJobError):
     """This attempt of the round is spoilt; another one may go well.
 
-    `short` is for the record: fixed words, with nothing in them of what was sent.
+    `short` is for the record, where what was sent is at fault: fixed words, with nothing in them of that.
     """
 
     def __init__(self, sentence: str = "", *, short: str = "") -> None:

@@ -22,7 +22,7 @@ from fl_core.errors import (
 from fl_core.gathering import Gathering
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
-from fl_core.shortfall import GONE
+from fl_core.shortfall import GONE, LEFT
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_server.agenda import Agenda
@@ -399,7 +399,7 @@ class Coordinator:
             log.warning("worker lost", worker=worker, reason=reason)
             self._dropped(worker, reason)
             self._do(self.rounds.lost(worker, reason=reason, live=live))
-        elif worker in self.ledger.row.get("dropouts", ()):
+        elif reason == LEFT and worker in self.ledger.row.get("dropouts", ()):
             self._dropped(worker, reason)
 
     def _dropped(self, worker: str, reason: str) -> None:

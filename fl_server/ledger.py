@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fl_core.metrics import Measurements, total
-from fl_core.shortfall import GONE
+from fl_core.shortfall import GONE, LEFT
 from fl_server.checkpoints import legible
 from fl_server.measurements import agreeing
 
@@ -73,11 +73,11 @@ class Ledger:
         self.row["selection"] = {name: fact for name, fact in others.items() if fact}
 
     def dropped(self, worker: str, reason: str) -> bool:
-        """Who was lost, and why; True when it is news. A better reason than that it is gone may come after it."""
+        """Who was lost, and why; True when it is news. That it is gone may be heard before that it was told to end."""
         if not self.row:
             return False
         known = self.row["dropouts"].get(worker)
-        if known in {None, GONE}:
+        if known is None or (known == GONE and reason == LEFT):
             self.row["dropouts"][worker] = reason
         return known is None
 

@@ -24,12 +24,15 @@ class Refusals:
 
     @contextmanager
     def noted(self, worker: str, place: pb.Context) -> Iterator[None]:
-        """Remember why what this worker sends for the open attempt is refused within the block."""
+        """Remember why what this worker sends for the open attempt is refused within the block.
+
+        An error that has nothing to say for the record is none of that: a transfer breaks off with its connection.
+        """
         self._why.pop(worker, None)
         try:
             yield
         except RoundError as error:
-            if (place.round, place.attempt) == self._place:
+            if error.short and (place.round, place.attempt) == self._place:
                 self._why[worker] = refused(error)
             raise
 

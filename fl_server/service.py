@@ -30,6 +30,9 @@ log = structlog.get_logger()
 
 STEERERS = ("observer",)
 
+UNKNOWN = "it is no message that this server knows"
+"""What the record says of one that was refused."""
+
 
 class ServerService(fl_pb2_grpc.ServerServicer):
     """Models out; updates, initial weights and measurements in; observations out."""
@@ -106,12 +109,14 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         try:
             async for message in requests:
                 if where := strange(message):
-                    error = UpdateError(f"{worker} sent fields that {where} does not have")
+                    sentence = f"{worker} sent fields that {where} does not have"
+                    error = UpdateError(sentence, short=UNKNOWN)
                     self._protection.refuse(worker, error)
                 else:
                     self._coordinator.heard(worker, message)
         except DecodeError:
-            self._protection.refuse(worker, UpdateError(f"{worker} sent bytes that are no message"))
+            error = UpdateError(f"{worker} sent bytes that are no message", short=UNKNOWN)
+            self._protection.refuse(worker, error)
         told.put_nowait(None)
 
     async def Measure(self, request: pb.MeasureRequest, call: Call) -> pb.Ack:  # noqa: N802
@@ -196,9 +201,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             receiver.frame(frame)
             self._coordinator.moved(worker)
         if not receiver.complete:
-            raise UpdateError(
-                f"the transfer ended after {receiver.position} of {nbytes} bytes", short="it ended too early"
-            )
+            raise UpdateError(f"the transfer ended after {receiver.position} of {nbytes} bytes")
 
     async def _spooled(
         self,

@@ -31,12 +31,12 @@ def test_each_kind_of_loss_is_an_event_with_its_workers(plan_of: Callable[..., A
 
 def test_who_left_is_no_warning_and_who_was_refused_is(plan_of: Callable[..., Any]) -> None:
     """A scaling down is somebody's wish; an update that the server does not take is trouble."""
-    dropouts = {"worker-1": "left", "worker-2": "refused: it ended too early"}
+    dropouts = {"worker-1": "left", "worker-2": "refused: it holds values above the bound"}
     left, refused = losses_in(closed(dropouts=dropouts), plan_of())
     assert (left.reason, left.type) == ("WorkersLeft", "Normal")
     assert left.note.startswith("worker-1: left: it was told to end")
     assert (refused.reason, refused.type) == ("UpdatesRefused", "Warning")
-    assert refused.note == "worker-2: refused: it ended too early"
+    assert refused.note == "worker-2: refused: it holds values above the bound"
 
 
 def test_who_was_lost_in_an_attempt_that_was_given_up_is_told(plan_of: Callable[..., Any]) -> None:

@@ -86,6 +86,16 @@ def test_a_dropout_is_news_once() -> None:
     assert ledger.row["dropouts"] == {"worker-2": "stalled"}
 
 
+def test_that_a_worker_was_told_to_end_may_be_heard_late() -> None:
+    """Its call may have ended before that is known; no other reason takes the first one's place."""
+    ledger = Ledger()
+    ledger.open(1, 1)
+    assert [ledger.dropped("worker-2", reason) for reason in ("gone", "no heartbeat")] == [True, False]
+    assert ledger.row["dropouts"] == {"worker-2": "gone"}
+    assert not ledger.dropped("worker-2", "left")
+    assert ledger.row["dropouts"] == {"worker-2": "left"}
+
+
 def test_an_odd_metric_is_left_out() -> None:
     """A metric of another kind than most workers measured is left out; the update and its examples stay."""
     ledger = opened()

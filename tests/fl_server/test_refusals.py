@@ -53,10 +53,11 @@ def test_a_refusal_is_forgotten() -> None:
 
 
 def test_what_is_of_another_attempt_is_no_refusal_in_this_one() -> None:
-    """Nor is what another one's error says."""
+    """Nor is an error of another kind, nor one in which nothing that was sent is at fault."""
     one = opened()
-    refused(one, EARLIER, UpdateError("late"))
+    refused(one, EARLIER, UpdateError("late", short="it is too large"))
     refused(one, HERE, OSError("no space"))
+    refused(one, HERE, UpdateError("the transfer ended after 7 of 9 bytes"))
     assert one.behind("worker-1", "gone") == "gone"
 
 

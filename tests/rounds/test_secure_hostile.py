@@ -180,12 +180,13 @@ def silent(one: Imposter) -> str:
 
 REFUSED = "refused: the protocol does not allow what it sent"
 CHECKSUM = "refused: a checksum does not fit what came"
+NO_MESSAGE = "refused: it is no message that this server knows"
 LENGTH = "refused: it has not as many bytes as it must have"
 
 OUT: dict[Act, tuple[str, str]] = {
-    garbage: ("worker-3 sent bytes that are no message", REFUSED),
+    garbage: ("worker-3 sent bytes that are no message", NO_MESSAGE),
     nothing: ("worker-3 sends nothing, which no session expects", REFUSED),
-    unknown_field: ("worker-3 sent fields that MemberMessage does not have", REFUSED),
+    unknown_field: ("worker-3 sent fields that MemberMessage does not have", NO_MESSAGE),
     for_another: ("worker-3 advertises for worker-0", REFUSED),
     unsigned: ("worker-3: the signature does not fit what it is said to sign", REFUSED),
     low_order: ("low order", REFUSED),

@@ -105,11 +105,15 @@ def test_who_left_and_who_was_refused() -> None:
     """Neither is said to be lost: one was told to end, of the other the server did not take what it sent."""
     sentences = told(
         cohort=[f"worker-{n}" for n in range(5)],
-        dropouts={"worker-2": "left", "worker-3": "refused: it ended too early", "worker-4": "left"},
+        dropouts={
+            "worker-2": "left",
+            "worker-3": "refused: it holds values above the bound",
+            "worker-4": "left",
+        },
     )
     left = "left: it was told to end, as those are who are scaled down or whose node is drained."
     assert f"worker-2, worker-4: chosen, and {left}" in sentences
-    assert "worker-3: chosen, and refused: it ended too early." in sentences
+    assert "worker-3: chosen, and refused: it holds values above the bound." in sentences
 
 
 def test_a_round_that_is_not_there() -> None:
