@@ -14,13 +14,22 @@ from fl_core import durable
 from fl_core.errors import ProtocolError, StorageError
 from fl_core.secagg.session import Context
 
+MOST_BYTES = 1 << 16
+"""What is added to the file at most before it is written anew with what counts."""
+
 
 class FileMemory:
-    """A small file beside the worker's key, each fact on the disk before it is acted upon."""
+    """A small file of JSON lines beside the worker's key, each fact on the disk before it is acted upon.
+
+    A line holds rows by the kind of sum; of each kind the last one counts. One sync makes a line safe, where a new
+    file needs two. A last line that a crash left unfinished was not acted upon.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._rows: dict[str, dict[str, Any]] = self._read()
+        self._left = 0
+        """Bytes that may still be added: none at first and after an error, so that no half line is added to."""
 
     def bind(self, context: Context, candidacy: bytes) -> None:
         """Note that a vector of this sum is about to leave; refuse other candidates than those of an earlier one."""
@@ -51,18 +60,32 @@ class FileMemory:
 
     def _keep(self, context: Context, row: dict[str, Any]) -> None:
         rows = {**self._rows, context.purpose: row}
+        line = _line({context.purpose: row})
+        left, self._left = self._left - len(line), 0
         try:
-            durable.replace(self._path, json.dumps(rows).encode())
+            if left < 0 or not self._path.exists():
+                durable.replace(self._path, _line(rows))
+                left = MOST_BYTES
+            else:
+                durable.append(self._path, line)
         except OSError as error:
             raise StorageError(f"{self._path} cannot be written: {error.strerror}; make room") from error
-        self._rows = rows
+        self._rows, self._left = rows, left
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
-            text = self._path.read_text(encoding="utf-8") if self._path.exists() else "{}"
-            rows = json.loads(text)
+            if not self._path.exists():
+                return {}
+            first, *others = self._path.read_bytes().split(b"\n")[:-1]
+            rows: dict[str, Any] = {}
+            for line in (first, *others):
+                rows |= json.loads(line).items()
             return {purpose: {**row, "round": int(row["round"])} for purpose, row in rows.items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise StorageError(
                 f"{self._path} is damaged: {error}; without it no sum is safe to join"
             ) from error
+
+
+def _line(rows: dict[str, dict[str, Any]]) -> bytes:
+    return json.dumps(rows).encode() + b"\n"

@@ -175,7 +175,7 @@ def _protection(
     me = Me(
         signer=signer,
         trust=AuthorityTrust.of(job, credentials.authority),
-        memory=FileMemory(settings.identity_folder / "sums.json"),
+        memory=FileMemory(settings.identity_folder / "sums.jsonl"),
         random=os.urandom,
         policy=policy.sums(),
         endorsement=policy.endorsement(job=job, worker=signer.worker, own=signer.certificate),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fl_core import durable
 from fl_core.errors import ProtocolError, StorageError
 from fl_worker.memory import FileMemory
 from tests.fl_core.secagg.cast import context
@@ -22,7 +24,12 @@ HERE, THERE = b"here", b"there"
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Where it is kept."""
-    return tmp_path / "sums.json"
+    return tmp_path / "sums.jsonl"
+
+
+def kept(path: Path) -> Any:
+    """What the file holds: of each kind of sum the last row."""
+    return {kind: row for line in path.read_text().splitlines() for kind, row in json.loads(line).items()}
 
 
 def sum_of(number: int, **changes: Any) -> Any:
@@ -48,7 +55,7 @@ def test_the_next_round_begins_afresh(path: Path) -> None:
     for number, fact in ((1, HERE), (2, THERE), (5, HERE)):
         memory.bind(sum_of(number), fact)
         memory.sign(sum_of(number), fact)
-        assert json.loads(path.read_text())["update"] == {
+        assert kept(path)["update"] == {
             "round": number,
             "candidacy": fact.hex(),
             "signed": fact.hex(),
@@ -70,21 +77,24 @@ def test_kinds_of_sums_are_apart(path: Path) -> None:
     for purpose, fact in (("range", HERE), ("update", THERE), ("measure", HERE)):
         memory.bind(sum_of(1, purpose=purpose), fact)
         memory.sign(sum_of(1, purpose=purpose), fact)
-    assert set(json.loads(path.read_text())) == {"range", "update", "measure"}
+    assert set(kept(path)) == {"range", "update", "measure"}
 
 
 def test_what_cannot_be_written_is_not_done(tmp_path: Path) -> None:
     """A full disk is an error before anything leaves, and nothing is remembered that is not on it."""
     folder = tmp_path / "away"
-    memory = FileMemory(folder / "sums.json")
-    with pytest.raises(StorageError, match="sums.json cannot be written"):
+    memory = FileMemory(folder / "sums.jsonl")
+    with pytest.raises(StorageError, match="sums.jsonl cannot be written"):
         memory.sign(sum_of(1), HERE)
     folder.mkdir()
     memory.sign(sum_of(1), THERE)
-    assert json.loads((folder / "sums.json").read_text())["update"]["signed"] == THERE.hex()
+    assert kept(folder / "sums.jsonl")["update"]["signed"] == THERE.hex()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"update": 7}', '{"update": {"signed": "00"}}', "\ufffd"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "{\n", "[1]\n", '{"update": 7}\n', '{"update": {"signed": "00"}}\n', "\ufffd\n", "\n{}\n"],
+)
 def test_a_damaged_memory_is_no_empty_one(path: Path, text: str) -> None:
     """A worker that cannot know what it has signed joins no sum."""
     path.write_text(text)
@@ -105,4 +115,63 @@ def test_a_crash_leaves_the_old_facts_or_the_new(path: Path) -> None:
         time.sleep(random.Random(5).uniform(0.05, 0.2))
         process.kill()
     FileMemory(path)
-    assert json.loads(path.read_text())["update"]["round"] >= 1
+    assert kept(path)["update"]["round"] >= 1
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+def test_a_half_line_was_not_acted_upon_and_is_never_added_to(path: Path, cut: int) -> None:
+    """What stands before the half line counts, another fact may take its place, and the file is whole again."""
+    memory = FileMemory(path)
+    memory.sign(sum_of(1), HERE)
+    memory.sign(sum_of(2), HERE)
+    path.write_bytes(path.read_bytes()[:-cut])
+    again = FileMemory(path)
+    again.sign(sum_of(1), HERE)
+    again.sign(sum_of(2), THERE)
+    with pytest.raises(ProtocolError, match="other survivors"):
+        FileMemory(path).sign(sum_of(2), HERE)
+
+
+def test_after_an_error_the_file_is_written_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that breaks off and cannot be taken back leaves nothing that a later fact is lost behind."""
+    memory = FileMemory(path)
+    memory.sign(sum_of(1), HERE)
+
+    def broken(where: Path, _: bytes) -> None:
+        with where.open("ab") as file:
+            file.write(b'{"upd')
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "append", broken)
+        with pytest.raises(StorageError, match="cannot be written: broken"):
+            memory.sign(sum_of(2), HERE)
+    memory.sign(sum_of(2), THERE)
+    memory.sign(sum_of(3), THERE)
+    assert kept(path)["update"] == {"round": 3, "signed": THERE.hex()}
+    with pytest.raises(ProtocolError, match="rounds only go on"):
+        FileMemory(path).sign(sum_of(2), HERE)
+
+
+def test_a_memory_that_is_taken_away_is_written_whole(path: Path) -> None:
+    """What this process knows of the other kinds of sums is there again with the next fact."""
+    memory = FileMemory(path)
+    memory.sign(sum_of(1, purpose="range"), HERE)
+    memory.sign(sum_of(1), HERE)
+    path.unlink()
+    memory.sign(sum_of(1, purpose="measure"), HERE)
+    assert set(kept(path)) == {"range", "update", "measure"}
+
+
+def test_the_file_does_not_grow_with_the_rounds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written anew with what counts once so much was added, and nothing is forgotten by that."""
+    monkeypatch.setattr("fl_worker.memory.MOST_BYTES", 1000)
+    memory = FileMemory(path)
+    memory.sign(sum_of(1, purpose="range"), HERE)
+    sizes = []
+    for number in range(1, 100):
+        memory.sign(sum_of(number), HERE)
+        sizes.append(path.stat().st_size)
+    assert max(sizes) < 1200
+    assert sizes != sorted(sizes)
+    assert {purpose: row["round"] for purpose, row in kept(path).items()} == {"range": 1, "update": 99}

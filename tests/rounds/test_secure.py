@@ -7,7 +7,6 @@ import json
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -254,7 +253,8 @@ def fields(message: Any, before: str = "") -> Iterator[str]:
 def test_a_worker_keeps_what_it_must_not_do_twice(done: Done) -> None:
     """Beside its key lies, for each kind of sum, the last round, among whom it was and whose sum was signed."""
     for index in EVERYBODY:
-        rows = json.loads(Path(done.run.folder / f"worker-{index}" / "sums.json").read_text())
+        text = (done.run.folder / f"worker-{index}" / "sums.jsonl").read_text()
+        rows = {purpose: row for line in text.splitlines() for purpose, row in json.loads(line).items()}
         assert {purpose: row["round"] for purpose, row in rows.items()} == {
             "range": 1,
             "update": 3,

@@ -183,5 +183,5 @@ def test_spare_workers_are_let_go_without_a_session(job: Callable[..., SecureRun
     (row,) = run.rounds()
     assert row["reporters"] == ["worker-0", "worker-1", "worker-2"]
     assert row["dropouts"] == {}
-    assert not (run.folder / "worker-3" / "sums.json").exists()
-    assert (run.folder / "worker-0" / "sums.json").exists()
+    assert not (run.folder / "worker-3" / "sums.jsonl").exists()
+    assert (run.folder / "worker-0" / "sums.jsonl").exists()
