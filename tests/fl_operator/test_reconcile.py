@@ -15,7 +15,17 @@ from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import refusal
 from fl_operator.cluster.events import Recorder
 from fl_operator.cluster.mirror import Mirror
-from fl_operator.cluster.resources import EVENTS, FLJOBS, JOBS, NAMESPACES, PODS, Key, Object
+from fl_operator.cluster.resources import (
+    EVENTS,
+    FLJOBS,
+    JOBS,
+    NAMESPACES,
+    PODS,
+    Key,
+    Object,
+    key_of,
+    resource_of,
+)
 from fl_operator.loop import GATHER_SECONDS, Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
@@ -115,6 +125,32 @@ def test_a_job_is_made_in_few_turns_and_then_left_alone(memory: Any) -> None:
         assert again is not None
         assert again.after > 1
         assert [request.method for request in memory.requests[asked:]] == ["GET"]
+        assert told == []
+
+    play(memory, scene)
+
+
+def test_answers_that_the_watch_overtakes_wake_nobody(memory: Any) -> None:
+    """What a reconcile writes is in the copies when it ends, and no news, although the watch told of it first."""
+    send = memory.send
+
+    async def scene(one: Reconciler) -> None:
+        def version(thing: Object) -> Any:
+            found = one.mirror.find(resource_of(thing), key_of(thing)) or {"metadata": {}}
+            return found["metadata"].get("resourceVersion")
+
+        async def late(request: Any) -> Any:
+            answer = await send(request)
+            while request.method != "GET" and version(answer) != answer["metadata"]["resourceVersion"]:
+                await asyncio.sleep(0.001)
+            return answer
+
+        told: list[Any] = []
+        for informer in one.mirror.informers():
+            informer.handlers.append(lambda old, new: told.append(new or old))
+        memory.send = late
+        await one.reconcile(KEY)
+        assert len(jobs(memory)) == 3
         assert told == []
 
     play(memory, scene)
