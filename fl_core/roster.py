@@ -72,10 +72,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Tell a worker that it cannot take part in this job, and why."""
+    """Tell a worker that it cannot take part: its model's manifest is not the job's; both are digests."""
 
     worker: str
-    sentence: str
+    manifest: str
+    expected: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ class Roster:
     def enrol(self, worker: str, enrolment: Enrolment, *, now: float) -> tuple[Action, ...]:
         """A worker comes, or comes back; one that is wanted is told so again."""
         if self._manifest and enrolment.manifest != self._manifest:
-            return (self._refusal(worker),)
+            return (Refuse(worker, enrolment.manifest, self._manifest),)
         self.members[worker] = Member(enrolment, now + LEASE_SECONDS)
         self._away.pop(worker, None)
         self._left.discard(worker)
@@ -397,19 +398,12 @@ class Roster:
 
     def _learn(self, manifest: str) -> tuple[Action, ...]:
         self._manifest = manifest or self._manifest
-        wrong = [
-            name
+        wrong = {
+            name: member.enrolment.manifest
             for name, member in self.members.items()
             if self._manifest and member.enrolment.manifest != self._manifest
-        ]
+        }
         for name in wrong:
             del self.members[name]
         self._parting.difference_update(wrong)
-        return tuple(self._refusal(name) for name in sorted(wrong, key=by_number))
-
-    def _refusal(self, worker: str) -> Refuse:
-        return Refuse(
-            worker,
-            f"{worker}'s model has other arrays, shapes or dtypes than the job's; "
-            "every worker needs the same program and configuration",
-        )
+        return tuple(Refuse(name, wrong[name], self._manifest) for name in sorted(wrong, key=by_number))

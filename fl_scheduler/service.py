@@ -35,6 +35,9 @@ MOST_REASON = 1024
 MOST_REFUSAL = 256
 """Characters of a refusal that are kept for the record."""
 
+MOST_MANIFESTS = 8
+"""How many kinds of model are remembered, so that what is wrong with one can be said."""
+
 
 class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     """Workers attend, the server convenes; the roster decides."""
@@ -50,6 +53,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         self.dismissed = asyncio.Event()
         self._outboxes: dict[str, Outbox] = {}
         self._refused: dict[str, str] = {}
+        self._manifests: dict[str, Manifest] = {}
         self._events: asyncio.Queue[pb.CohortEvent] | None = None
         self._changed = asyncio.Event()
 
@@ -159,6 +163,8 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
                 "every worker needs the job's own program files"
             )
         manifest = Manifest.from_json(said.manifest)
+        if len(self._manifests) < MOST_MANIFESTS:
+            self._manifests.setdefault(manifest.digest, manifest)
         return r.Enrolment(weights=said.weights, manifest=manifest.digest, moves=said.moves)
 
     def _do(self, actions: Iterable[r.Action]) -> None:
@@ -177,7 +183,8 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
             case r.Release(worker, call):
                 context = context_of(self.plan, round=call.round, attempt=call.attempt)
                 self._send(worker, pb.Order(context=context, release=pb.Release()))
-            case r.Refuse(worker, sentence):
+            case r.Refuse(worker, found, expected):
+                sentence = self._misfit(worker, found, expected)
                 log.warning("refused", worker=worker, reason=sentence)
                 self.metrics.refused.inc()
                 self._note(worker, sentence)
@@ -187,6 +194,16 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
                     self.metrics.selected(chosen=len(action.workers), live=self.roster.count)
                 if self._events is not None:
                     self._events.put_nowait(_event(action, self._refused, live=self.roster.count))
+
+    def _misfit(self, worker: str, found: str, expected: str) -> str:
+        """Why a worker whose model has this manifest cannot take part in the job that has that one."""
+        own, model = self._manifests.get(found), self._manifests.get(expected)
+        difference = model.difference(own) if own is not None and model is not None else ""
+        where = f": {difference}" if difference else ""
+        return (
+            f"{worker}'s model has other arrays, shapes or dtypes than the job's{where}; "
+            "every worker needs the same program and configuration"
+        )
 
     def _note(self, worker: str, why: str) -> None:
         """Remember the newest refusals, for the record."""

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from fl_core.extensions import Extension
 from fl_core.identity import Identity
 from fl_core.plan import Site
+from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.guard import context_of
+from tests.fl_scheduler.conftest import MANIFEST
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -225,6 +228,36 @@ def test_a_worker_that_does_not_fit_is_refused(
                 await worker.hears()
             assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
             assert one.service.roster.members == {}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            Manifest.from_json(MANIFEST).digest,
+            "the job's: array w float32[4] should be w float32[3]; every worker",
+        ),
+        ("nobody's", "than the job's; every worker"),
+    ],
+)
+def test_who_has_another_model_is_told_what_is_wrong_with_it(
+    office: Callable[..., Any], model: str, words: str
+) -> None:
+    """The array, its shape and the one that it must have, if anybody who enrolled has the job's."""
+    wide = Manifest.of({"w": np.zeros(4, "f4")}).to_json()
+
+    async def main() -> None:
+        async with (
+            office().open() as one,
+            one.attending(0) as fitting,
+            one.attending(1, manifest=wide) as odd,
+        ):
+            assert (await fitting.hears()).HasField("welcome")
+            assert (await odd.hears()).HasField("welcome")
+            async with one.convening(1, train=pb.Train(), manifest=model):
+                assert words in (await odd.hears()).refusal.sentence
 
     asyncio.run(main())
 
