@@ -1,4 +1,4 @@
-"""What a worker remembers of secure sums over its own restarts: for which it sent a vector, and whom it signed.
+"""What a worker remembers of secure sums over its own restarts: for which it sent which vector, and whom it signed.
 
 Of each kind of sum the last one is kept. Rounds only go on, so an older one than that is refused whole; a server that
 was set back to an earlier state goes on with rounds that nobody has signed.
@@ -31,23 +31,26 @@ class FileMemory:
         self._left = 0
         """Bytes that may still be added: none at first and after an error, so that no half line is added to."""
 
-    def bind(self, context: Context, candidacy: bytes) -> None:
-        """Note that a vector of this sum is about to leave; refuse other candidates than those of an earlier one."""
+    def bind(self, context: Context, candidacy: bytes, content: bytes) -> None:
+        """Note that a vector of this sum is about to leave; refuse another one than before, or other candidates."""
         row = self._row(context)
         if row.get("candidacy", candidacy.hex()) != candidacy.hex():
             raise ProtocolError(
                 f"{context}: a vector of this sum was sent among other candidates; a second sum with other "
                 "members would give away the difference"
             )
-        self._keep(context, {**row, "candidacy": candidacy.hex()})
+        if row.get("content", content.hex()) != content.hex():
+            raise ProtocolError(
+                f"{context}: another vector of this sum was sent before; what was made anew came out otherwise, as "
+                "with fresh noise, and two sums would give away the difference"
+            )
+        self._keep(context, {**row, "candidacy": candidacy.hex(), "content": content.hex()})
 
     def sign(self, context: Context, statement: bytes) -> None:
-        """Note for which survivors and vector of this sum it is about to sign; refuse a second set or vector."""
+        """Note that survivors of this sum are about to be signed; refuse a second set."""
         row = self._row(context)
         if row.get("signed", statement.hex()) != statement.hex():
-            raise ProtocolError(
-                f"{context}: other survivors of this sum, or with another vector of its own, were signed already"
-            )
+            raise ProtocolError(f"{context}: other survivors of this sum were signed already")
         self._keep(context, {**row, "signed": statement.hex()})
 
     def _row(self, context: Context) -> dict[str, Any]:

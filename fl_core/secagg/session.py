@@ -181,17 +181,18 @@ class Session:
         """What the members sign whose vectors are in the sum."""
         return encode("survivors", self.id, self._named("survivors", workers))
 
-    def stand(self, survivors: Sequence[int], vector: bytes) -> bytes:
-        """What a member stands for in this sum, in whichever attempt: these survivors and, by its digest, one vector.
+    # -- what later attempts of the same sum must keep to: none of it depends on the session's id --
 
-        It does not depend on the session's id, so that another attempt can open the same sum, and no other one.
-        """
-        return digest(
-            "signed", self.context.model, self.context.shape, self._named("survivors", survivors), vector
-        )
+    def settled(self, survivors: Sequence[int]) -> bytes:
+        """For whom a member has signed."""
+        return self._named("settled", survivors)
+
+    def content(self, vector: bytes) -> bytes:
+        """The plain vector, by its digest, that a member has masked and sent, and what it means."""
+        return digest("content", self.context.model, self.context.shape, vector)
 
     def candidacy(self) -> bytes:
-        """Among whom, and with which threshold: what later attempts of the same sum must keep to."""
+        """Among whom, and with which threshold."""
         return digest("candidacy", self._named("candidates", self.candidates), self.threshold)
 
     @property

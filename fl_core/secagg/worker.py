@@ -30,12 +30,12 @@ SEED_BYTES = 32
 class Memory(Protocol):
     """What a worker remembers of the sums it took part in, over its own restarts."""
 
-    def bind(self, context: Context, candidacy: bytes) -> None:
-        """Note that a vector of this sum is about to leave under this candidacy; refuse another one than before."""
+    def bind(self, context: Context, candidacy: bytes, content: bytes) -> None:
+        """Note that this vector of the sum is about to leave under this candidacy; refuse others than before."""
         ...
 
     def sign(self, context: Context, statement: bytes) -> None:
-        """Note for which survivors and vector of this sum it is about to sign; refuse others than before."""
+        """Note that these survivors of this sum are about to be signed; refuse others than before."""
         ...
 
 
@@ -81,7 +81,6 @@ class Member:
         self._sealed: dict[int, bytes] = {}
         self._circle: tuple[int, ...] = ()
         self._survivors: tuple[int, ...] = ()
-        self._vector = b""
 
     def advertise(self) -> Entry:
         """Two fresh public keys and the commitment to the self-mask's seed, signed."""
@@ -123,7 +122,7 @@ class Member:
         return sealed
 
     def mask(self, vector: Vector, layout: Layout, dealt: Shares) -> None:
-        """Mask a plain vector in place, with those whose shares were dealt out to this member."""
+        """Mask a plain vector in place, with those whose shares were dealt out to this member; ever the same one."""
         self._expect(Step.SHARED, "mask")
         session = self._joined
         neighbours = session.neighbours(self._worker)
@@ -140,14 +139,13 @@ class Member:
         applied += [
             Mask(self._pair_key(session, other), 1 if self._worker < other else -1) for other in sorted(dealt)
         ]
-        self._me.memory.bind(self.context, session.candidacy())
-        self._vector = vector.digest
+        self._me.memory.bind(self.context, session.candidacy(), session.content(vector.digest))
         masks.apply(vector, applied, layout=layout)
         self._sealed, self._circle = dict(dealt), circle
         self.step = Step.MASKED
 
     def sign(self, survivors: Sequence[int]) -> bytes:
-        """Sign whose vectors are in the sum; for one sum only one set is ever signed, and beside one vector only."""
+        """Sign whose vectors are in the sum; for one sum only one set is ever signed."""
         self._expect(Step.MASKED, "sign")
         session = self._joined
         listed = tuple(survivors)
@@ -162,7 +160,7 @@ class Member:
             raise ProtocolError(f"{self._here}: {named(strangers)} survive whose shares never came")
         session.check_near(near, what="survivors that hold its shares")
         statement = session.survivors(listed)
-        self._me.memory.sign(self.context, session.stand(listed, self._vector))
+        self._me.memory.sign(self.context, session.settled(listed))
         self._survivors = listed
         self.step = Step.SIGNED
         return self._me.signer.sign(statement)

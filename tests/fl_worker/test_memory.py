@@ -37,27 +37,37 @@ def sum_of(number: int, **changes: Any) -> Any:
     return context(round=number, **changes)
 
 
-@pytest.mark.parametrize("act", ["bind", "sign"])
-def test_a_second_one_is_refused_over_restarts(path: Path, act: str) -> None:
+@pytest.mark.parametrize(
+    ("act", "first", "second", "words"),
+    [
+        ("bind", (HERE, HERE), (THERE, HERE), "sent among other candidates"),
+        ("bind", (HERE, HERE), (HERE, THERE), "another vector of this sum was sent before"),
+        ("sign", (HERE,), (THERE,), "other survivors of this sum were signed already"),
+    ],
+)
+def test_a_second_one_is_refused_over_restarts(
+    path: Path, act: str, first: tuple[bytes, ...], second: tuple[bytes, ...], words: str
+) -> None:
     """The same again is no harm; another one is refused, in any attempt, by this process and the next."""
     memory = FileMemory(path)
-    getattr(memory, act)(sum_of(1), HERE)
+    getattr(memory, act)(sum_of(1), *first)
     for one in (memory, FileMemory(path)):
-        getattr(one, act)(sum_of(1, attempt=2), HERE)
-        with pytest.raises(ProtocolError, match="round 1, attempt 3"):
-            getattr(one, act)(sum_of(1, attempt=3), THERE)
-        getattr(one, act)(sum_of(1), HERE)
+        getattr(one, act)(sum_of(1, attempt=2), *first)
+        with pytest.raises(ProtocolError, match=f"round 1, attempt 3.*{words}"):
+            getattr(one, act)(sum_of(1, attempt=3), *second)
+        getattr(one, act)(sum_of(1), *first)
 
 
 def test_the_next_round_begins_afresh(path: Path) -> None:
     """Other candidates and survivors are right in another round."""
     memory = FileMemory(path)
     for number, fact in ((1, HERE), (2, THERE), (5, HERE)):
-        memory.bind(sum_of(number), fact)
+        memory.bind(sum_of(number), fact, fact)
         memory.sign(sum_of(number), fact)
         assert kept(path)["update"] == {
             "round": number,
             "candidacy": fact.hex(),
+            "content": fact.hex(),
             "signed": fact.hex(),
         }
 
@@ -66,16 +76,17 @@ def test_an_older_round_is_refused_whole(path: Path) -> None:
     """Rounds only go on, whatever a server says that was set back."""
     FileMemory(path).sign(sum_of(3), HERE)
     memory = FileMemory(path)
-    for act in (memory.bind, memory.sign):
-        with pytest.raises(ProtocolError, match="sums of round 3 were made already; rounds only go on"):
-            act(sum_of(2), HERE)
+    with pytest.raises(ProtocolError, match="sums of round 3 were made already; rounds only go on"):
+        memory.bind(sum_of(2), HERE, HERE)
+    with pytest.raises(ProtocolError, match="sums of round 3 were made already; rounds only go on"):
+        memory.sign(sum_of(2), HERE)
 
 
 def test_kinds_of_sums_are_apart(path: Path) -> None:
     """A round's range, update and measurement have members and signatures of their own."""
     memory = FileMemory(path)
     for purpose, fact in (("range", HERE), ("update", THERE), ("measure", HERE)):
-        memory.bind(sum_of(1, purpose=purpose), fact)
+        memory.bind(sum_of(1, purpose=purpose), fact, fact)
         memory.sign(sum_of(1, purpose=purpose), fact)
     assert set(kept(path)) == {"range", "update", "measure"}
 

@@ -260,4 +260,4 @@ def test_a_worker_keeps_what_it_must_not_do_twice(done: Done) -> None:
             "update": 3,
             "measure": 3,
         }
-        assert all(set(row) == {"round", "candidacy", "signed"} for row in rows.values())
+        assert all(set(row) == {"round", "candidacy", "content", "signed"} for row in rows.values())

@@ -72,8 +72,9 @@ class Notes:
     def __init__(self) -> None:
         self.rows: dict[str, tuple[int, dict[str, bytes]]] = {}
 
-    def bind(self, context: Context, candidacy: bytes) -> None:
+    def bind(self, context: Context, candidacy: bytes, content: bytes) -> None:
         self._note(context, "candidacy", candidacy)
+        self._note(context, "content", content)
 
     def sign(self, context: Context, statement: bytes) -> None:
         self._note(context, "signed", statement)

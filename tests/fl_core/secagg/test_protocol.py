@@ -218,16 +218,27 @@ def test_other_survivors_than_those_signed_are_refused() -> None:
 
 
 @pytest.mark.parametrize("part", ["header", "body"])
-def test_another_vector_than_that_signed_is_refused(part: str) -> None:
-    """A member whose vector is another one by a bit, such as one with fresh noise, signs no more; the others would."""
+def test_another_vector_than_that_sent_is_refused(part: str) -> None:
+    """A member whose vector is another one by a bit, such as one with fresh noise, sends none, signed or not."""
     memories = {worker: Notes() for worker in range(4)}
-    attempt(1, range(4), memories).run(last="sign")
+    attempt(1, range(4), memories).run(last="upload")
     second = attempt(2, range(4), memories)
+    second.run(last="share")
     getattr(second.plain[2], part)[0] ^= 1
-    second.run(last="upload")
-    with pytest.raises(ProtocolError, match="round 1, attempt 2, update: another signed was noted"):
-        second.sign([2])
-    second.sign([0, 1, 3])
+    with pytest.raises(ProtocolError, match="round 1, attempt 2, update: another content was noted"):
+        second.upload([2])
+    second.upload([0, 1, 3])
+
+
+@pytest.mark.parametrize("changes", [{"model": "another"}, {"shape": "another"}])
+def test_the_same_numbers_with_another_meaning_are_another_vector(changes: dict[str, str]) -> None:
+    """A sum of another model's updates, or in other ranges, is another sum."""
+    memories = {worker: Notes() for worker in range(4)}
+    attempt(1, range(4), memories).run(last="upload")
+    second = attempt(2, range(4), memories, **changes)
+    second.run(last="share")
+    with pytest.raises(ProtocolError, match="another content was noted"):
+        second.upload([0])
 
 
 def test_the_next_round_and_other_purposes_are_free() -> None:
@@ -275,14 +286,19 @@ def test_a_worker_that_restarts_is_dead_for_its_session(died: str) -> None:
     assert same(cohort.total, cohort.sum(range(4) if died in {"sign", "unmask"} else others))
 
 
+SAID = {"bind": 2, "sign": 1}
+"""How many things are said in each."""
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     facts=some.lists(
         some.tuples(
-            some.sampled_from(["bind", "sign"]),
+            some.sampled_from(list(SAID)),
             some.integers(1, 3),
             some.sampled_from(["range", "update"]),
             some.sampled_from([b"one", b"other"]),
+            some.sampled_from([b"this", b"that"]),
         ),
         max_size=8,
     )
@@ -291,11 +307,11 @@ def test_the_memory_of_these_tests_is_that_of_a_worker(facts: Any, tmp_path: Pat
     """Whatever is noted in whatever order, `Notes` refuses what a worker's file refuses, restarts in between."""
     path, notes = tmp_path / "memory.json", Notes()
     path.unlink(missing_ok=True)
-    for act, turn, purpose, said in facts:
+    for act, turn, purpose, *said in facts:
         refused = []
         for memory in (notes, FileMemory(path)):
             try:
-                getattr(memory, act)(context(round=turn, purpose=purpose), said)
+                getattr(memory, act)(context(round=turn, purpose=purpose), *said[: SAID[act]])
             except ProtocolError:
                 refused.append(memory)
         assert len(refused) in {0, 2}
