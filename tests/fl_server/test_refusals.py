@@ -13,6 +13,7 @@ import pytest
 from fl_core.errors import ProtocolError, UpdateError
 from fl_core.wire import fl_pb2 as pb
 from fl_server.refusals import Refusals
+from tests.fl_server.recorded import recorded
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -95,7 +96,7 @@ def test_the_record_says_what_was_wrong(
                 async with served.speaking(f"worker-{index}") as client:
                     await client.measure(evaluation, loss=1.0)
             await asyncio.wait_for(task, 10)
-            (row,) = served.storage.rows()
+            (row,) = recorded(served.storage)
             assert row["dropouts"] == {"worker-1": f"refused: {short}"}
             counted = served.coordinator.metrics.registry.get_sample_value
             assert counted("fl_worker_dropouts_total", {"reason": "refused"}) == 1
