@@ -278,6 +278,14 @@ class Rounds:
         if self._replayed is not None and self.round in self._replayed:
             self.phase = Phase.CONCLUDING
             return (Skip(self.round, f"round {self.round}: the record that is replayed skipped it"),)
+        if self.round < max(self.past.signed, default=0):
+            self.phase = Phase.CONCLUDING
+            return (
+                Skip(
+                    self.round,
+                    f"round {self.round}: workers signed sums of later rounds, and sign none of this one",
+                ),
+            )
         self._signed = self.round in self.past.signed
         return self._next_attempt()
 
