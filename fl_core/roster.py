@@ -341,10 +341,8 @@ class Roster:
 
     def _ready(self, call: Call, now: float) -> bool:
         if call.only:
-            hopeless = now >= self._called + self._selection.join_seconds or not self._left.isdisjoint(
-                call.only
-            )
-            return hopeless or all(self._is_connected(name, now) for name in call.only)
+            late = now >= self._called + self._selection.join_seconds
+            return late or all(self._is_connected(name, now) for name in call.only)
         live = self.count
         if live < self._selection.minimum:
             self._quorum_since = None

@@ -152,7 +152,7 @@ class Rounds:
         self._reporters: tuple[str, ...] = ()
         self._asked: frozenset[str] = frozenset()
         self._measuring = False
-        self._signed = False
+        self._signed = self._outdated = False
         self._silent: tuple[str, ...] = ()
         self._excused: set[str] = set()
         self._spared = 0
@@ -278,14 +278,12 @@ class Rounds:
         if self._replayed is not None and self.round in self._replayed:
             self.phase = Phase.CONCLUDING
             return (Skip(self.round, f"round {self.round}: the record that is replayed skipped it"),)
-        if self.round < max(self.past.signed, default=0):
+        last = max(self.past.signed, default=0)
+        self._outdated = self._outdated or self.round < last
+        if self._outdated and self.round <= last:
             self.phase = Phase.CONCLUDING
-            return (
-                Skip(
-                    self.round,
-                    f"round {self.round}: workers signed sums of later rounds, and sign none of this one",
-                ),
-            )
+            why = f"workers have signed sums up to round {last}, which were made from models that are lost"
+            return (Skip(self.round, f"round {self.round}: {why}"),)
         self._signed = self.round in self.past.signed
         return self._next_attempt()
 

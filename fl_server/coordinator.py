@@ -296,8 +296,8 @@ class Coordinator:
         self._aggregator.open(model.manifest)
         self.refusals.begin(number, attempt)
         self._answer.clear()
-        signed = self.sums.signed(number) if self.sums is not None else ()
-        self._summons.start("train", (number, attempt), self, only=signed)
+        only = self.sums.only(number) if self.sums is not None else ()
+        self._summons.start("train", (number, attempt), self, only=only)
 
     async def _aggregate(self, action: r.Aggregate) -> None:
         """Have the workers sum what they hold."""

@@ -160,6 +160,10 @@ class Protection:
         """
         candidates = self.journal.candidates(context.round, context.purpose, context.bucket)
         signed = self.journal.survivors(context.round, context.purpose, context.bucket)
+        if lacking := set(signed).difference(map(number, members)):
+            raise ProtocolError(
+                f"{context}: it may have been signed with {named(lacking)} before, not without"
+            )
         members = [worker for worker in members if not signed or number(worker) in signed]
         host = Host(context, self._trust, candidates=candidates)
         deadline = time.monotonic() + self._selection.deadline_seconds

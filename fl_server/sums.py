@@ -268,6 +268,10 @@ class Sums:
             found.update(() if known else journal.survivors(round, "range", bucket))
         return frozenset(map(name, found))
 
+    def only(self, round: int) -> frozenset[str]:
+        """Who alone may be asked, if not everybody: with buckets those of the unsigned ones are needed, too."""
+        return self.signed(round) if self._buckets.count == 1 else frozenset()
+
 
 @dataclass(frozen=True, slots=True)
 class Collected:

@@ -7,6 +7,7 @@ was set back to an earlier state goes on with rounds that nobody has signed.
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,17 @@ class FileMemory:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         self._rows: dict[str, dict[str, Any]] = self._read()
         self._left = 0
         """Bytes that may still be added: none at first and after an error, so that no half line is added to."""
 
     def bind(self, context: Context, candidacy: bytes, content: bytes) -> None:
         """Note that a vector of this sum is about to leave; refuse another one than before, or other candidates."""
+        with self._lock:
+            self._bind(context, candidacy, content)
+
+    def _bind(self, context: Context, candidacy: bytes, content: bytes) -> None:
         row = self._row(context)
         if row.get("candidacy", candidacy.hex()) != candidacy.hex():
             raise ProtocolError(
@@ -48,10 +54,11 @@ class FileMemory:
 
     def sign(self, context: Context, statement: bytes) -> None:
         """Note that survivors of this sum are about to be signed; refuse a second set."""
-        row = self._row(context)
-        if row.get("signed", statement.hex()) != statement.hex():
-            raise ProtocolError(f"{context}: other survivors of this sum were signed already")
-        self._keep(context, {**row, "signed": statement.hex()})
+        with self._lock:
+            row = self._row(context)
+            if row.get("signed", statement.hex()) != statement.hex():
+                raise ProtocolError(f"{context}: other survivors of this sum were signed already")
+            self._keep(context, {**row, "signed": statement.hex()})
 
     def _row(self, context: Context) -> dict[str, Any]:
         row = self._rows.get(context.purpose, {"round": context.round})

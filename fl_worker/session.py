@@ -27,7 +27,7 @@ from fl_core.plan import Plan
 from fl_core.serving import Health
 from fl_core.shortfall import BUSY
 from fl_core.steps import reached
-from fl_core.weights import Manifest, Weights, pack
+from fl_core.weights import Manifest, Weights, flat_digest, pack
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import Receiver, frames, opened, unchanged
@@ -364,6 +364,8 @@ class Session:
             receiver.frame(message)
         if not receiver.complete:
             raise UpdateError(f"the model ended after {receiver.position} of {manifest.nbytes} bytes")
+        if self._protection is not None:
+            await asyncio.to_thread(_check_model, manifest, buffer, model)
         return Pulled(manifest.views(view.toreadonly()), head.clip)
 
     async def _push(self, place: pb.Context, kind: pb.Kind, product: Product, *, model: str = "") -> None:
@@ -406,6 +408,12 @@ class Session:
         """Something of an update leaves."""
         self._sent += 1
         self._outside.telemetry.bytes.labels("sent", "update").inc(nbytes)
+
+
+def _check_model(manifest: Manifest, buffer: bytearray, model: str) -> None:
+    """Refuse another model than that whose digest all members of a sum sign: each could be given one of its own."""
+    if (found := flat_digest(manifest, buffer)) != model:
+        raise UpdateError(f"the server gave a model with the digest {found[:12]} as {model[:12]}")
 
 
 def _text(metrics: Measurements) -> str:

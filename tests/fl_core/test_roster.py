@@ -165,13 +165,6 @@ def test_a_call_for_certain_workers_does_not_wait_for_ever() -> None:
     assert cohort(empty.tick(now=11)) == ()
 
 
-def test_a_call_for_certain_workers_does_not_wait_for_one_that_has_left() -> None:
-    """It was told to end, and will not come back for this."""
-    one = roster(*names(5), expected=5)
-    one.part("worker-2", round=0, attempt=0)
-    assert cohort(one.call(BOUND, now=1)) == ("worker-0", "worker-1")
-
-
 def test_only_a_few_of_the_absent_are_named() -> None:
     """What the server hears of those who are missing does not grow with their number."""
     (waiting,) = roster(expected=1000).call(TRAIN, now=0)

@@ -485,14 +485,15 @@ def test_what_an_earlier_process_had_signed_is_skipped_when_too_few_come() -> No
         assert isinstance(machine.unsummed("too few", signed=True)[1], Skip)
 
 
-def test_a_round_before_one_that_was_signed_is_skipped() -> None:
-    """After a checkpoint that was lost: workers sign no sum of an earlier round than their last one."""
+def test_rounds_that_were_signed_after_a_lost_checkpoint_are_skipped() -> None:
+    """Workers sign no sum of an earlier round than their last one, nor of that one from another model."""
     machine = Rounds(selection(), rounds=3, evaluation_every=1, secure=True)
     machine.past = Past({1: 1, 2: 1}, (1, 2))
-    (skip,) = machine.begin()
-    assert isinstance(skip, Skip)
-    assert "workers signed sums of later rounds" in skip.reason
-    assert machine.concluded() == (Convene(2, 2),)
+    for actions in (machine.begin(), machine.concluded()):
+        (skip,) = actions
+        assert isinstance(skip, Skip)
+        assert "workers have signed sums up to round 2" in skip.reason
+    assert machine.concluded() == (Convene(3, 1),)
 
 
 def test_a_spoilt_sum_is_not_sought_again() -> None:
