@@ -97,6 +97,7 @@ class World:
     health: Health = field(default_factory=Health)
     steps: int = 0
     grace: float = 20.0
+    protection: Any = None
     session: Session | None = None
     works: list[Work] = field(default_factory=list)
     begun: threading.Event = field(default_factory=threading.Event)
@@ -145,7 +146,13 @@ class World:
         own = Introduction(DIGEST, Manifest.of(MODEL), moves=True)
         outside = Outside(Telemetry(), self.health)
         session = self.session = Session(
-            self.plan, own, inbox=inbox, steps=lambda: self.steps, outside=outside, grace=self.grace
+            self.plan,
+            own,
+            inbox=inbox,
+            steps=lambda: self.steps,
+            outside=outside,
+            protection=self.protection,
+            grace=self.grace,
         )
         async with (
             open_channel(ports["scheduler"], folder / "worker", peer="scheduler") as to_scheduler,
@@ -283,6 +290,24 @@ def test_a_refused_order_may_come_again(world: World, tmp_path: Path) -> None:
             world.order()
             await world.server.pushed.get()
             assert len(world.works) == 1
+
+    asyncio.run(main())
+
+
+def test_another_model_than_all_are_told_of_is_not_trained(world: World, tmp_path: Path) -> None:
+    """With secure sums a server could give each worker a model of its own: its digest must be that of the order."""
+    world.protection = object()
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            await world.scheduler.said.get()
+            world.order(train=pb.Train(model="0" * 64))
+            said = await world.scheduler.said.get()
+            assert (
+                said.decline.reason
+                == f"the server gave a model with the digest {DIGEST[:12]} as 000000000000"
+            )
+            assert world.works == []
 
     asyncio.run(main())
 
