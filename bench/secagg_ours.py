@@ -80,7 +80,7 @@ class Meter:
 class Unwritten:
     """A worker's memory without its file: what a file costs is not this benchmark's."""
 
-    def bind(self, context: Context, candidacy: bytes) -> None:
+    def bind(self, context: Context, candidacy: bytes, content: bytes) -> None:
         """Nothing is noted."""
 
     def sign(self, context: Context, statement: bytes) -> None:

@@ -42,7 +42,7 @@ PICTURE = Path(__file__).parents[2] / "docs/images/inversion.svg"
 class Forgetful:
     """A member's memory that lasts for one session: enough for a picture, and for nothing else."""
 
-    def bind(self, context: Context, candidacy: bytes) -> None:
+    def bind(self, context: Context, candidacy: bytes, content: bytes) -> None:
         """Note nothing."""
 
     def sign(self, context: Context, statement: bytes) -> None:
