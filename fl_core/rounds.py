@@ -322,7 +322,7 @@ class Rounds:
                 self._excused |= excused
                 self._spared += 1
                 return (Abandon(self.round, self.attempt, sentence), *self._next_attempt())
-            return self._shortfall(sentence, again_the_same=recurs(gathering.dropped))
+            return self._shortfall(sentence, recurring=recurs(gathering.dropped))
         if self.secure and reported:
             self.phase = Phase.AGGREGATING
             return (Aggregate(self.round, self.attempt, reported, measurements=self._measuring),)
@@ -341,7 +341,7 @@ class Rounds:
         why = too_few(self.selection, counts, gathering.dropped)
         return f"round {self.round}, attempt {self.attempt}: {why}"
 
-    def _shortfall(self, sentence: str, *, again: bool = True, again_the_same: bool = False) -> Actions:
+    def _shortfall(self, sentence: str, *, again: bool = True, recurring: bool = False) -> Actions:
         rule = self.selection.on_shortfall
         abandon = Abandon(self.round, self.attempt, sentence)
         made = self.attempt - self.past.attempts.get(self.round, 0) - self._spared
@@ -352,4 +352,4 @@ class Rounds:
             self.phase = Phase.CONCLUDING
             return (abandon, Skip(self.round, sentence))
         self.phase = Phase.FINISHED
-        return (abandon, Fail(sentence + MENDING * again_the_same, recurs=again_the_same))
+        return (abandon, Fail(sentence + MENDING * recurring, recurs=recurring))

@@ -197,8 +197,8 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
 
     def _misfit(self, worker: str, found: str, expected: str) -> str:
         """Why a worker whose model has this manifest cannot take part in the job that has that one."""
-        own, model = self._manifests.get(found), self._manifests.get(expected)
-        difference = model.difference(own) if own is not None and model is not None else ""
+        theirs, model = self._manifests.get(found), self._manifests.get(expected)
+        difference = model.difference(theirs) if theirs is not None and model is not None else ""
         where = f": {difference}" if difference else ""
         return (
             f"{worker}'s model has other arrays, shapes or dtypes than the job's{where}; "
