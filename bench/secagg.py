@@ -90,6 +90,11 @@ def measure(text: str, *, times: int, peers: bool) -> Row:
     return Row(text, _least(ours), _least(theirs) if peers else None)
 
 
+def server_memory(case: SumCase) -> float:
+    """Bytes beyond idle of a server, in a process of its own: nothing that ran before lends it memory."""
+    return _ours(case, "memory")["memory"]
+
+
 def limits() -> list[tuple[str, float]]:
     """What one core does at best with the blocks in which masks are made: processor time, not the clock's."""
     source, target = np.ones(BLOCK, np.uint8), np.empty(BLOCK, np.uint8)
@@ -133,7 +138,7 @@ def _said(command: Sequence[str | Path], environment: dict[str, str] | None = No
 def _memory(text: str, *, peers: bool) -> tuple[str, ...]:
     """What both servers hold while all vectors come."""
     case = SumCase.parse(text)
-    ours, theirs = _ours(case, "memory")["memory"], None
+    ours, theirs = server_memory(case), None
     if peers and case.survivors * case.elements * PEER_BYTES + RESERVE < available():
         theirs = _theirs(case, "memory")["memory"]
     shown = "-" if theirs is None else f"{theirs / MEBIBYTE:.0f}"

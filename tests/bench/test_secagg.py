@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench.peers.flower import FLOWER
-from bench.secagg import limits, measure
+from bench.secagg import limits, measure, server_memory
 from bench.secagg_cases import SumCase, named
-from bench.secagg_ours import memory
 
 
 @pytest.mark.parametrize("text", ["5x1k", "7x1k:16:sparse:14%"])
@@ -34,7 +33,7 @@ def test_flower_is_measured_in_the_same_case() -> None:
 
 def test_memory_grows_with_the_vector_and_not_with_the_members() -> None:
     """A vector that fills the server's budget alone takes more; ten times as many members do not."""
-    few, many, long = (memory(SumCase.parse(text)) for text in ("3x5M", "30x5M", "3x20M"))
+    few, many, long = (server_memory(SumCase.parse(text)) for text in ("3x5M", "30x5M", "3x20M"))
     assert few < long
     assert many < 1.2 * few
 
