@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +101,10 @@ def legible(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """The checkpoints of one job in one folder; a fork has so many rounds `done` at its first."""
+    """The checkpoints of one job in one folder; a fork has so many rounds `done` at its first.
+
+    `keep` of those stay whose rounds are multiples of `every`, and the newest two of all, or one if `keep` is one.
+    """
 
     folder: Path
     plan: str
@@ -110,14 +113,23 @@ class Checkpoints:
     done: int = 0
     together: Guard = nullcontext
     """What several changes happen within that may become durable at once."""
+    every: int = 1
 
     def save(self, saved: Saved) -> None:
-        """Add a checkpoint, then let the oldest go."""
+        """Add a checkpoint, then let go of those that need not stay."""
+        number = saved.facts["round"]
         with self.together():
-            write(self.folder / checkpoint_name(saved.facts["round"]), saved, within=self.within)
+            write(self.folder / checkpoint_name(number), saved, within=self.within)
             with self.within():
-                for path in [*checkpoints(self.folder).values()][self.keep :]:
-                    path.unlink(missing_ok=True)
+                there = checkpoints(self.folder)
+                for old in there.keys() - self._staying(there, number):
+                    there[old].unlink(missing_ok=True)
+
+    def _staying(self, there: Collection[int], number: int) -> set[int]:
+        """Which rounds of those that are `there`, newest first, stay once the one of this number is."""
+        milestones = [one for one in there if one % self.every == 0]
+        newest = [one for one in there if one <= number]
+        return {*milestones[: self.keep], *newest[: min(self.keep, 2)]}
 
     def check_room(self) -> None:
         """StorageError unless there is room for another checkpoint and for the best model, each whole beside the old.

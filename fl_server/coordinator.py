@@ -326,8 +326,8 @@ class Coordinator:
             self.model = model = await self._aggregator.step(self._present)
         self.ledger.lap("aggregate")
         self.ledger.committed(reporters, model=model.digest)
-        number, every = self.rounds.round, self.plan.checkpoint.every_rounds
-        if number % every == 0 or number == self.rounds.rounds:
+        number = self.rounds.round
+        if self._restoring.due(number):
             # The disk and the next round's frames need not wait for each other.
             await asyncio.gather(self._save(model), asyncio.to_thread(model.prepare))
             self.metrics.saved()
@@ -347,7 +347,7 @@ class Coordinator:
         self._do(self.rounds.concluded(ending=self._best.ending(self._values)))
 
     async def _finish(self, reason: str) -> None:
-        if self.rounds.round % self.plan.checkpoint.every_rounds:
+        if self._restoring.kept is not self._present:
             # One that was told to end may go on from here.
             await self._save(self._present)
         message = self.spending.farewell(reason, done=self.rounds.round) or self._best.farewell(reason)

@@ -43,7 +43,7 @@ class Restored:
 class Restoring:
     """What is kept of one job between rounds: its model, and what those who make models remember.
 
-    `told` hears of a full disk and, with no word, that there is room again.
+    `told` hears of a full disk and, with no word, that there is room again. `kept` is the newest checkpoint's model.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Restoring:
         self._sums = sums
         self._spending = spending
         self._told = told
+        self.kept: Model | None = None
 
     async def restore(
         self, *, told: Callable[[str], object], added: Callable[[Iterable[str]], object]
@@ -76,7 +77,7 @@ class Restoring:
             found = await asyncio.to_thread(self._storage.resumed, self._plan.done, model="", made=False)
             added(found.told)
             return None
-        model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
+        self.kept = model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
         number, row = saved.facts["round"], saved.facts["row"]
         self.remember(saved.states)
         past = Past()
@@ -93,6 +94,14 @@ class Restoring:
         self._aggregator.restore(states)
         if self._sums is not None:
             self._sums.restore(states.get("sums", {}))
+
+    def due(self, round: int) -> bool:
+        """Whether a checkpoint is kept after this round.
+
+        After each one where sums are secure: workers have signed for its model, and nobody signs for another.
+        """
+        every = self._sums is not None or round % self._plan.checkpoint.every_rounds == 0
+        return every or round == self._plan.rounds
 
     async def save(self, model: Model, *, round: int, row: Mapping[str, Any]) -> None:
         """Keep a checkpoint after this round, whose line is known so far.
@@ -113,6 +122,7 @@ class Restoring:
                 is_full = True
                 await asyncio.sleep(ROOM_PAUSE)
             else:
+                self.kept = model
                 if is_full:
                     self._told("")
                 return

@@ -108,9 +108,14 @@ class Storage:
         within, path = self.fence.held, folder / LINES
         self._record = RoundRecord(Lines(path, within), path, plan, within)
         self.sessions = Lines(folder / "sessions.jsonl", within)
-        keep, done = plan.checkpoint.keep, plan.done
         self.checkpoints = Checkpoints(
-            folder / "checkpoints", plan.digest, keep, within, done, together=self.fence.together
+            folder / "checkpoints",
+            plan.digest,
+            plan.checkpoint.keep,
+            within,
+            plan.done,
+            together=self.fence.together,
+            every=plan.checkpoint.every_rounds if plan.secure_aggregation else 1,
         )
 
     def _fenced(self, owner: Owner, holder: str) -> Fence | MirroredFence:

@@ -82,6 +82,29 @@ def test_only_the_newest_are_kept(tmp_path: Path, rounds: int, keep: int) -> Non
     assert files(tmp_path) == [f"round-{number:07d}.safetensors" for number in range(first, rounds + 1)]
 
 
+@pytest.mark.parametrize(
+    ("keep", "there"),
+    [(2, [5, 10, 12, 13]), (1, [10, 13]), (9, [5, 10, 12, 13])],
+)
+def test_between_the_rounds_to_keep_the_newest_stay(tmp_path: Path, keep: int, there: list[int]) -> None:
+    """`keep` of every fifth, and the newest two of all, so that a damaged one costs one round."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", PLAN, keep, every=5)
+    for number in range(1, 14):
+        checkpoints.save(saved(number))
+    assert files(tmp_path) == [f"round-{number:07d}.safetensors" for number in there]
+
+
+def test_what_was_just_saved_stays_below_damaged_newer_ones(tmp_path: Path) -> None:
+    """A server that passed over two damaged checkpoints and went back keeps the round that it made since."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", PLAN, 3, every=5)
+    for number in (5, 6, 7, 8):
+        checkpoints.save(saved(number))
+    for path in sorted((tmp_path / "checkpoints").iterdir())[1:]:
+        path.write_bytes(b"")
+    checkpoints.save(saved(6))
+    assert same(checkpoints.newest(), saved(6))
+
+
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.9, 0.999])
 def test_a_torn_newest_is_passed_over(tmp_path: Path, part: float) -> None:
     """A file that ends early, anywhere, is detected and told, and the one before it is used."""

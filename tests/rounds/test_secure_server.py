@@ -76,6 +76,16 @@ def test_a_server_killed_in_a_session_loses_no_round(job: Callable[..., SecureRu
     check_killed(run, points)
 
 
+def test_rare_checkpoints_lose_no_secure_round(job: Callable[..., SecureRun]) -> None:
+    """Killed between two rounds of `everyRounds`, the server goes on from the round before, which it kept, too."""
+    points = ["saved", "update.signing", "record", "update.agreed"]
+    run = job(rounds=len(points) + 2, server={"checkpoint": {"everyRounds": 5, "keep": 1}})
+    killed_at(run, points)
+    check_killed(run, points)
+    kept = sorted(path.name for path in (run.storage / "checkpoints").iterdir())
+    assert kept == [f"round-{number:07}.safetensors" for number in (5, 6)]
+
+
 def test_a_scheduler_killed_in_a_session_disturbs_nothing(job: Callable[..., SecureRun]) -> None:
     """Killed while vectors come in and started again, it finds the workers; the session goes on as it was."""
     run = job()
