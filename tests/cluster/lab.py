@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
@@ -60,6 +61,15 @@ class Running:
         """The lines of its log about this."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return [line for line in map(_line, lines) if line.get("event") == event]
+
+    def is_ready(self) -> bool:
+        """Whether it says that it can take over."""
+        started = self.said("started")
+        try:
+            with urlopen(f"http://{started[-1]['metrics']}/readyz", timeout=10) as page:
+                return bool(page.status == HTTPStatus.OK)
+        except (IndexError, OSError):
+            return False
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""

@@ -3,6 +3,9 @@
 As client-go does it (k8s.io/client-go/tools/leaderelection), with the same 15, 10 and 2 seconds: nobody compares
 clocks; each replica measures by its own for how long it saw a Lease unchanged. A leader that could not renew for
 10 seconds stops, 5 seconds before anybody else may begin; one that sees another holder stops at once.
+
+Unlike there, who waits tries when the Lease that it saw runs out and not at the next turn, and who was not answered
+tries again soon: a leader that dies is followed within 18 seconds where all requests are answered at once.
 """
 
 from __future__ import annotations
@@ -50,6 +53,10 @@ class Timing:
     request: float = 4.0
     """For one request: a dead connection must leave time for another."""
 
+    def again(self, failures: int) -> float:
+        """After so many attempts in a row that failed: an eighth of `retry`, a quarter, a half, and all of it."""
+        return self.retry / 2 ** max(4 - failures, 0) if failures else self.retry
+
 
 @dataclass(slots=True)
 class Claim:
@@ -57,6 +64,8 @@ class Claim:
 
     identity: str
     seconds: float
+    ends: float = float("-inf")
+    """When another one's Lease runs out, by the clock of this replica."""
     _seen: tuple[Any, Any] | None = None
     _since: float = 0.0
 
@@ -67,7 +76,8 @@ class Claim:
         if record != self._seen:
             self._seen, self._since = record, clock
         lasts = float(spec.get("leaseDurationSeconds") or self.seconds)
-        if holder not in ("", self.identity) and clock < self._since + lasts:
+        self.ends = self._since + lasts
+        if holder not in ("", self.identity) and clock < self.ends:
             return None
         renewed = {**spec, "leaseDurationSeconds": int(self.seconds), "renewTime": wall}
         if holder == self.identity:
@@ -98,10 +108,10 @@ class Lease:
 
         Raises LeaseLostError, the work being cancelled, when the Lease is lost or stolen; else what the work raises.
         """
-        await self._acquire()
+        acquired = await self._acquire()
         log.info("leading", lease=str(self.key), identity=self.identity)
         working = asyncio.ensure_future(work())
-        renewing = asyncio.ensure_future(self._renew())
+        renewing = asyncio.ensure_future(self._renew(acquired))
         try:
             await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
             await (renewing if renewing.done() else working)
@@ -112,30 +122,46 @@ class Lease:
             await asyncio.gather(working, renewing, return_exceptions=True)
             await self._release()
 
-    async def _acquire(self) -> None:
+    async def _acquire(self) -> float:
+        """Take the Lease as soon as it may be taken; when the attempt that did so began."""
+        failures = 0
         while True:
+            attempted = self.clock()
             try:
                 if await self._attempt():
-                    return
+                    return attempted
+                failures = 0
             except ClusterError as error:
                 log.warning("lease not taken", lease=str(self.key), reason=str(error))
-            await self._pause()
+                failures += 1
+            wait = self.timing.again(failures)
+            left = self._claim.ends - self.clock()
+            await self._pause(min(wait, left) if left > 0 else wait)
 
-    async def _renew(self) -> None:
-        """Renew until it fails, which it says by LeaseLostError."""
-        renewed = self.clock()
+    async def _renew(self, renewed: float) -> None:
+        """Renew until it fails, which it says by LeaseLostError; no attempt goes on beyond the deadline."""
         while True:
-            await self._pause()
+            try:
+                async with asyncio.timeout(renewed + self.timing.deadline - self.clock()):
+                    renewed = await self._renewal()
+            except TimeoutError as error:
+                lost = f"the lease {self.key} was not renewed for {self.timing.deadline:.0f} s"
+                raise LeaseLostError(lost) from error
+
+    async def _renewal(self) -> float:
+        """Renew once more, with as many attempts as it takes; when the one that did so began."""
+        failures = 0
+        while True:
+            await self._pause(self.timing.again(failures))
             attempted = self.clock()
             try:
                 if not await self._attempt(held=True):
                     raise LeaseLostError(f"another replica took the lease {self.key}")
-                renewed = attempted
             except ClusterError as error:
                 log.warning("lease not renewed", lease=str(self.key), reason=str(error))
-            if self.clock() - renewed >= self.timing.deadline:
-                lost = f"the lease {self.key} was not renewed for {self.timing.deadline:.0f} s"
-                raise LeaseLostError(lost)
+                failures += 1
+            else:
+                return attempted
 
     async def _attempt(self, *, held: bool = False) -> bool:
         """Take or renew the Lease; False while another replica holds it."""
@@ -178,5 +204,5 @@ class Lease:
         except (ClusterError, TimeoutError) as error:
             log.warning("lease not released", lease=str(self.key), reason=str(error))
 
-    async def _pause(self) -> None:
-        await asyncio.sleep(self.timing.retry * self.random.uniform(1.0, 1.2))
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds * self.random.uniform(1.0, 1.2))

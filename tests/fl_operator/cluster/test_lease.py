@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
+import selectors
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -31,6 +33,61 @@ def run(play: Awaitable[None]) -> None:
             await play
 
     asyncio.run(limited())
+
+
+class Leap(selectors.SelectSelector):
+    """Nobody waits for anything but time, which passes in leaps."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+def leap(play: Awaitable[float]) -> float:
+    """Run it with a clock of its own."""
+    selector = Leap()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.now  # type: ignore[method-assign]
+    try:
+        return loop.run_until_complete(play)
+    finally:
+        loop.close()
+
+
+def timed(wire: Any, identity: str, seed: int) -> Lease:
+    """With the seconds of a real operator, by the clock of its loop."""
+    clock = asyncio.get_running_loop().time
+    return Lease(Connection(wire), KEY, identity, clock=clock, random=random.Random(seed))
+
+
+class Slow:
+    """A wire that answers after so many seconds, drawn for each request; after None never."""
+
+    def __init__(self, memory: Any, seconds: Callable[[], float | None]) -> None:
+        self.memory, self.seconds = memory, seconds
+        self.written = 0.0
+
+    async def send(self, request: Any) -> Any:
+        seconds = self.seconds()
+        await (forever() if seconds is None else asyncio.sleep(seconds))
+        if request.method != "GET":
+            self.written = asyncio.get_running_loop().time()
+        return await self.memory.send(request)
+
+
+class Refusing:
+    """A wire that does not let the first writes through."""
+
+    def __init__(self, memory: Any, writes: int) -> None:
+        self.memory, self.left = memory, writes
+
+    async def send(self, request: Any) -> Any:
+        if request.method != "GET" and self.left:
+            self.left -= 1
+            raise UnreachableError("cut")
+        return await self.memory.send(request)
 
 
 def holder(memory: Any) -> str | None:
@@ -210,6 +267,51 @@ def test_requests_of_a_lease_are_urgent(memory: Any) -> None:
 
     run(lease(memory, "a").lead(work))
     assert all(request.urgent for request in memory.requests)
+
+
+@pytest.mark.parametrize("failures", range(4))
+def test_a_leader_that_dies_is_followed_in_time(memory: Any, failures: int) -> None:
+    """Within 18 s where requests are answered at once; three writes that fail cost 2 s more."""
+
+    async def play(api: Any, seed: int) -> float:
+        loop, dead, led = asyncio.get_running_loop(), False, []
+
+        async def work() -> None:
+            led.append(loop.time())
+
+        first = timed(Slow(api, lambda: None if dead else 0.01), "first", seed)
+        leading = asyncio.create_task(first.lead(forever))
+        await asyncio.sleep(1)
+        second = timed(Refusing(api, failures), "second", seed + 1)
+        waiting = asyncio.create_task(second.lead(work))
+        await asyncio.sleep(random.Random(seed).uniform(3, 30))
+        dead, killed = True, loop.time()
+        leading.cancel()
+        await asyncio.gather(leading, waiting, return_exceptions=True)
+        return led[0] - killed
+
+    took = [leap(play(type(memory)(), seed)) for seed in range(100)]
+    assert 12 < min(took) <= max(took) < 18 + (0, 0.3, 0.9, 2.1)[failures]
+
+
+def test_a_leader_stops_in_time_however_slow_the_answers(memory: Any) -> None:
+    """Never later than 10 s after its last renewal, since another one may begin 5 s later."""
+
+    async def play(api: Any, seed: int) -> float:
+        drawn, clock, ended = random.Random(seed), asyncio.get_running_loop().time, []
+
+        async def work() -> None:
+            try:
+                await forever()
+            finally:
+                ended.append(clock())
+
+        wire = Slow(api, lambda: drawn.choice((0, 0, 1, 2.5, None)))
+        with pytest.raises(LeaseLostError, match="was not renewed for 10 s"):
+            await timed(wire, "a", seed).lead(work)
+        return ended[0] - wire.written
+
+    assert max(leap(play(type(memory)(), seed)) for seed in range(100)) <= 10
 
 
 @settings(deadline=None, max_examples=200)
