@@ -36,6 +36,7 @@ from fl_operator.cluster.resources import (
     PODS,
     Key,
     Object,
+    Resource,
     key_of,
     owner_of,
     resource_of,
@@ -58,7 +59,7 @@ log = structlog.get_logger()
 STATUS_SECONDS: Final = 5.0
 """News of the training are written at most so often for one job."""
 REFUSED_SECONDS: Final = 15.0
-"""A child that the API server refuses is tried again after so long: a quota may have been raised."""
+"""A child that the API server refuses is tried again after so long: a quota may have been raised, a name be free."""
 MOST_THAWED: Final = 16
 """Attempts that are kept as they were read; each takes 0.1 MB."""
 SERVER_SECONDS: Final = 5.0
@@ -76,7 +77,8 @@ def present() -> dt.datetime:
 class Memory:
     """What one process remembers of a job; losing it costs a few reads."""
 
-    taken: set[Place] = field(default_factory=set)
+    taken: dict[Place, Resource] = field(default_factory=dict)
+    """Names that somebody else's objects have, which no copy shows."""
     refused: dict[Place, str] = field(default_factory=dict)
     accepted: dict[Place, tuple[Object, Any]] = field(default_factory=dict)
     """What was applied, and how the API server wrote it where that is something else."""
@@ -118,7 +120,7 @@ class Reconciler:
             return None
         await self._follow(key, seen)
         decision = decide(seen, settings=self.settings, now=self.now())
-        waits = [decision.again]
+        waits = [decision.again, REFUSED_SECONDS if seen.taken and not is_over(job) else None]
         for step in steps(decision.actions):
             waits += await together(self._act(job, action, memory) for action in step)
         waits.append(await self._report(job, decision, memory))
@@ -129,12 +131,13 @@ class Reconciler:
     async def _seen(self, job: Object, memory: Memory) -> Seen:
         attempt = self.attempt_of(job)
         places = [(child["kind"], child["metadata"]["name"]) for child in attempt.children] if attempt else []
+        await self._ask_for_names(job, memory)
         children, taken = {}, set(memory.taken)
         for place, child in zip(places, attempt.children if attempt else (), strict=True):
             live = self.mirror.find(resource_of(child), key_of(child))
             if live is None:
                 continue
-            memory.taken.discard(place)
+            memory.taken.pop(place, None)
             if _is_ours(live, job):
                 children[place] = _as_accepted(live, memory.accepted.get(place))
                 taken.discard(place)
@@ -152,6 +155,17 @@ class Reconciler:
             events=await self._warnings(job, children),
             report=self.progress.report(uid_of(job)),
         )
+
+    async def _ask_for_names(self, job: Object, memory: Memory) -> None:
+        """Forget the names that nobody else has any more, of which no watch tells."""
+        for place, resource in [] if is_over(job) else list(memory.taken.items()):
+            try:
+                live = await self.connection.read(resource, Key(job["metadata"]["namespace"], place[1]))
+            except NotFoundError:
+                del memory.taken[place]
+            else:
+                if _is_ours(live, job):
+                    self.mirror.learn(live)
 
     def attempt_of(self, job: Object) -> Attempt | None:
         """The frozen attempt of a job."""
@@ -243,7 +257,7 @@ class Reconciler:
         if _is_ours(live, job):
             self.mirror.learn(live)
             return 0.1
-        memory.taken.add(place)
+        memory.taken[place] = resource
         return GATHER_SECONDS
 
     async def _namespace_ends(self, seen: Seen) -> bool:

@@ -72,7 +72,7 @@ def test_a_child_that_is_edited_or_deleted_comes_back(lab: Lab) -> None:
 
 
 def test_somebody_elses_object_is_left_alone(lab: Lab) -> None:
-    """A name that is taken is told in the job, and the object stays as it was."""
+    """A name that is taken is told in the job, and the object stays as it was; without it the job goes on."""
     taken = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "digits-server"}}
     ports = [{"port": 80}]
     lab.kubectl("create", "-f", "-", stdin={**taken, "spec": {"ports": ports, "selector": {"app": "other"}}})
@@ -80,6 +80,9 @@ def test_somebody_elses_object_is_left_alone(lab: Lab) -> None:
     lab.apply()
     lab.eventually(lambda: lab.condition("Stalled") == ("True", "NameTaken"))
     assert lab.get("service", "digits-server")["spec"]["selector"] == {"app": "other"}
+    lab.kubectl("delete", "service", "digits-server")
+    lab.eventually(lambda: "Service/digits-server" in lab.children())
+    lab.eventually(lambda: lab.condition("Stalled") == ("False", "NotStalled"))
 
 
 @pytest.mark.level(3)

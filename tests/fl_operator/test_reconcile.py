@@ -16,11 +16,13 @@ from fl_operator.cluster.errors import refusal
 from fl_operator.cluster.events import Recorder
 from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import (
+    CONFIG_MAPS,
     EVENTS,
     FLJOBS,
     JOBS,
     NAMESPACES,
     PODS,
+    SERVICES,
     Key,
     Object,
     key_of,
@@ -179,6 +181,38 @@ def test_one_refusal_does_not_keep_the_others_back(memory: Any) -> None:
         )
         assert (stalled["status"], stalled["reason"]) == ("True", "ChildRefused")
         assert "over quota" in stalled["message"]
+
+    play(memory, scene)
+
+
+@pytest.mark.parametrize("name", ["Service digits-server", "ConfigMap digits-attempt-1"])
+def test_a_name_that_is_free_again_is_taken(memory: Any, name: str) -> None:
+    """Somebody else's object, which no copy shows, is told and left alone; soon after it is gone ours is made."""
+    kind, _, called = name.partition(" ")
+    resource = {"Service": SERVICES, "ConfigMap": CONFIG_MAPS}[kind]
+    path = resource.path("lab", called)
+    other = {
+        "metadata": {"name": called, "namespace": "lab", "uid": "other"},
+        "kind": kind,
+        "apiVersion": "v1",
+    }
+
+    def stalled() -> tuple[str, str]:
+        listed = memory.objects[FLJOBS.path(*KEY)]["status"]["conditions"]
+        return next((one["status"], one["reason"]) for one in listed if one["type"] == "Stalled")
+
+    async def scene(one: Reconciler) -> None:
+        memory.objects[path] = other
+        await one.reconcile(KEY)
+        for _ in range(2):
+            waits = await one.reconcile(KEY)
+            assert (stalled(), memory.objects[path]) == (("True", "NameTaken"), other)
+            assert waits is not None
+            assert waits.after <= REFUSED_SECONDS
+        del memory.objects[path]
+        await one.reconcile(KEY)
+        assert stalled() == ("False", "NotStalled")
+        assert memory.objects[path]["metadata"]["uid"] != "other"
 
     play(memory, scene)
 
