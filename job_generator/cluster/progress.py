@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from fl_core.errors import UnavailableError
 from fl_core.plan import Plan
+from fl_core.record import RESTORED
 from job_generator.cluster.connection import Object
 from job_generator.cluster.jobs import conditions, display, exit_code, training
 from job_generator.compiler import compile_job
@@ -40,6 +42,20 @@ def observation(job: Object) -> Observation:
         expected=counts.get("replicas", 0),
     )
     return Observation(standing, _closed(told), _ending(job))
+
+
+def numbered(jobs: Iterable[Object]) -> Iterator[tuple[Object, Observation]]:
+    """Each job with what its status says, numbered as the lines of a record are.
+
+    A status whose round is an older one than before is that of a server that went back.
+    """
+    line, last = 0, 0
+    for job in jobs:
+        one, number = observation(job), training(job)["round"]
+        line += number != last
+        told = (ClosedRound(round=number, result=RESTORED),) if number < last else one.closed
+        last = number
+        yield job, replace(one, closed=tuple(each.model_copy(update={"line": line}) for each in told))
 
 
 def _closed(told: Object) -> tuple[ClosedRound, ...]:
@@ -85,8 +101,7 @@ def show(jobs: Iterable[Object], shown: Display) -> Object:
     """Show the job as it changes until it is over; the job as it was then."""
     before: list[str] = []
     seen: set[int] = set()
-    for job in jobs:
-        one = observation(job)
+    for job, one in numbered(jobs):
         shown.show(one)
         seen |= {closed.round for closed in one.closed}
         now = list(_notes(job))

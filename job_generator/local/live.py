@@ -20,6 +20,7 @@ from job_generator.local.curve import draw
 from job_generator.local.observer import Observation
 from job_generator.local.picture import Picture, duration, epsilon, figure, short, traffic, turnout
 from job_generator.local.record import ClosedRound
+from job_generator.local.rounds import went_back
 
 TABLE_ROUNDS = 8
 CURVE_HEIGHT = 7
@@ -232,11 +233,6 @@ def _curve(
     title = Text(f"{name.upper()}  {figure(points[-1][1])}".center(width), style="bold")
     body = Text("\n".join(draw(points, width=width, height=CURVE_HEIGHT, last=last)), style=colour)
     return Group(title, body)
-
-
-def went_back(closed: ClosedRound) -> str:
-    """Say that what came after a round is given up."""
-    return f"The server lost a newer model and went back to that of round {closed.round}; later rounds are given up."
 
 
 def round_line(closed: ClosedRound, *, rounds: int) -> str:

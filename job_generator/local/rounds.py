@@ -11,6 +11,7 @@ from fl_core.plan import Plan
 from fl_core.record import COMMITTED, RESTORED, SKIPPED, Record, Row
 from fl_core.roster import LEASE_SECONDS
 from fl_core.shortfall import DEADLINE, GONE, LEFT, REFUSED, SILENT, STALLED, kind_of
+from job_generator.local.record import ClosedRound
 
 MOST = 12
 """How many workers are named in one sentence."""
@@ -31,6 +32,11 @@ def story(record: Record, number: int, plan: Plan) -> list[str]:
         *_of_cohort(row, plan),
         *_of_others(row),
     ]
+
+
+def went_back(closed: ClosedRound) -> str:
+    """Say that what came after a round is given up."""
+    return f"The server lost a newer model and went back to that of round {closed.round}; later rounds are given up."
 
 
 def _headline(row: Row) -> str:

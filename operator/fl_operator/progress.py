@@ -26,7 +26,8 @@ from fl_operator.losses import losses_in
 from fl_operator.pace import FullJitter
 from fl_operator.status import Report
 from job_generator.local.observer import Observation, Observer
-from job_generator.local.record import ClosedRound
+from job_generator.local.record import ClosedRound, latest
+from job_generator.local.rounds import went_back
 
 log = structlog.get_logger()
 
@@ -152,13 +153,13 @@ class Progress:
         now = before.standing_at(observation.standing, moment)
         if observation.closed:
             self._note(stream, observation.closed)
-            over = [closed for closed in observation.closed if not closed.restored]
+            over = latest((*filter(None, (before.evaluated, before.closed)), *observation.closed))
             measured = [closed for closed in over if closed.metrics]
             now = replace(
                 now,
-                closed=over[-1] if over else before.closed,
+                closed=over[-1] if over else None,
                 closed_at=moment,
-                evaluated=measured[-1] if measured else before.evaluated,
+                evaluated=measured[-1] if measured else None,
             )
         stream.report = now
         moved = before.standing.round != now.standing.round or before.at_work != now.at_work
@@ -169,6 +170,7 @@ class Progress:
         """Keep the losses of rounds that were not told yet: a server begins with all that it knows of.
 
         One that went back to an older checkpoint makes the later rounds again, so that they are to be told again.
+        That it did is told by who has heard it before: an operator that comes later cannot know whether it was told.
         """
         for closed in rounds:
             if 0 < closed.line <= stream.line:
@@ -176,6 +178,7 @@ class Progress:
             stream.line = closed.line
             if closed.restored:
                 stream.told = min(stream.told, closed.round)
+                stream.notes += [Note("WentBack", went_back(closed), "Warning")] if stream.report else []
             elif closed.round > stream.told:
                 stream.told = closed.round
                 stream.notes += losses_in(closed, stream.plan)

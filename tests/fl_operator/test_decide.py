@@ -793,6 +793,17 @@ def test_a_fork_begins_with_its_parents_rounds() -> None:
     assert one.status["training"] == {"round": 12, "rounds": 20}
 
 
+def test_a_server_that_has_read_nothing_yet_takes_no_round_back(running: World) -> None:
+    """To an operator that comes as a server begins again, the status stands until the server knows better."""
+    running.report = report(5)
+    running.settle()
+    told = running.status["training"]
+    for phase, number in (("Waiting", told["round"]), ("Training", 0)):
+        running.report = Report(standing=Standing(round=1, rounds=20, phase=phase))
+        running.settle()
+        assert running.status["training"]["round"] == number
+
+
 # -- always
 
 

@@ -188,7 +188,7 @@ def test_the_losses_of_each_round_are_told_once(stage: Stage) -> None:
 
 
 def test_rounds_that_are_made_again_are_told_again(stage: Stage) -> None:
-    """After a server went back, the losses of the later rounds are new; each is told once all the same."""
+    """After a server went back, which is told, the later losses are new; each is told once all the same."""
 
     def lines(*rounds: tuple[int, int]) -> list[str]:
         rows = [{"round": n, "line": line, "dropouts": {f"worker-{n}": "gone"}} for n, line in rounds]
@@ -202,16 +202,44 @@ def test_rounds_that_are_made_again_are_told_again(stage: Stage) -> None:
             stage.follow(since="12:00:00")
             await stage.hears(4)
             assert len(stage.progress.notes(UID)) == 3
+            went: list[list[str]] = []
             for position, again in ((3, [(2, 5)]), (5, [(2, 5), (3, 6)])):
                 server.round, server.closed = position, [back, *lines(*again)]
                 server.broken.set()
                 await stage.hears(position)
                 told = [note.note.partition(":")[0] for note in stage.progress.notes(UID)]
-                assert told == [f"worker-{again[-1][0]}"]
+                assert told.pop() == f"worker-{again[-1][0]}"
+                went.append([one.partition(";")[0] for one in told])
                 report = stage.progress.report(UID)
                 assert report is not None
                 assert report.closed is not None
                 assert report.closed.round == again[-1][0]
+            assert went == [["The server lost a newer model and went back to that of round 1"], []]
+            await stage.progress.forget(UID)
+
+    play(scene())
+
+
+def test_a_server_that_went_back_stands_where_it_went(stage: Stage) -> None:
+    """The last round is the one whose model it has, and nothing is told of what happened before it was heard."""
+    first = [json.dumps({"round": n, "line": n, "metrics": {"loss": 1 / n}}) for n in (1, 2, 3)]
+    back = [json.dumps({"round": n, "line": 4 + (n == 0), "result": "Restored"}) for n in (1, 0)]
+
+    async def scene() -> None:
+        async with stage.serving(round=2) as server:
+            server.closed = [*first, back[0]]
+            stage.follow(since="12:00:00")
+            await stage.hears(2)
+            report = stage.progress.report(UID)
+            assert report is not None
+            assert stage.progress.notes(UID) == []
+            assert report.training(9).items() >= {"round": 1, "metrics": {"loss": 1.0}}.items()
+            server.round, server.closed = 1, [*first, *back]
+            server.broken.set()
+            await stage.hears(1)
+            report = stage.progress.report(UID)
+            assert report is not None
+            assert report.training(9) == {"round": 0, "rounds": 9}
             await stage.progress.forget(UID)
 
     play(scene())

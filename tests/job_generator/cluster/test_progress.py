@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from fl_core.plan import Plan
 from job_generator.cluster.jobs import exit_code
 from job_generator.cluster.progress import observation, show
+from job_generator.local.live import PlainDisplay
 from job_generator.local.observer import Observation
+from job_generator.local.picture import Picture
 
 
 def job(round: int, *, state: str = "Running", reason: str = "") -> dict[str, Any]:
@@ -58,6 +64,23 @@ def test_rounds_that_nobody_saw_are_counted() -> None:
     shown = Shown()
     show([job(1), job(7), job(10, state="Complete", reason="RoundsDone")], shown)  # type: ignore[arg-type]
     assert shown.said == ["7 more rounds are on the record: fl-submit record show digits"]
+
+
+def test_a_server_that_went_back_is_told(plan_of: Callable[..., Plan]) -> None:
+    """Its later rounds are told again when they are made again, each once."""
+    file = StringIO()
+    jobs = [job(number) for number in (1, 2, 3, 1, 1, 2, 2)] + [job(3, state="Complete", reason="RoundsDone")]
+    with PlainDisplay(Picture(plan_of(rounds=3)), Console(file=file, width=200)) as shown:
+        show(jobs, shown)
+    told = [line.split("  ")[0] for line in file.getvalue().splitlines()[1:]]
+    assert [line.partition("/")[0] for line in told] == [
+        "round 1",
+        "round 2",
+        "round 3",
+        "The server lost a newer model and went back to that of round 1; later rounds are given up.",
+        "round 2",
+        "round 3",
+    ]
 
 
 def test_a_job_that_is_held_is_told_so() -> None:
