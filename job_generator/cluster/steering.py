@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -19,14 +20,15 @@ from job_generator.cluster.jobs import (
     store,
     training,
 )
+from job_generator.spec import Server
 
 KEEPER: Final = "fljob.dev/keep-storage"
 """A finalizer that holds a job back until its claim is its no more."""
 
 
 def suspend(cluster: Cluster, name: str, *, hold: bool) -> str:
-    """Hold a job, or let it go on; says what happens now."""
-    job = _going(cluster, name)
+    """Hold a job, or let it go on; says what happens now, or how another one goes on from a job that failed."""
+    job = _going(cluster, name, way_on=None if hold else _fork)
     if job["spec"].get("suspend", False) == hold:
         return f"{name} is {'suspended' if hold else 'not suspended'} already"
     change(cluster, fljobs(cluster.namespace, name), {"spec": {"suspend": hold}})
@@ -76,11 +78,26 @@ def delete(cluster: Cluster, name: str, *, keep_storage: bool) -> str:
     )
 
 
-def _going(cluster: Cluster, name: str) -> Object:
+def _going(cluster: Cluster, name: str, *, way_on: Callable[[Object], str] | None = None) -> Object:
     job = read(cluster, name)
-    if exit_code(job) is not None and display(job)["state"] in {"Complete", "Failed"}:
-        raise JobError(f"{name} is {display(job)['state']}; a job that is over does not change")
+    if exit_code(job) is not None and (state := display(job)["state"]) in {"Complete", "Failed"}:
+        more = f"; {way_on(job)}" if way_on and state == "Failed" else ""
+        raise JobError(f"{name} is {state}; a job that is over does not change{more}")
     return job
+
+
+def _fork(job: Object) -> str:
+    """How a new job goes on from the last checkpoint of one that failed, by what its status and its spec say."""
+    name, done, spec = job["metadata"]["name"], training(job)["round"], job["spec"]
+    kept = done - done % Server.model_validate(spec.get("server", {})).checkpoint.every_rounds
+    if kept <= ((spec.get("initialModel") or {}).get("round") or 0):
+        return "it has kept no round: once what ended it is mended, submit it again under another name"
+    place = store(job)
+    own = f" --set server.storage.uri={place['uri']}-2" if place is not None else ""
+    return (
+        "once what ended it is mended, a new job goes on from its last checkpoint: "
+        f"fl-submit fork {name} --from-round {kept} --name {name}-2{own}"
+    )
 
 
 def _retained(job: Object) -> bool:

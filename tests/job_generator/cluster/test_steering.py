@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from fl_core.errors import JobError
 from job_generator.cluster.connection import Request
-from job_generator.cluster.steering import scale, stop
+from job_generator.cluster.steering import scale, stop, suspend
 
 Map = dict[str, Any]
 
@@ -61,6 +62,37 @@ def test_a_job_is_scaled_as_kubectl_does() -> None:
         [{"spec": {"replicas": 8}}],
         ["/apis/fljob.dev/v1alpha1/namespaces/lab/fljobs/digits/scale"],
     )
+
+
+@pytest.mark.parametrize(
+    ("spec", "done", "told"),
+    [
+        ({}, 7, "goes on from its last checkpoint: fl-submit fork digits --from-round 7 --name digits-2"),
+        (
+            {"server": {"checkpoint": {"everyRounds": 5}}},
+            9,
+            "fl-submit fork digits --from-round 5 --name digits-2",
+        ),
+        (
+            {"server": {"storage": {"uri": "s3://kept/digits"}}},
+            7,
+            "--from-round 7 --name digits-2 --set server.storage.uri=s3://kept/digits-2",
+        ),
+        ({}, 0, "it has kept no round: once what ended it is mended, submit it again under another name"),
+        ({"initialModel": {"round": 12}}, 12, "submit it again under another name"),
+    ],
+)
+def test_a_job_that_failed_is_gone_on_from_by_another(spec: Map, done: int, told: str) -> None:
+    """It is not resumed, and the sentence has the command that goes on from what it kept."""
+    failed = {"type": "Failed", "status": "True", "reason": "StorageUnusable"}
+    status = {"conditions": [failed], "display": {"state": "Failed"}, "training": {"round": done}}
+    cluster = Cluster({"metadata": {"name": "digits"}, "spec": {"rounds": 30, **spec}, "status": status})
+    with pytest.raises(JobError, match="^digits is Failed; a job that is over does not change; ") as raised:
+        suspend(cluster, "digits", hold=False)
+    assert str(raised.value).endswith(told)
+    with pytest.raises(JobError, match="does not change$"):
+        suspend(cluster, "digits", hold=True)
+    assert cluster.asked == []
 
 
 def test_a_job_in_its_last_round() -> None:
