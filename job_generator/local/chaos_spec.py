@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from fl_core.steps import STEPS, Step
 from job_generator.part import Part
 from job_generator.problems import InvalidJobError, Problem, shown
+from job_generator.schema import Path as FieldPath
 from job_generator.schema import alternatives
 from job_generator.source import read
 
@@ -41,6 +42,8 @@ class Fault(Part):
 
     own_step: ClassVar[Step | None] = None
     """The only step at which this fault makes sense."""
+    whom: ClassVar[str] = "server, scheduler, worker (one of them, drawn), workers (each), worker-3, or any"
+    """What `who` may be, in words."""
 
     round: RoundNumber | RoundRange = "1-"
     """A round, `2-10`, or `4-` for all from the fourth on."""
@@ -98,7 +101,13 @@ class Cut(Fault):
     silent: bool = False
 
 
-class Corrupt(Fault):
+class Spoilt(Fault):
+    """What all faults of a worker's update have in common."""
+
+    whom = "worker (one of them, drawn), workers (each) or worker-3"
+
+
+class Corrupt(Spoilt):
     """A byte is changed: of the worker's update after its checksum was made, or on the wire below TLS."""
 
     own_step = "upload"
@@ -107,7 +116,7 @@ class Corrupt(Fault):
     what: Literal["update", "connection"] = "update"
 
 
-class Nan(Fault):
+class Nan(Spoilt):
     """The worker's program gives an update of not-a-numbers."""
 
     own_step = "train"
@@ -115,7 +124,7 @@ class Nan(Fault):
     who: Worker = "worker"
 
 
-class SignFlip(Fault):
+class SignFlip(Spoilt):
     """The worker's update has the opposite sign: a hostile update that needs no knowledge of labels."""
 
     own_step = "train"
@@ -123,7 +132,7 @@ class SignFlip(Fault):
     who: Worker = "worker"
 
 
-class LabelFlip(Fault):
+class LabelFlip(Spoilt):
     """The worker trains on flipped labels: of the classes 0 to c - 1 each label l becomes c - 1 - l."""
 
     own_step = "train"
@@ -134,6 +143,7 @@ class LabelFlip(Fault):
 class FullDisk(Fault):
     """The server finds no space left in its storage (ENOSPC) for so many seconds."""
 
+    whom = "server, as it alone has a storage, or no who"
     fault: Literal["full_disk"]
     who: Literal["server"] = "server"
     seconds: Seconds
@@ -196,7 +206,7 @@ def load_faults(file: Path, *, workers: int, rounds: int, framework: str) -> Fau
         found = (_problem(details) for details in error.errors(include_url=False))
         problems = list({problem.path: problem for problem in found}.values())
         raise InvalidJobError(document.placed(problems)) from None
-    if problems := [*_unfit(faults, workers, rounds), *_unlabelled(faults, framework)]:
+    if problems := list(_unfit(faults, _Job(workers, rounds, framework))):
         raise InvalidJobError(document.placed(problems))
     return faults
 
@@ -212,40 +222,72 @@ def _one_of(who: str, workers: int, dice: Random) -> str:
     return dice.choice(among[who]) if who in among else who
 
 
-def _unfit(faults: Faults, workers: int, rounds: int) -> Iterator[Problem]:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What faults must fit."""
+
+    workers: int
+    rounds: int
+    framework: str
+
+
+def _unfit(faults: Faults, job: _Job) -> Iterator[Problem]:
     if not faults.faults:
         yield Problem(("faults",), f"[] is not accepted; expected {ACCEPTED['faults']}")
     for place, fault in enumerate(faults.faults):
-        begin, end = fault.span
-        if begin > rounds or (end is not None and end < begin):
-            sentence = f"{shown(fault.round)} is none of the job's rounds, 1 to {rounds}"
-            yield Problem(("faults", place, "round"), sentence)
-        found = re.fullmatch(r"worker-(\d+)", fault.who)
-        if found and int(found[1]) >= workers:
-            expected = f"the job has worker-0 to worker-{workers - 1}"
-            yield Problem(("faults", place, "who"), f"{shown(fault.who)} is nobody; {expected}")
-        if fault.own_step and fault.step not in {None, fault.own_step}:
-            sentence = f"{shown(fault.step)} is not accepted; {fault.fault} happens at {fault.own_step}"
-            yield Problem(("faults", place, "step"), sentence)
-        if isinstance(fault, Slow) and fault.kilobytes_per_second is None and not fault.delay_seconds:
-            yield Problem(("faults", place), "slow needs kilobytesPerSecond, delaySeconds or both")
+        for field, complaint in FITTING.items():
+            if sentence := complaint(fault, job):
+                yield Problem(("faults", place, *field), sentence)
 
 
-def _unlabelled(faults: Faults, framework: str) -> Iterator[Problem]:
-    """Faults of labels in a job whose programs are plain objects."""
-    for place, fault in enumerate(faults.faults):
-        if isinstance(fault, LabelFlip) and framework == "numpy":
-            sentence = (
-                "label_flip needs labels, which a plain object (spec.program.framework: numpy) keeps to itself; "
-                "expected a program of paddle or sklearn, or sign_flip"
-            )
-            yield Problem(("faults", place, "fault"), sentence)
+def _never(fault: Fault, job: _Job) -> str:
+    begin, end = fault.span
+    if begin > job.rounds or (end is not None and end < begin):
+        return f"{shown(fault.round)} is none of the job's rounds, 1 to {job.rounds}"
+    return ""
 
+
+def _nobody(fault: AnyFault, job: _Job) -> str:
+    found = re.fullmatch(r"worker-(\d+)", fault.who)
+    if found and int(found[1]) >= job.workers:
+        return f"{shown(fault.who)} is nobody; the job has worker-0 to worker-{job.workers - 1}"
+    return ""
+
+
+def _elsewhere(fault: AnyFault, _: _Job) -> str:
+    if fault.own_step and fault.step not in {None, fault.own_step}:
+        return f"{shown(fault.step)} is not accepted; {fault.fault} happens at {fault.own_step}"
+    return ""
+
+
+def _unlabelled(fault: Fault, job: _Job) -> str:
+    """A fault of labels in a job whose programs are plain objects."""
+    if isinstance(fault, LabelFlip) and job.framework == "numpy":
+        return (
+            "label_flip needs labels, which a plain object (spec.program.framework: numpy) keeps to itself; "
+            "expected a program of paddle or sklearn, or sign_flip"
+        )
+    return ""
+
+
+def _as_fast(fault: Fault, _: _Job) -> str:
+    if isinstance(fault, Slow) and fault.kilobytes_per_second is None and not fault.delay_seconds:
+        return "slow needs kilobytesPerSecond, delaySeconds or both"
+    return ""
+
+
+FITTING: dict[FieldPath, Callable[[AnyFault, _Job], str]] = {
+    ("round",): _never,
+    ("who",): _nobody,
+    ("step",): _elsewhere,
+    ("fault",): _unlabelled,
+    (): _as_fast,
+}
+"""By the field of a fault that is to blame: what says why it does not fit the job; empty where it does."""
 
 ACCEPTED = {
     "step": alternatives(STEPS),
     "round": "a round such as 3, or a range such as 2-10 or 4-",
-    "who": "server, scheduler, worker (one of them, drawn), workers (each), worker-3, or any",
     "fault": alternatives(list(KINDS)),
     "fault map": "a map such as {fault: kill, who: server}",
     "seconds": f"a number above 0 up to {LONGEST_SECONDS:g}",
@@ -256,38 +298,31 @@ ACCEPTED = {
 
 def _problem(error: ErrorDetails) -> Problem:
     """Say what pydantic found in the words of the file."""
-    location = error["loc"]
+    location, given = error["loc"], error["input"]
     kind = KINDS.get(str(location[2])) if len(location) > 2 else None  # noqa: PLR2004 - faults, place, kind
     path = (*location[:2], *location[3:4]) if kind else location[:2]
-    name = str(path[-1]) if path else ""
-    fields = list((kind or Faults).model_fields if len(path) != 2 else [])  # noqa: PLR2004
+    accepted = _accepted(kind, str(path[-1]) if path else "", otherwise=error["msg"].lower())
     match error["type"]:
         case "dict_type" | "model_attributes_type":
-            return Problem(path, f"{shown(error['input'])} is not accepted; expected {ACCEPTED['fault map']}")
+            return Problem(path, f"{shown(given)} is not accepted; expected {ACCEPTED['fault map']}")
         case "extra_forbidden":
-            known = alternatives([_written(field) for field in fields])
+            known = alternatives([_written(field) for field in (kind or Faults).model_fields])
             return Problem(path, f"there is no such field; expected {known}")
         case "union_tag_not_found":
             return Problem((*path, "fault"), f"is missing; expected {ACCEPTED['fault']}")
         case "union_tag_invalid":
-            given: Any = error["input"]
-            return Problem(
-                (*path, "fault"), f"{shown(given['fault'])} is unknown; expected {ACCEPTED['fault']}"
-            )
-    if (
-        kind is not None
-        and kind.model_fields.get(name)
-        and kind in {Corrupt, Nan, SignFlip, LabelFlip}
-        and name == "who"
-    ):
-        accepted = "worker (one of them, drawn), workers (each) or worker-3"
-    elif kind is FullDisk and name == "who":
-        accepted = "server, as it alone has a storage, or no who"
-    else:
-        accepted = ACCEPTED.get(name, error["msg"].lower())
-    if error["type"] == "missing":
-        return Problem(path, f"is missing; expected {accepted}")
-    return Problem(path, f"{shown(error['input'])} is not accepted; expected {accepted}")
+            unknown = shown(given["fault"])
+            return Problem((*path, "fault"), f"{unknown} is unknown; expected {ACCEPTED['fault']}")
+        case "missing":
+            return Problem(path, f"is missing; expected {accepted}")
+    return Problem(path, f"{shown(given)} is not accepted; expected {accepted}")
+
+
+def _accepted(kind: type[Fault] | None, field: str, *, otherwise: str) -> str:
+    """What a field may be, in words."""
+    if kind is not None and field == "who":
+        return kind.whom
+    return ACCEPTED.get(field, otherwise)
 
 
 def _written(field: str) -> str:
