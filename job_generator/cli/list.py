@@ -6,7 +6,7 @@ import datetime as dt
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -56,7 +56,7 @@ def _list_jobs(where: Where, output: str | None, *, everywhere: bool) -> None:
     from rich.console import Console
 
     from job_generator.cluster.connection import Request
-    from job_generator.cluster.jobs import display, fljobs
+    from job_generator.cluster.jobs import fljobs
 
     there = where.connect()
     found = there.send(Request("GET", fljobs(None if everywhere else there.namespace)))["items"]
@@ -68,35 +68,32 @@ def _list_jobs(where: Where, output: str | None, *, everywhere: bool) -> None:
             ],
             output,
         )
-        return
-    if not found:
+    elif found:
+        Console(highlight=False).print(_jobs(found, everywhere=everywhere, now=dt.datetime.now(dt.UTC)))
+    else:
         click.echo(
             f"There are no FLJobs in namespace {there.namespace}; start one with: fl-submit submit job.yaml"
         )
-        return
-    now = dt.datetime.now(dt.UTC)
-    shown = ["state", "round", "metric"]
-    shown += ["epsilon"] if any("epsilon" in display(one) for one in found) else []
-    titles = (["NAMESPACE"] if everywhere else []) + ["JOB", *(one.upper() for one in shown), "AGE"]
-    rows = [
-        [
-            *([one["metadata"]["namespace"]] if everywhere else []),
-            one["metadata"]["name"],
-            *(display(one).get(key, "-") for key in shown),
-            age(now - dt.datetime.fromisoformat(one["metadata"]["creationTimestamp"])),
-        ]
-        for one in found
-    ]
-    Console(highlight=False).print(_plain(titles, rows))
 
 
-def _plain(titles: list[str], rows: list[list[str]]) -> Table:
+def _jobs(found: list[dict[str, Any]], *, everywhere: bool, now: dt.datetime) -> Table:
     from rich import box
     from rich.table import Table
 
+    from job_generator.cluster.jobs import display
+
+    shown = ["state", "round", "metric"]
+    shown += ["epsilon"] if any("epsilon" in display(one) for one in found) else []
+    titles = (["NAMESPACE"] if everywhere else []) + ["JOB", *(one.upper() for one in shown), "AGE"]
     table = Table(*titles, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
+    for one in found:
+        meta = one["metadata"]
+        table.add_row(
+            *([meta["namespace"]] if everywhere else []),
+            meta["name"],
+            *(display(one).get(key, "-") for key in shown),
+            age(now - dt.datetime.fromisoformat(meta["creationTimestamp"])),
+        )
     return table
 
 

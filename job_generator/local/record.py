@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,37 +135,38 @@ def record_table(rounds: list[ClosedRound]) -> Table:
     from rich import box  # noqa: PLC0415 - the operator reads rounds and draws none
     from rich.table import Table  # noqa: PLC0415
 
-    scores = list(dict.fromkeys(name for closed in rounds for name in closed.scores))
-    private = ["EPSILON"] if any(closed.privacy for closed in rounds) else []
+    columns = list(_columns(rounds))
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 2))
-    for title in (
-        "ROUND",
-        "TRY",
-        "RESULT",
-        "COHORT",
-        "LOST",
-        "LOSS",
-        *map(str.upper, scores),
-        *private,
-        "SECONDS",
-    ):
+    for title, _ in columns[:-1]:
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("MODEL", no_wrap=True)
+    table.add_column(columns[-1][0], no_wrap=True)
     for closed in rounds:
-        loss = [closed.loss, *(closed.scores.get(name) for name in scores)]
-        table.add_row(
-            str(closed.round),
-            str(closed.attempt),
-            closed.result,
-            f"{len(closed.reporters)}/{len(closed.cohort)}",
-            str(len(closed.dropouts)),
-            *("-" if value is None else f"{value:.4g}" for value in loss),
-            *(f"{closed.privacy.epsilon:.3g}" if closed.privacy else "-" for _ in private),
-            f"{closed.total_seconds:.2f}",
-            closed.model[:12] or f"- {closed.reason}".rstrip(),
-            style="" if closed.committed else "yellow",
-        )
+        table.add_row(*(cell(closed) for _, cell in columns), style="" if closed.committed else "yellow")
     return table
+
+
+def _columns(rounds: list[ClosedRound]) -> Iterator[tuple[str, Callable[[ClosedRound], str]]]:
+    """Each column's title, and what it says of a round; metrics and privacy only where some round has them."""
+    yield "ROUND", lambda closed: str(closed.round)
+    yield "TRY", lambda closed: str(closed.attempt)
+    yield "RESULT", lambda closed: closed.result
+    yield "COHORT", lambda closed: f"{len(closed.reporters)}/{len(closed.cohort)}"
+    yield "LOST", lambda closed: str(len(closed.dropouts))
+    yield "LOSS", lambda closed: _figure(closed.loss, 4)
+    for name in dict.fromkeys(name for closed in rounds for name in closed.scores):
+        yield name.upper(), partial(_score, name)
+    if any(closed.privacy for closed in rounds):
+        yield "EPSILON", lambda closed: _figure(closed.privacy.epsilon if closed.privacy else None, 3)
+    yield "SECONDS", lambda closed: f"{closed.total_seconds:.2f}"
+    yield "MODEL", lambda closed: closed.model[:12] or f"- {closed.reason}".rstrip()
+
+
+def _score(name: str, closed: ClosedRound) -> str:
+    return _figure(closed.scores.get(name), 4)
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
 
 
 def last_evaluated(rounds: list[ClosedRound]) -> ClosedRound | None:
