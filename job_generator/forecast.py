@@ -6,6 +6,7 @@ machine's free memory and cores where it is to run here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,8 @@ PRIVATE_MODELS = 10
 
 EQUAL = "with differential privacy every update counts the same, however many examples it was made from"
 """What a strategy that weighs by examples does otherwise than usual."""
+
+ALONE = "one worker is not federated: its update is the mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +146,15 @@ def _stoppable(plan: Plan, buckets: int) -> list[Finding]:
     ]
 
 
-def _bucketed(plan: Plan, buckets: int) -> str:
-    """What buckets take away from those who are in them."""
+def _bucketed(plan: Plan, buckets: int) -> list[Finding]:
+    """What buckets take away from those who are in them, and from the job."""
     cohort, least = cohort_of(plan), terms_of(plan).survivors(cohort_of(plan))
-    return (
+    sentence = (
         f"spec.secureAggregation.buckets: in each round the server learns {buckets} sums of about {cohort} "
         f"workers, at least {least} in each, and not only one of all {plan.selection.per_round}; "
         "each worker is hidden among those of its bucket alone"
     )
+    return [Finding("note", sentence), *_stoppable(plan, buckets)]
 
 
 def _memory(plan: Plan, model: Model | None) -> int:
@@ -159,36 +163,37 @@ def _memory(plan: Plan, model: Model | None) -> int:
 
 
 def _findings(plan: Plan, memory: int, machine: Machine | None) -> list[Finding]:
-    found = []
-    if machine and memory > machine.memory_free:
-        found.append(
-            Finding(
-                "warning",
-                f"all {plan.workers} workers need about {memory >> 20:,} MiB here and {machine.memory_free >> 20:,} "
-                "MiB are free; lower spec.workers.replicas, or run on a cluster",
-            )
+    buckets = plan.secure_aggregation.buckets if plan.secure_aggregation else 1
+    return [
+        *(_crowded(plan, memory, machine) if machine else ()),
+        *_unforgiving(plan),
+        *(_bucketed(plan, buckets) if buckets > 1 else ()),
+        *([Finding("note", EQUAL)] if plan.privacy else ()),
+        *([Finding("note", ALONE)] if plan.workers == 1 else ()),
+    ]
+
+
+def _crowded(plan: Plan, memory: int, machine: Machine) -> Iterator[Finding]:
+    """What the machine has too little of."""
+    if memory > machine.memory_free:
+        yield Finding(
+            "warning",
+            f"all {plan.workers} workers need about {memory >> 20:,} MiB here and {machine.memory_free >> 20:,} "
+            "MiB are free; lower spec.workers.replicas, or run on a cluster",
         )
-    if machine and plan.workers > 2 * machine.cores:
+    if plan.workers > 2 * machine.cores:
         shared = plan.workers / machine.cores
-        found.append(
-            Finding("note", f"{plan.workers} workers share {machine.cores} cores, {shared:.1f} to each")
-        )
+        yield Finding("note", f"{plan.workers} workers share {machine.cores} cores, {shared:.1f} to each")
+
+
+def _unforgiving(plan: Plan) -> Iterator[Finding]:
+    """Which workers the job cannot do without."""
     if plan.selection.minimum == plan.workers and plan.workers > 1:
-        found.append(
-            Finding(
-                "warning",
-                "the quorum is all workers: one that is lost for good ends the job; see spec.selection.minimum",
-            )
+        yield Finding(
+            "warning",
+            "the quorum is all workers: one that is lost for good ends the job; see spec.selection.minimum",
         )
     if plan.selection.asked == plan.selection.minimum < plan.workers:
-        found.append(
-            Finding("note", "no worker of a round may be late or lost; see spec.selection.extra and minimum")
+        yield Finding(
+            "note", "no worker of a round may be late or lost; see spec.selection.extra and minimum"
         )
-    if plan.secure_aggregation is not None and plan.secure_aggregation.buckets > 1:
-        found.append(Finding("note", _bucketed(plan, plan.secure_aggregation.buckets)))
-        found += _stoppable(plan, plan.secure_aggregation.buckets)
-    if plan.privacy is not None:
-        found.append(Finding("note", EQUAL))
-    if plan.workers == 1:
-        found.append(Finding("note", "one worker is not federated: its update is the mean"))
-    return found
