@@ -163,16 +163,21 @@ def _resolved(schema: Any, definitions: dict[str, Schema]) -> Any:  # noqa: ANN4
         return [_resolved(item, definitions) for item in schema]
     if not isinstance(schema, dict):
         return schema
+    return {
+        key: {name: _resolved(field, definitions) for name, field in value.items()}
+        if key == "properties"
+        else _resolved(value, definitions)
+        for key, value in _merged(schema, definitions).items()
+        if not (key == "default" and value is None) and not (key == "title" and isinstance(value, str))
+    }
+
+
+def _merged(schema: Schema, definitions: dict[str, Schema]) -> Schema:
+    """A schema with what it refers to; of what may be left out, the one kind that is not null."""
     merged = dict(schema)
     for kind in merged.pop("anyOf", ()):
         if kind != {"type": "null"}:
             merged = {**kind, **merged}
     if "$ref" in merged:
         merged = {**definitions[merged.pop("$ref").rpartition("/")[2]], **merged}
-    return {
-        key: {name: _resolved(field, definitions) for name, field in value.items()}
-        if key == "properties"
-        else _resolved(value, definitions)
-        for key, value in merged.items()
-        if not (key == "default" and value is None) and not (key == "title" and isinstance(value, str))
-    }
+    return merged
