@@ -174,15 +174,19 @@ def _break(
         return Finding("it was changed: it is no line of a record", number, at), True
     if (there := known.get(named)) is not None:
         return Finding(f"it is not in its place: it was written after line {there}", number, at), False
-    last = _number(rows[place - 1]) if place else 0
-    gap = _number(rows[place]) - last - 1
-    if gap > 0 and (place == 0 or last == (_number(rows[place - 2]) if place > 1 else 0) + 1):
+    if (gap := _missing(rows, place)) > 0:
         return Finding(f"before it {_count(gap)} missing{_gap(rows, place)}", number, at, gap), False
     if place == 0:
         return Finding("it was changed, or the record is of another plan", number, at), True
     if place + 1 < len(rows) and rows[place + 1].get("previous") != digest(lines[place]):
         return Finding("it was changed, and perhaps the line before it too", number, at), True
     return Finding("it was changed: the next line does not fit it", place, _round(lines[place - 1])), False
+
+
+def _missing(rows: Sequence[Row], place: int) -> int:
+    """How many lines are missing before this one, if the number of the line before it can be believed; else 0."""
+    earlier, last, own = (_number(rows[at]) if at >= 0 else 0 for at in range(place - 2, place + 1))
+    return own - last - 1 if place == 0 or last == earlier + 1 else 0
 
 
 def _gap(rows: Sequence[Row], place: int) -> str:
