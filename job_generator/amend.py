@@ -72,14 +72,17 @@ def _parsed(change: str) -> tuple[Path, Any]:
     steps = [one.group("name") or int(one.group("number")) for one in STEP.finditer(text)]
     if not equals or not steps or dotted(tuple(steps)) != text.strip():
         raise SpecError(f"--set {change}: expected path=value, such as rounds=30 or strategy.name=fedprox")
-    path: Path = tuple(steps)
-    known = {one[0] for one in OWN} | {"spec"}
-    path = path if path[0] in known else ("spec", *path)
+    path = _whole(tuple(steps))
     if path == ("spec",) or any(path[: len(own)] == own for own in OWN):
         raise SpecError(
             f"--set {change}: {dotted(path)} is not for a fork to change; expected a field of the spec"
         )
     return path, parse(f"value: {raw}", name=f"--set {change}").value.get("value")
+
+
+def _whole(path: Path) -> Path:
+    """The path from the document's root: what begins with none of its fields is of the spec."""
+    return path if path[0] in {"spec", *(own[0] for own in OWN)} else ("spec", *path)
 
 
 def _with(value: Any, path: Path, new: Any, *, done: Path) -> Any:  # noqa: ANN401 - any JSON value
