@@ -53,19 +53,23 @@ class Workers:
 def broken(document: Any, *, wrong: Collection[Path] = ()) -> Iterator[Problem]:  # noqa: ANN401 - any JSON value
     """The rules that a document breaks, but for those about fields that are `wrong` already."""
     for rule in RULES:
-        if any(_spoilt(path, other) for path in rule.paths for other in wrong):
+        if _spoilt(rule.paths, wrong):
             continue
         complaint = rule.complaint(*(_value(document, path) for path in rule.paths))
         if complaint:
             yield Problem(rule.paths[0], complaint)
     for path, broken_items in ((SITES, _broken_sites), (EGRESS, _broken_blocks)):
-        if not any(_spoilt(path, other) for other in wrong):
+        if not _spoilt((path,), wrong):
             yield from broken_items(_value(document, path) or ())
 
 
-def _spoilt(path: Path, wrong: Path) -> bool:
+def _spoilt(paths: Collection[Path], wrong: Collection[Path]) -> bool:
     """Tell whether a field cannot be judged: it is wrong, stands in what is wrong, or holds what is wrong."""
-    return path[: len(wrong)] == wrong or (path in WHOLE and wrong[: len(path)] == path)
+    return any(
+        path[: len(other)] == other or (path in WHOLE and other[: len(path)] == path)
+        for path in paths
+        for other in wrong
+    )
 
 
 def _value(document: Any, path: Path) -> Any:  # noqa: ANN401 - any JSON value
