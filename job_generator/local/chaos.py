@@ -153,14 +153,18 @@ class Chaos:
             self._returned()
         if step == "open":
             self.story.opened.setdefault(number, []).append(self._seconds())
+        answer: dict[str, Any] = {}
+        for one in self._due(name, step, number):
+            answer |= self._befall(one, number)
+        return answer
+
+    def _due(self, name: str, step: str, number: int) -> list[Planned]:
+        """What is to be done now that this process has come to this step; each only once."""
         if number not in self._planned:
             self._planned[number] = self._faults.planned(number, self._workers) if number else []
         due = [one for one in self._planned[number] if one.step == step and _concerns(one.who, name, step)]
         self._planned[number] = [one for one in self._planned[number] if one not in due]
-        answer: dict[str, Any] = {}
-        for one in due:
-            answer |= self._befall(one, number)
-        return answer
+        return due
 
     def _returned(self) -> None:
         """The job goes on: note how long it took since each fault that it had still to get over."""
