@@ -65,17 +65,24 @@ def conduct(run: Run, presentation: Presentation, make_commands: MakeCommands) -
     result = Result.read(run.folder)
     if presentation.output:
         write_document(result.document(), presentation.output)
-    compared = compare(run.folder) if run.folder.replay.exists() and not outcome.exit_code else None
     if outcome.exit_code:
         _failure(outcome, result, presentation.console)
-    elif not presentation.output and (compared is None or compared.same):
+    elif run.folder.replay.exists():
+        return _replayed(result, presentation)
+    elif not presentation.output:
         presentation.console.print(closing(result), soft_wrap=True)
-    if compared is not None:
-        presentation.console.print(Text(compared.sentence), soft_wrap=True)
-        return 0 if compared.same else MismatchError.exit_code
     if run.faults is not None and (told := chaos_report.read(run.folder)) is not None:
         presentation.console.print(chaos_report.page(told), soft_wrap=True)
     return outcome.exit_code
+
+
+def _replayed(result: Result, presentation: Presentation) -> int:
+    """Say whether the models are those of the run that was followed; returns the exit code."""
+    compared = compare(result.folder)
+    if compared.same and not presentation.output:
+        presentation.console.print(closing(result), soft_wrap=True)
+    presentation.console.print(Text(compared.sentence), soft_wrap=True)
+    return 0 if compared.same else MismatchError.exit_code
 
 
 def _failure(outcome: Outcome, result: Result, console: Console) -> None:
