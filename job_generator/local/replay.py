@@ -47,28 +47,34 @@ def source(folder: Path, *, program: Path | None, data: str | None) -> Source:
     """Read what is to be followed; refuses a record that does not hold, and one of another program."""
     run = RunFolder(folder)
     state, plan = run.state(), Plan.read(run.plan)
-    verdict = verify(run.storage, plan, authorities=read_authorities(run.authorities), over=False)
-    if verdict.findings:
-        raise StorageError(
-            f"the record of {folder} does not hold ({verdict.findings[0]}), so it is not replayed; "
-            f"see: fl-submit record verify {folder}"
-        )
-    rows = verdict.record.rows()
-    if not any(row["result"] == COMMITTED for row in rows):
-        raise MismatchError(f"the record of {folder} has no committed round; there is nothing to replay")
+    rows = _rows(run, plan)
     if plan.privacy is not None:
         raise SpecError(
             f"spec.privacy: the noise of {folder} was drawn in secret and is drawn afresh, so no replay makes "
             "the same models; and it would spend privacy once more"
         )
     where = program or Path(state.program)
-    recorded = {str(row["program"]) for row in rows}
-    if (found := program_digest(where, plan.program.module) or "") not in recorded or len(recorded) > 1:
+    found, recorded = program_digest(where, plan.program.module) or "", {str(row["program"]) for row in rows}
+    if {found} != recorded:
         raise MismatchError(
             f"the program in {where} ({found[:12]}) is not the one that {folder} was trained with "
             f"({', '.join(one[:12] for one in sorted(recorded))}); put its files there, and replay again"
         )
     return Source(run, plan, state, rows, where, data or state.data)
+
+
+def _rows(run: RunFolder, plan: Plan) -> list[dict[str, Any]]:
+    """The rounds of a record that holds, one of them committed at least."""
+    verdict = verify(run.storage, plan, authorities=read_authorities(run.authorities), over=False)
+    if verdict.findings:
+        raise StorageError(
+            f"the record of {run.path} does not hold ({verdict.findings[0]}), so it is not replayed; "
+            f"see: fl-submit record verify {run.path}"
+        )
+    rows = verdict.record.rows()
+    if not any(row["result"] == COMMITTED for row in rows):
+        raise MismatchError(f"the record of {run.path} has no committed round; there is nothing to replay")
+    return rows
 
 
 def following(of: Source) -> Plan:
