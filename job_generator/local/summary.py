@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,13 @@ class Result:
     def evaluated(self) -> ClosedRound | None:
         """The newest evaluated round."""
         return last_evaluated(list(self.rounds))
+
+    @property
+    def done(self) -> int | None:
+        """The last round that is over; None where nothing of the storage is on this machine."""
+        if self.lost:
+            return None
+        return self.rounds[-1].round if self.rounds else self.plan.done
 
     @property
     def best(self) -> ClosedRound | None:
@@ -140,7 +147,7 @@ class Result:
             "parent": self.state.parent.model_dump() if self.state.parent else None,
             "ended": self.state.reason or None,
             "message": self.state.message or None,
-            "rounds": None if self.lost else self.rounds[-1].round if self.rounds else self.plan.done,
+            "rounds": self.done,
             "store": self.state.store,
             "metrics": dict(evaluated.metrics) if evaluated else {},
             "best": {"round": best.round, "metrics": dict(best.metrics)} if best else None,
@@ -154,19 +161,25 @@ class Result:
 
 def account(result: Result) -> list[str]:
     """How a run stands or has ended, what became of its rounds, and what to type next."""
-    state, rounds, path = result.state, result.rounds, shlex.quote(str(result.folder.path))
+    state = result.state
     why = " ".join(part for part in (state.reason and f"({state.reason})", state.message) if part)
+    told = f"{state.job} is {state.state}{f' {why}' if why else ''}."
+    return [told, result.lost] if result.lost else [told, *_became(result)]
+
+
+def _became(result: Result) -> Iterator[str]:
+    rounds = result.rounds
     made = sum(closed.committed for closed in rounds)
-    lost = sum(len(closed.cohort) - len(closed.reporters) for closed in rounds)
-    told = [f"{state.job} is {state.state}{f' {why}' if why else ''}."]
-    if result.lost:
-        return [*told, result.lost]
-    told += [f"Of {result.plan.rounds} rounds {_verb(result.plan.done + made)} committed."]
-    told += [f"{_verb(len(rounds) - made)} closed without a model."] if len(rounds) > made else []
-    told += [f"{lost} times an update that was asked for is in no model."] if lost else []
-    told += [f"{words}" for words in (" ".join(result.onward.split()),) if words]
-    number = rounds[-1].round if rounds else 0
-    return [*told, *([f"One round by itself: fl-submit explain {path} --round {number}"] if number else [])]
+    yield f"Of {result.plan.rounds} rounds {_verb(result.plan.done + made)} committed."
+    if len(rounds) > made:
+        yield f"{_verb(len(rounds) - made)} closed without a model."
+    if lost := sum(len(closed.cohort) - len(closed.reporters) for closed in rounds):
+        yield f"{lost} times an update that was asked for is in no model."
+    if result.onward:
+        yield " ".join(result.onward.split())
+    if rounds:
+        path = shlex.quote(str(result.folder.path))
+        yield f"One round by itself: fl-submit explain {path} --round {rounds[-1].round}"
 
 
 def _verb(count: int) -> str:
