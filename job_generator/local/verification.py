@@ -117,15 +117,12 @@ def _signature(
 ) -> tuple[Json | None, list[Finding], list[str]]:
     """The signed statement, if there is one; what is wrong with it; what else is to be said."""
     try:
-        envelope = envelope_in(storage)
-        if envelope is None:
-            sentence = f"there is no {SIGNATURE}: nobody has signed where the record ends"
-            return None, [Finding(sentence)] if over else [], [] if over else [sentence]
-        content = attestation.content_of(envelope)
-        trusted = authorities or [attestation.authority_in(envelope)]
-        attestation.check(envelope, job=plan.job.uid, authorities=trusted)
+        content = _content(storage, plan, authorities)
     except MismatchError as error:
         return None, [Finding(f"{SIGNATURE}: {error}")], []
+    if content is None:
+        sentence = f"there is no {SIGNATURE}: nobody has signed where the record ends"
+        return None, [Finding(sentence)] if over else [], [] if over else [sentence]
     said = content["predicate"]
     notes = [] if authorities else [f"{SIGNATURE}: nobody vouches for its authority; give --ca FILE"]
     findings = [] if said["plan"] == plan.digest else [Finding(f"{SIGNATURE} is of another plan")]
@@ -136,6 +133,17 @@ def _signature(
         notes.append(f"line {head.lines} is the last that is signed; {later} came since")
     notes += _absent(storage, content)
     return content, findings + _files(storage, content), notes
+
+
+def _content(storage: Path, plan: Plan, authorities: Sequence[bytes]) -> Json | None:
+    """What was signed; None where nobody has signed, MismatchError for a signature that does not hold."""
+    envelope = envelope_in(storage)
+    if envelope is None:
+        return None
+    content = attestation.content_of(envelope)
+    trusted = authorities or [attestation.authority_in(envelope)]
+    attestation.check(envelope, job=plan.job.uid, authorities=trusted)
+    return content
 
 
 def _files(storage: Path, content: Json) -> list[Finding]:
@@ -165,20 +173,27 @@ def _models(storage: Path, rows: Sequence[Row], *, done: int, last: int, over: b
     made = _made(rows)
     paths = [*storage.glob("models/*.safetensors"), *checkpoints(storage / "checkpoints").values()]
     for path in sorted(paths):
-        name = f"{path.parent.name}/{path.name}"
         try:
             stored = StoredModel.read(path)
         except StorageError as error:
             yield Finding(str(error))
             continue
-        number, digest = stored.round, str(stored.facts.get("digest", ""))
-        known = made.get(number, [])
-        if digest in known or (path.stem == "best" and number < done) or (number == done and not known):
-            continue
-        if known and number <= last:
-            yield Finding(f"{name} is the model {digest[:12]}, while round {number} made {known[-1][:12]}")
-        elif over or number != last + 1:
-            yield Finding(f"{name} is of round {number}, of which the record has no line")
+        known = made.get(stored.round, [])
+        inherited = (path.stem == "best" and stored.round < done) or (stored.round == done and not known)
+        if not inherited and (sentence := _stray(stored, known, last=last, over=over)):
+            yield Finding(f"{path.parent.name}/{path.name} {sentence}")
+
+
+def _stray(stored: StoredModel, known: Sequence[str], *, last: int, over: bool) -> str:
+    """Why a model is not one of the `known` ones of its round; empty where it is, or may yet be."""
+    number, digest = stored.round, str(stored.facts.get("digest", ""))
+    if digest in known:
+        return ""
+    if known and number <= last:
+        return f"is the model {digest[:12]}, while round {number} made {known[-1][:12]}"
+    if over or number != last + 1:
+        return f"is of round {number}, of which the record has no line"
+    return ""
 
 
 def _made(rows: Iterable[Row]) -> dict[int, list[str]]:
