@@ -12,7 +12,7 @@ from job_generator.containers import HOME, restoring, running
 from job_generator.deployment import ConfigMapSource, Data, Source, Storage, Template
 from job_generator.forecast import Model
 from job_generator.initial import MOUNT, VOLUME, mounted
-from job_generator.lifecycle import InitialModel, StoredModel
+from job_generator.lifecycle import InitialModel
 from job_generator.overlay import overlaid
 from job_generator.processes import Place, Role
 from job_generator.settings import Settings
@@ -92,7 +92,7 @@ def server_pod(
     claim = storage.existing_claim or names.claim(plan.job)
     lasting: Object = {"emptyDir": {}} if storage.uri else {"persistentVolumeClaim": {"claimName": claim}}
     path, volumes, mounts = mounted(initial, storage=None if storage.uri else claim)
-    fetched = initial.store if initial else None
+    before = _fetching(initial, settings.images.store)
     outside = any(site.external for site in plan.sites)
     place = replace(
         _place(settings),
@@ -106,23 +106,23 @@ def server_pod(
     return Pod(
         role="server",
         place=place,
-        image=settings.images.store if storage.uri or fetched else settings.images.control,
+        image=settings.images.store if storage.uri or before else settings.images.control,
         labels=labels,
         volumes=({"name": "storage", **lasting}, *volumes),
         mounts=({"name": "storage", "mountPath": STORAGE}, *mounts),
         templates=_templates(settings, template),
         secret=storage.secret_name,
-        before=(_fetching(fetched, settings.images.store, is_fork=initial.round is not None),)
-        if initial and fetched
-        else (),
+        before=before,
     )
 
 
-def _fetching(given: StoredModel, image: str, *, is_fork: bool) -> Object:
-    """What copies the model that the job begins with, and what a fork takes over beside it."""
-    mount = {"name": VOLUME, "mountPath": MOUNT}
-    only = (given.path, *(INHERITED if is_fork else ()))
-    return restoring(image, given.uri, secret=given.secret_name, folder=MOUNT, mount=mount, only=only)
+def _fetching(initial: InitialModel | None, image: str) -> tuple[Object, ...]:
+    """What copies a model that is in a store of objects, and what a fork takes over beside it."""
+    if initial is None or initial.store is None:
+        return ()
+    given, mount = initial.store, {"name": VOLUME, "mountPath": MOUNT}
+    only = (given.path, *(INHERITED if initial.round is not None else ()))
+    return (restoring(image, given.uri, secret=given.secret_name, folder=MOUNT, mount=mount, only=only),)
 
 
 def worker_pod(
