@@ -74,17 +74,24 @@ def inspect(job: FLJob, folder: Path) -> Iterator[Problem]:
         return
     trees = {}
     for name, path in files.items():
-        try:
-            trees[name] = ast.parse(path.read_bytes(), filename=str(path))
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-            yield Problem(
-                ("spec", "program"), f"{path}{line}: this is not Python: {str(error) or 'too deep'}"
-            )
-    tree = _module(trees, module)
-    if tree is not None:
-        yield from _function(tree, function, module=module)
+        match _parsed(path):
+            case ast.Module() as tree:
+                trees[name] = tree
+            case problem:
+                yield problem
+    entry = _module(trees, module)
+    if entry is not None:
+        yield from _function(entry, function, module=module)
     yield from _framework(job, [node for tree in trees.values() for node in ast.walk(tree)])
+
+
+def _parsed(path: Path) -> ast.Module | Problem:
+    """A file as Python reads it, or why it cannot."""
+    try:
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        return Problem(("spec", "program"), f"{path}{line}: this is not Python: {str(error) or 'too deep'}")
 
 
 def _modules(folder: Path) -> list[str]:
@@ -109,11 +116,7 @@ def _function(tree: ast.Module, name: str, *, module: str) -> Iterator[Problem]:
     statements = list(_statements(tree))
     binding = [node for node in statements if _binds(node, name)]
     functions = [node.name for node in statements if isinstance(node, ast.FunctionDef)]
-    there = (
-        f"; there {'is' if len(functions) == 1 else 'are'} {alternatives(functions, last='and')}"
-        if functions
-        else ""
-    )
+    there = _there(functions)
     last = binding[-1] if binding else None
     if last is None:
         near = nearest(name, functions)
@@ -123,6 +126,12 @@ def _function(tree: ast.Module, name: str, *, module: str) -> Iterator[Problem]:
     elif isinstance(last, ast.Name) and any(_plain(node, last) for node in statements):
         what = f"line {last.lineno}: {name} is neither a function nor a class"
         yield Problem(ENTRYPOINT, f"{what}; expected one that is called as {name}(config, site){there}")
+
+
+def _there(functions: Sequence[str]) -> str:
+    if not functions:
+        return ""
+    return f"; there {'is' if len(functions) == 1 else 'are'} {alternatives(functions, last='and')}"
 
 
 def _plain(node: ast.AST, name: ast.Name) -> bool:
