@@ -7,14 +7,12 @@ what it made comes back as the result of a future.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from functools import partial
 from queue import SimpleQueue
 
 import grpc
@@ -22,20 +20,16 @@ import structlog
 
 from fl_core import logs
 from fl_core.errors import MismatchError, RoundError, UpdateError
-from fl_core.metrics import Measurements
 from fl_core.plan import Plan
 from fl_core.serving import Health
 from fl_core.shortfall import BUSY
-from fl_core.steps import reached
-from fl_core.weights import Manifest, Weights, flat_digest, pack
+from fl_core.weights import Manifest, Weights
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
-from fl_core.wire.arrays import Receiver, frames, opened, unchanged
 from fl_core.wire.guard import context_of
-from fl_core.wire.secagg import SHORT, masked_out
+from fl_worker.exchange import Exchange, Pulled
 from fl_worker.product import Product
 from fl_worker.protection import Protection
-from fl_worker.spoiling import corrupted
 from fl_worker.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -92,14 +86,6 @@ class Outside:
     health: Health
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """A model, and the clip norm of updates made from it, where that moves."""
-
-    weights: Weights | None = None
-    clip: float = 0.0
-
-
 Key = tuple[str, int, str]
 """What was ordered, in which round, for which model: the same key gives the same product."""
 
@@ -125,9 +111,7 @@ class Session:
         self._outside = outside
         self._protection = protection
         self._grace = grace
-        self._sent = 0
         self._pause = FIRST_PAUSE
-        self._pulled: tuple[str, Pulled] | None = None
         self._made: tuple[Key, asyncio.Future[Product]] | None = None
         self._began = 0.0
         self._open: asyncio.Task[None] | None = None
@@ -140,9 +124,9 @@ class Session:
 
     async def attend(self, scheduler: grpc.aio.Channel, server: grpc.aio.Channel) -> bool:
         """Attend until Stop, or until it parts; gives whether it was told to."""
-        self._server = server
         if self._parting is not None:
             return True
+        self._exchange = Exchange(server, self._own.manifest, self._outside.telemetry, self._protection)
         self._talking = asyncio.create_task(self._talk(fl_pb2_grpc.SchedulerStub(scheduler)))
         try:
             await asyncio.wait({self._talking})
@@ -225,7 +209,7 @@ class Session:
         """Say in time that this worker lives, and whether it has moved: how much would tell how much data it has."""
         seen = moves = 0
         while True:
-            steps = self._steps() + self._sent
+            steps = self._steps() + self._exchange.passed
             if steps != seen:
                 seen, moves = steps, moves + 1
             self._outbox.put_nowait(pb.Presence(context=context_of(self._plan), beat=pb.Beat(moved=moves)))
@@ -280,11 +264,11 @@ class Session:
         try:
             if what == "initialise":
                 product = await self._product((what, place.round, ""), place)
-                await self._push(place, pb.KIND_INITIAL, product)
+                await self._exchange.push(place, pb.KIND_INITIAL, product)
             else:
                 model = order.train.model if what == "train" else order.evaluate.model
                 product = await self._product((what, place.round, model), place)
-                await self._give(place, product, model=model)
+                await self._exchange.give(place, product, model=model)
         except grpc.aio.AioRpcError as error:
             reason = error.details() or error.code().name
             if error.code() not in SILENT:
@@ -297,7 +281,7 @@ class Session:
     async def _product(self, key: Key, place: pb.Context) -> Product:
         """What the main thread makes of an order; made once, however often it is asked for."""
         if self._made is None or self._made[0] != key:
-            pulled = await self._pull(place, key[2]) if key[2] else Pulled()
+            pulled = await self._exchange.pull(place, key[2]) if key[2] else Pulled()
             await self._idle()
             result: Future[Product] = Future()
             self._began = time.monotonic()
@@ -317,104 +301,3 @@ class Session:
         done, _ = await asyncio.wait({earlier}, timeout=max(stuck - time.monotonic(), BUSY_SECONDS))
         if not done:
             raise RoundError(f"{BUSY}: {what}, round {number}")
-
-    # -- with the server --
-
-    async def _give(self, place: pb.Context, product: Product, *, model: str) -> None:
-        """Hand in a product: masked where the job has secure aggregation."""
-        if self._protection is not None:
-            push = partial(self._push_masked, place)
-            summed = await self._protection.hand_in(place, model, product, server=self._server, push=push)
-            log.info("summed" if summed else "not among those that were summed")
-        elif product.update is not None:
-            await self._push(place, pb.KIND_UPDATE, product, model=model)
-        else:
-            await self._measure(place, model, product)
-
-    async def _measure(self, place: pb.Context, model: str, product: Product) -> None:
-        request = pb.MeasureRequest(context=place, model=model, metrics=_text(product.metrics))
-        await fl_pb2_grpc.ServerStub(self._server).Measure(request)
-
-    async def _pull(self, place: pb.Context, model: str) -> Pulled:
-        if self._pulled is None or self._pulled[0] != model:
-            self._pulled = (model, await self._download(place, model))
-        return self._pulled[1]
-
-    async def _download(self, place: pb.Context, model: str) -> Pulled:
-        manifest = self._own.manifest
-        buffer = bytearray(manifest.nbytes)
-        view = memoryview(buffer)
-
-        def take(offset: int, data: bytes) -> None:
-            view[offset : offset + len(data)] = data
-            self._sent += 1
-            self._outside.telemetry.bytes.labels("received", "model").inc(len(data))
-
-        receiver = Receiver(take)
-        pull = self._server.unary_stream(
-            "/fljob.v1.Server/Pull",
-            request_serializer=pb.PullRequest.SerializeToString,
-            response_deserializer=unchanged,
-        )
-        came = aiter(pull(pb.PullRequest(context=place, model=model)))
-        head = opened(await anext(came, b""))
-        receiver.open(head, expected=manifest)
-        reached("send", place.round)
-        async for message in came:
-            receiver.frame(message)
-        if not receiver.complete:
-            raise UpdateError(f"the model ended after {receiver.position} of {manifest.nbytes} bytes")
-        if self._protection is not None:
-            await asyncio.to_thread(_check_model, manifest, buffer, model)
-        return Pulled(manifest.views(view.toreadonly()), head.clip)
-
-    async def _push(self, place: pb.Context, kind: pb.Kind, product: Product, *, model: str = "") -> None:
-        update = product.update or {}
-        manifest = Manifest.of(update)
-        head = pb.Transfer(
-            context=place,
-            kind=kind,
-            manifest=manifest.to_json(),
-            nbytes=manifest.nbytes,
-            examples=product.examples,
-            metrics=_text(product.metrics),
-            model=model,
-        )
-        await self._send(head, pack(update))
-        log.info("handed in", nbytes=manifest.nbytes)
-
-    async def _push_masked(self, place: pb.Context, buffer: memoryview) -> pb.Masked | None:
-        """Send a masked vector, unless it is so short that it goes with what is said in its session."""
-        if len(buffer) > SHORT:
-            await self._send(pb.Transfer(context=place, kind=pb.KIND_MASKED, nbytes=len(buffer)), buffer)
-            return None
-        masked = masked_out(buffer)
-        masked.data = corrupted(masked.data, reached("upload", place.round))
-        self._count(len(buffer))
-        return masked
-
-    async def _send(self, head: pb.Transfer, buffer: memoryview) -> None:
-        call = self._server.stream_unary(
-            "/fljob.v1.Server/Push", request_serializer=unchanged, response_deserializer=pb.Ack.FromString
-        )
-        await call(self._counted(head, buffer))
-
-    async def _counted(self, head: pb.Transfer, buffer: memoryview) -> AsyncIterator[bytes]:
-        for number, frame in enumerate(frames(head, buffer)):
-            yield corrupted(frame, reached("upload", head.context.round) if number == 1 else "")
-            self._count(len(frame))
-
-    def _count(self, nbytes: int) -> None:
-        """Something of an update leaves."""
-        self._sent += 1
-        self._outside.telemetry.bytes.labels("sent", "update").inc(nbytes)
-
-
-def _check_model(manifest: Manifest, buffer: bytearray, model: str) -> None:
-    """Refuse another model than that whose digest all members of a sum sign: each could be given one of its own."""
-    if (found := flat_digest(manifest, buffer)) != model:
-        raise UpdateError(f"the server gave a model with the digest {found[:12]} as {model[:12]}")
-
-
-def _text(metrics: Measurements) -> str:
-    return json.dumps({name: measurement.to_json() for name, measurement in metrics.items()})

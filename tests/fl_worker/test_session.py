@@ -465,7 +465,7 @@ def test_a_long_masked_vector_is_a_transfer_that_tells_its_length_only(
         async with world.attending(tmp_path):
             await world.scheduler.said.get()
             place = context_of(world.plan, round=4, attempt=1)
-            said = await world.session._push_masked(place, memoryview(data))
+            said = await world.session._exchange.push_masked(place, memoryview(data))
             if said is not None:
                 assert not transferred
                 assert (said.data, world.server.pushed.qsize()) == (data, 0)

@@ -131,7 +131,7 @@ def noted(strings: Strings, urandom: Callable[[int], bytes]) -> Callable[[int], 
 def on_worker(strings: Strings) -> None:
     """The points of a worker."""
     from fl_core.secagg.worker import Member  # noqa: PLC0415 - not in the others
-    from fl_worker import session  # noqa: PLC0415 - not in the others
+    from fl_worker import exchange  # noqa: PLC0415 - not in the others
     from fl_worker.protection import Protection  # noqa: PLC0415 - not in the others
     from fl_worker.train import Hand  # noqa: PLC0415 - not in the others
 
@@ -148,14 +148,14 @@ def on_worker(strings: Strings) -> None:
         before(Member, step, stepping(step))
     before(Hand, "do", lambda _, work: strings.visit(f"{work.kind}.{work.round}"))
     Protection.hand_in = unless_absent(strings, Protection.hand_in)  # type: ignore[method-assign]
-    plain = session.frames
+    plain = exchange.frames
 
     def frames(head: Any, buffer: Any) -> Iterator[bytes]:
         for number, frame in enumerate(plain(head, buffer)):
             strings.visit(f"{purposes[0]}.upload-{number}.{head.context.round}")
             yield frame
 
-    session.frames = frames
+    exchange.frames = frames
     if (strings.folder / "record").exists():
         os.urandom = noted(strings, os.urandom)
 

@@ -1,0 +1,151 @@
+"""What passes between a worker and the server: the model that comes, and the update or the measurements that go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import grpc
+import structlog
+
+from fl_core.errors import UpdateError
+from fl_core.metrics import Measurements
+from fl_core.steps import reached
+from fl_core.weights import Manifest, Weights, flat_digest, pack
+from fl_core.wire import fl_pb2 as pb
+from fl_core.wire import fl_pb2_grpc
+from fl_core.wire.arrays import Receiver, frames, opened, unchanged
+from fl_core.wire.secagg import SHORT, masked_out
+from fl_worker.product import Product
+from fl_worker.protection import Protection
+from fl_worker.spoiling import corrupted
+from fl_worker.telemetry import Telemetry
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A model, and the clip norm of updates made from it, where that moves."""
+
+    weights: Weights | None = None
+    clip: float = 0.0
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One worker's way to the server and back, with the manifest of the job's model."""
+
+    server: grpc.aio.Channel
+    manifest: Manifest
+    telemetry: Telemetry
+    protection: Protection | None = None
+    passed: int = 0
+    """How many messages have come and gone: what passes is progress."""
+    _pulled: tuple[str, Pulled] | None = field(default=None, init=False)
+
+    # -- what comes --
+
+    async def pull(self, place: pb.Context, model: str) -> Pulled:
+        """The model of this digest; the last one is kept."""
+        if self._pulled is None or self._pulled[0] != model:
+            self._pulled = (model, await self._download(place, model))
+        return self._pulled[1]
+
+    async def _download(self, place: pb.Context, model: str) -> Pulled:
+        buffer = bytearray(self.manifest.nbytes)
+        view = memoryview(buffer)
+
+        def take(offset: int, data: bytes) -> None:
+            view[offset : offset + len(data)] = data
+            self.passed += 1
+            self.telemetry.bytes.labels("received", "model").inc(len(data))
+
+        receiver = Receiver(take)
+        pull = self.server.unary_stream(
+            "/fljob.v1.Server/Pull",
+            request_serializer=pb.PullRequest.SerializeToString,
+            response_deserializer=unchanged,
+        )
+        came = aiter(pull(pb.PullRequest(context=place, model=model)))
+        head = opened(await anext(came, b""))
+        receiver.open(head, expected=self.manifest)
+        reached("send", place.round)
+        async for message in came:
+            receiver.frame(message)
+        if not receiver.complete:
+            raise UpdateError(f"the model ended after {receiver.position} of {self.manifest.nbytes} bytes")
+        if self.protection is not None:
+            await asyncio.to_thread(_check_model, self.manifest, buffer, model)
+        return Pulled(self.manifest.views(view.toreadonly()), head.clip)
+
+    # -- what goes --
+
+    async def give(self, place: pb.Context, product: Product, *, model: str) -> None:
+        """Hand in what was made of a model: masked where the job has secure aggregation."""
+        if self.protection is not None:
+            push = partial(self.push_masked, place)
+            summed = await self.protection.hand_in(place, model, product, server=self.server, push=push)
+            log.info("summed" if summed else "not among those that were summed")
+        elif product.update is not None:
+            await self.push(place, pb.KIND_UPDATE, product, model=model)
+        else:
+            await self._measure(place, model, product)
+
+    async def push(self, place: pb.Context, kind: pb.Kind, product: Product, *, model: str = "") -> None:
+        """Send arrays in the clear, with the examples and metrics that they were made with."""
+        update = product.update or {}
+        manifest = Manifest.of(update)
+        head = pb.Transfer(
+            context=place,
+            kind=kind,
+            manifest=manifest.to_json(),
+            nbytes=manifest.nbytes,
+            examples=product.examples,
+            metrics=_text(product.metrics),
+            model=model,
+        )
+        await self._send(head, pack(update))
+        log.info("handed in", nbytes=manifest.nbytes)
+
+    async def push_masked(self, place: pb.Context, buffer: memoryview) -> pb.Masked | None:
+        """Send a masked vector, unless it is so short that it goes with what is said in its session."""
+        if len(buffer) > SHORT:
+            await self._send(pb.Transfer(context=place, kind=pb.KIND_MASKED, nbytes=len(buffer)), buffer)
+            return None
+        masked = masked_out(buffer)
+        masked.data = corrupted(masked.data, reached("upload", place.round))
+        self._count(len(buffer))
+        return masked
+
+    async def _measure(self, place: pb.Context, model: str, product: Product) -> None:
+        request = pb.MeasureRequest(context=place, model=model, metrics=_text(product.metrics))
+        await fl_pb2_grpc.ServerStub(self.server).Measure(request)
+
+    async def _send(self, head: pb.Transfer, buffer: memoryview) -> None:
+        call = self.server.stream_unary(
+            "/fljob.v1.Server/Push", request_serializer=unchanged, response_deserializer=pb.Ack.FromString
+        )
+        await call(self._counted(head, buffer))
+
+    async def _counted(self, head: pb.Transfer, buffer: memoryview) -> AsyncIterator[bytes]:
+        for number, frame in enumerate(frames(head, buffer)):
+            yield corrupted(frame, reached("upload", head.context.round) if number == 1 else "")
+            self._count(len(frame))
+
+    def _count(self, nbytes: int) -> None:
+        self.passed += 1
+        self.telemetry.bytes.labels("sent", "update").inc(nbytes)
+
+
+def _check_model(manifest: Manifest, buffer: bytearray, model: str) -> None:
+    """Refuse another model than that whose digest all members of a sum sign: each could be given one of its own."""
+    if (found := flat_digest(manifest, buffer)) != model:
+        raise UpdateError(f"the server gave a model with the digest {found[:12]} as {model[:12]}")
+
+
+def _text(metrics: Measurements) -> str:
+    return json.dumps({name: measurement.to_json() for name, measurement in metrics.items()})
