@@ -1,4 +1,4 @@
-"""Builders: a program in a folder with the plan compiled for it."""
+"""Builders: a program in a folder with the plan compiled for it; a session and what surrounds it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fl_core.extensions import Extension
 from fl_core.plan import Plan, Program
 from fl_worker.task import Site
 from fl_worker.work import Learner
+from tests.fl_worker.loopback import World
 
 NUMBERS = count()
 
@@ -59,3 +60,11 @@ def write(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., Written
         return made
 
     return written
+
+
+@pytest.fixture
+def world(write: Callable[..., Any]) -> World:
+    """A world whose main thread is free."""
+    one = World(write("").plan.model_copy(update={"rounds": 9}))
+    one.free.set()
+    return one

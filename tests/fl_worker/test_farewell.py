@@ -15,7 +15,7 @@ import pytest
 
 from fl_core.wire import fl_pb2 as pb
 from fl_worker.farewell import WAY_OUT_SECONDS, time_to_finish
-from tests.fl_worker.test_session import DIGEST, World
+from tests.fl_worker.loopback import DIGEST, World
 
 pytestmark = pytest.mark.timeout(30)
 
