@@ -8,11 +8,16 @@ from typing import Any, Final
 
 from fl_core.errors import JobError
 from job_generator.cluster.connection import AbsentError, Cluster, ForbiddenError, Object, Request
+from job_generator.cluster.jobs import core
+from job_generator.cluster.operators import LABELS, operators
 from job_generator.crd import GROUP, PLURAL, VERSION, crd
-from job_generator.settings import ENROLLED_BY
 
 OLDEST: Final = 35
 """The minor version from which containers restart by rules."""
+JOBS: Final = "app.kubernetes.io/managed-by=fljob-operator"
+"""The label of all pods of jobs."""
+IN_VAIN: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+"""Why a container waits for its image."""
 INSTALL: Final = "install the operator: helm install fljob helm/fljob"
 RIGHTS: Final = (
     ("create", GROUP, PLURAL, "submit jobs"),
@@ -103,24 +108,23 @@ def _fields(definition: Object) -> set[str]:
 
 
 def _operator(cluster: Cluster) -> Finding:
-    found = _deployments(cluster)
+    """Whether one runs that looks after the namespace that is meant."""
+    found, here = operators(cluster), cluster.namespace
     if not found:
         return Finding("operator", False, "no Deployment of the operator was found", INSTALL)
-    one = found[0]
-    name = f"{one['metadata']['namespace']}/{one['metadata']['name']}"
-    ready, wanted = one.get("status", {}).get("readyReplicas", 0), one["spec"].get("replicas", 1)
-    if not ready:
-        place = f"kubectl logs -n {one['metadata']['namespace']} deployment/{one['metadata']['name']}"
-        return Finding("operator", False, f"{name} has no ready replica of {wanted}", f"look at: {place}")
-    return Finding("operator", True, f"{name}, {ready} of {wanted} ready")
-
-
-def _deployments(cluster: Cluster) -> list[Object]:
-    chosen = ",".join(f"{name}={value}" for name, value in ENROLLED_BY.items())
-    found: list[Object] = cluster.send(
-        Request("GET", "/apis/apps/v1/deployments", {"labelSelector": chosen})
-    )["items"]
-    return found
+    mine = [one for one in found if one.looks_after(here)]
+    if not mine:
+        told = "; ".join(f"{one} looks after {', '.join(one.watches)}" for one in found)
+        advice = f"add {here} to watchNamespaces of its chart, or submit with -n {found[0].watches[0]}"
+        return Finding("operator", False, f"none looks after namespace {here}: {told}", advice)
+    best = max(mine, key=lambda one: one.ready)
+    if not best.ready:
+        place = f"kubectl logs -n {best.namespace} deployment/{best.name}"
+        return Finding(
+            "operator", False, f"{best} has no ready replica of {best.wanted}", f"look at: {place}"
+        )
+    where = f"namespace {here}" if best.watches else "every namespace"
+    return Finding("operator", True, f"{best} looks after {where}, {best.ready} of {best.wanted} ready")
 
 
 def _storage(cluster: Cluster) -> Finding:
@@ -145,29 +149,31 @@ def _storage(cluster: Cluster) -> Finding:
 
 
 def _images(cluster: Cluster) -> Finding:
-    """The operator's own image; whether the others can be pulled, a job's pods will tell."""
-    found = _deployments(cluster)
+    """Which images jobs get; that one cannot be pulled shows only where a pod asks for it, of operator or job."""
+    found = operators(cluster)
     if not found:
         return Finding("images", None, "known once the operator is installed", INSTALL)
-    images = [one["image"] for one in found[0]["spec"]["template"]["spec"]["containers"]]
-    pods = cluster.send(
-        Request(
-            "GET", "/api/v1/pods", {"labelSelector": ",".join(f"{k}={v}" for k, v in ENROLLED_BY.items())}
-        )
-    )["items"]
-    waiting = {
-        one.get("state", {}).get("waiting", {}).get("reason", "")
+    one = next((one for one in found if one.looks_after(cluster.namespace)), found[0])
+    waiting = [f"{image} of the operator" for image in _not_pulled(cluster, one.namespace, LABELS)]
+    waiting += [f"{image} of a job" for image in _not_pulled(cluster, cluster.namespace, JOBS)]
+    if waiting:
+        advice = "check the image's name, the registry in the chart's values, and the pull secrets"
+        return Finding("images", False, f"cannot be pulled: {', '.join(waiting)}", advice)
+    return Finding("images", True, ", ".join(dict.fromkeys([one.image, *one.images])))
+
+
+def _not_pulled(cluster: Cluster, namespace: str, labels: str) -> list[str]:
+    """The images for which pods with these labels wait in vain."""
+    pods = cluster.send(Request("GET", core(namespace, "pods"), {"labelSelector": labels}))["items"]
+    statuses = [
+        status
         for pod in pods
-        for one in pod.get("status", {}).get("containerStatuses", ())
-    }
-    if waiting & {"ErrImagePull", "ImagePullBackOff", "InvalidImageName"}:
-        return Finding(
-            "images",
-            False,
-            f"{', '.join(images)} cannot be pulled",
-            "check the registry in the chart's values, and the pull secrets",
-        )
-    return Finding("images", True, ", ".join(images))
+        for kind in ("initContainerStatuses", "containerStatuses")
+        for status in pod.get("status", {}).get(kind, ())
+    ]
+    return sorted(
+        {one["image"] for one in statuses if one.get("state", {}).get("waiting", {}).get("reason") in IN_VAIN}
+    )
 
 
 def _rights(cluster: Cluster) -> Iterator[Finding]:
