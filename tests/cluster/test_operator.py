@@ -111,22 +111,6 @@ def test_a_deleted_job_takes_all_with_it_but_the_storage(lab: Lab) -> None:
     lab.eventually(lambda: list(lab.children()) == [claim] and not lab.get("pods"))
 
 
-def test_an_operator_that_is_killed_at_any_moment_leaves_nothing_half_done(lab: Lab) -> None:
-    """Killed again and again while it creates: in the end each child is there once."""
-    for number in range(4):
-        lab.apply(f"job-{number}")
-    for pause in (0.8, 1.0, 1.2, 1.5):
-        operator = lab.operator()
-        time.sleep(pause)
-        operator.kill()
-    lab.operator()
-    lab.eventually(lambda: len(lab.jobs()) == 12)
-    assert len(lab.get("persistentvolumeclaims")) == 4
-    lab.eventually(
-        lambda: all(lab.condition("Compiled", f"job-{number}")[0] == "True" for number in range(4))
-    )
-
-
 def test_leadership_passes_to_a_replica(lab: Lab) -> None:
     """Of two operators one works; when it is killed, the other, if it was ready, does within 20 seconds."""
     first = lab.operator(elect=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.proxy.faults import Faults
-from tests.cluster.proxy.server import FaultProxy
+from tests.cluster.proxy.server import Done, FaultProxy
 
 STALL_SECONDS = 3.0
 """What hangs breaks after so long, as in a network that forgets idle connections."""
@@ -26,6 +26,10 @@ class Beside:
         """Let everything through from now on; what hangs breaks."""
         print(f"seed {self.faults.seed}: {dict(self.faults.happened)}")  # noqa: T201 - shown when a test fails
         self._do(self._proxy.calm)
+
+    def listen(self, heard: Callable[[Done], None]) -> None:
+        """From now on call this, in the proxy's thread, with each answered write before who asked hears of it."""
+        self._proxy.heard = heard
 
     def partition(self) -> None:
         """From now on nothing comes through, and nothing is answered."""

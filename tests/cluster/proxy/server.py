@@ -14,7 +14,8 @@ import ipaddress
 import json
 import ssl
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
@@ -58,6 +59,15 @@ GONE_EVENT = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A write that the API server has answered."""
+
+    method: str
+    path: str
+    status: int
+
+
 class FaultProxy:
     """`async with FaultProxy(kubeconfig, faults) as proxy` serves; `proxy.kubeconfig` leads to it."""
 
@@ -67,6 +77,8 @@ class FaultProxy:
         """Seconds after which what hangs breaks by itself, but for a partition."""
         self.log: list[tuple[str, str]] = []
         """Method and path of all requests that reached the API server; watches are `WATCH`."""
+        self.heard: Callable[[Done], None] = lambda _: None
+        """Called with each write that was answered, before who asked hears of it."""
         self._folder = tempfile.TemporaryDirectory(prefix="fault-proxy-")
         self.kubeconfig = Path(self._folder.name) / "kubeconfig"
         self._above = Upstream.read(kubeconfig, Path(self._folder.name))
@@ -159,6 +171,8 @@ class FaultProxy:
     async def _pass(self, request: web.Request, fault: Fault) -> web.StreamResponse:
         async with self._forward(request, await request.read(), request.method) as above:
             body = await above.read()
+        if request.method in WRITES:
+            self.heard(Done(request.method, request.path, above.status))
         if fault is Fault.CUT_AFTER:
             return _cut(request)
         if not self._open.is_set():
