@@ -257,9 +257,9 @@ class SitePolicy(_Part):
             whose = f"a sum of one of {secure.buckets} buckets (spec.secureAggregation.buckets) opens with"
             what = "spec.selection.minimum is" if secure.buckets == 1 else whose
             complaints.append(f"{what} {members}, fewer than {own.members}")
-        if (threshold := terms.survivors(cohort)) < own.threshold * cohort:
+        if (agreeing := terms.agreeing(cohort)) < own.threshold * cohort:
             complaints.append(
-                f"a sum of {cohort} opens with {threshold}, less than a share of {own.threshold:g}"
+                f"a sum of {cohort} opens when {agreeing} agree, less than a share of {own.threshold:g}"
             )
         return complaints
 

@@ -12,7 +12,7 @@ from fl_core.secagg.session import Entry, Session
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Floors of a session: `members`, `organisations`, and the `threshold` as a share of the candidates.
+    """Floors of a session: `members`, `organisations`, and the `threshold`, the share of the candidates who must agree.
 
     With `partners` each member must be endorsed by one of them: members that a job's authority has made up could hold
     enough shares to open what an honest member hid.
@@ -29,11 +29,12 @@ class Policy:
             raise SpecError(f"a policy that asks for {self.organisations} organisations names none")
 
     def check_session(self, session: Session) -> None:
-        """Refuse a session with a threshold that this site does not accept."""
-        if session.threshold < self.threshold * len(session.candidates):
+        """Refuse a session in which fewer must agree than this site accepts."""
+        candidates = len(session.candidates)
+        if (agreeing := session.context.terms.agreeing(candidates)) < self.threshold * candidates:
             raise ProtocolError(
-                f"{session.context}: threshold {session.threshold} of {len(session.candidates)}; this site's policy "
-                f"asks for a share of {self.threshold:g}"
+                f"{session.context}: opens when {agreeing} of {candidates} agree; this site's policy asks for a share "
+                f"of {self.threshold:g}"
             )
 
     def check_members(self, session: Session, workers: Collection[int], entries: Mapping[int, Entry]) -> None:

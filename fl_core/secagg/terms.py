@@ -48,6 +48,14 @@ class Terms:
             return max(self.floor, parameters.threshold)
         return max(self.floor, members - part_of(members, self.dropout))
 
+    def agreeing(self, members: int) -> int:
+        """The fewest of so many members who agree before their sum opens, as each of them sees to itself.
+
+        In cross-silo as many as must sign. In cross-device, where a member is shown its neighbours' signatures only, it
+        is those of whom the survivors that it signs may be no fewer.
+        """
+        return self.parameters(members).threshold if self.profile == "cross-silo" else self.floor
+
     def encoded(self) -> bytes:
         """The terms as bytes."""
         rest = "" if self.tolerate is None else str(self.tolerate)

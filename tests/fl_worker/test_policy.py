@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_core.errors import MismatchError
+from fl_core.errors import MismatchError, ProtocolError
 from fl_core.extensions import Extension
 from fl_core.plan import AdaptiveClip, Plan, Privacy, SecureAggregation
 from fl_core.privacy.accountant import epsilon
 from fl_core.privacy.job import NEIGHBOURS, cost_of
 from fl_core.secagg.endorsement import NONE
+from fl_core.secagg.job import terms_of
+from fl_core.secagg.parameters import part_of
+from fl_core.secagg.session import Context, Session
 from fl_worker.policy import OPEN_POLICY, SitePolicy
 from tests.fl_core.secagg.hospitals import hospital
 
@@ -179,6 +183,44 @@ def test_a_job_that_is_taken_costs_no_more_than_is_demanded(
     elif spent > most * (1 + 1e-9):
         with pytest.raises(MismatchError, match=r"spec\.rounds"):
             demanded.check_cost(plan, dimension=1000)
+
+
+def secure(plan_of: PlanOf, cohort: int, *, minimum: int, **settings: Any) -> Plan:
+    """A plan whose rounds sum securely over so many."""
+    own = SECURE.model_copy(update=settings)
+    return plan_of(workers=cohort, per_round=cohort, minimum=minimum, secure_aggregation=own)
+
+
+def session_of(plan: Plan) -> Session:
+    """The session of a round in which everybody is there."""
+    everybody = tuple(range(plan.workers))
+    context = Context(plan.job.uid, plan.digest, 1, 1, "update", "", "", terms_of(plan))
+    return Session(context, everybody, everybody, b"")
+
+
+@pytest.mark.parametrize("cohort", [6, 101, 200])
+def test_a_site_without_a_policy_takes_part_in_cross_device(plan_of: PlanOf, cohort: int) -> None:
+    """The demands that stand where a file says nothing are met, at the start and in each session."""
+    plan = secure(plan_of, cohort, minimum=cohort - part_of(cohort, 0.3), profile="cross-device")
+    SitePolicy().check(plan)
+    SitePolicy().sums().check_session(session_of(plan))
+
+
+@pytest.mark.parametrize("profile", ["cross-silo", "cross-device"])
+@given(cohort=st.integers(6, 30), more=st.integers(0, 9), share=st.floats(0.5, 1))
+def test_a_job_that_is_taken_has_sums_that_are_taken(
+    plan_of: PlanOf, profile: str, cohort: int, more: int, share: float
+) -> None:
+    """What is refused for its threshold is refused at the start, and nothing that was taken then is refused later."""
+    least = terms_of(secure(plan_of, cohort, minimum=3, profile=profile)).survivors(cohort)
+    plan = secure(plan_of, cohort, minimum=min(least + more, cohort), profile=profile)
+    site = SitePolicy.model_validate({"secureAggregation": {"threshold": share}})
+    with suppress(MismatchError):
+        site.check(plan)
+        site.sums().check_session(session_of(plan))
+        return
+    with pytest.raises(ProtocolError, match="asks for a share"):
+        site.sums().check_session(session_of(plan))
 
 
 def partners(folder: Path, **changes: Any) -> SitePolicy:

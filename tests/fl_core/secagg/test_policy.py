@@ -67,7 +67,23 @@ def test_a_threshold_as_a_share_of_the_candidates(tolerate: int | None, share: f
     if good:
         policy.check_session(one)
     else:
-        with pytest.raises(ProtocolError, match=f"of 5; this site's policy asks for a share of {share}"):
+        with pytest.raises(
+            ProtocolError, match=f"of 5 agree; this site's policy asks for a share of {share}"
+        ):
+            policy.check_session(one)
+
+
+@pytest.mark.parametrize(("share", "good"), [(0.5, True), (0.7, True), (0.71, False)])
+def test_the_share_is_of_survivors_where_members_see_their_neighbours_only(
+    share: float, *, good: bool
+) -> None:
+    """Of 200 in cross-device 140 must survive, though 11 shares of a neighbourhood open each secret in it."""
+    policy, one = Policy(threshold=share), session(200, Terms(profile="cross-device", minimum=140))
+    assert one.threshold < 0.1 * 200
+    if good:
+        policy.check_session(one)
+    else:
+        with pytest.raises(ProtocolError, match="opens when 140 of 200 agree"):
             policy.check_session(one)
 
 

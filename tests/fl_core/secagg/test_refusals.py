@@ -244,7 +244,7 @@ def test_a_sites_floor_holds_at_every_step(step: str) -> None:
 def test_a_threshold_below_the_sites_share_is_refused() -> None:
     """With `tolerate` the job may ask for three of five; a site that insists on two thirds stays away."""
     lax = stopped("advertise", n=5, terms=Terms(tolerate=2), policy=Policy(threshold=0.66))
-    with refusal(lax.members[0], "threshold 3 of 5; this site's policy asks for a share of 0.66"):
+    with refusal(lax.members[0], "opens when 3 of 5 agree; this site's policy asks for a share of 0.66"):
         lax.members[0].share(lax.shown(0))
     strict = stopped("advertise", n=5, policy=Policy(threshold=0.66))
     goes_on(strict)
