@@ -64,11 +64,21 @@ class Bounds(_Part):
 
 
 class SecureSums(_Part):
-    """What sums this site takes part in; where a job has buckets, each is a sum of its own."""
+    """What sums this site takes part in; where a job has buckets, each is a sum of its own.
+
+    `corrupt` and `dropout` are shares of a sum's workers; without them they are the job's.
+    """
 
     required: bool = True
     members: Annotated[int, Field(ge=3)] = 3
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    corrupt: Annotated[float, Field(ge=0, lt=1)] | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    def policy(self, *, organisations: int = 0, partners: Organisations | None = None) -> Policy:
+        """What each session is held to."""
+        shares = {"threshold": self.threshold, "corrupt": self.corrupt, "dropout": self.dropout}
+        return Policy(members=self.members, organisations=organisations, partners=partners, **shares)
 
 
 def _beside(path: Path, info: ValidationInfo) -> Path:
@@ -225,12 +235,7 @@ class SitePolicy(_Part):
     def sums(self) -> Policy:
         """The part that each session is held to; MismatchError where an authority's file cannot be read."""
         own, others = self.secure_aggregation, self.organisations
-        return Policy(
-            members=own.members,
-            organisations=others.at_least if others else 0,
-            threshold=own.threshold,
-            partners=others.read() if others else None,
-        )
+        return own.policy(organisations=others.at_least, partners=others.read()) if others else own.policy()
 
     def endorsement(self, *, job: str, worker: int, own: bytes) -> Endorsement:
         """This site's word for its worker, empty where the policy names no organisations."""
@@ -261,6 +266,10 @@ class SitePolicy(_Part):
             complaints.append(
                 f"a sum of {cohort} opens when {agreeing} agree, less than a share of {own.threshold:g}"
             )
+        try:
+            own.policy().check_parameters(terms, terms.parameters(cohort))
+        except ProtocolError as error:
+            complaints.append(f"a sum of {cohort}: {error}")
         return complaints
 
     def _about_program(self, plan: Plan) -> list[str]:

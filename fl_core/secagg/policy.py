@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 from fl_core.errors import ProtocolError, SpecError
 from fl_core.secagg.endorsement import Organisations
+from fl_core.secagg.parameters import Parameters, part_of, verify
 from fl_core.secagg.session import Entry, Session
+from fl_core.secagg.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Floors of a session: `members`, `organisations`, and the `threshold`, the share of the candidates who must agree.
+
+    `corrupt` and `dropout` are the shares of a sum's workers for which its parameters must be good, where a site counts
+    with others than the job: see `fl_core.secagg.parameters.verify`.
 
     With `partners` each member must be endorsed by one of them: members that a job's authority has made up could hold
     enough shares to open what an honest member hid.
@@ -21,6 +26,8 @@ class Policy:
     members: int = 0
     organisations: int = 0
     threshold: float = 0.0
+    corrupt: float | None = None
+    dropout: float | None = None
     partners: Organisations | None = None
 
     def __post_init__(self) -> None:
@@ -29,13 +36,26 @@ class Policy:
             raise SpecError(f"a policy that asks for {self.organisations} organisations names none")
 
     def check_session(self, session: Session) -> None:
-        """Refuse a session in which fewer must agree than this site accepts."""
+        """Refuse a session in which fewer must agree than this site accepts, or whose parameters are too weak."""
         candidates = len(session.candidates)
         if (agreeing := session.context.terms.agreeing(candidates)) < self.threshold * candidates:
             raise ProtocolError(
                 f"{session.context}: opens when {agreeing} of {candidates} agree; this site's policy asks for a share "
                 f"of {self.threshold:g}"
             )
+        try:
+            self.check_parameters(session.context.terms, session.parameters)
+        except ProtocolError as error:
+            raise ProtocolError(f"{session.context}: {error}; this site's policy asks for more") from error
+
+    def check_parameters(self, terms: Terms, made: Parameters) -> None:
+        """Refuse a threshold and neighbours that do not bear the corrupt and leaving workers this site counts with.
+
+        Where it names no shares they are those of the job; all is computed anew here, by the bounds themselves.
+        """
+        corrupt = made.corrupt if self.corrupt is None else part_of(made.n, self.corrupt)
+        dropout = part_of(made.n, terms.dropout if self.dropout is None else self.dropout)
+        verify(made, corrupt=corrupt, dropout=dropout)
 
     def check_members(self, session: Session, workers: Collection[int], entries: Mapping[int, Entry]) -> None:
         """Refuse to be one of so few, at whichever step; `entries` are those of the members it knows, found good."""

@@ -206,6 +206,26 @@ def test_a_site_without_a_policy_takes_part_in_cross_device(plan_of: PlanOf, coh
     SitePolicy().sums().check_session(session_of(plan))
 
 
+@pytest.mark.parametrize(
+    ("profile", "corrupt", "told"),
+    [
+        ("cross-silo", 0.35, ""),
+        ("cross-silo", 0.4, "a sum of 20: the threshold is 14 of 20; with 8 corrupt it must be at least 15"),
+        ("cross-device", 0.05, ""),
+        ("cross-device", 0.5, "a sum of 20: 20 members, 8 neighbours, threshold 2: with 10 corrupt"),
+    ],
+)
+def test_a_site_counts_the_corrupt_itself(plan_of: PlanOf, profile: str, corrupt: float, told: str) -> None:
+    """A job whose parameters do not bear so many is refused at its start, by both counts."""
+    plan = secure(plan_of, 20, minimum=14, profile=profile)
+    site = SitePolicy.model_validate({"secureAggregation": {"corrupt": corrupt}})
+    if not told:
+        site.check(plan)
+        return
+    with pytest.raises(MismatchError, match=re.escape(told)):
+        site.check(plan)
+
+
 @pytest.mark.parametrize("profile", ["cross-silo", "cross-device"])
 @given(cohort=st.integers(6, 30), more=st.integers(0, 9), share=st.floats(0.5, 1))
 def test_a_job_that_is_taken_has_sums_that_are_taken(

@@ -88,6 +88,33 @@ def test_the_share_is_of_survivors_where_members_see_their_neighbours_only(
 
 
 @pytest.mark.parametrize(
+    ("terms", "n", "shares", "told"),
+    [
+        (Terms(), 10, {"corrupt": 0.3}, ""),
+        (Terms(), 10, {"corrupt": 0.31}, "the threshold is 7 of 10; with 4 corrupt it must be at least 8"),
+        (Terms(), 10, {"dropout": 0.9}, ""),
+        (Terms(tolerate=4), 10, {}, ""),
+        (Terms(tolerate=4), 10, {"corrupt": 0.2}, "the threshold is 6 of 10; with 2 corrupt"),
+        (Terms(profile="cross-device"), 200, {}, ""),
+        (Terms(profile="cross-device"), 200, {"corrupt": 0.05, "dropout": 0.3}, ""),
+        (Terms(profile="cross-device"), 200, {"corrupt": 0.1}, "someone has 11 corrupt neighbours"),
+        (Terms(profile="cross-device"), 200, {"dropout": 0.6}, "the others fall apart"),
+    ],
+)
+def test_parameters_are_checked_by_the_sites_own_shares(
+    terms: Terms, n: int, shares: dict[str, float], told: str
+) -> None:
+    """What the job takes its workers for is enough only where the site counts with no worse."""
+    if not told:
+        Policy(**shares).check_session(session(n, terms))
+        return
+    with pytest.raises(
+        ProtocolError, match=f"round 1, attempt 1, update: .*{told}.*this site's policy asks for more"
+    ):
+        Policy(**shares).check_session(session(n, terms))
+
+
+@pytest.mark.parametrize(
     ("left", "good"), [(range(4), True), ((0, 1, 3), True), ((0, 1, 2), False), ((2,), False), ((), False)]
 )
 def test_organisations_are_counted_among_those_who_are_left(left: Collection[int], *, good: bool) -> None:

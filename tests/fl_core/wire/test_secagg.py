@@ -1,12 +1,50 @@
-"""Short masked vectors as messages."""
+"""Rosters and short masked vectors as messages."""
 
 from __future__ import annotations
 
 import pytest
 
 from fl_core.errors import UpdateError
+from fl_core.secagg.messages import Roster
+from fl_core.secagg.terms import Terms
 from fl_core.wire import fl_pb2 as pb
-from fl_core.wire.secagg import SHORT, masked_in, masked_out
+from fl_core.wire.secagg import SHORT, masked_in, masked_out, roster_in, roster_out
+from tests.fl_core.secagg.cast import DEVICE, SILO, goes_on, refusal, stopped
+
+
+def sent(roster: Roster) -> pb.Roster:
+    """The message as it arrives."""
+    return pb.Roster.FromString(roster_out(roster).SerializeToString())
+
+
+@pytest.mark.parametrize("terms", [SILO, DEVICE], ids=lambda terms: terms.profile)
+def test_a_roster_comes_as_it_was_sent(terms: Terms) -> None:
+    """Whoever shares by what came is in the session of the others; in cross-device each entry has its proof."""
+    cohort = stopped("advertise", n=12, terms=terms)
+    for worker, member in cohort.members.items():
+        came = roster_in(sent(cohort.shown(worker)))
+        assert came == cohort.shown(worker)
+        assert (len(came.entries), len(came.proofs)) == ((7, 7) if terms is DEVICE else (12, 0))
+        cohort.host.shared_by(worker, member.share(came))
+    cohort._show("dealt", cohort.host.deal())
+    goes_on(cohort)
+
+
+def test_a_proof_that_has_changed_on_its_way_is_refused() -> None:
+    """One bit of one hash, a hash too few or one too many."""
+    cohort = stopped("advertise", n=12, terms=DEVICE)
+    for way in ("bit", "fewer", "more"):
+        message = sent(cohort.shown(0))
+        hashes = message.proofs[3].hashes
+        if way == "bit":
+            hashes[1] = bytes([hashes[1][0] ^ 1]) + hashes[1][1:]
+        elif way == "fewer":
+            del hashes[-1]
+        else:
+            hashes.append(bytes(32))
+        with refusal(cohort.members[0], "its entry is not in the tree"):
+            cohort.members[0].share(roster_in(message))
+    goes_on(cohort)
 
 
 @pytest.mark.parametrize("nbytes", [0, 8, SHORT])
