@@ -74,6 +74,7 @@ class SecureSums(_Part):
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     corrupt: Annotated[float, Field(ge=0, lt=1)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    bits: Literal[16, 32] | None = None
 
     def policy(self, *, organisations: int = 0, partners: Organisations | None = None) -> Policy:
         """What each session is held to."""
@@ -262,6 +263,8 @@ class SitePolicy(_Part):
             whose = f"a sum of one of {secure.buckets} buckets (spec.secureAggregation.buckets) opens with"
             what = "spec.selection.minimum is" if secure.buckets == 1 else whose
             complaints.append(f"{what} {members}, fewer than {own.members}")
+        if own.bits is not None and secure.bits != own.bits:
+            complaints.append(f"spec.secureAggregation.bits is {secure.bits}; this site demands {own.bits}")
         if (agreeing := terms.agreeing(cohort)) < own.threshold * cohort:
             complaints.append(
                 f"a sum of {cohort} opens when {agreeing} agree, less than a share of {own.threshold:g}"

@@ -74,6 +74,8 @@ def test_what_a_site_demands_is_read_from_its_file(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("privacy: {epsilom: 8}", "privacy.epsilom"),
+        ("secureAggregation: {bits: 24}", "secureAggregation.bits"),
+        ("secureAggregation: {corrupt: 1}", "secureAggregation.corrupt"),
         ("privacy: {epsilon: 0}", "privacy.epsilon"),
         ("privacy: {noiseMultiplier: much}", "privacy.noiseMultiplier"),
         ("privacy: {delta: 1}", "privacy.delta"),
@@ -222,6 +224,21 @@ def test_a_site_counts_the_corrupt_itself(plan_of: PlanOf, profile: str, corrupt
     if not told:
         site.check(plan)
         return
+    with pytest.raises(MismatchError, match=re.escape(told)):
+        site.check(plan)
+
+
+@pytest.mark.parametrize(
+    ("asked", "bits", "good"), [(None, 16, True), (16, 16, True), (32, 16, False), (16, 32, False)]
+)
+def test_the_width_of_the_numbers_is_pinned(plan_of: PlanOf, asked: Any, bits: int, *, good: bool) -> None:
+    """A site that names one takes part in no job with another, and one that names none in both."""
+    plan = secure(plan_of, 5, minimum=4, bits=bits)
+    site = SitePolicy.model_validate({"secureAggregation": {"bits": asked} if asked else {}})
+    if good:
+        site.check(plan)
+        return
+    told = f"spec.secureAggregation.bits is {bits}; this site demands {asked}"
     with pytest.raises(MismatchError, match=re.escape(told)):
         site.check(plan)
 
