@@ -21,11 +21,12 @@ from fl_core.secagg.worker import Member
 from tests.fl_core.secagg.cast import Stream, plain, same, signer
 
 LAYOUT = Layout(header=1, body=0, bits=32)
+VERSIONS = 1 << 16
 PRIME = 2**61 - 1
 """Coefficients are small; a relation over this field is one over the rationals but for chances of 2^-50."""
 
-Column = tuple[str, str, int]
-"""A mask by its key, or a worker's vector by what it is summed for; masks come first in the order."""
+Column = tuple[str, str, int, int]
+"""A mask by its key, or a worker's vector by what it is summed for and its version; masks come first in the order."""
 
 Row = dict[Column, int]
 
@@ -53,6 +54,11 @@ def _without(row: Mapping[Column, int], pivot: Mapping[Column, int], column: Col
     times = row.get(column, 0)
     new = {key: (row.get(key, 0) - times * pivot.get(key, 0)) % PRIME for key in {*row, *pivot}}
     return {key: value for key, value in new.items() if value}
+
+
+def vector_of(worker: int, version: int) -> Vector:
+    """A worker's vector; one that was made anew, as with fresh noise, is of another version."""
+    return plain(LAYOUT, worker * VERSIONS + version)
 
 
 @dataclass
@@ -112,18 +118,18 @@ class Attacker:
                 share = sealing.unseal(key, text, about=session.id)
                 self._share(seen, worker, receiver, seed=share[:36], mask_key=share[36:])
 
-    def uploaded(self, member: Member, vector: Vector, dealt: Shares) -> None:
+    def uploaded(self, member: Member, vector: Vector, dealt: Shares, *, version: int = 0) -> None:
         """A member has masked its vector with those that were dealt: one row, checked against the real numbers."""
         session, worker = member._joined, member._worker
         used = [Mask(session.self_key(member._seed), 1)]
         used += [Mask(member._pair_key(session, other), 1 if worker < other else -1) for other in dealt]
-        again = plain(LAYOUT, worker)
+        again = vector_of(worker, version)
         masks.apply(again, used, layout=LAYOUT)
         assert same(again, vector), "the book does not say what was sent"
         place = f"{member.context.round} {member.context.purpose}"
-        row: Row = {("vector", place, worker): 1}
+        row: Row = {("vector", place, worker, version): 1}
         for key, sign in used:
-            column = ("mask", key.hex(), 0)
+            column = ("mask", key.hex(), 0, 0)
             row[column] = row.get(column, 0) + sign
         self.uploads.append(row)
         self._news = self.seen[session.id].masked = True
@@ -176,7 +182,7 @@ class Attacker:
             {column: value for column, value in row.items() if column[0] != "mask" or column[1] not in known}
             for row in self.uploads
         ]
-        return [row for row in reduced(rows) if all(kind == "vector" for kind, _, _ in row)]
+        return [row for row in reduced(rows) if all(kind == "vector" for kind, *_ in row)]
 
     def agreed(self) -> set[frozenset[tuple[str, int]]]:
         """The honest workers of all sets that enough members have signed, with what was summed."""
@@ -193,17 +199,24 @@ class Attacker:
     def check(self) -> None:
         """Raise AssertionError if more is known than sums over whole agreed sets, each of two honest workers at least.
 
-        In reduced form the sums over disjoint sets are just these sums, so anything else is more than they are.
+        In reduced form the sums over disjoint sets are just these sums, so anything else is more than they are: as is a
+        second sum of the same workers in which their vectors are others.
         """
         if not self._news:
             return
         self._news, agreed = False, self.agreed()
+        opened: set[tuple[str, int]] = set()
         for row in self.relations():
-            who = frozenset((place, worker) for _, place, worker in row)
-            text = " ".join(f"{value:+d}*x{worker}" for (_, _, worker), value in sorted(row.items()))
+            who = frozenset((place, worker) for _, place, worker, _ in row)
+            text = " ".join(
+                f"{value:+d}*x{worker}" + "'" * version
+                for (_, _, worker, version), value in sorted(row.items())
+            )
             assert set(row.values()) == {1}, f"leak: {text}"
             assert who in agreed, f"leak: {text}, which nobody agreed to"
             assert len(who) > 1, f"leak: {text}"
+            assert not who & opened, f"leak: {text}, of which another sum is known"
+            opened |= who
 
 
 def _together(shares: Mapping[int, bytes], threshold: int) -> bytes | None:

@@ -28,8 +28,8 @@ from fl_core.secagg.signing import AuthorityTrust
 from fl_core.secagg.terms import Terms
 from fl_core.secagg.worker import Me, Member, Step
 from fl_worker.memory import FileMemory
-from tests.fl_core.secagg.attacker import LAYOUT, Attacker
-from tests.fl_core.secagg.cast import Stream, context, plain, signer, trust
+from tests.fl_core.secagg.attacker import LAYOUT, Attacker, vector_of
+from tests.fl_core.secagg.cast import Stream, context, signer, trust
 
 CASTS = [
     (3, 0, Terms()),
@@ -55,12 +55,13 @@ MOST_PLAYS = 4
 
 @dataclass(frozen=True)
 class Place:
-    """Where a session begins, and how far it goes at once; whether rosters in it are forged."""
+    """Where a session begins, and how far it goes at once; whether rosters are forged, and who has another vector."""
 
     round: int = 1
     attempt: int = 1
     far: int = 2
     forged: bool = False
+    anew: int = 0
 
 
 places = some.builds(
@@ -69,6 +70,7 @@ places = some.builds(
     attempt=latest,
     far=some.sampled_from([2, 2, 2, 2, 1, 0]),
     forged=some.sampled_from([False, False, False, True]),
+    anew=some.one_of(some.just(0), some.just(0), some.just(EVERYBODY), some.integers(0, EVERYBODY)),
 )
 
 
@@ -118,7 +120,8 @@ class MaliciousServer(RuleBasedStateMachine):
         elif move == "freeze":
             self.freeze(self.plays[-1 - play % len(self.plays)], one, other, to=to, forged=place.forged)
         elif move == "deal":
-            self.deal(self.plays[-1 - play % len(self.plays)], to, dropped=EVERYBODY - other)
+            dealt = self.plays[-1 - play % len(self.plays)]
+            self.deal(dealt, to, dropped=EVERYBODY - other, anew=place.anew)
         elif move == "survive":
             self.survive(self.plays[-1 - play % len(self.plays)], one, other, to=to)
         else:
@@ -135,15 +138,15 @@ class MaliciousServer(RuleBasedStateMachine):
             if place.far > 0:
                 self._show(play, self._roster(play, who, who, forged=place.forged), who)
             if place.far > 1:
-                self.deal(play, who, dropped=0)
+                self.deal(play, who, dropped=0, anew=place.anew)
 
     def freeze(self, play: Play, one: int, other: int, *, to: int, forged: bool) -> None:
         """Show one roster to some and another one to the rest; in a forged one all others' keys are the server's."""
         self._show(play, self._roster(play, one, one | other, forged=forged), to)
         self._show(play, self._roster(play, other, one | other, forged=forged), EVERYBODY - to)
 
-    def deal(self, play: Play, to: int, *, dropped: int) -> None:
-        """Deal shares out to some, without those of some others."""
+    def deal(self, play: Play, to: int, *, dropped: int, anew: int = 0) -> None:
+        """Deal shares out to some, without those of some others; some have made their vectors anew."""
         for worker in self._some(to).intersection(play.members):
             member = play.members[worker]
             if member.step != Step.SHARED:
@@ -155,9 +158,10 @@ class MaliciousServer(RuleBasedStateMachine):
                 for other in session.neighbours(worker)
                 if other not in self._some(dropped)
             }
-            vector = plain(LAYOUT, worker)
+            version = int(worker in self._some(anew))
+            vector = vector_of(worker, version)
             if tried(lambda m=member, v=vector, d=dealt: m.mask(v, LAYOUT, d) or True):
-                self.attacker.uploaded(member, vector, dealt)
+                self.attacker.uploaded(member, vector, dealt, version=version)
 
     def survive(self, play: Play, one: int, other: int, *, to: int) -> None:
         """Name survivors to some and others to the rest; then ask all for their shares with whatever there is."""
@@ -300,6 +304,30 @@ def test_without_a_memory_of_candidates_two_sums_overlap(monkeypatch: pytest.Mon
     machine.teardown()
 
 
+def made_anew(anew: int) -> MaliciousServer:
+    """All open their sum; in the next attempt some have other vectors, and whoever sends one signs for all again."""
+    machine = MaliciousServer()
+    machine.gather((4, 0, Terms()))
+    for attempt, others in ((1, 0), (2, anew)):
+        machine.begin(EVERYBODY, Place(attempt=attempt, anew=others))
+        machine.survive(machine.plays[-1], EVERYBODY, 0, to=EVERYBODY)
+    return machine
+
+
+@pytest.mark.parametrize("anew", [0b0001, EVERYBODY], ids=["one", "all"])
+def test_a_vector_that_was_made_anew_is_in_no_second_sum(anew: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sent a vector sends no other in a later attempt, in which a second sum would tell their difference."""
+    machine = made_anew(anew)
+    assert len(machine.attacker.relations()) == 1
+    machine.nothing_leaks()
+    machine.teardown()
+    content_is_not_bound(monkeypatch)
+    machine = made_anew(anew)
+    with pytest.raises(AssertionError, match=r"leak: \+1\*x0"):
+        machine.nothing_leaks()
+    machine.teardown()
+
+
 @pytest.mark.parametrize(("terms", "leaks"), [(Terms(), False), (Terms(tolerate=2), True)], ids=["4", "3"])
 def test_the_threshold_bears_so_many_colluders_and_no_more(terms: Terms, *, leaks: bool) -> None:
     """Among five, with one that signs twice, a threshold of 4 keeps 2t > n + c; one of 3 does not, and all is lost."""
@@ -324,6 +352,11 @@ def no_signature_check(patch: pytest.MonkeyPatch) -> None:
 
 def no_memory_of_survivors(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FileMemory, "sign", lambda *_: None)
+
+
+def content_is_not_bound(patch: pytest.MonkeyPatch) -> None:
+    real = FileMemory.bind
+    patch.setattr(FileMemory, "bind", lambda self, where, candidacy, _: real(self, where, candidacy, b""))
 
 
 def unmasking_twice(patch: pytest.MonkeyPatch) -> None:
@@ -356,6 +389,7 @@ def half_a_threshold(patch: pytest.MonkeyPatch) -> None:
 MUTANTS = [
     no_signature_check,
     no_memory_of_survivors,
+    content_is_not_bound,
     unmasking_twice,
     live_and_dead,
     half_a_threshold,
