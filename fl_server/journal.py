@@ -1,7 +1,8 @@
 """What a server must know of its sessions after a restart: which dealt out shares, among whom, and which were signed.
 
 Workers remember the same of themselves. A sum that anybody may have signed is sought again for the same survivors only,
-and one that anybody may have sent a vector for among the same candidates only.
+and one that anybody may have sent a vector for among the same candidates only. In a job with buckets others than a
+signed one are sought again among those who took part in them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Journal:
         self._attempts: dict[int, int] = {}
         self._candidates: dict[Sought, tuple[int, ...]] = {}
         self._survivors: dict[Sought, tuple[int, ...]] = {}
+        self._members: dict[int, tuple[int, ...]] = {}
 
     def restore(self, *, done: int) -> Past:
         """What an earlier process began after so many rounds were committed."""
@@ -49,6 +51,14 @@ class Journal:
     def survivors(self, round: int, purpose: Purpose, bucket: int = 0) -> tuple[int, ...]:
         """For whom this sum may have been signed; empty if nobody was asked."""
         return self._survivors.get((round, purpose, bucket), ())
+
+    def members(self, round: int) -> tuple[int, ...]:
+        """Who took part in the newest attempt of this round that was noted; empty if none was."""
+        return self._members.get(round, ())
+
+    def gathered(self, round: int, attempt: int, members: Sequence[int]) -> None:
+        """The buckets' sums are about to be sought of these members, all together."""
+        self._add({"round": round, "attempt": attempt, "members": sorted(members)})
 
     def dealt(
         self, round: int, attempt: int, purpose: Purpose, *, bucket: int = 0, candidates: Sequence[int]
@@ -71,9 +81,12 @@ class Journal:
             self._lines.add(row)
 
     def _note(self, row: dict[str, Any]) -> None:
-        number, attempt, bucket = (int(row[name]) for name in ("round", "attempt", "bucket"))
-        sought = (number, str(row["purpose"]), bucket)
+        number, attempt = int(row["round"]), int(row["attempt"])
         self._attempts[number] = max(self._attempts.get(number, 0), attempt)
+        if "members" in row:
+            self._members[number] = tuple(row["members"])
+            return
+        sought = (number, str(row["purpose"]), int(row["bucket"]))
         if "survivors" in row:
             self._survivors[sought] = tuple(row["survivors"])
         else:

@@ -154,6 +154,9 @@ class Sums:
         """The sums of the members' updates."""
         schema, agreeing = self._agreeing(members)
         dealt, short = self._dealt(agreeing), Short()
+        if self._buckets.count > 1 and not self.signed(place.round):
+            asked = sorted(map(number, agreeing))
+            await asyncio.to_thread(self.protection.journal.gathered, place.round, place.attempt, asked)
 
         async def collected(bucket: int, some: Collection[str]) -> Collected:
             return await self._collect(replace(place, bucket=bucket), manifest, schema, some)
@@ -262,15 +265,21 @@ class Sums:
 
     def signed(self, round: int) -> frozenset[str]:
         """For whom sums that this round's model needs may have been signed: without all of them they cannot be."""
-        journal, found = self.protection.journal, set[int]()
-        for bucket, known in enumerate(self._exponents):
-            found.update(journal.survivors(round, "update", bucket))
-            found.update(() if known else journal.survivors(round, "range", bucket))
-        return frozenset(map(name, found))
+        found = (self._survivors(round, bucket) for bucket in range(self._buckets.count))
+        return frozenset(map(name, frozenset[int]().union(*found)))
 
     def only(self, round: int) -> frozenset[str]:
-        """Who alone may be asked, if not everybody: with buckets those of the unsigned ones are needed, too."""
-        return self.signed(round) if self._buckets.count == 1 else frozenset()
+        """Who alone may be asked, if not everybody: once a bucket may have been signed, the others' members, too."""
+        signed = self.signed(round)
+        members = self.protection.journal.members(round) if signed else ()
+        free = {who for who in members if not self._survivors(round, self._buckets.of(who))}
+        return signed.union(map(name, free))
+
+    def _survivors(self, round: int, bucket: int) -> set[int]:
+        """For whom sums that this bucket needs may have been signed; ranges that are known need not be voted for."""
+        journal = self.protection.journal
+        ranged = () if self._exponents[bucket] else journal.survivors(round, "range", bucket)
+        return {*journal.survivors(round, "update", bucket), *ranged}
 
 
 @dataclass(frozen=True, slots=True)

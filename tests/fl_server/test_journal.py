@@ -29,6 +29,7 @@ def written(path: Path) -> Journal:
         journal.signed(number, 1, "measure", survivors=[0, 2])
     journal.dealt(3, 1, "update", candidates=[0, 1, 2])
     journal.dealt(3, 2, "update", candidates=[0, 1])
+    journal.gathered(4, 1, members=[2, 0])
     return journal
 
 
@@ -36,7 +37,8 @@ def test_another_process_knows_what_this_one_began(path: Path) -> None:
     """Candidates, signatures and attempts are the same after a restart."""
     before, after = written(path), Journal(Lines(path))
     past = after.restore(done=1)
-    assert past.attempts == {1: 1, 2: 1, 3: 2}
+    assert past.attempts == {1: 1, 2: 1, 3: 2, 4: 1}
+    assert (after.members(4), after.members(3)) == ((0, 2), ())
     for number, purpose in ((1, "range"), (2, "update"), (2, "measure"), (3, "update"), (4, "update")):
         assert after.candidates(number, purpose) == before.candidates(number, purpose)  # type: ignore[arg-type]
         assert after.survivors(number, purpose) == before.survivors(number, purpose)  # type: ignore[arg-type]

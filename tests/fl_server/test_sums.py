@@ -290,7 +290,8 @@ def refusing() -> Any:
 
 def rows(one: Crowd) -> list[dict[str, Any]]:
     """What was noted of sessions."""
-    return [json.loads(line) for line in (one.folder / "sessions.jsonl").read_text().splitlines()]
+    lines = (one.folder / "sessions.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if "purpose" in row]
 
 
 def test_a_bucket_that_was_signed_before_is_summed_for_the_same_or_left_out(bucketed: Crowd) -> None:
@@ -302,6 +303,37 @@ def test_a_bucket_that_was_signed_before_is_summed_for_the_same_or_left_out(buck
     why = "it may have been signed with worker-99 before, not without"
     assert found.left_out == {3: f"round 1, attempt 2, range, bucket 3: {why}"}
     assert len(found.members) == 9
+
+
+def test_once_a_bucket_may_have_been_signed_its_round_is_made_with_the_same_workers(bucketed: Crowd) -> None:
+    """Of a signed bucket its survivors are waited for, of any other those who took part in the attempt."""
+    one, here = bucketed, buckets(bucketed)
+    away = here[2][0]
+    one.altered = {f"worker-{here[0][0]}": refusing()}
+
+    async def main() -> None:
+        with pytest.raises(ProtocolError, match="2 of 4 buckets"):
+            await parts(one, *(index for index in TWELVE if index != away))
+
+    asyncio.run(main())
+    assert one.sums.only(1) == frozenset()
+    one.journal.signed(1, 1, "update", bucket=3, survivors=here[3][1:])
+    expected = set(TWELVE) - {away, here[3][0]}
+    assert one.sums.only(1) == {f"worker-{index}" for index in expected}
+    assert one.sums.only(2) == frozenset()
+
+
+def test_who_took_part_stays_known_once_a_bucket_may_have_been_signed(bucketed: Crowd) -> None:
+    """Another attempt without somebody, as it was not back in time, does not make the next one forget it."""
+    one, here = bucketed, buckets(bucketed)
+    absent = here[2][0]
+
+    async def main() -> None:
+        await parts(one, *TWELVE)
+        await parts(one, *(index for index in TWELVE if index != absent), attempt=2)
+
+    asyncio.run(main())
+    assert one.sums.only(1) == {f"worker-{index}" for index in TWELVE}
 
 
 def test_measurements_of_buckets_are_added_up(bucketed: Crowd) -> None:

@@ -21,6 +21,7 @@ from fl_core.weights import Manifest, Weights, digest
 from fl_worker.policy import SitePolicy
 from fl_worker.task import Site
 from fl_worker.work import Learner
+from tests.rounds.conftest import until
 from tests.rounds.secure import SecureRun, models, numbers, plan_of, summed
 
 pytestmark = [pytest.mark.rounds, pytest.mark.timeout(280)]
@@ -218,3 +219,37 @@ def test_a_sites_floor_counts_for_its_bucket(job: Callable[..., SecureRun]) -> N
         with pytest.raises(MismatchError) as refused:
             policy.check(run.plan)
         assert all(words in str(refused.value) for words in seen)
+
+
+AGAIN: dict[str, Any] = {
+    "secure": {"buckets": 4, "maxExamples": 64},
+    "aggregation": {"name": "median", "hostile": 1},
+}
+"""Four buckets of three workers each, all of whom a bucket needs; the rule can do without one bucket."""
+
+
+def test_a_server_killed_with_signed_buckets_loses_no_round(job: Callable[..., SecureRun]) -> None:
+    """Killed when the first bucket has come so far, it makes the round again with the same workers in all of them.
+
+    In round 5 a worker of a signed bucket is killed, too, and comes back after the server, which waits for it.
+    """
+    run = job(rounds=6, **AGAIN)
+    victim, *_ = secagg.buckets_of(run.plan).dealt(EVERYBODY)[0]
+    others = [index for index in EVERYBODY if index != victim]
+    for point in ("range.signing.1", "update.signing.2", "update.agreed.3", "save.4", "update.agree.5"):
+        run.at("server", point, "kill")
+    run.at(f"worker-{victim}", "update.sign.5", "kill")
+    run.hold("update.sign.5", *others)
+    run.begin()
+    for _ in range(4):
+        run.serve_again()
+    assert run.code(f"worker-{victim}") == -9
+    run.let_go("update.sign.5", *others)
+    run.serve_again()
+    until(lambda: run.said("server").count('"restored"') == 5, what="the fifth server")
+    run.come_back(victim)
+    assert run.ends() == 0, run.said("server")
+    rows, clear = run.rounds(), Clear(run)
+    assert [(row["result"], row["attempt"]) for row in rows] == [("Committed", 2)] * 5 + [("Committed", 1)]
+    assert [sorted(numbers(row["reporters"])) for row in rows] == [list(EVERYBODY)] * 6
+    assert models(run) == [clear.step(EVERYBODY) for _ in rows]
