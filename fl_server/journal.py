@@ -2,7 +2,7 @@
 
 Workers remember the same of themselves. A sum that anybody may have signed is sought again for the same survivors only,
 and one that anybody may have sent a vector for among the same candidates only. In a job with buckets others than a
-signed one are sought again among those who took part in them.
+signed one are sought again among those who took part in them. Ranges that were learned need nobody again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fl_core.rounds import Past
+from fl_core.secagg.ranges import Exponents
 from fl_core.secagg.session import Purpose
 from fl_server.checkpoints import legible
 from fl_server.storage import Lines
@@ -35,14 +36,20 @@ class Journal:
         self._candidates: dict[Sought, tuple[int, ...]] = {}
         self._survivors: dict[Sought, tuple[int, ...]] = {}
         self._members: dict[int, tuple[int, ...]] = {}
+        self._ranges: dict[tuple[int, int], Exponents] = {}
 
     def restore(self, *, done: int) -> Past:
         """What an earlier process began after so many rounds were committed."""
         for row in self._lines.read():
             with legible(f"{self._lines.path}: {row}"):
                 self._note(row)
-        signed = {number for number, purpose, _ in self._survivors if purpose != "measure" and number > done}
-        return Past(self._attempts, signed)
+        needed = (sought for sought in self._survivors if sought[0] > done and self._is_needed(sought))
+        return Past(self._attempts, {number for number, _, _ in needed})
+
+    def _is_needed(self, sought: Sought) -> bool:
+        """Whether the model of this sum's round cannot be made without it."""
+        number, purpose, bucket = sought
+        return purpose == "update" or (purpose == "range" and (number, bucket) not in self._ranges)
 
     def candidates(self, round: int, purpose: Purpose, bucket: int = 0) -> tuple[int, ...]:
         """Among whom this sum was first sought; empty if it was not."""
@@ -55,6 +62,10 @@ class Journal:
     def members(self, round: int) -> tuple[int, ...]:
         """Who took part in the newest attempt of this round that was noted; empty if none was."""
         return self._members.get(round, ())
+
+    def ranges(self, *, done: int) -> dict[int, Exponents]:
+        """By bucket the newest ranges that were learned after so many rounds were committed."""
+        return {bucket: self._ranges[at, bucket] for at, bucket in sorted(self._ranges) if at > done}
 
     def gathered(self, round: int, attempt: int, members: Sequence[int]) -> None:
         """The buckets' sums are about to be sought of these members, all together."""
@@ -75,6 +86,10 @@ class Journal:
         row = {"round": round, "attempt": attempt, "purpose": purpose, "bucket": bucket}
         self._add({**row, "survivors": list(survivors)})
 
+    def learned(self, round: int, attempt: int, *, bucket: int, exponents: Exponents) -> None:
+        """Updates are about to be handed in within these ranges: whoever voted for them is not needed again."""
+        self._add({"round": round, "attempt": attempt, "bucket": bucket, "exponents": list(exponents)})
+
     def _add(self, row: dict[str, Any]) -> None:
         with self._lock:
             self._note(row)
@@ -86,7 +101,11 @@ class Journal:
         if "members" in row:
             self._members[number] = tuple(row["members"])
             return
-        sought = (number, str(row["purpose"]), int(row["bucket"]))
+        bucket = int(row["bucket"])
+        if "exponents" in row:
+            self._ranges[number, bucket] = tuple(row["exponents"])
+            return
+        sought = (number, str(row["purpose"]), bucket)
         if "survivors" in row:
             self._survivors[sought] = tuple(row["survivors"])
         else:

@@ -82,7 +82,7 @@ class Restoring:
         self.remember(saved.states)
         past = Past()
         if self._sums is not None:
-            past = await asyncio.to_thread(self._sums.protection.journal.restore, done=number)
+            past = await asyncio.to_thread(self._sums.resume, done=number)
         best = await asyncio.to_thread(self._storage.model, "best")
         log.info("restored", round=number, model=model.digest)
         found = await asyncio.to_thread(self._storage.resumed, number, model=model.digest, made=bool(row))

@@ -19,7 +19,7 @@ from fl_core.aggregation import fewest, rule_of
 from fl_core.errors import ProtocolError, RoundError, UnmaskError
 from fl_core.metrics import Measurement, total
 from fl_core.plan import Plan
-from fl_core.rounds import Aggregate
+from fl_core.rounds import Aggregate, Past
 from fl_core.secagg import job, ranges
 from fl_core.secagg.session import Context, Purpose
 from fl_core.secagg.signing import AuthorityTrust
@@ -130,6 +130,15 @@ class Sums:
         with legible("what the checkpoint knows of ranges"):
             self._exponents = [tuple(one) for one in state.get("exponents", [()] * self._buckets.count)]
 
+    def resume(self, *, done: int) -> Past:
+        """What an earlier process began after the checkpoint of round `done`; ranges that it learned are known."""
+        journal = self.protection.journal
+        past = journal.restore(done=done)
+        for bucket, exponents in journal.ranges(done=done).items():
+            if not self._exponents[bucket]:
+                self._exponents[bucket] = self._voted[bucket] = exponents
+        return past
+
     def admit(self, worker: str, ready: pb.Ready) -> None:
         """Note in which metrics a worker has measured; refuses what are none."""
         schema = Schema(ready.schema)
@@ -208,6 +217,13 @@ class Sums:
         if voted is None:
             votes = await self._sum(ranging, "range", place, members)
             voted, members = ranging.decode(votes.total), votes.members
+            await asyncio.to_thread(
+                self.protection.journal.learned,
+                place.round,
+                place.attempt,
+                bucket=place.bucket,
+                exponents=voted,
+            )
             log.info("ranges learned", members=len(members))
         self._exponents[place.bucket] = self._voted[place.bucket] = voted
         return members

@@ -59,6 +59,18 @@ def test_a_measurement_binds_no_round(path: Path) -> None:
     assert not Journal(Lines(path)).restore(done=0).signed
 
 
+def test_ranges_that_were_learned_bind_no_round(path: Path) -> None:
+    """Whoever voted for them is not needed again; another process knows them, by bucket, the newest."""
+    journal = Journal(Lines(path))
+    journal.signed(1, 1, "range", survivors=[0, 1, 2])
+    journal.learned(1, 1, bucket=0, exponents=(3, 4))
+    journal.signed(2, 1, "range", bucket=1, survivors=[3, 4, 5])
+    journal.learned(3, 1, bucket=0, exponents=(5, 6))
+    after = Journal(Lines(path))
+    assert after.restore(done=0).signed == {2}
+    assert (after.ranges(done=0), after.ranges(done=3)) == ({0: (5, 6)}, {})
+
+
 def test_the_first_candidates_count(path: Path) -> None:
     """Later attempts of a sum have fewer members, and the candidates of the first."""
     written(path)

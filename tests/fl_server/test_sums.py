@@ -75,6 +75,20 @@ def test_another_process_goes_on_with_the_ranges(crowd: Build) -> None:
     assert purposes(one)[2:] == [(2, "update"), (2, "update")]
 
 
+def test_another_process_goes_on_with_ranges_that_no_checkpoint_holds(crowd: Build) -> None:
+    """Learned before a round's sum they are as durable as that, are told with it, and nobody votes again."""
+    one, other = crowd(), crowd()
+
+    async def main() -> Updates:
+        await updated(one, *EVERYBODY)
+        other.sums.resume(done=0)
+        return await parts(other, *EVERYBODY, attempt=2)
+
+    found = asyncio.run(main())
+    assert purposes(one) == [(1, "range"), (1, "update"), (1, "update")]
+    assert found.told["ranges"] == {0: (2, 2)}
+
+
 def test_a_server_without_a_state_learns_ranges(crowd: Build) -> None:
     """What an older checkpoint lacks is learned."""
     one = crowd()

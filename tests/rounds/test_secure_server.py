@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rounds.secure import SecureRun, in_the_clear, models, runs
+from tests.rounds.secure import Clear, SecureRun, in_the_clear, models, runs
 
 pytestmark = [pytest.mark.rounds, pytest.mark.timeout(280)]
 
@@ -84,6 +84,23 @@ def test_rare_checkpoints_lose_no_secure_round(job: Callable[..., SecureRun]) ->
     check_killed(run, points)
     kept = sorted(path.name for path in (run.storage / "checkpoints").iterdir())
     assert kept == [f"round-{number:07}.safetensors" for number in (5, 6)]
+
+
+def test_ranges_of_others_than_the_updates_outlive_the_server(job: Callable[..., SecureRun]) -> None:
+    """All four vote for ranges, one is gone when three sign the sum, and the server dies: it needs only these three."""
+    run = job(rounds=1)
+    for worker in ("worker-1", "worker-2"):
+        run.at(worker, "update.mask.1", "kill")
+    run.at("server", "update.agreed.1", "kill")
+    run.begin()
+    assert [run.code(worker) for worker in ("worker-1", "worker-2")] == [-9, -9]
+    run.come_back(1)
+    run.serve_again()
+    assert run.ends() == 0, run.said("server")
+    (row,) = run.rounds()
+    assert (row["result"], row["reporters"]) == ("Committed", ["worker-0", "worker-1", "worker-3"])
+    assert [row["model"]] == [Clear(run).step([0, 1, 3], ranged=range(4))]
+    assert list(row["ranges"]) == ["0"]
 
 
 def test_a_scheduler_killed_in_a_session_disturbs_nothing(job: Callable[..., SecureRun]) -> None:
