@@ -6,7 +6,8 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -41,6 +42,18 @@ async def said(world: World) -> tuple[str, int, int]:
     return str(presence.WhichOneof("what")), presence.context.round, presence.context.attempt
 
 
+@asynccontextmanager
+async def parting(world: World, folder: Path, **what: Any) -> AsyncIterator[asyncio.Task[bool]]:
+    """A session that was told to end while its program is at round 4, and has said so."""
+    async with world.attending(folder) as task:
+        assert await said(world) == ("enrolment", 0, 0)
+        world.order(4, **what)
+        await asyncio.to_thread(world.begun.wait)
+        world.part()
+        assert await said(world) == ("parting", 4, 1)
+        yield task
+
+
 def test_an_idle_worker_goes_at_once(world: World, tmp_path: Path) -> None:
     """The scheduler hears that it goes, ends the call, and that is all; what is ordered meanwhile is not begun."""
 
@@ -61,12 +74,7 @@ def test_what_is_open_is_handed_in_first(world: World, tmp_path: Path) -> None:
     """It says at once that it goes, trains to the end, hands in, takes nothing else on, and only then goes."""
 
     async def main() -> None:
-        async with world.attending(tmp_path) as task:
-            await said(world)
-            world.order(4)
-            await asyncio.to_thread(world.begun.wait)
-            world.part()
-            assert await said(world) == ("parting", 4, 1)
+        async with parting(world, tmp_path) as task:
             world.order(5)
             world.free.set()
             assert (await world.server.pushed.get())[0].transfer.context.round == 4
@@ -83,12 +91,8 @@ def test_what_takes_too_long_is_left(world: World, tmp_path: Path) -> None:
     world.grace = 0.2
 
     async def main() -> None:
-        async with world.attending(tmp_path) as task:
-            await said(world)
-            world.order(4)
-            await asyncio.to_thread(world.begun.wait)
-            world.part()
-            assert [await said(world), await said(world)] == [("parting", 4, 1), ("parting", 0, 0)]
+        async with parting(world, tmp_path) as task:
+            assert await said(world) == ("parting", 0, 0)
             assert await task
             assert world.server.pushed.empty()
 
@@ -100,12 +104,7 @@ def test_who_is_not_needed_does_not_stay(world: World, tmp_path: Path, what: str
     """When the round needs it no more, or nobody is there to tell it, it goes before its program has come back."""
 
     async def main() -> None:
-        async with world.attending(tmp_path) as task:
-            await said(world)
-            world.order(4)
-            await asyncio.to_thread(world.begun.wait)
-            world.part()
-            assert await said(world) == ("parting", 4, 1)
+        async with parting(world, tmp_path) as task:
             if what == "release":
                 world.order(4, release=pb.Release())
                 assert await said(world) == ("parting", 0, 0)
@@ -119,12 +118,7 @@ def test_a_job_that_is_over_meanwhile_is_over(world: World, tmp_path: Path) -> N
     """Stop comes first: the worker ends as at the end of any job."""
 
     async def main() -> None:
-        async with world.attending(tmp_path) as task:
-            await said(world)
-            world.order(4, evaluate=pb.Evaluate(model=DIGEST))
-            await asyncio.to_thread(world.begun.wait)
-            world.part()
-            await said(world)
+        async with parting(world, tmp_path, evaluate=pb.Evaluate(model=DIGEST)) as task:
             world.order(stop=pb.Stop(reason="done"))
             assert not await task
 
