@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,22 @@ from fl_core.plan import Site
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.guard import context_of
-from tests.fl_scheduler.conftest import MANIFEST
+from tests.fl_scheduler.conftest import MANIFEST, Office, Worker
 
 pytestmark = pytest.mark.timeout(30)
 
 TRAIN = {"train": pb.Train(), "model": "m"}
+
+
+@asynccontextmanager
+async def at_work(one: Office) -> AsyncIterator[tuple[Worker, Callable[[], Any]]]:
+    """The only worker of an office, ordered to train round 1, and the server's call for that round."""
+    async with one.open(), one.attending(0) as worker:
+        assert (await worker.hears()).HasField("welcome")
+        async with one.convening(1, **TRAIN) as event:
+            assert (await event()).HasField("cohort")
+            assert (await worker.hears()).HasField("train")
+            yield worker, event
 
 
 def test_workers_are_welcome_ordered_and_released(office: Callable[..., Any]) -> None:
@@ -92,13 +103,10 @@ def test_a_beat_with_more_steps_is_movement(office: Callable[..., Any]) -> None:
     """The server is told that a worker of its cohort moves, once for each beat that shows it."""
 
     async def main() -> None:
-        async with office(minimum=1, workers=1).open() as one, one.attending(0) as worker:
-            assert (await worker.hears()).HasField("welcome")
-            async with one.convening(1, **TRAIN) as event:
-                assert (await event()).HasField("cohort")
-                await worker.say(beat=pb.Beat(moved=0))
-                await worker.say(beat=pb.Beat(moved=4))
-                assert (await event()).moved.worker == "worker-0"
+        async with at_work(office(minimum=1, workers=1)) as (worker, event):
+            await worker.say(beat=pb.Beat(moved=0))
+            await worker.say(beat=pb.Beat(moved=4))
+            assert (await event()).moved.worker == "worker-0"
 
     asyncio.run(main())
 
@@ -111,17 +119,14 @@ def test_a_worker_that_has_nothing_to_hand_in_is_not_waited_for(
     said = {"decline": pb.Decline(reason="NaN")} if what == "decline" else {"leave": pb.Leave(reason="NaN")}
 
     async def main() -> None:
-        async with office(minimum=1, workers=1).open() as one, one.attending(0) as worker:
-            assert (await worker.hears()).HasField("welcome")
-            async with one.convening(1, **TRAIN) as event:
-                assert (await event()).HasField("cohort")
-                assert (await worker.hears()).HasField("train")
-                await worker.say(1, **said)
-                lost = (await event()).lost
-                assert (lost.worker, lost.reason) == ("worker-0", "NaN")
-                assert ("worker-0" in one.service.roster.members) is (what == "decline")
-                if what == "leave":
-                    assert await worker.hears() is None
+        one = office(minimum=1, workers=1)
+        async with at_work(one) as (worker, event):
+            await worker.say(1, **said)
+            lost = (await event()).lost
+            assert (lost.worker, lost.reason) == ("worker-0", "NaN")
+            assert ("worker-0" in one.service.roster.members) is (what == "decline")
+            if what == "leave":
+                assert await worker.hears() is None
 
     asyncio.run(main())
 
@@ -130,19 +135,16 @@ def test_who_is_told_to_end_is_asked_no_more_and_let_go(office: Callable[..., An
     """While it is at the open call it stays; then the server hears that it has left, and its call ends."""
 
     async def main() -> None:
-        async with office(minimum=1, workers=1).open() as one, one.attending(0) as worker:
-            assert (await worker.hears()).HasField("welcome")
-            async with one.convening(1, **TRAIN) as event:
-                assert (await event()).HasField("cohort")
-                assert (await worker.hears()).HasField("train")
-                await worker.say(1, parting=pb.Parting())
-                await worker.say(1, beat=pb.Beat(moved=4))
-                assert (await event()).moved.worker == "worker-0"
-                assert not one.service.roster.live
-                await worker.say(parting=pb.Parting())
-                lost = (await event()).lost
-                assert (lost.worker, lost.reason) == ("worker-0", "left")
-                assert await worker.hears() is None
+        one = office(minimum=1, workers=1)
+        async with at_work(one) as (worker, event):
+            await worker.say(1, parting=pb.Parting())
+            await worker.say(1, beat=pb.Beat(moved=4))
+            assert (await event()).moved.worker == "worker-0"
+            assert not one.service.roster.live
+            await worker.say(parting=pb.Parting())
+            lost = (await event()).lost
+            assert (lost.worker, lost.reason) == ("worker-0", "left")
+            assert await worker.hears() is None
 
     asyncio.run(main())
 
@@ -152,12 +154,9 @@ def test_nobody_speaks_in_the_words_of_others(office: Callable[..., Any], reason
     """A worker's own reason that sounds like the server's is told as the worker's."""
 
     async def main() -> None:
-        async with office(minimum=1, workers=1).open() as one, one.attending(0) as worker:
-            assert (await worker.hears()).HasField("welcome")
-            async with one.convening(1, **TRAIN) as event:
-                assert (await event()).HasField("cohort")
-                await worker.say(1, decline=pb.Decline(reason=reason))
-                assert (await event()).lost.reason == f"worker-0: {reason}"
+        async with at_work(office(minimum=1, workers=1)) as (worker, event):
+            await worker.say(1, decline=pb.Decline(reason=reason))
+            assert (await event()).lost.reason == f"worker-0: {reason}"
 
     asyncio.run(main())
 
