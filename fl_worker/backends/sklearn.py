@@ -7,6 +7,7 @@ Estimators with `partial_fit` pass over the data `epochs` times in a round; thos
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,14 +174,30 @@ class Fitter(Protocol):
         ...
 
 
-class Linear:
-    """Linear models with `partial_fit`: they start from zero."""
+class Passing(ABC):
+    """Estimators with `partial_fit`: their optimiser is kept from round to round, or forgotten."""
 
     def __init__(self, task: Task, classes: Array | None) -> None:
         self._model = task.model
         self._epochs = task.epochs
         self._keep = task.keep_optimizer
         self._known = {} if classes is None else {"classes": classes}
+
+    def fit(self, x: Array, y: Array, moved: Moved) -> None:
+        """Pass over the data `epochs` times."""
+        if not self._keep:
+            self._forget()
+        for _ in range(self._epochs):
+            self._model.partial_fit(x, y, **self._known)
+            moved()
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Begin with the optimiser afresh."""
+
+
+class Linear(Passing):
+    """Linear models with `partial_fit`: they start from zero."""
 
     def start(self, x: Array, y: Array) -> None:
         """Let one example settle the shapes, and forget it."""
@@ -197,14 +214,6 @@ class Linear:
         """Replace slopes and intercepts."""
         for name in ("coef_", "intercept_"):
             setattr(self._model, name, np.array(weights[name], order="C"))
-
-    def fit(self, x: Array, y: Array, moved: Moved) -> None:
-        """Pass over the data `epochs` times."""
-        if not self._keep:
-            self._forget()
-        for _ in range(self._epochs):
-            self._model.partial_fit(x, y, **self._known)
-            moved()
 
     def _forget(self) -> None:
         """Start the schedule of the learning rate afresh."""
@@ -250,14 +259,8 @@ class Warm:
         moved()
 
 
-class Network:
+class Network(Passing):
     """Multi-layer perceptrons, trained by their own `sgd` or `adam`."""
-
-    def __init__(self, task: Task, classes: Array | None) -> None:
-        self._model = task.model
-        self._epochs = task.epochs
-        self._keep = task.keep_optimizer
-        self._known = {} if classes is None else {"classes": classes}
 
     def start(self, x: Array, y: Array) -> None:
         """Draw the initial weights, by a fit that stands still."""
@@ -274,14 +277,6 @@ class Network:
         """Overwrite each layer's arrays in place: a kept optimiser holds on to them."""
         for name, array in self._named().items():
             array[...] = weights[name]
-
-    def fit(self, x: Array, y: Array, moved: Moved) -> None:
-        """Pass over the data `epochs` times."""
-        if not self._keep:
-            self._forget()
-        for _ in range(self._epochs):
-            self._model.partial_fit(x, y, **self._known)
-            moved()
 
     def _named(self) -> dict[str, Array]:
         return {
