@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from ipaddress import ip_network
 from typing import Any
 
@@ -117,26 +117,22 @@ def _quorum(minimum: int | None, per_round: int | None, replicas: int, sites: Se
     return f"{minimum} is more than {name}, {cohort}; expected 1 to {cohort}"
 
 
-def _cohort_of(per_round: int | None, replicas: int, sites: Sequence[Map]) -> int:
-    return per_round or Workers(replicas, len(sites)).count
+def _of_cohort(complaint: Callable[..., str | None]) -> Callable[..., str | None]:
+    """A rule whose last three fields, `COHORT`, are one number: how many workers a round asks, spare ones apart."""
+
+    @wraps(complaint)
+    def complain(*values: Any) -> str | None:  # noqa: ANN401 - any JSON value
+        *others, per_round, replicas, sites = values
+        return complaint(*others, per_round or Workers(replicas, len(sites)).count)
+
+    return complain
 
 
-def _secure(
-    given: Map | None, per_round: int | None, replicas: int, sites: Sequence[Map], extra: int
-) -> str | None:
-    cohort = _cohort_of(per_round, replicas, sites)
+def _secure(given: Map | None, extra: int, cohort: int) -> str | None:
     return secrecy.cohort_complaint(given, cohort, cohort + extra)
 
 
-def _secure_quorum(
-    minimum: int | None,
-    given: Map | None,
-    rule: Map,
-    per_round: int | None,
-    replicas: int,
-    sites: Sequence[Map],
-) -> str | None:
-    cohort = _cohort_of(per_round, replicas, sites)
+def _secure_quorum(minimum: int | None, given: Map | None, rule: Map, cohort: int) -> str | None:
     parts = robustness.parts_of(rule) if secrecy.buckets_of(given) > 1 else 1
     return secrecy.quorum_complaint(minimum, given, cohort, parts=parts)
 
@@ -151,28 +147,6 @@ def _lossless(strategy: Map, framework: str) -> str | None:
     return None
 
 
-def _compared_quorum(
-    minimum: int | None,
-    given: Map | None,
-    rule: Map,
-    per_round: int | None,
-    replicas: int,
-    sites: Sequence[Map],
-) -> str | None:
-    return robustness.quorum_complaint(minimum, rule, given, _cohort_of(per_round, replicas, sites))
-
-
-def _rule(
-    rule: Map,
-    given: Map | None,
-    private: Map | None,
-    per_round: int | None,
-    replicas: int,
-    sites: Sequence[Map],
-) -> str | None:
-    return robustness.rule_complaint(rule, given, private, _cohort_of(per_round, replicas, sites))
-
-
 def _buckets(
     buckets: int,
     given: Map | None,
@@ -182,33 +156,10 @@ def _buckets(
     replicas: int,
     sites: Sequence[Map],
 ) -> str | None:
-    room, cohort = most or replicas, _cohort_of(per_round, replicas, sites)
+    room, cohort = most or replicas, per_round or Workers(replicas, len(sites)).count
     apart = [range(replicas), range(room, room + len(sites))]  # numbers of the pool, and then of the sites
     numbers = apart if room > replicas else [range(replicas + len(sites))]
     return secrecy.bucket_complaint(buckets, given, private, cohort, smallest(numbers, buckets))
-
-
-def _secure_stages(
-    stages: list[Map], given: Map | None, per_round: int | None, replicas: int, sites: Sequence[Map]
-) -> str | None:
-    return secrecy.compression_complaint(stages, given, _cohort_of(per_round, replicas, sites))
-
-
-def _private_sums(
-    mechanism: Map | None, given: Map | None, per_round: int | None, replicas: int, sites: Sequence[Map]
-) -> str | None:
-    return privacy.trust_complaint(mechanism, given, _cohort_of(per_round, replicas, sites))
-
-
-def _adaptive(
-    adaptive: Map | None,
-    mechanism: Map | None,
-    secure: Map | None,
-    per_round: int | None,
-    replicas: int,
-    sites: Sequence[Map],
-) -> str | None:
-    return privacy.adaptive_complaint(adaptive, mechanism, secure, _cohort_of(per_round, replicas, sites))
 
 
 def _times(stall: float | None, deadline: float) -> str | None:
@@ -290,27 +241,27 @@ def _open_egress(egress: Sequence[Map], policy: str) -> str | None:
 
 
 def _claim(claim: str | None, storage: Map | None) -> str | None:
-    named = [name for name in ("size", "storageClassName") if (storage or {}).get(name) is not None]
-    named += ["onDelete: Delete"] if (storage or {}).get("onDelete") == "Delete" else []
-    if claim is None or not named:
+    words = _of_a_volume(storage, "size", "storageClassName")
+    if claim is None or not words:
         return None
-    words = alternatives(named, last="and")
     return (
         f"{claim} is a claim that is there already, so {words} mean nothing to it; expected one or the other"
     )
 
 
 def _store(uri: str | None, storage: Map | None) -> str | None:
-    named = [
-        name
-        for name in ("size", "storageClassName", "existingClaim")
-        if (storage or {}).get(name) is not None
-    ]
-    named += ["onDelete: Delete"] if (storage or {}).get("onDelete") == "Delete" else []
-    if uri is None or not named:
+    words = _of_a_volume(storage, "size", "storageClassName", "existingClaim")
+    if uri is None or not words:
         return None
-    words = alternatives(named, last="and")
     return f"{uri} is a store of objects, so {words} mean nothing to it; expected one or the other"
+
+
+def _of_a_volume(storage: Map | None, *fields: str) -> str:
+    """Which of these fields are given, in words, and whether the volume is deleted at the end."""
+    given = storage or {}
+    named = [name for name in fields if given.get(name) is not None]
+    named += ["onDelete: Delete"] if given.get("onDelete") == "Delete" else []
+    return alternatives(named, last="and") if named else ""
 
 
 def _secret(secret: str | None, uri: str | None) -> str | None:
@@ -369,23 +320,23 @@ COHORT = (PER_ROUND, REPLICAS, "spec.sites")
 
 RULES = (
     Rule((REPLICAS, "spec.sites"), _anybody),
-    Rule((PER_ROUND, REPLICAS, "spec.sites"), _cohort),
-    Rule(("spec.selection.extra", PER_ROUND, REPLICAS, "spec.sites"), _spare),
-    Rule(("spec.selection.minimum", PER_ROUND, REPLICAS, "spec.sites"), _quorum),
-    Rule((SECURE, PER_ROUND, REPLICAS, "spec.sites", "spec.selection.extra"), _secure),
+    Rule(COHORT, _cohort),
+    Rule(("spec.selection.extra", *COHORT), _spare),
+    Rule(("spec.selection.minimum", *COHORT), _quorum),
+    Rule((SECURE, "spec.selection.extra", *COHORT), _of_cohort(_secure)),
     Rule(("spec.secureAggregation.buckets", SECURE, "spec.privacy", MOST, *COHORT), _buckets),
     Rule(("spec.selection.extra", SECURE), secrecy.spare_complaint),
-    Rule((AGGREGATION, SECURE, "spec.privacy", *COHORT), _rule),
-    Rule(("spec.selection.minimum", SECURE, AGGREGATION, *COHORT), _secure_quorum),
-    Rule(("spec.selection.minimum", SECURE, AGGREGATION, *COHORT), _compared_quorum),
-    Rule(("spec.compression", SECURE, PER_ROUND, REPLICAS, "spec.sites"), _secure_stages),
+    Rule((AGGREGATION, SECURE, "spec.privacy", *COHORT), _of_cohort(robustness.rule_complaint)),
+    Rule(("spec.selection.minimum", SECURE, AGGREGATION, *COHORT), _of_cohort(_secure_quorum)),
+    Rule(("spec.selection.minimum", AGGREGATION, SECURE, *COHORT), _of_cohort(robustness.quorum_complaint)),
+    Rule(("spec.compression", SECURE, *COHORT), _of_cohort(secrecy.compression_complaint)),
     Rule((MECHANISM,), privacy.mechanism_complaint),
     Rule(("spec.privacy.unit", MECHANISM), privacy.unit_complaint),
     Rule(("spec.program.framework", MECHANISM), privacy.program_complaint),
     Rule(("spec.strategy", "spec.program.framework"), _lossless),
     Rule(("spec.strategy", MECHANISM), privacy.strategy_complaint),
-    Rule((MECHANISM, SECURE, PER_ROUND, REPLICAS, "spec.sites"), _private_sums),
-    Rule(("spec.privacy.adaptiveClip", MECHANISM, SECURE, PER_ROUND, REPLICAS, "spec.sites"), _adaptive),
+    Rule((MECHANISM, SECURE, *COHORT), _of_cohort(privacy.trust_complaint)),
+    Rule(("spec.privacy.adaptiveClip", MECHANISM, SECURE, *COHORT), _of_cohort(privacy.adaptive_complaint)),
     Rule(("spec.compression", "spec.privacy"), privacy.compression_complaint),
     Rule(("spec.target", "spec.privacy"), privacy.target_complaint),
     Rule(("spec.earlyStopping", "spec.privacy"), privacy.stopping_complaint),

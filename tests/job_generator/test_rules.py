@@ -153,40 +153,40 @@ BROKEN: dict[str, dict[str, Any]] = {
     "_quorum": {"selection": {"minimum": 9}},
     "_secure": {"secureAggregation": {"tolerate": 2}},
     "_buckets": {"secureAggregation": {"buckets": 2}, "aggregation": median(0)},
-    "spare_complaint": {
+    "secrecy.spare_complaint": {
         "workers": {"replicas": 8},
         "selection": {"perRound": 6, "extra": 1},
         "secureAggregation": {"buckets": 2},
         "aggregation": median(0),
     },
-    "_rule": {"aggregation": median(1)},
-    "_compared_quorum": {
+    "robustness.rule_complaint": {"aggregation": median(1)},
+    "robustness.quorum_complaint": {
         "aggregation": median(1),
         "secureAggregation": {"enabled": False},
         "selection": {"minimum": 2},
     },
     "_secure_quorum": {"selection": {"minimum": 2}},
-    "_secure_stages": {"compression": [{"name": "float16"}]},
-    "mechanism_complaint": {"privacy": private("house.noise:Own")},
-    "unit_complaint": {"privacy": {**private("gaussian"), "unit": "example"}},
-    "program_complaint": {"privacy": BY_EXAMPLE, "program__framework": "paddle"},
-    "strategy_complaint": {
+    "secrecy.compression_complaint": {"compression": [{"name": "float16"}]},
+    "privacy.mechanism_complaint": {"privacy": private("house.noise:Own")},
+    "privacy.unit_complaint": {"privacy": {**private("gaussian"), "unit": "example"}},
+    "privacy.program_complaint": {"privacy": BY_EXAMPLE, "program__framework": "paddle"},
+    "privacy.strategy_complaint": {
         "privacy": BY_EXAMPLE,
         "program__framework": "numpy",
         "strategy": {"name": "fedsgd", "learningRate": 0.1},
     },
-    "_private_sums": {"privacy": private("skellam"), "secureAggregation": {"enabled": False}},
-    "_adaptive": {"privacy": {**private("local"), "adaptiveClip": {}}},
-    "compression_complaint": {
+    "privacy.trust_complaint": {"privacy": private("skellam"), "secureAggregation": {"enabled": False}},
+    "privacy.adaptive_complaint": {"privacy": {**private("local"), "adaptiveClip": {}}},
+    "privacy.compression_complaint": {
         "privacy": private("gaussian"),
         "compression": [{"name": "float16"}],
         "secureAggregation": {"enabled": False},
     },
-    "target_complaint": {
+    "privacy.target_complaint": {
         "privacy": {**private("gaussian"), "metrics": "Suppressed"},
         "target": {"metric": "a", "atLeast": 1},
     },
-    "stopping_complaint": {
+    "privacy.stopping_complaint": {
         "privacy": {**private("gaussian"), "metrics": "Suppressed"},
         "earlyStopping": {},
     },
@@ -207,10 +207,16 @@ BROKEN: dict[str, dict[str, Any]] = {
 """For each rule the change that breaks it, and nothing else."""
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.complaint.__name__)
+def name_of(rule: Any) -> str:
+    """`_cohort`, or `secrecy.spare_complaint` for one of another module."""
+    module = rule.complaint.__module__.removeprefix("job_generator.")
+    return f"{module}.{rule.complaint.__name__}".removeprefix("rules.")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
 def test_silence(job_map: Build, rule: Any) -> None:
     """A rule says nothing when one of its fields, or what holds it, is wrong already."""
-    bad = job_map(**BROKEN[rule.complaint.__name__])
+    bad = job_map(**BROKEN[name_of(rule)])
     assert [problem.path for problem in broken(bad)] == [rule.paths[0]]
     for path in rule.paths:
         for wrong in (path, path[:-1], ()):
