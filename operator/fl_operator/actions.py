@@ -9,6 +9,8 @@ from typing import Final, Literal
 from fl_operator.attempt import Attempt, holds_attempt
 from fl_operator.cluster.resources import Object
 from fl_operator.status import Report
+from fl_operator.trial import Trial
+from job_generator.problems import Problem
 
 Place = tuple[str, str]
 """Kind and name of an object in the job's namespace."""
@@ -28,6 +30,8 @@ class Seen:
     """Names that somebody else's objects have."""
     refused: Mapping[Place, str] = field(default_factory=dict)
     """What the API server said of children that it did not take."""
+    unfit: Sequence[Problem] = ()
+    """What it finds wrong with the templates of an attempt that is not made yet."""
     pods: Sequence[Object] = ()
     events: Sequence[Object] = ()
     report: Report | None = None
@@ -79,6 +83,8 @@ class Decision:
     status: Object | None = None
     notes: tuple[Note, ...] = ()
     again: float | None = None
+    trials: tuple[Trial, ...] = ()
+    """What the API server is asked about first; where it finds anything wrong, it is decided again."""
 
 
 NOTHING: Final = Decision()

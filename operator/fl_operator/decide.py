@@ -27,8 +27,10 @@ from fl_operator.afterwards import afterwards
 from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
+from fl_operator.ends import end_of
 from fl_operator.findings import Finding, is_ready, lost_workers, of_events, of_pods, pods_of, sentences, soon
 from fl_operator.status import LastWords, attendance, last_words, quorum_outside, selection_ends, told
+from fl_operator.trial import Trial, trials
 from job_generator import names
 from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
@@ -73,6 +75,7 @@ class _Visit:
         self.actions: list[Action] = []
         self.notes: list[Note] = []
         self.wakes: list[dt.datetime] = []
+        self.trials: tuple[Trial, ...] = ()
 
     def decision(self) -> Decision:
         """Compile, create, watch, end."""
@@ -84,7 +87,7 @@ class _Visit:
         changed = self.status if differs(self.status, self.before) else None
         again = min(((wake - self.now).total_seconds() for wake in self.wakes), default=None)
         again = None if again is None else max(again, 0.1)
-        return Decision(tuple(self.actions), changed, tuple(self.notes), again)
+        return Decision(tuple(self.actions), changed, tuple(self.notes), again, self.trials)
 
     # -- from the spec to the children
 
@@ -104,6 +107,11 @@ class _Visit:
         if (place := ("ConfigMap", name_for(made.plan.job, made.number))) in self.seen.taken:
             self._refuse("NameTaken", _taken(place))
             return None
+        if self.seen.unfit:
+            advice = "suspend the job to change a template"
+            self._refuse("InvalidSpec", f"{InvalidJobError(self.seen.unfit)}; {advice}")
+            return None
+        self.trials = trials(made, self.spec)
         self._compiled(made)
         self.actions.append(Create(made.object(self.job)))
         return made
@@ -239,7 +247,7 @@ class _Visit:
         self._degraded(findings, workers)
         if self._complete():
             return
-        if failure := self._failure(attempt, findings, workers):
+        if failure := end_of(attempt.plan, findings, workers):
             self._fail(*failure)
         elif not suspended:
             self._deadlines()
@@ -321,21 +329,6 @@ class _Visit:
             ),
             None,
         )
-
-    def _failure(
-        self, attempt: Attempt, findings: Sequence[Finding], workers: Object
-    ) -> tuple[str, str] | None:
-        """Reason and message where the job cannot go on."""
-        for finding in findings:
-            if finding.permanent and not finding.who.startswith(("worker", "site")):
-                return finding.reason, str(finding)
-        there = workers["replicas"] + len(attempt.plan.sites)
-        if there - workers["lost"] < (minimum := attempt.plan.selection.minimum):
-            first = next((one for one in findings if one.permanent), None)
-            why = f"; {first}" if first else ""
-            sentence = f"{workers['lost']} of {there} workers are lost, {minimum} are needed{why}"
-            return (first.reason if first else "QuorumLost"), sentence
-        return None
 
     def _fail(self, reason: str, message: str) -> None:
         self._end(c.FAILED, reason, message)

@@ -6,7 +6,7 @@ import datetime as dt
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import structlog
@@ -49,6 +49,7 @@ from fl_operator.findings import listener_of, pods_of
 from fl_operator.loop import GATHER_SECONDS, Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
+from fl_operator.rehearsal import unfit
 from fl_operator.stopwatch import together
 from fl_operator.warning_events import WarningEvents
 from job_generator import names
@@ -119,12 +120,19 @@ class Reconciler:
             await self._let_go(job)
             return None
         await self._follow(key, seen)
-        decision = decide(seen, settings=self.settings, now=self.now())
+        decision = await self._decided(seen)
         waits = [decision.again, REFUSED_SECONDS if seen.taken and not is_over(job) else None]
         for step in steps(decision.actions):
             waits += await together(self._act(job, action, memory) for action in step)
         waits.append(await self._report(job, decision, memory))
         return Requeue(soonest) if (soonest := min(filter(None, waits), default=None)) else None
+
+    async def _decided(self, seen: Seen) -> Decision:
+        """What to do, when the API server has been asked what only it knows."""
+        decision = decide(seen, settings=self.settings, now=self.now())
+        if wrong := await unfit(self.connection, decision.trials):
+            return decide(replace(seen, unfit=wrong), settings=self.settings, now=self.now())
+        return decision
 
     # -- observe
 

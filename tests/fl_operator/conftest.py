@@ -73,7 +73,7 @@ class Memory:
             path = f"{path}/{request.body['metadata']['name']}"
             if path in self.objects:
                 raise refusal(str(request), code=409, status=status(409, "AlreadyExists"))
-            return self.put(path, request.body)
+            return request.body if "dryRun" in request.query else self.put(path, request.body)
         if path not in self.objects and request.content_type != "application/apply-patch+yaml":
             raise refusal(str(request), code=404, status=status(404, "NotFound"))
         return self._change(request, path)
@@ -118,7 +118,8 @@ class Memory:
                 raise refusal(str(request), code=409, status=status(409, "Conflict"))
         if request.path.endswith("/status"):
             return self.put(path, {**known, "status": request.body["status"]})
-        return self.put(path, {**known, **request.body})
+        changed = {**known, **request.body}
+        return changed if "dryRun" in request.query else self.put(path, changed)
 
     def _missed(self, mailbox: Mailbox, since: int) -> list[Object]:
         if since < self.oldest:

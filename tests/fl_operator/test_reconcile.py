@@ -44,6 +44,10 @@ JOB: Object = {
 }
 
 
+def job(name: str, spec: Object) -> Object:
+    return {**JOB, "metadata": {**JOB["metadata"], "name": name}, "spec": spec}
+
+
 def reconciler(memory: Any) -> Reconciler:
     """A reconciler before this API server, and copies that are not followed yet."""
     connection, metrics = Connection(memory), OperatorMetrics(CollectorRegistry())
@@ -213,6 +217,65 @@ def test_a_name_that_is_free_again_is_taken(memory: Any, name: str) -> None:
         await one.reconcile(KEY)
         assert stalled() == ("False", "NotStalled")
         assert memory.objects[path]["metadata"]["uid"] != "other"
+
+    play(memory, scene)
+
+
+def test_templates_are_tried_before_anything_is_made(memory: Any) -> None:
+    """Those of jobs that have any, with nothing kept; a job without them is asked nothing about."""
+
+    async def scene(one: Reconciler) -> None:
+        template = {"spec": {"nodeSelector": {"disk": "ssd"}}}
+        workers = {"replicas": 2, "template": template}
+        memory.put(FLJOBS.path("lab", "own"), job("own", {**JOB["spec"], "workers": workers}))
+        while one.mirror.find(FLJOBS, Key("lab", "own")) is None:
+            await asyncio.sleep(0.001)
+        for name, tried in (("digits", []), ("own", ["own-worker"])):
+            asked = len(memory.requests)
+            await one.reconcile(Key("lab", name))
+            posted = [request for request in memory.requests[asked:] if request.method == "POST"]
+            dry = [request for request in posted if "dryRun" in request.query]
+            assert [request.body["metadata"]["name"] for request in dry] == tried
+            assert posted[: len(dry)] == dry
+
+    play(memory, scene)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "made"),
+    [
+        (400, 'strict decoding error: unknown field "spec.template.spec.a"', 0),
+        (400, 'admission webhook "x" does not support dry run', 3),
+        (403, "exceeded quota", 3),
+        (409, "it is there", 3),
+    ],
+)
+def test_what_the_api_server_says_of_a_template(memory: Any, code: int, message: str, made: int) -> None:
+    """What its author must mend keeps all back and is told; what may pass or is another's to mend does not."""
+    send = memory.send
+
+    async def refuses_trials(request: Any) -> Any:
+        if "dryRun" in request.query:
+            reason = {403: "Forbidden", 409: "AlreadyExists"}.get(code, "BadRequest")
+            raise refusal(str(request), code=code, status={"reason": reason, "message": message})
+        return await send(request)
+
+    memory.send = refuses_trials
+    workers = {"replicas": 2, "template": {"spec": {"a": 1}}}
+
+    async def scene(one: Reconciler) -> None:
+        memory.put(FLJOBS.path("lab", "own"), job("own", {**JOB["spec"], "workers": workers}))
+        while one.mirror.find(FLJOBS, Key("lab", "own")) is None:
+            await asyncio.sleep(0.001)
+        await one.reconcile(Key("lab", "own"))
+        assert len(jobs(memory)) == made
+        if not made:
+            assert [path for path in memory.objects if "own" in path] == [FLJOBS.path("lab", "own")]
+            told = (one.mirror.find(FLJOBS, Key("lab", "own")) or {})["status"]["conditions"][0]
+            assert (told["status"], told["reason"]) == ("False", "InvalidSpec")
+            said, _, advice = told["message"].partition("; ")
+            assert said == "spec.workers.template.spec.a: there is no such field"
+            assert advice == "suspend the job to change a template"
 
     play(memory, scene)
 

@@ -14,6 +14,9 @@ from fl_operator.pace import TokenBucket
 
 FIELD_MANAGER = "fljob-operator"
 _MANAGED = {"fieldManager": FIELD_MANAGER}
+_STRICT = {**_MANAGED, "fieldValidation": "Strict"}
+"""A field that the kind does not have is refused, where it would be left out in silence."""
+_DRY = {"dryRun": "All"}
 _PAGE = 500
 
 
@@ -74,17 +77,19 @@ class Connection:
             if not query["continue"]:
                 return
 
-    async def create(self, thing: Object) -> Object:
-        """Create an object that must not exist."""
+    async def create(self, thing: Object, *, dry: bool = False) -> Object:
+        """Create an object that must not exist; a `dry` one is checked and nothing is kept."""
         path = resource_of(thing).path(key_of(thing).namespace)
-        return await self._send("POST", path, query=_MANAGED, body=thing)
+        return await self._send("POST", path, query={**_STRICT, **(_DRY if dry else {})}, body=thing)
 
-    async def apply(self, thing: Object) -> Object:
-        """Create an object or change its fields to these (server-side apply; ours wins over other managers)."""
+    async def apply(self, thing: Object, *, dry: bool = False) -> Object:
+        """Create an object or change its fields to these (server-side apply; ours wins over other managers).
+
+        A `dry` one answers what the object would be, and changes nothing.
+        """
         path = resource_of(thing).path(*key_of(thing))
-        return await self._send(
-            "PATCH", path, query={**_MANAGED, "force": "true"}, body=thing, content_type=APPLY
-        )
+        query = {**_MANAGED, "force": "true", **(_DRY if dry else {})}
+        return await self._send("PATCH", path, query=query, body=thing, content_type=APPLY)
 
     async def replace(self, thing: Object) -> Object:
         """Replace an object that has not changed since this `resourceVersion`; else ConflictError."""

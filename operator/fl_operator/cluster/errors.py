@@ -17,7 +17,7 @@ ClusterError                   the API server refused a request for good
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +28,10 @@ class ClusterError(FLJobError):
     """The API server refused a request; the same request will be refused again."""
 
     code: int = 0
+    said: str = ""
+    """What the API server said, in its own words."""
+    causes: Sequence[tuple[str, str]] = ()
+    """The fields that it names, and what is wrong with each."""
 
     def __init__(self, message: str, *, code: int = 0, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -112,12 +116,17 @@ def refusal(
         kind = AlreadyExistsError
     elif kind is ServerFailureError and _UNKNOWN_FIELD in text:
         kind = InvalidError
-    elif kind is ForbiddenError and "NamespaceTerminating" in _causes(status):
+    elif kind is ForbiddenError and "NamespaceTerminating" in {one.get("reason") for one in _causes(status)}:
         kind = NamespaceTerminatingError
-    return kind(f"{what}: the API server answered {reason}: {text}", code=code, retry_after=retry_after)
+    error = kind(f"{what}: the API server answered {reason}: {text}", code=code, retry_after=retry_after)
+    error.said = text
+    error.causes = [
+        (one["field"], str(one.get("message", ""))) for one in _causes(status) if one.get("field")
+    ]
+    return error
 
 
-def _causes(status: Mapping[str, Any]) -> set[str]:
+def _causes(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     details = status.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
-    return {str(cause.get("reason")) for cause in causes or () if isinstance(cause, dict)}
+    return (cause for cause in causes or () if isinstance(cause, dict))

@@ -34,7 +34,7 @@ def test_create_read_and_again(memory: Any) -> None:
     assert (request.method, request.path, request.query) == (
         "POST",
         PATH,
-        {"fieldManager": "fljob-operator"},
+        {"fieldManager": "fljob-operator", "fieldValidation": "Strict"},
     )
     assert ask(memory, connection.read(CONFIG_MAPS, A))[1] == created
     with pytest.raises(AlreadyExistsError):
