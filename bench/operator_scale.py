@@ -41,6 +41,7 @@ SETTLE_SECONDS = 20.0
 """What was written last has been seen by then, and events have been told."""
 END_SECONDS = 60.0
 """An operator that has not ended by then is killed."""
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -279,7 +280,7 @@ async def _measure(
         before, used = _writes(first.samples()), first.cpu_seconds()
         await asyncio.sleep(quiet)
         yield "quiet seconds", quiet
-        yield "writes but the Lease's in quiet seconds", _writes(first.samples()) - before
+        yield "writes in quiet seconds", _writes(first.samples()) - before
         yield "processor seconds in quiet seconds", first.cpu_seconds() - used
         yield "peak MiB after them", first.peak_mebibytes()
         yield "seconds of its end", first.end()
@@ -315,12 +316,12 @@ def _p99(samples: dict[str, float], name: str) -> float:
 
 
 def _writes(samples: dict[str, float]) -> float:
-    """Requests that change something; a Lease is renewed every two seconds, by requests that are told apart by PUT."""
+    """Requests that change something, the status of a job (a PUT) too; without an election no Lease is renewed."""
     name = "rest_client_requests_total"
     return sum(
         value
         for key, value in samples.items()
-        if key.startswith(name) and any(f"'{verb}'" in key for verb in ("POST", "PATCH", "DELETE"))
+        if key.startswith(name) and any(f"'{verb}'" in key for verb in WRITES)
     )
 
 
