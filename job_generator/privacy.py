@@ -76,6 +76,25 @@ def trust_complaint(mechanism: Map | None, secure: Map | None, cohort: int) -> s
     )
 
 
+def tolerate_complaint(
+    tolerate: int | None, mechanism: Map | None, secure: Map | None, cohort: int
+) -> str | None:
+    """What is wrong with a number of losses under which two sums of one round could open, with other noise in each."""
+    if tolerate is None or (mechanism or {}).get("name") != "skellam" or secrecy.buckets_of(secure) > 1:
+        return None
+    if not secrecy.is_on(secure, cohort) or secrecy.profile_of(secure, cohort) == "cross-device":
+        return None
+    corrupt = corrupt_of(cohort)
+    most = cohort - (cohort + corrupt) // 2 - 1
+    if tolerate <= most or 2 * tolerate >= cohort:  # which `secrecy.cohort_complaint` tells
+        return None
+    return (
+        f"is {tolerate}, so that {cohort - tolerate} of {cohort} workers can open a sum; under skellam {corrupt} of a "
+        "round may be in league with the server, and two sums of one round could open, of which epsilon counts one; "
+        f"expected at most {most} (2t > n + c, with the threshold t, n = {cohort} workers and c = {corrupt})"
+    )
+
+
 def adaptive_complaint(
     adaptive: Map | None, mechanism: Map | None, secure: Map | None, cohort: int
 ) -> str | None:

@@ -336,6 +336,10 @@ RULES = (
     Rule(("spec.strategy", "spec.program.framework"), _lossless),
     Rule(("spec.strategy", MECHANISM), privacy.strategy_complaint),
     Rule((MECHANISM, SECURE, *COHORT), _of_cohort(privacy.trust_complaint)),
+    Rule(
+        ("spec.secureAggregation.tolerate", MECHANISM, SECURE, *COHORT),
+        _of_cohort(privacy.tolerate_complaint),
+    ),
     Rule(("spec.privacy.adaptiveClip", MECHANISM, SECURE, *COHORT), _of_cohort(privacy.adaptive_complaint)),
     Rule(("spec.compression", "spec.privacy"), privacy.compression_complaint),
     Rule(("spec.target", "spec.privacy"), privacy.target_complaint),

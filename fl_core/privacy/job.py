@@ -149,9 +149,15 @@ def opening_of(plan: Plan) -> Opening:
         job=plan.job.uid,
         unit=own.unit,
         neighbours=NEIGHBOURS,
-        adversary=f"{mechanism.adversary}{few}",
+        adversary=f"{mechanism.adversary.format(server=_server_of(plan))}{few}",
         delta=own.delta,
     )
+
+
+def _server_of(plan: Plan) -> str:
+    """Which server the job's secure sums withstand."""
+    sparse = plan.secure_aggregation is not None and plan.secure_aggregation.profile == "cross-device"
+    return "a server that follows the protocol" if sparse else "the server"
 
 
 def wire_of(manifest: Manifest) -> Manifest:

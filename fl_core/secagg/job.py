@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fl_core.errors import MismatchError
 from fl_core.plan import Plan, SecureAggregation
 from fl_core.privacy.job import clip_of, meaning_of, mechanism_of, release_of
@@ -33,10 +35,17 @@ def cohort_of(plan: Plan) -> int:
 def terms_of(plan: Plan) -> Terms:
     """What the job fixes for all its sessions; with buckets the fewest of a bucket are those its sum opens with."""
     own = settings_of(plan)
-    if own.buckets == 1:
-        return Terms(profile=own.profile, minimum=plan.selection.minimum, tolerate=own.tolerate)
-    least = Terms(profile=own.profile, tolerate=own.tolerate).survivors(cohort_of(plan))
-    return Terms(profile=own.profile, minimum=least, tolerate=own.tolerate)
+    terms = Terms(profile=own.profile, tolerate=own.tolerate, corrupt=_corrupt_of(plan))
+    least = plan.selection.minimum if own.buckets == 1 else terms.survivors(cohort_of(plan))
+    return replace(terms, minimum=least)
+
+
+def _corrupt_of(plan: Plan) -> int:
+    """How many of a round's workers may be in league with the server, where that would take noise off a sum.
+
+    Two sums of the same vectors under other noise must not open even then, or epsilon would not hold.
+    """
+    return plan.privacy.corrupt if plan.privacy and mechanism_of(plan).noise == "workers" else 0
 
 
 def ring_of(plan: Plan) -> Ring:

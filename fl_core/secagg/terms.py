@@ -13,13 +13,15 @@ from fl_core.secagg.parameters import FEWEST, Parameters, Profile, cross_device,
 class Terms:
     """What the job fixes for all its sessions; workers hold it from the plan, not from the server.
 
-    `tolerate` is the number of members that may be lost (None: fewer than a third). `corrupt_share` and `dropout`
-    are the shares of the cohort for which cross-device parameters are computed.
+    `tolerate` is the number of members that may be lost (None: fewer than a third), and of all of them `corrupt` may be
+    in league with the server, both in cross-silo. `corrupt_share` and `dropout` are the shares of the cohort for which
+    cross-device parameters are computed.
     """
 
     profile: Profile = "cross-silo"
     minimum: int = FEWEST
     tolerate: int | None = None
+    corrupt: int = 0
     corrupt_share: float = 0.05
     dropout: float = 0.3
 
@@ -32,7 +34,7 @@ class Terms:
         try:
             if self.profile == "cross-device":
                 return cross_device(members, corrupt_share=self.corrupt_share, dropout=self.dropout)
-            return cross_silo(members, tolerate=self.tolerate)
+            return cross_silo(members, tolerate=self.tolerate, corrupt=self.corrupt)
         except SpecError as error:
             raise ProtocolError(f"{members} workers take part: {error}") from error
 
@@ -60,4 +62,4 @@ class Terms:
         """The terms as bytes."""
         rest = "" if self.tolerate is None else str(self.tolerate)
         shares = f"{self.corrupt_share!r} {self.dropout!r}"
-        return encode("terms", self.profile, self.minimum, rest, shares)
+        return encode("terms", self.profile, self.minimum, rest, self.corrupt, shares)

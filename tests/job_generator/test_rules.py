@@ -4,7 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fl_core.secagg.job import terms_of
+from fl_core.secagg.parameters import part_of
 from job_generator.compiler import compile_job
 from job_generator.problems import InvalidJobError
 from job_generator.rules import RULES, broken
@@ -176,6 +180,11 @@ BROKEN: dict[str, dict[str, Any]] = {
         "strategy": {"name": "fedsgd", "learningRate": 0.1},
     },
     "privacy.trust_complaint": {"privacy": private("skellam"), "secureAggregation": {"enabled": False}},
+    "privacy.tolerate_complaint": {
+        "workers": {"replicas": 5},
+        "privacy": private("skellam"),
+        "secureAggregation": {"tolerate": 2},
+    },
     "privacy.adaptive_complaint": {"privacy": {**private("local"), "adaptiveClip": {}}},
     "privacy.compression_complaint": {
         "privacy": private("gaussian"),
@@ -397,6 +406,38 @@ def test_losses_are_tolerated_by_number_in_cross_silo_only(job_map: Build) -> No
         (told,) = complaints(job_map(**{"secureAggregation": {"tolerate": 1}, **changes}))
         assert told.startswith("spec.secureAggregation: tolerate: 1 is for cross-silo")
     assert complaints(job_map(secureAggregation={"profile": "cross-silo", "tolerate": 1})) == []
+
+
+@given(
+    workers=st.integers(3, 100), tolerate=st.integers(0, 50), name=st.sampled_from(["skellam", "gaussian"])
+)
+def test_losses_leave_no_second_sum_to_corrupt_workers(
+    job_map: Build, workers: int, tolerate: int, name: str
+) -> None:
+    """What the compiler takes has 2t > n + c with the workers against whom epsilon is stated, and a sum opens."""
+    own = {
+        "workers": {"replicas": workers},
+        "privacy": private(name),
+        "secureAggregation": {"tolerate": tolerate},
+    }
+    corrupt = part_of(workers, 0.05) if name == "skellam" else 0
+    told = complaints(job_map(**own))
+    assert bool(told) == (2 * (workers - tolerate) <= workers + corrupt), told
+    assert len(told) <= 1
+    if not told:
+        plan = compile_job(Document(job_map(**own)).job())
+        assert terms_of(plan).parameters(workers).corrupt == corrupt
+
+
+def test_losses_beside_corrupt_workers_are_refused_with_what_would_do(job_map: Build) -> None:
+    """The sentence has the path, the value, both counts and the most that may be lost."""
+    five = {"workers": {"replicas": 5}, "secureAggregation": {"tolerate": 2}}
+    (told,) = complaints(job_map(**five, privacy=private("skellam")))
+    assert told.startswith(
+        "spec.secureAggregation.tolerate: is 2, so that 3 of 5 workers can open a sum; under"
+    )
+    assert "expected at most 1 (2t > n + c, with the threshold t, n = 5 workers and c = 1)" in told
+    assert complaints(job_map(**five, privacy=private("gaussian"))) == []
 
 
 def bucketed(replicas: int, buckets: int, rule: dict[str, Any], **changes: Any) -> dict[str, Any]:

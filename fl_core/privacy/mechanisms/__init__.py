@@ -52,7 +52,7 @@ class Mechanism(Protocol):
     unit: ClassVar[Unit]
     noise: ClassVar[Noise]
     adversary: ClassVar[str]
-    """Against whom the epsilon of `cost` holds."""
+    """Against whom the epsilon of `cost` holds; `{server}` stands for the server that secure sums withstand."""
 
     @property
     def clip(self) -> float:

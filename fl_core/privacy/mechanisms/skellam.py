@@ -29,7 +29,7 @@ class Skellam:
     unit: ClassVar[Unit] = "worker"
     noise: ClassVar[Noise] = "workers"
     adversary: ClassVar[str] = (
-        "everyone, the server and as many corrupt workers as secure aggregation tolerates included"
+        "everyone, {server} and as many corrupt workers as secure aggregation tolerates included"
     )
 
     clip: Annotated[float, Field(gt=0, description="The greatest L2 norm of a worker's update.")]

@@ -88,8 +88,20 @@ def test_noise_without_room_is_refused(plan_of: PlanOf) -> None:
 def test_the_adversary_is_told_with_numbers(plan_of: PlanOf) -> None:
     """Where workers make the noise together, it is said how many of them may be corrupt."""
     plan = plan_of(privacy=private("skellam", corrupt=2), secure_aggregation=secure(), per_round=9, minimum=7)
+    assert opening_of(plan).adversary.startswith("everyone, the server and as many")
     assert opening_of(plan).adversary.endswith("(2 of 9 in a round)")
     assert "of 3" not in opening_of(plan_of(privacy=private("gaussian"))).adversary
+
+
+def test_the_adversary_is_no_stronger_than_the_profile_withstands(plan_of: PlanOf) -> None:
+    """In cross-device epsilon is stated against a server that follows the protocol, and no other."""
+    sparse = secure().model_copy(update={"profile": "cross-device"})
+    plan = plan_of(privacy=private("skellam"), secure_aggregation=sparse, per_round=9, minimum=7)
+    told = "everyone, a server that follows the protocol and as many corrupt workers as"
+    assert opening_of(plan).adversary.startswith(told)
+    assert all(
+        "{" not in opening_of(plan_of(privacy=private(name))).adversary for name in ("gaussian", "local")
+    )
 
 
 def test_a_plan_without_privacy_has_no_mechanism(plan_of: PlanOf) -> None:
