@@ -78,8 +78,14 @@ class SecureSums(_Part):
 
     def policy(self, *, organisations: int = 0, partners: Organisations | None = None) -> Policy:
         """What each session is held to."""
-        shares = {"threshold": self.threshold, "corrupt": self.corrupt, "dropout": self.dropout}
-        return Policy(members=self.members, organisations=organisations, partners=partners, **shares)
+        return Policy(
+            members=self.members,
+            organisations=organisations,
+            threshold=self.threshold,
+            corrupt=self.corrupt,
+            dropout=self.dropout,
+            partners=partners,
+        )
 
 
 def _beside(path: Path, info: ValidationInfo) -> Path:

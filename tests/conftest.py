@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # As `fl-submit` does: tests start processes beside gRPC's threads, whose handlers of a fork end some of them.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -14,9 +14,10 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 from fl_core.extensions import Extension
 from fl_core.plan import Checkpoint, Job, Plan, Privacy, Program, Selection, Shortfall
 
-settings.register_profile(
-    "quick", max_examples=25
-)  # `make quick`; `make test` tries as many as Hypothesis would
+# What is tried is whether it is right: how long an example takes depends on what else the machine does.
+settings.register_profile("whole", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("whole"), max_examples=25)  # `make quick`
+settings.load_profile("whole")
 
 
 def plan_of(**changes: Any) -> Plan:
