@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -285,11 +285,22 @@ class Sums:
         return frozenset(map(name, frozenset[int]().union(*found)))
 
     def only(self, round: int) -> frozenset[str]:
-        """Who alone may be asked, if not everybody: once a bucket may have been signed, the others' members, too."""
-        signed = self.signed(round)
-        members = self.protection.journal.members(round) if signed else ()
-        free = {who for who in members if not self._survivors(round, self._buckets.of(who))}
-        return signed.union(map(name, free))
+        """Who alone may be asked, if not everybody: once a bucket may have been signed, the others' members, too.
+
+        Where rounds ask a part of the workers an attempt draws others, who cannot join those to whom shares were dealt.
+        """
+        candidates = {bucket: self._candidates(round, bucket) for bucket in range(self._buckets.count)}
+        draws = self._plan.selection.per_round < self._plan.workers
+        if not self.signed(round) and not (draws and any(candidates.values())):
+            return frozenset()
+        members = self._buckets.dealt(self.protection.journal.members(round))
+        found = (self._survivors(round, at) or some or members[at] for at, some in candidates.items())
+        return frozenset(map(name, frozenset[int]().union(*found)))
+
+    def _candidates(self, round: int, bucket: int) -> Sequence[int]:
+        """Among whom shares of the sum that this bucket needs next were dealt out."""
+        purpose: Purpose = "update" if self._exponents[bucket] else "range"
+        return self.protection.journal.candidates(round, purpose, bucket)
 
     def _survivors(self, round: int, bucket: int) -> set[int]:
         """For whom sums that this bucket needs may have been signed; ranges that are known need not be voted for."""

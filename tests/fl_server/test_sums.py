@@ -319,6 +319,19 @@ def test_a_bucket_that_was_signed_before_is_summed_for_the_same_or_left_out(buck
     assert len(found.members) == 9
 
 
+@pytest.mark.parametrize("workers", [4, 9])
+def test_shares_that_were_dealt_bind_a_round_that_asks_a_part(crowd: Build, workers: int) -> None:
+    """Others cannot join; where everybody is asked, whoever is there may be, and nobody is waited for."""
+    one = crowd(workers=workers)
+    one.journal.dealt(7, 1, "range", candidates=[1, 2, 3])
+    one.journal.dealt(8, 1, "update", candidates=[0, 1, 2])
+    found = [one.sums.only(7)]
+    one.sums.restore({"exponents": [[1, 1]]})
+    found += [one.sums.only(8), one.sums.only(7)]
+    few = [{"worker-1", "worker-2", "worker-3"}, {"worker-0", "worker-1", "worker-2"}, set()]
+    assert found == (few if workers == 9 else [set()] * 3)
+
+
 def test_once_a_bucket_may_have_been_signed_its_round_is_made_with_the_same_workers(bucketed: Crowd) -> None:
     """Of a signed bucket its survivors are waited for, of any other those who took part in the attempt."""
     one, here = bucketed, buckets(bucketed)

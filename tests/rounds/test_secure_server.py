@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rounds.secure import Clear, SecureRun, in_the_clear, models, runs
+from tests.rounds.secure import Clear, SecureRun, in_the_clear, models, numbers, runs
 
 pytestmark = [pytest.mark.rounds, pytest.mark.timeout(280)]
 
@@ -84,6 +84,22 @@ def test_rare_checkpoints_lose_no_secure_round(job: Callable[..., SecureRun]) ->
     check_killed(run, points)
     kept = sorted(path.name for path in (run.storage / "checkpoints").iterdir())
     assert kept == [f"round-{number:07}.safetensors" for number in (5, 6)]
+
+
+def test_a_round_that_asks_a_few_goes_on_with_the_same(job: Callable[..., SecureRun]) -> None:
+    """Its next attempt would draw others, with whom those to whom shares were dealt out make no sum."""
+    few = {"perRound": 3, "minimum": 3}
+    run = job(rounds=3, selection=few, workers={"replicas": 5})
+    for point in ("range.close.1", "update.close.2"):
+        run.at("server", point, "kill")
+    run.begin()
+    run.serve_again()
+    run.serve_again()
+    assert run.ends() == 0, run.said("server")
+    dealt = {row["round"]: row["candidates"] for row in run.sessions() if "candidates" in row}
+    assert [row["attempt"] for row in run.rounds()] == [2, 2, 1]
+    assert [numbers(row["reporters"]) for row in run.rounds()] == list(dealt.values())
+    assert models(run) == in_the_clear(run)
 
 
 def test_ranges_of_others_than_the_updates_outlive_the_server(job: Callable[..., SecureRun]) -> None:
