@@ -18,6 +18,7 @@ import pytest
 
 from fl_core.plan import Plan
 from harness.binaries import binary
+from harness.fixtures import lacking
 from harness.runtime import load
 
 ROOT: Final = Path(__file__).parents[2]
@@ -178,7 +179,7 @@ def load_images(*names: str) -> None:
     """Make images that were built for tests known to the node; `control` is the control plane's."""
     archives = [IMAGES / f"{name}.tar" for name in names]
     if missing := [archive.name for archive in archives if not archive.exists()]:
-        pytest.skip(f"there is no {missing[0]} in dist/images: make cluster-images builds them")
+        lacking(f"there is no {missing[0]} in dist/images: make cluster-images builds them")
     for archive in archives:
         load(archive)
 

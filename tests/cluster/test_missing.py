@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import binaries, levels, processes
+from harness import binaries, fixtures, levels, processes
 from harness.errors import MissingError, NotReadyError
 from harness.processes import Daemon
 
@@ -40,6 +40,16 @@ def test_a_level_without_its_programs_is_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MissingError, match="^Go 1.26"):
         levels.require(3)
     assert binaries.binary("etcd") == tmp_path / "etcd"
+
+
+def test_what_a_test_lacks_is_a_failure_where_nothing_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test without its images is skipped, and fails where clusters are required."""
+    monkeypatch.setenv("FLJOB_CLUSTER_REQUIRED", "0")
+    with pytest.raises(pytest.skip.Exception, match="no images"):
+        fixtures.lacking("there are no images")
+    monkeypatch.setenv("FLJOB_CLUSTER_REQUIRED", "1")
+    with pytest.raises(pytest.fail.Exception, match="no images"):
+        fixtures.lacking("there are no images")
 
 
 def test_a_missing_program_names_its_package() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cluster import Cluster
+from harness.fixtures import lacking
 from harness.images import build
 from harness.runtime import load
 from harness.waiting import until
@@ -221,7 +222,7 @@ def test_the_control_plane_is_small() -> None:
     """Beyond its base the image of operator, server and scheduler has under 150 MB of files, and no framework."""
     image = IMAGES / "control.tar"
     if not image.is_file():
-        pytest.skip(f"there is no {image}: make cluster-images builds it")
+        lacking(f"there is no {image}: make cluster-images builds it")
     with tarfile.open(image) as archive:
         *_, newest = json.loads(_text(archive, "manifest.json"))[0]["Layers"]
         with tarfile.open(fileobj=archive.extractfile(newest)) as layer:

@@ -23,7 +23,7 @@ GO_PATH = f"{os.environ.get('PATH', '')}:/usr/local/go/bin"
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "cluster")]
 
 from harness.binaries import found  # noqa: E402 - after the path
-from harness.fixtures import _level, cluster, namespace  # noqa: E402, F401 - for pytest
+from harness.fixtures import _level, cluster, lacking, namespace  # noqa: E402, F401 - for pytest
 
 Map = dict[str, Any]
 Render = Callable[..., list[Map]]
@@ -31,11 +31,9 @@ Render = Callable[..., list[Map]]
 
 def program(name: str, path: Path | str | None, *, advice: str) -> str:
     """The path of a tool; where it is missing the test is skipped, or fails where nothing may be skipped."""
-    if path is not None:
-        return str(path)
-    if os.environ.get("FLJOB_CLUSTER_REQUIRED"):
-        pytest.fail(f"{name} is missing: {advice}")
-    pytest.skip(f"{name} is missing: {advice}")
+    if path is None:
+        lacking(f"{name} is missing: {advice}")
+    return str(path)
 
 
 def module(name: str) -> Path:

@@ -19,6 +19,9 @@ import pytest
 import yaml
 from panels import filled, panels
 
+from harness.fixtures import lacking
+from harness.runtime import load
+
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
@@ -43,11 +46,9 @@ Ask = Callable[[str], list[Any]]
 @pytest.fixture(scope="module")
 def release(cluster: Any, helm: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Helm]:
     """The chart in a namespace that allows restricted pods only, and helm to ask of it."""
-    from harness.runtime import load  # noqa: PLC0415 - reachable where conftest.py has been read
-
     for archive in (IMAGES / "control.tar", IMAGES / "numpy.tar"):
         if not archive.exists():
-            pytest.skip(f"there is no {archive.name} in dist/images: make cluster-images builds it")
+            lacking(f"there is no {archive.name} in dist/images: make cluster-images builds it")
         load(archive)
     home = tmp_path_factory.mktemp("helm")
     own = {f"HELM_{name}_HOME": str(home) for name in ("CACHE", "CONFIG", "DATA")}
@@ -94,7 +95,7 @@ def test_prometheus_finds_what_the_panels_ask_for(cluster: Any, release: Helm, t
     """A Prometheus that scrapes as the docs say has an answer for each panel; it knows jobs by name, nobody else."""
     prometheus = shutil.which("prometheus")
     if prometheus is None:
-        pytest.skip("prometheus is missing: Debian's package has it")
+        lacking("prometheus is missing: Debian's package has it")
     for name, rounds in (("brief", 2), ("long", 5000)):
         cluster.kubectl("-n", SPACE, "apply", "-f", "-", stdin=sample(name, rounds))
     with serving(prometheus, configuration(tmp_path / "pods.json"), tmp_path) as ask:

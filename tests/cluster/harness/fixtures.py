@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import cast
+from typing import NoReturn, cast
 
 import pytest
 
@@ -17,14 +17,19 @@ _RUNNING = pytest.StashKey[Cluster]()
 LONGEST = 40  # letters of a namespace's name that tell which test it is of
 
 
+def lacking(sentence: str) -> NoReturn:
+    """Skip a test for which this machine lacks something, or fail it where nothing may be missing."""
+    if required():
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """The cluster of this session, of the level that `make test-cluster LEVEL=...` says."""
     folder = inside()
     if folder is None:
-        (pytest.fail if required() else pytest.skip)(
-            "a cluster is needed: run this test with `make test-cluster`"
-        )
+        lacking("a cluster is needed: run this test with `make test-cluster`")
     stash = request.config.stash
     if _RUNNING not in stash:  # several conftest.py may each have this fixture
         stash[_RUNNING] = start(int(os.environ["FLJOB_CLUSTER_LEVEL"]), folder)
