@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,16 +18,13 @@ from fl_core.secagg.summands import FRACTION_BITS
 from fl_core.weights import Weights
 from fl_core.wire import fl_pb2 as pb
 from fl_server.checkpoints import read
+from tests.rounds import leaks
+from tests.rounds.leaks import EVERYBODY, PROCESSES
 from tests.rounds.secure import Clear, SecureRun, in_the_clear, models, runs
 
 pytestmark = pytest.mark.rounds
 
-EVERYBODY = tuple(range(4))
-PROCESSES = ("server", "scheduler", *(f"worker-{index}" for index in EVERYBODY))
 ROUNDS = 3
-
-SECRETS_IN_A_SESSION = 3
-"""Two private keys and a seed; the coefficients of the polynomials come beside them."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +37,9 @@ class Done:
     pages: dict[str, str]
 
     @property
-    def traffic(self) -> dict[str, bytes]:
-        """All messages that came to the server and to the scheduler."""
-        rows = {name: self.run.recorded(name) for name in PROCESSES[:2]}
-        return {
-            f"message {number} to {name}, {row['method']}": base64.b64decode(row["message"])
-            for name, listed in rows.items()
-            for number, row in enumerate(listed)
-        }
-
-    @property
-    def everything(self) -> dict[str, bytes]:
+    def everything(self) -> leaks.Hay:
         """What is in the run's folder, in the messages and on the metric pages, whoever wrote it."""
-        files = [path for path in self.run.folder.rglob("*") if path.is_file()]
-        pages = {f"page of {name}": page.encode() for name, page in self.pages.items()}
-        return {str(path): path.read_bytes() for path in files} | pages | self.traffic
+        return leaks.everything(self.run, self.pages)
 
 
 @pytest.fixture(scope="module")
@@ -64,28 +48,21 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     with runs(tmp_path_factory.mktemp("secure")) as build:
         narrow = {"bits": 16, "maxExamples": 2**30}
         run, again = build(secure=narrow), build(tied=False, secure=narrow)
-        plain = build(tied=False, secure={"enabled": False})
-        for name in PROCESSES:
-            run.at(name, "record", "")
+        plain = build(secure={"enabled": False})
+        for one in (run, plain):
+            leaks.record(one)
         run.hold(f"train.{ROUNDS}", *EVERYBODY)
         run.begin()
         for index in EVERYBODY:
             run.wait_at(f"worker-{index}", f"train.{ROUNDS}")
         pages = {name: run.scrape(name) for name in PROCESSES}
-        run.let_go(f"train.{ROUNDS}", *EVERYBODY)
-        for other in (again, plain):
-            other.begin()
-        for one in (run, again, plain):
-            assert one.ends() == 0, one.said("server")
+        with leaks.observed(run):
+            run.let_go(f"train.{ROUNDS}", *EVERYBODY)
+            for other in (again, plain):
+                other.begin()
+            for one in (run, again, plain):
+                assert one.ends() == 0, one.said("server")
         yield Done(run, again, plain, pages)
-
-
-def found(needles: Iterable[bytes], hay: dict[str, bytes]) -> list[str]:
-    """Where any of these bytes are, as they are, in hexadecimal or in base64."""
-    forms = [
-        form for one in needles for form in (one, one.hex().encode(), base64.b64encode(one).rstrip(b"="))
-    ]
-    return [place for place, content in hay.items() if any(form in content for form in forms)]
 
 
 def final(run: SecureRun) -> Weights:
@@ -149,55 +126,34 @@ def test_the_record_says_nothing_of_a_single_worker(done: Done) -> None:
 
 def test_no_secret_is_anywhere_but_in_its_worker(done: Done) -> None:
     """No private key, seed or coefficient is in a file, log, metric page or message; the public halves are."""
+    seen, sent = done.everything, leaks.traffic(done.run)
     for index in EVERYBODY:
-        drawn = [base64.b64decode(row["secret"]) for row in done.run.recorded(f"worker-{index}")]
-        short = [one for one in drawn if len(one) == keys.KEY_BYTES]
+        drawn = leaks.secrets(done.run, index)
+        assert leaks.found([one[: keys.KEY_BYTES] for one in drawn], seen) == []
         sessions = 1 + 2 * ROUNDS
-        assert len(short) >= SECRETS_IN_A_SESSION * sessions
-        assert found([one[: keys.KEY_BYTES] for one in drawn], done.everything) == []
-        known = [one for one in short if found([keys.commit(one), keys.KeyPair.of(one).public], done.traffic)]
-        assert len(known) == SECRETS_IN_A_SESSION * sessions
+        assert len(leaks.private(drawn, sent)) == leaks.SECRETS_IN_A_SESSION * sessions
 
 
 def test_no_number_of_a_single_worker_is_anywhere(done: Done) -> None:
-    """Examples, losses and sums of one worker are in no spelling in any message, file, log or metric page."""
-    clear, single = Clear(done.run), []
-    for _ in range(ROUNDS):
-        for index, finished in clear.trained(EVERYBODY, clear.round + 1).items():
-            measured = clear.learners[index].evaluate(clear.weights, moved=lambda: None)
-            single += [finished.examples, finished.metrics["fit"].value, *finished.metrics["fit"].vector]
-            if clear.round:
-                single += [measured.metrics["loss"].value, measured.metrics["loss"].vector[0]]
-        clear.step(EVERYBODY)
-    seen = done.everything
-    assert [one for one in single if found_number(one, seen)] == []
+    """Examples, losses, sums and durations of one worker are in no message, file, log or metric page."""
+    seen, single = done.everything, leaks.singles(done.run)
+    assert [one for one in single if leaks.found_number(one, seen)] == []
     together = [row["metrics"]["loss"] for row in done.run.rounds()] + [done.run.rounds()[0]["examples"]]
-    assert all(found_number(one, seen) for one in together)  # what is there is found
-
-
-def found_number(number: float, hay: dict[str, bytes]) -> list[str]:
-    """Where a number is: as text, as protobuf writes it, as 32 and 64 bits, as a float, as a multiple of 2^-20."""
-    fixed = round(number * 2**FRACTION_BITS) % 2**64
-    forms = [
-        repr(number)[:10].encode(),
-        struct.pack("<d", number),
-        struct.pack("<Q", fixed),
-        str(fixed).encode(),
-    ]
-    if number == int(number):
-        forms += [struct.pack("<Q", int(number)), struct.pack("<I", int(number)), varint(int(number))]
-    return [place for place, content in hay.items() if any(form in content for form in forms)]
-
-
-def varint(number: int) -> bytes:
-    """As protobuf writes a whole number."""
-    return pb.Transfer(examples=number).SerializeToString()[1:]
+    assert all(leaks.found_number(one, seen) for one in together)  # what is there is found
+    told = leaks.files(done.plain)
+    for index in EVERYBODY:
+        first = leaks.durations(done.plain, index)[0]
+        assert leaks.found_number(first, told) == [str(done.plain.folder / f"worker-{index}.log")]
+        page = done.pages[f"worker-{index}"]
+        assert "fl_training_duration_seconds_count 0.0" in page
+        assert "fl_training_examples_total 0.0" in page
 
 
 SAID = {
     "Attend": {"beat.moved", "enrolment.manifest", "enrolment.weights", "enrolment.program"},
     "Convene": {"model", "manifest", "evaluate.workers"},
     "Dismiss": {"reason"},
+    "Observe": set(),
     "Pull": {"model"},
     "Push": {
         *("transfer.kind", "transfer.nbytes", "transfer.manifest", "transfer.metrics"),
@@ -215,20 +171,52 @@ KINDS: dict[str, type[Message]] = {
     "Attend": pb.Presence,
     "Convene": pb.Convening,
     "Dismiss": pb.Dismissal,
+    "Observe": pb.ObserveRequest,
     "Pull": pb.PullRequest,
     "Push": pb.Frame,
     "Protect": pb.MemberMessage,
 }
 
 
+SOMETIMES = {"moved.worker", "waiting.live", "waiting.wanted", "waiting.absent"}
+"""Said where a round is still open at a beat, or where the server is there before the workers."""
+
+TOLD = {
+    "Attend": {"welcome.beat_seconds", "train.model", "evaluate.model", "stop.reason"},
+    "Convene": {
+        *(f"cohort.{name}" for name in ("workers", "weights", "manifest", "live", "silent")),
+        *SOMETIMES,
+    },
+    "Observe": {
+        *(f"standing.{name}" for name in ("round", "rounds", "attempt", "phase", "live", "expected")),
+        *("standing.selected", "standing.reported", "closed"),
+        *("ending.complete", "ending.reason", "ending.model"),
+    },
+    "Protect": {
+        *("opening.purpose", "opening.exponents", "opening.schema", "roster.candidates", "roster.members"),
+        *(f"roster.entries.{name}" for name in ("worker", "mask_key", "seal_key", "commitment")),
+        *("roster.entries.certificate", "roster.entries.signature", "roster.root"),
+        *("dealt.shares", "survivors.workers", "agreement.signatures"),
+    },
+    "Pull": {
+        *("transfer.kind", "transfer.manifest", "transfer.nbytes", "transfer.model"),
+        *("chunk.crc32c", "chunk.data"),
+    },
+}
+"""The same of what server and scheduler say."""
+
+ANSWERS: dict[str, type[Message]] = {
+    "Attend": pb.Order,
+    "Convene": pb.CohortEvent,
+    "Observe": pb.Observation,
+    "Protect": pb.HostMessage,
+    "Pull": pb.Frame,
+}
+
+
 def test_messages_hold_nothing_but_what_the_protocol_needs(done: Done) -> None:
     """Of all fields that messages have, those are used that carry keys, shares, masked bytes, sizes and life signs."""
-    rows = [row for name in PROCESSES[:2] for row in done.run.recorded(name)]
-    assert {row["method"] for row in rows} == set(SAID)
-    used: dict[str, set[str]] = {method: set() for method in SAID}
-    for row in rows:
-        message = KINDS[row["method"]].FromString(base64.b64decode(row["message"]))
-        used[row["method"]] |= {name for name in fields(message) if "context." not in name}
+    used = fields_used(done, "method", KINDS)
     used["Attend"].add("beat.moved")  # zero, where a job ends before its second beat
     assert used == SAID
     heads = [pb.Frame.FromString(one).transfer for one in done.run.messages("server", "Push")]
@@ -240,12 +228,33 @@ def test_messages_hold_nothing_but_what_the_protocol_needs(done: Done) -> None:
     )  # of training and of evaluation
 
 
+def test_answers_hold_nothing_but_what_the_protocol_needs(done: Done) -> None:
+    """What workers, server and whoever watches are told is the round's, keys, shares and names; no worker's number."""
+    used = fields_used(done, "answered", ANSWERS)
+    used["Convene"] |= SOMETIMES
+    assert used == TOLD
+
+
+def fields_used(done: Done, way: str, kinds: dict[str, type[Message]]) -> dict[str, set[str]]:
+    """The fields that are filled in by each method's messages that came (`method`) or were sent (`answered`)."""
+    used: dict[str, set[str]] = {}
+    for row in [row for name in PROCESSES[:2] for row in done.run.recorded(name) if way in row]:
+        message = base64.b64decode(row["message"])
+        if kind := kinds.get(row[way]):
+            names = {name for name in fields(kind.FromString(message)) if "context." not in name}
+            used[row[way]] = used.get(row[way], set()) | names
+        else:
+            assert message == b""  # an Ack
+    return used
+
+
 def fields(message: Any, before: str = "") -> Iterator[str]:
     """The names of the fields that are filled in."""
     for field, value in message.ListFields():
         name = f"{before}{field.name}"
         if field.message_type and not field.message_type.GetOptions().map_entry:
-            yield from fields(value, f"{name}.")
+            for one in value if field.is_repeated else (value,):
+                yield from fields(one, f"{name}.")
         else:
             yield name
 
