@@ -46,9 +46,10 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Make a child of ours what it should be again."""
+    """Make a child of ours what it should be again; a repair, where it seems that somebody changed it."""
 
     object: Object
+    is_repair: bool = False
 
 
 @dataclass(frozen=True, slots=True)

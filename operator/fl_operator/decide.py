@@ -179,9 +179,8 @@ class _Visit:
             elif _is_of_another_attempt(wanted, live):
                 self.actions.append(Delete(live))  # what its pods are made from cannot be changed
             elif differs(wanted, live):
-                self.actions.append(Apply(wanted))
+                self.actions.append(Apply(wanted, is_repair=self._repaired(wanted, live)))
                 self._refusal(place)
-                self._repaired(wanted, live)
 
     def _refusal(self, place: Place) -> None:
         """What the API server did not take last time; it is tried again all the same."""
@@ -189,16 +188,17 @@ class _Visit:
             self.conditions.set(c.STALLED, "True", "ChildRefused", said)
             self._note_if_new(c.STALLED, "ChildRefused", said)
 
-    def _repaired(self, wanted: Object, live: Object) -> None:
-        """An event, unless it was only told to stop, to go on, or to have more or fewer pods."""
+    def _repaired(self, wanted: Object, live: Object) -> bool:
+        """Whether it was more than told to stop, to go on, or to have more or fewer pods; an event says so."""
         if wanted["kind"] == "Job":
             scaled = self.before.get("workers", {}).get("replicas") != self.spec["workers"]["replicas"]
             told = ("suspend", "completions", "parallelism") if scaled else ("suspend",)
             own = {name: live["spec"].get(name, False) for name in told}
             wanted = {**wanted, "spec": {**wanted["spec"], **own}}
-        if differs(wanted, live):
+        if changed := differs(wanted, live):
             name = f"{wanted['kind']} {wanted['metadata']['name']}"
             self.notes.append(Note("Repaired", f"{name} had been changed", "Warning"))
+        return changed
 
     # -- suspension
 

@@ -1,7 +1,7 @@
 """Whether a live object still is what it should be: each field that is wanted, and none that others added.
 
 The API server fills in defaults and may write a value in another way (a quantity, `1.0` as `1`), so that only
-what is wanted is compared, and what has been applied is remembered as the server wrote it.
+what is wanted is compared, and the server is asked how it writes what looks changed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,14 @@ def projected(wanted: Json, live: Json) -> Json:
     return live
 
 
-def merged(live: Json, over: Json) -> Json:
-    """The live value with another one laid over it, map by map."""
-    if isinstance(live, dict) and isinstance(over, dict):
-        return {**live, **{name: merged(live.get(name), value) for name, value in over.items()}}
-    return over
+def respelled(live: Json, wanted: Json, written: Json) -> Json:
+    """The live value with what is wanted in each place where the API server `written` it in another way."""
+    if wanted == written:
+        return live
+    if all(isinstance(one, dict) for one in (live, wanted, written)):
+        names = [name for name in wanted if name in live or not written.get(name)]
+        told = {name: respelled(live.get(name), wanted[name], written.get(name)) for name in names}
+        return {**live, **told}
+    if all(isinstance(one, list) and len(one) == len(wanted) for one in (live, wanted, written)):
+        return [respelled(*three) for three in zip(live, wanted, written, strict=True)]
+    return wanted if live == written else live

@@ -44,12 +44,12 @@ from fl_operator.cluster.resources import (
 )
 from fl_operator.conditions import COMPLETE, FAILED, READY, holds, is_over
 from fl_operator.decide import decide
-from fl_operator.drift import differs, merged, projected
+from fl_operator.drift import differs, projected, respelled
 from fl_operator.findings import listener_of, pods_of
 from fl_operator.loop import GATHER_SECONDS, Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
-from fl_operator.rehearsal import unfit
+from fl_operator.rehearsal import unfit, written
 from fl_operator.stopwatch import together
 from fl_operator.warning_events import WarningEvents
 from job_generator import names
@@ -69,6 +69,11 @@ SERVER_SECONDS: Final = 5.0
 Now = Callable[[], dt.datetime]
 
 
+def place_of(thing: Object) -> Place:
+    """Where an object is in the job's namespace."""
+    return thing["kind"], thing["metadata"]["name"]
+
+
 def present() -> dt.datetime:
     """The time of day."""
     return dt.datetime.now(dt.UTC)
@@ -82,9 +87,21 @@ class Memory:
     """Names that somebody else's objects have, which no copy shows."""
     refused: dict[Place, str] = field(default_factory=dict)
     accepted: dict[Place, tuple[Object, Any]] = field(default_factory=dict)
-    """What was applied, and how the API server wrote it where that is something else."""
+    """What is wanted, and how the API server writes it where that is something else."""
     written: float = float("-inf")
     """When the status was written last."""
+
+    def accept(self, wanted: Object, written: Object) -> None:
+        """Remember how the API server writes a child."""
+        place = place_of(wanted)
+        self.accepted.pop(place, None)
+        if differs(wanted, written):
+            self.accepted[place] = (wanted, projected(wanted, written))
+
+    def as_wanted(self, live: Object) -> Object:
+        """A live child with our own way of writing in the place of the API server's."""
+        known = self.accepted.get(place_of(live))
+        return live if known is None else respelled(live, *known)
 
 
 @dataclass(slots=True)
@@ -120,25 +137,34 @@ class Reconciler:
             await self._let_go(job)
             return None
         await self._follow(key, seen)
-        decision = await self._decided(seen)
+        decision = await self._decided(seen, memory)
         waits = [decision.again, REFUSED_SECONDS if seen.taken and not is_over(job) else None]
         for step in steps(decision.actions):
             waits += await together(self._act(job, action, memory) for action in step)
         waits.append(await self._report(job, decision, memory))
         return Requeue(soonest) if (soonest := min(filter(None, waits), default=None)) else None
 
-    async def _decided(self, seen: Seen) -> Decision:
-        """What to do, when the API server has been asked what only it knows."""
+    async def _decided(self, seen: Seen, memory: Memory) -> Decision:
+        """What to do, when the API server has been asked what only it knows: whether it takes a job's templates, and
+        whether a child was changed or is only written in its own way, of which this process may not know yet.
+        """
         decision = decide(seen, settings=self.settings, now=self.now())
-        if wrong := await unfit(self.connection, decision.trials):
-            return decide(replace(seen, unfit=wrong), settings=self.settings, now=self.now())
-        return decision
+        wrong = await unfit(self.connection, decision.trials)
+        repairs = [one.object for one in decision.actions if isinstance(one, Apply) and one.is_repair]
+        doubtful = [one for one in repairs if place_of(one) not in memory.accepted]
+        if not wrong and not doubtful:
+            return decision
+        for wanted, answer in await written(self.connection, doubtful):
+            memory.accept(wanted, answer)
+        children = {place: memory.as_wanted(child) for place, child in seen.children.items()}
+        known = replace(seen, unfit=wrong, children=children)
+        return decide(known, settings=self.settings, now=self.now())
 
     # -- observe
 
     async def _seen(self, job: Object, memory: Memory) -> Seen:
         attempt = self.attempt_of(job)
-        places = [(child["kind"], child["metadata"]["name"]) for child in attempt.children] if attempt else []
+        places = [place_of(child) for child in attempt.children] if attempt else []
         await self._ask_for_names(job, memory)
         children, taken = {}, set(memory.taken)
         for place, child in zip(places, attempt.children if attempt else (), strict=True):
@@ -147,7 +173,7 @@ class Reconciler:
                 continue
             memory.taken.pop(place, None)
             if _is_ours(live, job):
-                children[place] = _as_accepted(live, memory.accepted.get(place))
+                children[place] = memory.as_wanted(live)
                 taken.discard(place)
             else:
                 taken.add(place)
@@ -231,7 +257,7 @@ class Reconciler:
         return None
 
     async def _make(self, job: Object, wanted: Object, memory: Memory, *, new: bool) -> float | None:
-        place = (wanted["kind"], wanted["metadata"]["name"])
+        place = place_of(wanted)
         try:
             made = await self._write(wanted, by=self.connection.create if new else self.connection.apply)
         except AlreadyExistsError:
@@ -243,9 +269,7 @@ class Reconciler:
             known, memory.refused[place] = place in memory.refused, str(error)
             return REFUSED_SECONDS if known else GATHER_SECONDS
         refused = memory.refused.pop(place, None)
-        memory.accepted.pop(place, None)
-        if differs(wanted, made):
-            memory.accepted[place] = (wanted, projected(wanted, made))
+        memory.accept(wanted, made)
         return GATHER_SECONDS if refused or not new else None
 
     async def _write(self, thing: Object, *, by: Callable[[Object], Awaitable[Object]]) -> Object:
@@ -257,7 +281,7 @@ class Reconciler:
 
     async def _met(self, job: Object, wanted: Object, memory: Memory) -> float | None:
         """Something of this name is there: our own, which the copy does not show yet, or somebody else's."""
-        resource, place = resource_of(wanted), (wanted["kind"], wanted["metadata"]["name"])
+        resource, place = resource_of(wanted), place_of(wanted)
         try:
             live = await self.connection.read(resource, key_of(wanted))
         except NotFoundError:
@@ -332,11 +356,3 @@ def _is_ours(thing: Object, job: Object) -> bool:
     labels = thing["metadata"].get("labels") or {}
     kept = thing["kind"] == CLAIMS.kind and thing["metadata"]["name"].endswith(uid_of(job))
     return bool(kept and labels.get(names.JOB) == job["metadata"]["name"])
-
-
-def _as_accepted(live: Object, accepted: tuple[Object, Any] | None) -> Object:
-    """The live object with what was applied in the place of how the API server writes it."""
-    if accepted is None or projected(accepted[0], live) != accepted[1]:
-        return live
-    laid: Object = merged(live, accepted[0])
-    return laid

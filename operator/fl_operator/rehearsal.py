@@ -7,6 +7,7 @@ from typing import Final
 
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import AlreadyExistsError, ForbiddenError, InvalidError
+from fl_operator.cluster.resources import Object
 from fl_operator.stopwatch import together
 from fl_operator.trial import Trial, problems
 from job_generator.problems import Problem
@@ -19,6 +20,19 @@ async def unfit(connection: Connection, trials: Iterable[Trial]) -> tuple[Proble
     """What the API server finds wrong with templates; a quota or a policy shows when the Jobs are made."""
     found = await together(_unfit(connection, trial) for trial in trials)
     return tuple(problem for some in found for problem in some)
+
+
+async def written(connection: Connection, repairs: Iterable[Object]) -> list[tuple[Object, Object]]:
+    """Each of these children with what the API server would make of it: it may write values in another way."""
+    found = await together(_written(connection, wanted) for wanted in repairs)
+    return [pair for pair in found if pair is not None]
+
+
+async def _written(connection: Connection, wanted: Object) -> tuple[Object, Object] | None:
+    try:
+        return wanted, await connection.apply(wanted, dry=True)
+    except (ForbiddenError, InvalidError):
+        return None
 
 
 async def _unfit(connection: Connection, trial: Trial) -> list[Problem]:

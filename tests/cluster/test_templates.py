@@ -65,3 +65,46 @@ def test_what_the_api_server_says_of_a_template_is_told_at_its_path(
     lab.eventually(lambda: lab.condition("Compiled") == ("False", "InvalidSpec"))
     assert said in lab.told("Compiled")["message"]
     assert lab.children() == {}
+
+
+def test_an_operator_that_starts_anew_writes_no_child(lab: Lab) -> None:
+    """Quantities that the API server writes in another way are no edits, whichever operator looks at them."""
+    limits = {"memory": "1024Mi", "cpu": "0.5"}
+    scratch = {"name": "scratch", "emptyDir": {"sizeLimit": "2048Mi"}}
+    own = {"spec": {"containers": [{"name": "fl", "resources": {"limits": limits}}], "volumes": [scratch]}}
+    roles: Map = {}
+    for role in ("server", "scheduler", "workers"):
+        roles |= within(role, own)
+    first = lab.operator()
+    lab.apply(**roles)
+    lab.eventually(lambda: lab.jobs() == THREE)
+    container = lab.get("job", "digits-worker")["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"] == {"memory": "1Gi", "cpu": "500m"}
+    first.kill()
+    before = lab.versions()
+    second = lab.operator()
+    lab.eventually(lambda: second.said("started"))
+    lab.eventually(lambda: second.metric("fljob_reconcile_total") >= 1)
+    assert lab.versions() == before
+    lab.apply(**roles, suspend=True, suspendGraceSeconds=0)
+    lab.eventually(lambda: lab.condition("Suspended") == ("True", "Suspended"))
+    jobs = {f"Job/{name}" for name in THREE}
+    after = lab.versions()
+    assert {name for name in before if before[name] != after[name]} == jobs  # they were told to stop
+    assert [lab.get("job", name)["metadata"]["generation"] for name in THREE] == [2, 2, 2]
+    assert "Repaired" not in lab.kubectl("get", "events.events.k8s.io")
+
+
+def test_what_was_edited_while_no_operator_ran_is_repaired(lab: Lab) -> None:
+    """One that starts anew knows an edit from another way of writing a value."""
+    limits = {"containers": [{"name": "fl", "resources": {"limits": {"memory": "1024Mi"}}}]}
+    first = lab.operator()
+    lab.apply(**within("workers", {"spec": limits}))
+    lab.eventually(lambda: lab.jobs() == THREE)
+    first.kill()
+    lab.kubectl("label", "job", "digits-worker", "fljob.dev/role=nobody", "--overwrite")
+    lab.operator()
+    lab.eventually(
+        lambda: lab.get("job", "digits-worker")["metadata"]["labels"]["fljob.dev/role"] == "worker"
+    )
+    lab.eventually(lambda: "Repaired" in lab.kubectl("get", "events.events.k8s.io"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -276,6 +277,40 @@ def test_what_the_api_server_says_of_a_template(memory: Any, code: int, message:
             said, _, advice = told["message"].partition("; ")
             assert said == "spec.workers.template.spec.a: there is no such field"
             assert advice == "suspend the job to change a template"
+
+    play(memory, scene)
+
+
+def test_an_operator_that_starts_anew_asks_before_it_repairs(memory: Any) -> None:
+    """What the API server writes in its own way is no edit: nothing is written, and nothing asked twice."""
+    send, policies = memory.send, "/networkpolicies"
+
+    async def spells(request: Any) -> Any:
+        if policies in request.path and request.method in {"POST", "PATCH"}:
+            spec = {**request.body["spec"], "policyTypes": "as the server writes it"}
+            request = replace(request, body={**request.body, "spec": spec})
+        return await send(request)
+
+    memory.send = spells
+
+    async def scene(first: Reconciler) -> None:
+        await first.reconcile(KEY)
+        made = {path: one for path, one in memory.objects.items() if "/fljobs/" not in path}
+        second = reconciler(memory)
+        running = asyncio.create_task(second.mirror.run())
+        await second.mirror.synced()
+        for one, questions in (
+            (first, 0),
+            (second, len([path for path in made if policies in path])),
+            (second, 0),
+        ):
+            asked = len(memory.requests)
+            await one.reconcile(KEY)
+            patches = [request for request in memory.requests[asked:] if request.method == "PATCH"]
+            assert [patch.query["dryRun"] for patch in patches] == ["All"] * questions
+        assert {path: one for path, one in memory.objects.items() if "/fljobs/" not in path} == made
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
     play(memory, scene)
 
