@@ -239,7 +239,7 @@ def resumed(folder: RunFolder, *, data: str | None, chaos: Path | None = None) -
 
 def _faults(chaos: Path | None, plan: Plan) -> Faults | None:
     """What is to be done to the run on purpose."""
-    from job_generator.local.chaos_spec import load_faults
+    from job_generator.local.chaos_file import load_faults
 
     if chaos is None:
         return None
