@@ -84,6 +84,10 @@ class Conditions:
             made is not None and made["status"] == status and (before is None or before["status"] != status)
         )
 
+    def said(self, kind: str, text: str) -> bool:
+        """Whether its message had this in it before."""
+        return text in self._before.get(kind, {}).get("message", "")
+
     @property
     def listed(self) -> list[Condition]:
         """All of them in a fixed order; what nobody spoke of is not known."""

@@ -27,8 +27,18 @@ from fl_operator.afterwards import afterwards
 from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
-from fl_operator.ends import end_of
-from fl_operator.findings import Finding, is_ready, lost_workers, of_events, of_pods, pods_of, sentences, soon
+from fl_operator.ends import end_of, workers_of
+from fl_operator.findings import (
+    EXHAUSTED,
+    Finding,
+    is_ready,
+    job_of,
+    of_events,
+    of_pods,
+    pods_of,
+    sentences,
+    soon,
+)
 from fl_operator.status import LastWords, attendance, last_words, quorum_outside, selection_ends, told
 from fl_operator.trial import Trial, trials
 from job_generator import names
@@ -44,6 +54,8 @@ what holds it back may show in Events only, which nobody watches."""
 MOST_FINDINGS: Final = 5
 PRE_RUNNING_SECONDS: Final = 900
 """The default of `preRunningDeadlineSeconds`; the API server fills it in."""
+RESTARTS_PER_WORKER: Final = 10
+"""That of `workers.restartsPerWorker`."""
 
 
 def decide(seen: Seen, *, settings: Settings, now: dt.datetime) -> Decision:
@@ -76,6 +88,7 @@ class _Visit:
         self.notes: list[Note] = []
         self.wakes: list[dt.datetime] = []
         self.trials: tuple[Trial, ...] = ()
+        self._restarts = int(self.spec["workers"].get("restartsPerWorker", RESTARTS_PER_WORKER))
 
     def decision(self) -> Decision:
         """Compile, create, watch, end."""
@@ -235,7 +248,8 @@ class _Visit:
 
     def _watch(self, attempt: Attempt, *, suspended: bool) -> None:
         self.wakes += filter(None, [soon(self.seen.pods, now=self.now)])
-        workers = self._workers(attempt)
+        workers = workers_of(self.seen, self.spec, restarts=self._restarts)
+        self.status["workers"] = workers
         self._training(attempt)
         self.conditions.set(
             c.SERVER_READY,
@@ -243,7 +257,9 @@ class _Visit:
         )
         self._readiness(attempt, workers, suspended=suspended)
         stale = self.conditions.is_true(c.READY)  # events of a job that is ready tell of what is mended
-        findings = [*of_pods(self.seen.pods, now=self.now), *(() if stale else of_events(self.seen.events))]
+        troubles = of_pods(self.seen.pods, now=self.now, restarts=self._restarts)
+        findings = [*troubles, *(() if stale else of_events(self.seen.events))]
+        findings.sort(key=lambda one: not one.permanent)
         self._degraded(findings, workers)
         if self._complete():
             return
@@ -255,16 +271,6 @@ class _Visit:
 
     def _serves(self) -> bool:
         return any(map(is_ready, pods_of(self.seen.pods, "server")))
-
-    def _workers(self, attempt: Attempt) -> Object:
-        workers = {
-            "replicas": self.spec["workers"]["replicas"],
-            "ready": sum(is_ready(pod) for pod in pods_of(self.seen.pods, "worker")),
-            "lost": lost_workers(self.seen.children.values()),
-            "selector": f"{names.JOB}={attempt.plan.job.name},{names.ROLE}=worker",
-        }
-        self.status["workers"] = workers
-        return workers
 
     def _training(self, attempt: Attempt) -> None:
         """A server that waits and knows of no round may not have read its storage yet."""
@@ -298,6 +304,7 @@ class _Visit:
             message = "; ".join(each[:MOST_FINDINGS]) + more
             self.conditions.set(c.DEGRADED, "True", findings[0].reason, message)
             self._note_if_new(c.DEGRADED, findings[0].reason, message)
+            self._given_up(findings)
         elif workers["lost"]:
             self.conditions.set(
                 c.DEGRADED, "True", "WorkersLost", f"{workers['lost']} workers are lost for good"
@@ -305,10 +312,16 @@ class _Visit:
         else:
             self.conditions.set(c.DEGRADED, "False", "AllWell")
 
+    def _given_up(self, findings: Sequence[Finding]) -> None:
+        """An event for workers that are started no more, also where the job was degraded before."""
+        for sentence in sentences(one for one in findings if one.reason == EXHAUSTED):
+            if not self.conditions.became(c.DEGRADED) and not self.conditions.said(c.DEGRADED, sentence):
+                self.notes.append(Note(EXHAUSTED, sentence, "Warning"))
+
     # -- the ends
 
     def _complete(self) -> bool:
-        server = self._job("server")
+        server = job_of(self.seen.children.values(), "server")
         if server is None or not server.get("status", {}).get("succeeded"):
             return False
         words = next(filter(None, map(last_words, pods_of(self.seen.pods, "server"))), None) or LastWords()
@@ -318,17 +331,6 @@ class _Visit:
         self.conditions.set(c.DEGRADED, "False", "AllWell")
         self.notes.append(Note("Complete", words.sentence))
         return True
-
-    def _job(self, role: str) -> Object | None:
-        wanted = {names.ROLE: role}
-        return next(
-            (
-                child
-                for (kind, _), child in self.seen.children.items()
-                if kind == "Job" and wanted.items() <= child["metadata"].get("labels", {}).items()
-            ),
-            None,
-        )
 
     def _fail(self, reason: str, message: str) -> None:
         self._end(c.FAILED, reason, message)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from fl_core.errors import PERMANENT_EXIT_CODES
+from fl_core.errors import PERMANENT_EXIT_CODES, RetryError
 from fl_operator.cluster.resources import Object
 from fl_operator.conditions import REASONS
 from job_generator.containers import RESTORING
@@ -16,6 +16,9 @@ from job_generator.pods import CONTAINER
 
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
 KILLED: Final = 137
+ORDERLY: Final = frozenset({RetryError.exit_code, 143})
+"""Exit codes of a worker that found nobody, or was told to end, as for a new certificate: it did not die."""
+EXHAUSTED: Final = "RestartsExhausted"
 
 ADVICE: Final[Mapping[str, str]] = {
     "ImagePullBackOff": "check the image's name and the pull secrets",
@@ -26,6 +29,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "CrashLoopBackOff": "look at its log",
     "Unschedulable": "add nodes, or lower the requests in its template",
     "Evicted": "its node ran out of something; raise the requests in its template",
+    EXHAUSTED: "look at its log; mended, it counts again once its pod is deleted",
     "OOMKilled": "raise the memory limit in its template",
     "FailedMount": "check that the claim, ConfigMap or Secret exists",
     "FailedAttachVolume": "the volume may still be held by a node that was lost",
@@ -84,7 +88,7 @@ class Finding:
     @property
     def permanent(self) -> bool:
         """Whether only the job's author can mend it."""
-        return self.exit_code in PERMANENT_EXIT_CODES
+        return self.exit_code in PERMANENT_EXIT_CODES or self.reason == EXHAUSTED
 
     def __str__(self) -> str:
         told = f"{self.who}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
@@ -121,9 +125,10 @@ def who(pod: Object) -> str:
     return f"site {labels[SITE]}" if SITE in labels else f"worker {labels.get(INDEX, '?')}"
 
 
-def of_pods(pods: Iterable[Object], *, now: dt.datetime) -> list[Finding]:
-    """The troubles of pods that should be running."""
-    return sorted({finding for pod in pods for finding in _of_pod(pod, now)})
+def of_pods(pods: Iterable[Object], *, now: dt.datetime, restarts: int) -> list[Finding]:
+    """The troubles of pods that should be running; `restarts` is how often a worker may be started again."""
+    found = (_given_up(pod, restarts) if is_given_up(pod, restarts) else _of_pod(pod, now) for pod in pods)
+    return sorted({finding for some in found for finding in some})
 
 
 def soon(pods: Iterable[Object], *, now: dt.datetime) -> dt.datetime | None:
@@ -162,12 +167,27 @@ def pods_of(pods: Iterable[Object], role: str) -> list[Object]:
     return [pod for pod in pods if pod["metadata"].get("labels", {}).get(ROLE) == role]
 
 
+def job_of(children: Iterable[Object], role: str) -> Object | None:
+    """The Job of a role that has one."""
+    jobs = (child for child in children if child["kind"] == "Job")
+    return next((job for job in jobs if job["metadata"].get("labels", {}).get(ROLE) == role), None)
+
+
 def is_ready(pod: Object) -> bool:
     """Whether a pod is ready; what a lost node last said of it counts no more once it is over or has to go."""
     status = pod.get("status", {})
     if pod["metadata"].get("deletionTimestamp") or status.get("phase") in OVER:
         return False
     return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
+
+
+def is_given_up(pod: Object, restarts: int) -> bool:
+    """Whether a worker died more often than it may; Kubernetes starts it again all the same, and counts."""
+    if pod["metadata"].get("deletionTimestamp") or pod.get("status", {}).get("phase") in OVER:
+        return False
+    container = _container(pod)
+    died = (ended := _ended(container)) and ended.get("exitCode") not in ORDERLY
+    return bool(pods_of([pod], "worker") and died and container.get("restartCount", 0) > restarts)
 
 
 def listener_of(pods: Iterable[Object]) -> Listener | None:
@@ -211,9 +231,23 @@ def _of_pod(pod: Object, now: dt.datetime) -> Iterator[Finding]:
     yield from _of_container(pod, _container(pod))
 
 
+def _given_up(pod: Object, restarts: int) -> Iterator[Finding]:
+    ended = _ended(_container(pod))
+    code = int(ended.get("exitCode") or 0)
+    end = f"{ended.get('reason') or 'Error'}, exit code {code}"
+    limit = f" ({_limit(pod)})" if ended.get("reason") == "OOMKilled" and _limit(pod) else ""
+    detail = f"it died more than spec.workers.restartsPerWorker ({restarts}) times, last of {end}{limit}"
+    yield Finding(who(pod), EXHAUSTED, detail, code)
+
+
+def _ended(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a container ended, or did before it was started again."""
+    found = (container.get(name, {}).get("terminated") for name in ("state", "lastState"))
+    return next(filter(None, found), {})
+
+
 def _of_container(pod: Object, container: Mapping[str, Any]) -> Iterator[Finding]:
-    state, last = container.get("state", {}), container.get("lastState", {})
-    ended = state.get("terminated") or last.get("terminated") or {}
+    state, ended = container.get("state", {}), _ended(container)
     code = int(ended.get("exitCode") or 0)
     if ended.get("reason") == "OOMKilled":
         yield Finding(who(pod), "OOMKilled", _limit(pod), KILLED)

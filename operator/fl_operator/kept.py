@@ -76,7 +76,8 @@ def _containers(status: Mapping[str, Any], name: str, chosen: str, *, ready: boo
         if one["name"] == chosen:
             state, last = (_state(one.get(part) or {}, ready=ready) for part in ("state", "lastState"))
             if state or last:
-                yield {"name": chosen, "state": state, "lastState": last}
+                again = {"restartCount": count} if (count := one.get("restartCount")) else {}
+                yield {"name": chosen, "state": state, "lastState": last, **again}
 
 
 def _state(state: Mapping[str, Any], *, ready: bool) -> Object:

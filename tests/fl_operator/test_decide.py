@@ -18,6 +18,7 @@ from fl_operator.attempt import SPEC_DIGEST, Attempt, canonical
 from fl_operator.cluster.resources import Object
 from fl_operator.conditions import TYPES
 from fl_operator.decide import decide
+from fl_operator.findings import is_given_up
 from fl_operator.status import Report
 from job_generator import names
 from job_generator.local.observer import Standing
@@ -146,6 +147,7 @@ def pod(role: str, index: int = 0, *, ready: bool = False, **state: Any) -> Obje
     labels = {names.ROLE: role, "batch.kubernetes.io/job-completion-index": str(index)}
     conditions = [{"type": "Ready", "status": str(ready)}]
     container = {"name": "fl", "state": state.get("state", {}), "lastState": state.get("last", {})}
+    container["restartCount"] = state.get("restarts", 0)
     limits = {"name": "fl", "resources": {"limits": {"memory": "512Mi"}}}
     return {
         "metadata": {"name": f"digits-{role}-{index}", "labels": labels},
@@ -737,6 +739,54 @@ def test_some_workers_may_be_lost(running: World) -> None:
     )
 
 
+@pytest.mark.parametrize(("limit", "lost"), [(3, 0), (2, 1), (0, 1)])
+def test_a_worker_that_died_too_often_is_lost(running: World, limit: int, lost: int) -> None:
+    """Started again more often than it may be, it counts as lost, and an event says who, why and what to do."""
+    running.spec["workers"]["restartsPerWorker"] = limit
+    running.pods[2] = pod("worker", 1, ready=True, last=ended(137, reason="OOMKilled"), restarts=1)
+    running.settle()
+    running.notes.clear()
+    running.pods[2] = pod("worker", 1, ready=True, last=ended(137, reason="OOMKilled"), restarts=3)
+    running.settle()
+    workers = running.status["workers"]
+    assert (workers["ready"], workers["lost"]) == (4 - lost, lost)
+    assert running.status["display"]["state"] == "Running"
+    told = f"worker 1: RestartsExhausted (it died more than spec.workers.restartsPerWorker ({limit}) times, "
+    told += "last of OOMKilled, exit code 137 (limit 512Mi)); look at its log; mended, it counts again"
+    assert (told in running.condition("Degraded")[2]) == bool(lost)
+    assert [note.reason for note in running.notes] == ["RestartsExhausted"] * min(lost, limit)
+    running.pods[2] = pod("worker", 1, ready=True)
+    running.settle()
+    assert running.status["workers"]["lost"] == 0
+
+
+@pytest.mark.parametrize("code", [75, 143])
+def test_a_worker_that_ended_in_order_did_not_die(running: World, code: int) -> None:
+    """That it found no server, or began again for a new certificate, is not held against it."""
+    running.pods[2] = pod("worker", 1, ready=True, last=ended(code), restarts=99)
+    running.settle()
+    assert running.status["workers"]["lost"] == 0
+
+
+def test_a_job_whose_workers_all_die_too_often_fails(running: World) -> None:
+    """Instead of starting them again for ever."""
+    running.pods[1:] = [pod("worker", n, last=ended(1), restarts=11) for n in range(4)]
+    running.settle()
+    status, reason, message = running.condition("Failed")
+    assert (status, reason) == ("True", "RestartsExhausted")
+    assert message.startswith("4 of 4 workers are lost, 3 are needed; worker 0: RestartsExhausted")
+
+
+@given(st.integers(0, 4), st.integers(0, 4), st.sampled_from([0, 1, 66, 75, 137, 143]), st.booleans())
+def test_only_deaths_beyond_the_limit_count(limit: int, times: int, code: int, goes: bool) -> None:  # noqa: FBT001
+    """Of a worker, while its pod stays; server and scheduler are started again for ever."""
+    died = bool(code not in {75, 143} and times > limit and not goes)
+    for role in ("worker", "server", "scheduler"):
+        one = pod(role, last=ended(code), restarts=times)
+        one["metadata"] |= {"deletionTimestamp": "now"} if goes else {}
+        assert is_given_up(one, limit) == (died and role == "worker")
+
+
 def test_a_job_that_is_not_ready_in_time_fails(world: World) -> None:
     """And it says what is in the way."""
     world.spec["preRunningDeadlineSeconds"] = 60
@@ -825,7 +875,8 @@ def change_pods(world: World, draw: st.DataObject) -> None:
     if world.jobs():
         world.ready(draw.draw(st.integers(0, 4)))
         code = draw.draw(st.sampled_from([0, 0, 0, 1, 66, 137]))
-        world.pods += [pod("worker", 3, last=ended(code))] if code else []
+        restarts = draw.draw(st.sampled_from([0, 1, 11]))
+        world.pods += [pod("worker", 3, last=ended(code), restarts=restarts)] if code else []
 
 
 def lose_workers(world: World, draw: st.DataObject) -> None:

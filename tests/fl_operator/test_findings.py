@@ -65,6 +65,6 @@ def test_what_runs_before_the_server_has_troubles_too(message: str) -> None:
         "status": {"initContainerStatuses": [{"name": "restore", "state": waiting}]},
     }
     now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    assert of_pods([one], now=now) == [Finding("server", "CreateContainerConfigError", message)]
+    assert of_pods([one], now=now, restarts=10) == [Finding("server", "CreateContainerConfigError", message)]
     one["status"]["initContainerStatuses"][0]["state"] = {"terminated": {"exitCode": 0}}  # type: ignore[index]
-    assert of_pods([one], now=now) == []
+    assert of_pods([one], now=now, restarts=10) == []

@@ -41,7 +41,10 @@ CONDITIONS = st.fixed_dictionaries(
 
 
 def containers(*names: str) -> st.SearchStrategy[list[Object]]:
-    one = st.fixed_dictionaries({"name": st.sampled_from(names), "state": STATES, "lastState": STATES})
+    counts = st.integers(0, 3)
+    one = st.fixed_dictionaries(
+        {"name": st.sampled_from(names), "state": STATES, "lastState": STATES, "restartCount": counts}
+    )
     return st.lists(one, max_size=2, unique_by=lambda container: str(container["name"]))
 
 
@@ -75,7 +78,7 @@ def read(one: Object) -> list[Any]:
     """All that the operator reads of a pod."""
     listener = listener_of(pods_of([one], "server"))
     ready = [is_ready(found) for role in ("server", "worker") for found in pods_of([one], role)]
-    return [of_pods([one], now=NOW), soon([one], now=NOW), listener, ready, last_words(one)]
+    return [of_pods([one], now=NOW, restarts=1), soon([one], now=NOW), listener, ready, last_words(one)]
 
 
 @given(STATUSES, st.sampled_from(["server", "worker", "scheduler"]), st.booleans())
