@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -35,6 +36,8 @@ class Seen:
     pods: Sequence[Object] = ()
     events: Sequence[Object] = ()
     report: Report | None = None
+    silent_since: dt.datetime | None = None
+    """Since when the server, whose pod is ready, says nothing; None while it speaks."""
 
 
 @dataclass(frozen=True, slots=True)

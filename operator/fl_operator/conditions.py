@@ -84,6 +84,10 @@ class Conditions:
             made is not None and made["status"] == status and (before is None or before["status"] != status)
         )
 
+    def was(self, kind: str, reason: str) -> bool:
+        """Whether it had this reason before."""
+        return bool(self._before.get(kind, {}).get("reason") == reason)
+
     def said(self, kind: str, text: str) -> bool:
         """Whether its message had this in it before."""
         return text in self._before.get(kind, {}).get("message", "")

@@ -24,10 +24,10 @@ from fl_operator.actions import (
     Seen,
 )
 from fl_operator.afterwards import afterwards
-from fl_operator.attempt import Attempt, name_for, spec_digest
+from fl_operator.attempt import Attempt, is_of_another, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
-from fl_operator.ends import end_of, workers_of
+from fl_operator.ends import end_of, restarts_of, workers_of
 from fl_operator.findings import (
     EXHAUSTED,
     Finding,
@@ -39,23 +39,26 @@ from fl_operator.findings import (
     sentences,
     soon,
 )
-from fl_operator.status import LastWords, attendance, last_words, quorum_outside, selection_ends, told
+from fl_operator.status import (
+    NO_ANSWER,
+    PATIENCE,
+    SILENT,
+    LastWords,
+    attendance,
+    last_words,
+    next_look,
+    quorum_outside,
+    selection_ends,
+    told,
+)
 from fl_operator.trial import Trial, trials
-from job_generator import names
 from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
 from job_generator.spec import MANAGER
 
-SOONEST_LOOK: Final = dt.timedelta(seconds=15)
-LATEST_LOOK: Final = dt.timedelta(minutes=5)
-"""A job that is not ready is looked at again after a quarter of the time that it has waited, within these bounds:
-what holds it back may show in Events only, which nobody watches."""
-
 MOST_FINDINGS: Final = 5
 PRE_RUNNING_SECONDS: Final = 900
 """The default of `preRunningDeadlineSeconds`; the API server fills it in."""
-RESTARTS_PER_WORKER: Final = 10
-"""That of `workers.restartsPerWorker`."""
 
 
 def decide(seen: Seen, *, settings: Settings, now: dt.datetime) -> Decision:
@@ -88,7 +91,7 @@ class _Visit:
         self.notes: list[Note] = []
         self.wakes: list[dt.datetime] = []
         self.trials: tuple[Trial, ...] = ()
-        self._restarts = int(self.spec["workers"].get("restartsPerWorker", RESTARTS_PER_WORKER))
+        self._restarts = restarts_of(self.spec)
 
     def decision(self) -> Decision:
         """Compile, create, watch, end."""
@@ -189,7 +192,7 @@ class _Visit:
                 self._refusal(place)
             elif live["metadata"].get("deletionTimestamp"):
                 continue  # its end is awaited, then it is made again
-            elif _is_of_another_attempt(wanted, live):
+            elif is_of_another(wanted, live):
                 self.actions.append(Delete(live))  # what its pods are made from cannot be changed
             elif differs(wanted, live):
                 self.actions.append(Apply(wanted, is_repair=self._repaired(wanted, live)))
@@ -251,10 +254,7 @@ class _Visit:
         workers = workers_of(self.seen, self.spec, restarts=self._restarts)
         self.status["workers"] = workers
         self._training(attempt)
-        self.conditions.set(
-            c.SERVER_READY,
-            *(("True", "Ready") if self._serves() else ("False", "Suspended" if suspended else "NotReady")),
-        )
+        self._server(suspended=suspended)
         self._readiness(attempt, workers, suspended=suspended)
         stale = self.conditions.is_true(c.READY)  # events of a job that is ready tell of what is mended
         troubles = of_pods(self.seen.pods, now=self.now, restarts=self._restarts)
@@ -268,6 +268,17 @@ class _Visit:
         elif not suspended:
             self._deadlines()
             self._stop_early(attempt)
+
+    def _server(self, *, suspended: bool) -> None:
+        """Whether the server is there; one that never answers may be at work, and nobody sees it."""
+        if not self._serves():
+            self.conditions.set(c.SERVER_READY, "False", "Suspended" if suspended else "NotReady")
+            return
+        self.conditions.set(c.SERVER_READY, "True", "Ready")
+        told, since = self.conditions.was(c.SERVER_READY, SILENT), self.seen.silent_since
+        if since is not None and (told or self._passed(since + PATIENCE)):
+            self.conditions.set(c.SERVER_READY, "Unknown", SILENT, NO_ANSWER)
+            self._note_if_new(c.SERVER_READY, SILENT, NO_ANSWER, status="Unknown")
 
     def _serves(self) -> bool:
         return any(map(is_ready, pods_of(self.seen.pods, "server")))
@@ -294,8 +305,7 @@ class _Visit:
         else:
             reason = "QuorumLost" if self._was_ready() else "NoQuorum"
             self.conditions.set(c.READY, "False", reason, f"{told}, {minimum} are needed")
-            waited = self.now - self.conditions.since(c.READY)
-            self.wakes.append(self.now + min(max(waited / 4, SOONEST_LOOK), LATEST_LOOK))
+            self.wakes.append(next_look(self.conditions.since(c.READY), now=self.now))
 
     def _degraded(self, findings: Sequence[Finding], workers: Object) -> None:
         if findings:
@@ -385,11 +395,6 @@ class _Visit:
     ) -> None:
         if self.conditions.became(kind, status):
             self.notes.append(Note(reason, note, "Warning" if warning else "Normal"))
-
-
-def _is_of_another_attempt(wanted: Object, live: Object) -> bool:
-    attempts = [one["metadata"].get("labels", {}).get(names.ATTEMPT) for one in (wanted, live)]
-    return wanted["kind"] == "Job" and attempts[1] is not None and attempts[0] != attempts[1]
 
 
 def _taken(place: Place) -> str:

@@ -55,6 +55,8 @@ class _Stream:
     observer: Observer | None = None
     """While it speaks."""
     report: Report | None = None
+    silent_since: dt.datetime | None = None
+    """None while it speaks."""
     told: int = 0
     """The last round whose losses are among the notes, or were before."""
     line: int = 0
@@ -82,12 +84,18 @@ class Progress:
         if stream.task is not None:
             stream.task.cancel()
         stream.server = server
+        stream.silent_since = stream.silent_since or dt.datetime.now(dt.UTC)
         stream.task = asyncio.create_task(self._listen(stream, server), name=f"progress {key}")
 
     def report(self, uid: str) -> Report | None:
         """What a job's server last said."""
         stream = self._streams.get(uid)
         return stream.report if stream is not None else None
+
+    def silent_since(self, uid: str) -> dt.datetime | None:
+        """Since when a job's server, to which this operator listens, has said nothing; None while it speaks."""
+        stream = self._streams.get(uid)
+        return stream.silent_since if stream is not None else None
 
     def notes(self, uid: str) -> list[Note]:
         """What is new of the losses in a job's rounds; each note once."""
@@ -126,6 +134,9 @@ class Progress:
                 await self._hear(stream, server, patience)
             except (FLJobError, grpc.aio.AioRpcError, OSError) as error:
                 log.debug("a server is silent", job=str(stream.key), reason=str(error))
+            if stream.silent_since is None:
+                stream.silent_since = dt.datetime.now(dt.UTC)
+                self.changed(stream.key)
             await asyncio.sleep(patience.next())
 
     async def _hear(self, stream: _Stream, server: Listener, patience: FullJitter) -> None:
@@ -148,7 +159,7 @@ class Progress:
                 stream.observer = None
 
     def _heard(self, stream: _Stream, observation: Observation) -> None:
-        first = stream.report is None
+        first, stream.silent_since = stream.silent_since is not None, None
         before, moment = stream.report or Report(standing=observation.standing), dt.datetime.now(dt.UTC)
         now = before.standing_at(observation.standing, moment)
         if observation.closed:

@@ -137,6 +137,7 @@ class Reconciler:
             await self._let_go(job)
             return None
         await self._follow(key, seen)
+        seen = replace(seen, silent_since=self.progress.silent_since(uid_of(job)))
         decision = await self._decided(seen, memory)
         waits = [decision.again, REFUSED_SECONDS if seen.taken and not is_over(job) else None]
         for step in steps(decision.actions):

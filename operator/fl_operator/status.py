@@ -14,12 +14,24 @@ from fl_operator.conditions import COMPLETE, FAILED, READY, STALLED, SUSPENDED, 
 from fl_operator.findings import termination_message
 from job_generator.local.observer import Standing
 from job_generator.local.record import ClosedRound, Spent
+from job_generator.names import PORT
 
 AT_WORK = frozenset({"Training", "Committing", "Evaluating", "Concluding"})
 """Phases that a server gets to with a quorum only."""
 SELECTING = "Selecting"
 SELECTION = dt.timedelta(seconds=10)
 """A server that has chosen no cohort for so long, and for the time that late workers are given, has no quorum."""
+PATIENCE = dt.timedelta(minutes=2)
+"""A server whose pod is ready may say nothing for so long."""
+SILENT = "Silent"
+NO_ANSWER = (
+    f"the server's pod is ready, but has not answered the operator for {PATIENCE.seconds} seconds or more: its rounds "
+    f"are not shown here; see that the operator may reach port {PORT} of the job's pods"
+)
+SOONEST_LOOK = dt.timedelta(seconds=15)
+LATEST_LOOK = dt.timedelta(minutes=5)
+"""A job that is not ready is looked at again after a quarter of the time that it has waited, within these bounds:
+what holds it back may show in Events only, which nobody watches."""
 MOST_METRICS = 16
 """A status holds no more."""
 EPSILON_PLACES = 6
@@ -123,6 +135,11 @@ def selection_ends(report: Report | None, plan: Plan) -> list[dt.datetime]:
     if report is None or report.selecting_since is None:
         return []
     return [report.selecting_since + SELECTION + dt.timedelta(seconds=plan.selection.join_seconds)]
+
+
+def next_look(since: dt.datetime, *, now: dt.datetime) -> dt.datetime:
+    """When to look again at a job that is not ready since then."""
+    return now + min(max((now - since) / 4, SOONEST_LOOK), LATEST_LOOK)
 
 
 def attendance(ready: int, plan: Plan, *, outside: bool) -> str:

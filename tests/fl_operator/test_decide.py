@@ -45,6 +45,7 @@ class World:
     events: list[Object] = field(default_factory=list)
     taken: frozenset[Place] = frozenset()
     report: Report | None = None
+    silent_since: dt.datetime | None = None
     status: Object = field(default_factory=dict)
     generation: int = 1
     notes: list[Note] = field(default_factory=list)
@@ -74,6 +75,7 @@ class World:
             pods=self.pods,
             events=self.events,
             report=self.report,
+            silent_since=self.silent_since,
         )
         decision = decide(seen, settings=self.settings, now=self.now)
         for action in decision.actions:
@@ -260,6 +262,25 @@ def test_any_edit_of_a_child_is_repaired(data: st.DataObject) -> None:
     assert [note.reason for note in decision.notes] == ([] if last == "suspend" else ["Repaired"])
     assert world.objects == before
     world.settle()
+
+
+def test_a_silent_server_is_told_after_some_patience(running: World) -> None:
+    """Though its pod is ready; it is told once, through a restart of the operator, until the server speaks."""
+    running.silent_since = running.now
+    running.pass_time(seconds=119)
+    assert running.settle().again == pytest.approx(1)
+    assert running.condition("ServerReady")[:2] == ("True", "Ready")
+    running.pass_time(seconds=1)
+    running.settle()
+    status, reason, message = running.condition("ServerReady")
+    assert (status, reason) == ("Unknown", "Silent")
+    assert "see that the operator may reach port 7443" in message
+    running.silent_since = running.now
+    assert running.visit().status is None
+    assert [note.reason for note in running.notes].count("Silent") == 1
+    running.silent_since = None
+    running.settle()
+    assert running.condition("ServerReady")[:2] == ("True", "Ready")
 
 
 def test_what_a_program_raised_is_told(running: World) -> None:

@@ -126,6 +126,35 @@ def test_a_server_that_began_again_is_heard_at_once(stage: Stage, monkeypatch: p
     play(scene())
 
 
+def test_it_is_known_since_when_a_server_is_silent(stage: Stage) -> None:
+    """From the first try until it speaks, and again when it goes; each time somebody is told to look."""
+    told: list[Key] = []
+    stage.progress.changed = told.append
+
+    async def until(silent: bool) -> None:  # noqa: FBT001
+        while (stage.progress.silent_since(UID) is not None) != silent:
+            await asyncio.sleep(0.01)
+
+    async def scene() -> None:
+        assert stage.progress.silent_since(UID) is None
+        async with stage.serving(round=1):
+            stage.follow(since="12:00:00")
+            began = stage.progress.silent_since(UID)
+            assert began is not None
+            await until(silent=False)
+            assert len(told) == 1
+        await until(silent=True)
+        assert len(told) == 2
+        again = stage.progress.silent_since(UID)
+        assert again is not None
+        assert again > began
+        stage.follow(since="12:00:07")
+        assert stage.progress.silent_since(UID) == again
+        await stage.progress.forget(UID)
+
+    play(scene())
+
+
 def test_a_stream_that_broke_is_taken_up_again(stage: Stage) -> None:
     """The same process is asked again after a moment, without any word of its pod."""
 
