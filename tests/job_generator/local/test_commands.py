@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from click.testing import Result as Done
 from safetensors.numpy import load_file, save_file
@@ -138,6 +139,15 @@ def test_logs(a_run: RunFolder) -> None:
     """`logs` prints time, process, round and event."""
     page = typed("logs", a_run.path, "--round", "3")
     assert page.output.split() == ["10:00:00", "server", "[3]", "round", "closed"]
+
+
+def test_logs_as_data(a_run: RunFolder) -> None:
+    """`logs --output` prints a document for each line, with the process and all that it said."""
+    shown = typed("logs", a_run.path, "--output", "json").stdout.splitlines()
+    documents = list(yaml.safe_load_all(typed("logs", a_run.path, "--output", "yaml").stdout))
+    assert [json.loads(line) for line in shown] == documents
+    (closed,) = (one for one in documents if one.get("round") == 3)
+    assert (closed["process"], closed["event"]) == ("server", "round closed")
 
 
 def test_logs_of_no_round(a_run: RunFolder) -> None:
