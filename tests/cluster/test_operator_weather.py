@@ -15,6 +15,8 @@ from tests.cluster.proxy.faults import Fault, Faults, Upset
 pytestmark = pytest.mark.cluster
 
 JOBS = 3
+UPGRADED = 20
+"""Jobs that run while the operator is upgraded."""
 LOST = frozenset({Fault.TOO_MANY, Fault.FAILURE, Fault.CUT_AFTER})
 WEATHER = {
     "slow": Faults(1, requests=1.0, only=frozenset({Fault.DELAY, Fault.SLOW}), events={Upset.DELAY: 1.0}),
@@ -91,19 +93,23 @@ def test_an_operator_that_is_cut_off_is_followed(lab: Lab) -> None:
     assert before.items() <= lab.children().items()
 
 
+@pytest.mark.level(3)
 def test_an_upgrade_touches_no_child(lab: Lab) -> None:
-    """Another version that renders otherwise, with other images, user and template, leaves what there is as it is."""
-    first = lab.operator()
-    for number in range(JOBS):
-        lab.apply(f"job-{number}")
+    """Another version that renders otherwise, with other images, user and template, leaves twenty jobs that run, all
+    their pods and one that is suspended as they are.
+    """
+    first = lab.operator(*lab.on_fake_nodes())
+    names = [f"job-{number}" for number in range(UPGRADED)]
+    server = lab.storage()
+    lab.apply_all(*(fljob(name, server=server, workers={"replicas": 1}) for name in names))
     lab.apply("later", suspend=True)
-    lab.eventually(lambda: len(lab.jobs()) == 3 * JOBS)
     lab.eventually(lambda: lab.condition("Compiled", "later")[0] == "True")
-    lab.eventually(lambda: all(lab.condition("Ready", f"job-{number}")[1] for number in range(JOBS)))
+    lab.eventually(lambda: all_run(lab), within=150)
     first.process.terminate()
     assert first.process.wait(30) == 0
-    time.sleep(2 if lab.cluster.level > 2 else 0)  # the pods' own news are written to their Jobs
-    before = lab.versions()
+    lab.eventually(lambda: rests(lab))
+    before = lab.versions("pods", "fljobs")
+    assert sum(name.startswith("Pod/") for name in before) == 3 * UPGRADED
     template = lab.folder / "newer.yaml"
     template.write_text("spec: {priorityClassName: system-node-critical}\n", encoding="utf-8")
     newer = (
@@ -116,12 +122,30 @@ def test_an_upgrade_touches_no_child(lab: Lab) -> None:
         *images, "--user=1000", f"--template={template}", "--resync-seconds=1", python=("-c", newer)
     )
     lab.eventually(lambda: second.said("started"))
-    lab.eventually(lambda: second.metric("fljob_reconcile_total") > 4 * JOBS)
-    assert lab.versions() == before
+    lab.eventually(lambda: second.metric("fljob_reconcile_total") > 4 * UPGRADED, within=120)
+    assert lab.versions("pods", "fljobs") == before
+    assert all_run(lab)
     lab.apply("next")
     lab.eventually(lambda: lab.get("job", "next-server"))
     spec = lab.get("job", "next-server")["spec"]["template"]["spec"]
     assert (spec["containers"][0]["image"], spec["tolerations"][0]["tolerationSeconds"]) == ("fljob:9", 60)
+
+
+def all_run(lab: Lab) -> bool:
+    """Whether all jobs but the suspended one have their quorum."""
+    told = [
+        {one["type"]: (one["status"], one["reason"]) for one in job.get("status", {}).get("conditions", ())}
+        for job in lab.get("fljobs")
+        if not job["spec"].get("suspend")
+    ]
+    return len(told) == UPGRADED and {one.get("Ready") for one in told} == {("True", "Quorum")}
+
+
+def rests(lab: Lab) -> bool:
+    """Whether the pods' own news have been written to their Jobs."""
+    before = lab.versions("pods")
+    time.sleep(2)
+    return lab.versions("pods") == before
 
 
 @pytest.mark.level(3)
