@@ -18,6 +18,9 @@ SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3
 UNSUMMED = ("members", "masks")
 """Why secure sums do not open: too few members are left, or shares and masks do not fit."""
 
+MEANING = ("unit", "neighbours", "adversary")
+"""What stands beside every epsilon."""
+
 
 class Metrics:
     """One server's registry."""
@@ -46,7 +49,10 @@ class Metrics:
         self._metric = self._gauge("fl_model_metric", "The last evaluation's global values.", "name")
         self._age = self._gauge("fl_checkpoint_age_seconds", "Seconds since the last checkpoint.")
         self._age.set(float("nan"))
-        self.epsilon = self._gauge("fl_privacy_epsilon", "The epsilon that was spent by now.")
+        self.epsilon = self._gauge(
+            "fl_privacy_epsilon", "The epsilon that was spent by now; fl_privacy_info says what it means."
+        )
+        self._private = self._gauge("fl_privacy_info", "What fl_privacy_epsilon means; always 1.", *MEANING)
         self.budget = self._gauge("fl_privacy_epsilon_budget", "The epsilon that may be spent in all.")
         self.clip = self._gauge("fl_privacy_clip_norm", "The clip norm of the open round, or the last one.")
         for privacy in (self.epsilon, self.budget, self.clip):
@@ -55,6 +61,10 @@ class Metrics:
         self.turned_away = self._counter(
             "fl_external_refused_total", "Connections from outside the cluster that led nowhere.", "reason"
         )
+
+    def private(self, facts: Mapping[str, Any]) -> None:
+        """What the epsilon is about."""
+        self._private.labels(*(facts[name] for name in MEANING)).set(1)
 
     def saved(self) -> None:
         """A checkpoint has been written."""

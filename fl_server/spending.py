@@ -90,5 +90,6 @@ class Spending:
 
     def _tell(self, privacy: Privacy) -> None:
         self._board.standing.privacy.CopyFrom(privacy.standing)
+        self._metrics.private(privacy.facts)
         self._metrics.epsilon.set(privacy.epsilon)
         self._metrics.budget.set(privacy.budget)

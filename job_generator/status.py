@@ -59,6 +59,10 @@ class WorkerCounts(Part):
     """The label selector of the pool's pods."""
 
 
+MOST_ADVERSARY = 1024
+"""Characters that say against whom an epsilon holds; that of a fork names its parents', too."""
+
+
 class Training(Part):
     """How far the training is, as the server last said."""
 
@@ -85,6 +89,12 @@ class Training(Part):
 
     epsilon_covers: Literal["everything", "modelOnly"] | None = None
     """`modelOnly` where measurements of the model are released without noise, which epsilon does not cover."""
+
+    epsilon_neighbours: Word | None = None
+    """Which two sets of data epsilon compares: those that differ by one worker, or one example, in this way."""
+
+    epsilon_adversary: Annotated[str, Field(max_length=MOST_ADVERSARY)] | None = None
+    """Against whom epsilon holds."""
 
     last_round_seconds: Annotated[float, Field(ge=0)] | None = None
     """How long the last round took."""

@@ -70,9 +70,16 @@ def _closed(told: Object) -> tuple[ClosedRound, ...]:
             reporters=tuple(map(str, range(reported))),
             metrics=told.get("metrics") or {},
             seconds={"total": told.get("lastRoundSeconds") or 0.0},
-            privacy=Spent.model_validate(told) if told.get("epsilon") is not None else None,
+            privacy=_spent(told),
         ),
     )
+
+
+def _spent(told: Object) -> Spent | None:
+    if told.get("epsilon") is None:
+        return None
+    about = {name: told.get(f"epsilon{name.capitalize()}", "") for name in ("neighbours", "adversary")}
+    return Spent.model_validate({**told, **about})
 
 
 def _ending(job: Object) -> Ending | None:

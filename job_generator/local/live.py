@@ -126,6 +126,7 @@ class View:
         if self._picture.rounds:
             parts += [
                 rounds_table(self._picture),
+                *caption(self._picture),
                 *skips(self._picture),
                 curves(self._picture, width=options.max_width),
                 Text(""),
@@ -202,6 +203,12 @@ def rounds_table(picture: Picture) -> Table:
             style=style,
         )
     return table
+
+
+def caption(picture: Picture) -> list[RenderableType]:
+    """Say what the table's epsilon means: for whom, by which relation, against whom."""
+    known = [closed.privacy for closed in picture.rounds if closed.privacy is not None]
+    return [Text(f"epsilon{known[-1].meaning}", style="dim"), Text("")] if known else []
 
 
 def skips(picture: Picture) -> list[RenderableType]:

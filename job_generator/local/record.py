@@ -31,12 +31,17 @@ class Spent(BaseModel):
     epsilon_covers: str = "everything"
 
     def __str__(self) -> str:
-        at = f" at delta {self.delta:g}" if self.delta is not None else ""
         of = f" of {self.budget:g}" if self.budget is not None else ""
+        return f"epsilon {self.epsilon:.3g}{of}{self.meaning}"
+
+    @property
+    def meaning(self) -> str:
+        """What is said behind every epsilon, as far as it was told."""
+        at = f" at delta {self.delta:g}" if self.delta is not None else ""
         about = f", for one {self.unit}" + (f" ({self.neighbours})" if self.neighbours else "")
         against = f", against {self.adversary}" if self.adversary else ""
         covers = "; the measurements are not covered" if self.epsilon_covers == "modelOnly" else ""
-        return f"epsilon {self.epsilon:.3g}{of}{at}{about}{against}{covers}"
+        return f"{at}{about}{against}{covers}"
 
 
 class ClosedRound(BaseModel):

@@ -15,6 +15,7 @@ from fl_operator.findings import termination_message
 from job_generator.local.observer import Standing
 from job_generator.local.record import ClosedRound, Spent
 from job_generator.names import PORT
+from job_generator.status import MOST_ADVERSARY
 
 AT_WORK = frozenset({"Training", "Committing", "Evaluating", "Concluding"})
 """Phases that a server gets to with a quorum only."""
@@ -115,7 +116,12 @@ def spending(spent: Spent | None) -> dict[str, Any]:
     """The status of the privacy that was spent; nothing where the job has none."""
     if spent is None:
         return {}
-    return {"epsilon": round(spent.epsilon, EPSILON_PLACES), "epsilonCovers": spent.epsilon_covers}
+    about = {"epsilonNeighbours": spent.neighbours, "epsilonAdversary": spent.adversary[:MOST_ADVERSARY]}
+    return {
+        "epsilon": round(spent.epsilon, EPSILON_PLACES),
+        "epsilonCovers": spent.epsilon_covers,
+        **{name: word for name, word in about.items() if word},
+    }
 
 
 def quorum_outside(report: Report | None, plan: Plan, before: Mapping[str, Any], *, now: dt.datetime) -> bool:

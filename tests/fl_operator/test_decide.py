@@ -24,6 +24,7 @@ from job_generator import names
 from job_generator.local.observer import Standing
 from job_generator.local.record import ClosedRound, Spent
 from job_generator.settings import Images, Settings
+from job_generator.status import Status
 
 START = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
 SPEC: Object = {
@@ -647,7 +648,14 @@ def test_a_job_completes_with_its_server(running: World) -> None:
     assert running.status["display"]["state"] == "Complete"
 
 
-SPENT = {"epsilon": 3.1875, "delta": 1e-5, "budget": 4, "epsilonCovers": "modelOnly"}
+SPENT = {
+    "epsilon": 3.1875,
+    "delta": 1e-5,
+    "budget": 4,
+    "neighbours": "add or remove one",
+    "adversary": "everyone but the server",
+    "epsilonCovers": "modelOnly",
+}
 
 
 def test_a_job_tells_what_it_spends(running: World) -> None:
@@ -657,7 +665,19 @@ def test_a_job_tells_what_it_spends(running: World) -> None:
     running.settle()
     training = running.status["training"]
     assert (training["epsilon"], training["epsilonCovers"]) == (3.1875, "modelOnly")
+    assert training["epsilonNeighbours"] == "add or remove one"
+    assert training["epsilonAdversary"] == "everyone but the server"
     assert running.status["display"]["epsilon"] == "3.19"
+
+
+def test_what_an_epsilon_is_about_fits_into_the_status(running: World) -> None:
+    """A fork of forks names all their adversaries, and the API server takes what is left of that."""
+    spent = Spent.model_validate({**SPENT, "adversary": "everyone; " * 1000})
+    running.report = replace(
+        report(7), standing=Standing(round=8, rounds=20, phase="Training", privacy=spent)
+    )
+    running.settle()
+    assert Status.model_validate(running.status).training is not None
 
 
 def test_a_job_whose_budget_is_spent_is_complete(running: World) -> None:

@@ -16,7 +16,8 @@ WHOLE = {
     "workers": {"replicas": 10, "ready": 9, "lost": 1, "selector": "fljob.dev/job=digits"},
     "training": {
         "round": 7, "rounds": 20, "selected": 10, "reported": 8, "dropped": 2, "metrics": {"accuracy": 0.97},
-        "epsilon": 1.5, "epsilonCovers": "modelOnly", "lastRoundSeconds": 2.5,
+        "epsilon": 1.5, "epsilonCovers": "modelOnly", "epsilonNeighbours": "add or remove one",
+        "epsilonAdversary": "everyone", "lastRoundSeconds": 2.5,
     },
     "display": {
         "state": "Running", "reason": "Training", "round": "7/20", "cohort": "8/10", "metric": "accuracy=0.97",

@@ -170,6 +170,9 @@ def test_epsilon_can_be_watched(job: Build) -> None:
     gauges = dict(line.rsplit(" ", 1) for line in run.scrape("server").splitlines() if line[0] != "#")
     assert float(gauges["fl_privacy_epsilon"]) == epsilons(run)[1]
     assert float(gauges["fl_privacy_epsilon_budget"]) == 50
+    facts = run.rounds()[1]["privacy"]
+    about = ",".join(f'{name}="{facts[name]}"' for name in ("adversary", "neighbours", "unit"))
+    assert gauges[f"fl_privacy_info{{{about}}}"] == "1.0"
     told = asyncio.run(observed(run)).standing.privacy
     assert told is not None
     assert told.model_dump(by_alias=True) == run.rounds()[1]["privacy"]

@@ -48,6 +48,15 @@ def test_observation() -> None:
     assert (closed.round, len(closed.cohort), len(closed.reporters), closed.loss) == (2, 4, 3, 0.5)
 
 
+def test_epsilon_comes_with_what_it_means() -> None:
+    """Whoever watches a job in a cluster is told the relation and the adversary, as on one machine."""
+    private = job(1)
+    told = {"epsilon": 2.0, "epsilonNeighbours": "add or remove one", "epsilonAdversary": "everyone"}
+    private["status"]["training"] |= told
+    (closed,) = observation(private).closed
+    assert str(closed.privacy) == "epsilon 2, for one worker (add or remove one), against everyone"
+
+
 def test_shown_until_it_is_over() -> None:
     """Each round is shown, a trouble is told when it begins, and the last thing shown is the job's end."""
     trouble = {"type": "Degraded", "status": "True", "reason": "OOMKilled", "message": "worker 3"}

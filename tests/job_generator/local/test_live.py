@@ -70,6 +70,22 @@ def test_epsilon_has_a_column_where_it_is_spent(a_plan: Callable[..., Plan]) -> 
     assert "EPSILON" not in drawn(Picture(a_plan(), (a_round(1),)))
 
 
+def test_an_epsilon_has_a_caption(a_plan: Callable[..., Plan]) -> None:
+    """Under the table stands what epsilon means: delta, relation, adversary and what is not covered."""
+    told = {
+        "neighbours": "add or remove one",
+        "adversary": "everyone but the server",
+        "epsilonCovers": "modelOnly",
+    }
+    closed = a_round(1, privacy={"epsilon": 2.1687, "delta": 1e-5, **told})
+    text = drawn(Picture(a_plan().model_copy(update={"privacy": private()}), (closed,)), width=200)
+    expected = (
+        "epsilon at delta 1e-05, for one worker (add or remove one), against everyone but the server; the"
+    )
+    assert expected in text
+    assert "epsilon at" not in drawn(Picture(a_plan(), (a_round(1),)), width=200)
+
+
 def test_plain_lines(a_plan: Callable[..., Plan]) -> None:
     """Without a terminal each round is one line, printed once, however often it is observed."""
     file = StringIO()
