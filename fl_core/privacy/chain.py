@@ -69,7 +69,7 @@ class Charge(_Entry):
     round: Annotated[int, Field(ge=0)]
     attempt: Annotated[int, Field(ge=0)]
     released: Annotated[str, Field(min_length=1)]
-    """What: the update, the votes on the clip norm, an evaluation."""
+    """What: the update, with the votes on the clip norm where there are any; measurements are not charged."""
 
     mechanism: Extension
     costs: Annotated[tuple[Cost, ...], Field(min_length=1)]
