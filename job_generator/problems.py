@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from fl_core.errors import SpecError
 from fl_core.extensions import known
+from job_generator import absent
 from job_generator.schema import Path, alternatives, expectation, node, several
 
 LONGEST_VALUE = 60
@@ -54,7 +55,7 @@ def of_schema(error: ErrorDetails, document: Any) -> Problem:  # noqa: ANN401 - 
     path = _path(error["loc"], document)
     match error["type"]:
         case "extra_forbidden":
-            return Problem(path, _unknown_field(path, document))
+            return Problem(path, _unknown_field(path, document, error["input"]))
         case "missing":
             return Problem(path, f"is missing; expected {expectation(node(path, document) or {})}")
         case "unknown_name":
@@ -75,7 +76,9 @@ def _path(location: Sequence[int | str], document: Any) -> Path:  # noqa: ANN401
     return path
 
 
-def _unknown_field(path: Path, document: Any) -> str:  # noqa: ANN401 - any JSON value
+def _unknown_field(path: Path, document: Any, value: Any) -> str:  # noqa: ANN401 - any JSON values
+    if why := absent.field(str(path[-1]), value):
+        return f"there is no such field: it {why}; leave it out"
     fields = list((node(path[:-1], document) or {}).get("properties", {}))
     known_ones = alternatives(sorted(fields)) if fields else "a map without fields, {}"
     return f"there is no such field{nearest(str(path[-1]), fields)}; expected {known_ones}"
@@ -90,6 +93,8 @@ def _unknown_name(path: Path, error: ErrorDetails) -> Problem:
     if "name" not in given:
         return Problem((*path, "name"), f"is missing; expected {own}")
     name = given["name"]
+    if why := absent.name(str(name)):
+        return Problem((*path, "name"), f"{shown(name)} is not to be had: it {why}; expected {own}")
     return Problem((*path, "name"), f"{shown(name)} is unknown{nearest(str(name), names)}; expected {own}")
 
 
