@@ -9,12 +9,19 @@ other rather than half of it.
 from __future__ import annotations
 
 import hashlib
+import struct
+from functools import lru_cache
 
 from fl_core.errors import ProtocolError
 
 VERSION = b"fljob secagg 1"
 
 Part = bytes | str | int
+
+KEPT = 1 << 12
+"""Encoded texts and numbers that are kept, as most come again for each member; bytes, which may be secret, are not."""
+
+_head = struct.Struct(">cQ").pack
 
 
 def encode(label: str, *parts: Part) -> bytes:
@@ -29,17 +36,18 @@ def digest(label: str, *parts: Part) -> bytes:
 
 def field(part: Part) -> bytes:
     """One part of an encoding; whole numbers are as short as they can be, and zero is empty."""
-    kind, content = _content(part)
-    return kind + len(content).to_bytes(8, "big") + content
+    return _head(b"b", len(part)) + part if isinstance(part, bytes) else _open(part)
 
 
-def _content(part: Part) -> tuple[bytes, bytes]:
-    if isinstance(part, bytes):
-        return b"b", part
+@lru_cache(maxsize=KEPT, typed=True)  # True would be found as 1
+def _open(part: str | int) -> bytes:
+    """A part that is a text or a whole number."""
     if isinstance(part, str):
-        return b"s", part.encode()
+        content = part.encode()
+        return _head(b"s", len(content)) + content
     if isinstance(part, bool):
         raise TypeError("a part of an encoding is bytes, a text or a whole number, not a truth value")
     if part < 0:
         raise ProtocolError(f"the number {part} has no encoding; it must be at least 0")
-    return b"i", part.to_bytes(-(-part.bit_length() // 8), "big")
+    content = part.to_bytes(-(-part.bit_length() // 8), "big")
+    return _head(b"i", len(content)) + content

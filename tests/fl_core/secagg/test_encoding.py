@@ -70,6 +70,7 @@ def test_negative_numbers_are_refused(number: int) -> None:
 
 
 def test_truth_values_are_refused() -> None:
-    """True would look like 1."""
+    """True would look like 1, whether or not that was encoded before."""
+    encode("a", 1)
     with pytest.raises(TypeError, match="not a truth value"):
         encode("a", True)
