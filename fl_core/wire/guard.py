@@ -63,12 +63,20 @@ def _about(who: Identity, context: pb.Context) -> dict[str, str | int]:
 
 def strange(message: Message) -> str:
     """The name of the first message in this one that holds unknown fields."""
+    known = type(message)()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    return _strange(message) if known.ByteSize() != message.ByteSize() else ""
+
+
+def _strange(message: Message) -> str:
+    """The name, found by looking at each message in turn, which is several times as slow."""
     if len(UnknownFieldSet(message)):
         return message.DESCRIPTOR.name
     values = [value for field, value in message.ListFields() if field.message_type]
     lists = [value if isinstance(value, Sequence) else [value] for value in values]
     inner = [one for some in lists for one in some if isinstance(one, Message)]
-    return next(filter(None, map(strange, inner)), "")
+    return next(filter(None, map(_strange, inner)), "")
 
 
 async def refuse(call: Call, error: FLJobError) -> None:
