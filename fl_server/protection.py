@@ -224,6 +224,7 @@ class Protection:
         here = [worker for worker in messages if worker in self._calls]
         for worker in sorted(set(messages).difference(here)):
             self._dropped(worker, session.why(worker, LEFT if worker in self._left else GONE))
+        session.enough = enough
         due = session.due = Gathering(
             cohort=frozenset(here),
             enough=len(here),
@@ -281,6 +282,7 @@ class Opened:
         self.deadline = deadline
         self.total = Vector.zeros(layout)
         self.due: Gathering | None = None
+        self.enough: Callable[[], bool] = lambda: False
         self.news = asyncio.Event()
         self.refused: dict[str, str] = {}
         self._folds: list[asyncio.Task[None]] = []
@@ -294,13 +296,18 @@ class Opened:
         """The answer has come."""
         if self.due is not None:
             self.due.report(worker)
-        self.news.set()
+        self._tell()
 
     def lost(self, worker: str, reason: str) -> None:
         """No answer will come."""
         if self.due is not None:
             self.due.drop(worker, reason)
-        self.news.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Wake who waits for the answers, if there is something to decide: not for each of them."""
+        if self.due is None or self.due.over or self.enough():
+            self.news.set()
 
     def why(self, worker: str, reason: str) -> str:
         """Why this worker is out: whoever was refused goes for that, even if it owed nothing just then."""

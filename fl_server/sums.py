@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import structlog
@@ -45,6 +46,9 @@ from fl_server.protection import Opened, Protection, Sum, Unmasking, name, numbe
 from fl_server.storage import Storage
 
 log = structlog.get_logger()
+
+KEPT = 8
+"""Kinds of metrics that are kept once looked through; most jobs have two, of training and of measuring."""
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -141,9 +145,7 @@ class Sums:
 
     def admit(self, worker: str, ready: pb.Ready) -> None:
         """Note in which metrics a worker has measured; refuses what are none."""
-        schema = Schema(ready.schema)
-        check_names(schema.names)
-        self._schemas[worker] = schema
+        self._schemas[worker] = _schema(ready.schema)
 
     async def carried_out(
         self, action: Aggregate, model: Model, *, ledger: Ledger, aggregator: Aggregator
@@ -307,6 +309,14 @@ class Sums:
         journal = self.protection.journal
         ranged = () if self._exponents[bucket] else journal.survivors(round, "range", bucket)
         return {*journal.survivors(round, "update", bucket), *ranged}
+
+
+@lru_cache(maxsize=KEPT)
+def _schema(text: str) -> Schema:
+    """Metrics as a worker names them, which most do alike; refuses what are none."""
+    schema = Schema(text)
+    check_names(schema.names)
+    return schema
 
 
 @dataclass(frozen=True, slots=True)
