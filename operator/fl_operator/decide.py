@@ -285,8 +285,7 @@ class _Visit:
 
     def _training(self, attempt: Attempt) -> None:
         """A server that waits and knows of no round may not have read its storage yet."""
-        report = self.seen.report
-        if report is not None and (report.closed is not None or report.standing.phase != "Waiting"):
+        if (report := self.seen.report) and (report.closed or report.standing.phase != "Waiting"):
             self.status["training"] = report.training(attempt.plan.rounds, done=attempt.plan.done)
         else:
             self.status.setdefault("training", {"round": attempt.plan.done, "rounds": attempt.plan.rounds})
