@@ -116,10 +116,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What an earlier process began: the attempts of each round, and the rounds whose sum may have been signed."""
+    """What an earlier process began: each round's attempts, and the rounds that are bound to who may have signed."""
 
     attempts: Mapping[int, int] = field(default_factory=dict)
-    signed: Collection[int] = ()
+    bound: Collection[int] = ()
 
 
 class Rounds:
@@ -152,7 +152,7 @@ class Rounds:
         self._reporters: tuple[str, ...] = ()
         self._asked: frozenset[str] = frozenset()
         self._measuring = False
-        self._signed = self._outdated = False
+        self._bound = self._outdated = False
         self._silent: tuple[str, ...] = ()
         self._excused: set[str] = set()
         self._spared = 0
@@ -231,15 +231,16 @@ class Rounds:
             )
         return self._commit(everybody)
 
-    def unsummed(self, reason: str, *, signed: bool, spoilt: bool = False) -> Actions:
+    def unsummed(self, reason: str, *, bound: bool, spoilt: bool = False) -> Actions:
         """The session ended without a sum.
 
-        One that workers may have `signed` is sought again with them, unless it is `spoilt`: then it would be so again.
+        A round that is `bound` to workers who may have signed is tried again with them, unless its sum is `spoilt`: it
+        would be so again.
         """
         if self._measuring:
             return self._conclude(())
-        self._signed = self._signed or signed
-        again = not (spoilt and self._signed)
+        self._bound = self._bound or bound
+        again = not (spoilt and self._bound)
         return self._shortfall(f"round {self.round}, attempt {self.attempt}: {reason}", again=again)
 
     def committed(self, *, now: float) -> Actions:
@@ -278,13 +279,13 @@ class Rounds:
         if self._replayed is not None and self.round in self._replayed:
             self.phase = Phase.CONCLUDING
             return (Skip(self.round, f"round {self.round}: the record that is replayed skipped it"),)
-        last = max(self.past.signed, default=0)
+        last = max(self.past.bound, default=0)
         self._outdated = self._outdated or self.round < last
         if self._outdated and self.round <= last:
             self.phase = Phase.CONCLUDING
             why = f"workers have signed sums up to round {last}, which were made from models that are lost"
             return (Skip(self.round, f"round {self.round}: {why}"),)
-        self._signed = self.round in self.past.signed
+        self._bound = self.round in self.past.bound
         return self._next_attempt()
 
     def _next_attempt(self) -> Actions:
@@ -347,7 +348,7 @@ class Rounds:
         made = self.attempt - self.past.attempts.get(self.round, 0) - self._spared
         if rule.action == "Retry" and again and made < rule.attempts:
             return (abandon, *self._next_attempt())
-        lost = self._signed and (rule.action == "Retry" or self.round in self.past.signed)
+        lost = self._bound and (rule.action == "Retry" or self.round in self.past.bound)
         if rule.action == "Skip" or lost:
             self.phase = Phase.CONCLUDING
             return (abandon, Skip(self.round, sentence))

@@ -309,8 +309,8 @@ class Coordinator:
         except RoundError as error:
             log.warning("no sum", reason=str(error))
             self.metrics.unsummed(error)
-            signed, spoilt = bool(self.secure.signed(action.round)), isinstance(error, UnmaskError)
-            self._do(self.rounds.unsummed(str(error), signed=signed, spoilt=spoilt))
+            bound, spoilt = bool(self.secure.bound(action.round)), isinstance(error, UnmaskError)
+            self._do(self.rounds.unsummed(str(error), bound=bound, spoilt=spoilt))
         else:
             self._do(self.rounds.summed(members))
         finally:

@@ -71,14 +71,14 @@ class Journal:
         """The buckets' sums are about to be sought of these members, all together."""
         self._add({"round": round, "attempt": attempt, "members": sorted(members)})
 
-    def dealt(
+    def dealing(
         self, round: int, attempt: int, purpose: Purpose, *, bucket: int = 0, candidates: Sequence[int]
     ) -> None:
         """Shares are about to be dealt out, so that vectors may come."""
         row = {"round": round, "attempt": attempt, "purpose": purpose, "bucket": bucket}
         self._add({**row, "candidates": list(candidates)})
 
-    def signed(
+    def signing(
         self, round: int, attempt: int, purpose: Purpose, *, bucket: int = 0, survivors: Sequence[int]
     ) -> None:
         """The survivors are about to be asked to sign; StorageError where there is no room for their sum's model."""
@@ -88,7 +88,8 @@ class Journal:
 
     def learned(self, round: int, attempt: int, *, bucket: int, exponents: Exponents) -> None:
         """Updates are about to be handed in within these ranges: whoever voted for them is not needed again."""
-        self._add({"round": round, "attempt": attempt, "bucket": bucket, "exponents": list(exponents)})
+        row = {"round": round, "attempt": attempt, "purpose": "range", "bucket": bucket}
+        self._add({**row, "exponents": list(exponents)})
 
     def _add(self, row: dict[str, Any]) -> None:
         with self._lock:
@@ -98,15 +99,17 @@ class Journal:
     def _note(self, row: dict[str, Any]) -> None:
         number, attempt = int(row["round"]), int(row["attempt"])
         self._attempts[number] = max(self._attempts.get(number, 0), attempt)
-        if "members" in row:
-            self._members[number] = tuple(row["members"])
-            return
-        bucket = int(row["bucket"])
-        if "exponents" in row:
-            self._ranges[number, bucket] = tuple(row["exponents"])
-            return
-        sought = (number, str(row["purpose"]), bucket)
-        if "survivors" in row:
-            self._survivors[sought] = tuple(row["survivors"])
-        else:
-            self._candidates.setdefault(sought, tuple(row["candidates"]))
+        match row:
+            case {"members": members}:
+                self._members[number] = tuple(members)
+            case {"exponents": exponents}:
+                self._ranges[number, int(row["bucket"])] = tuple(exponents)
+            case {"survivors": survivors}:
+                self._survivors[_sought(row)] = tuple(survivors)
+            case _:
+                self._candidates.setdefault(_sought(row), tuple(row["candidates"]))
+
+
+def _sought(row: dict[str, Any]) -> Sought:
+    """The sum that a line is about."""
+    return int(row["round"]), str(row["purpose"]), int(row["bucket"])

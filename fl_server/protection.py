@@ -159,12 +159,12 @@ class Protection:
         Where a sum of this round may have been signed before, its survivors alone are asked, and all must be there.
         """
         candidates = self.journal.candidates(context.round, context.purpose, context.bucket)
-        signed = self.journal.survivors(context.round, context.purpose, context.bucket)
-        if lacking := set(signed).difference(map(number, members)):
+        survivors = self.journal.survivors(context.round, context.purpose, context.bucket)
+        if lacking := set(survivors).difference(map(number, members)):
             raise ProtocolError(
                 f"{context}: it may have been signed with {named(lacking)} before, not without"
             )
-        members = [worker for worker in members if not signed or number(worker) in signed]
+        members = [worker for worker in members if not survivors or number(worker) in survivors]
         host = Host(context, self._trust, candidates=candidates)
         deadline = time.monotonic() + self._selection.deadline_seconds
         session = self._sessions[context.bucket] = Opened(host, summand.layout, deadline)
@@ -177,10 +177,12 @@ class Protection:
             dealt = host.deal()
             place = (context.round, context.attempt, context.purpose)
             candidates = host.frozen.candidates
-            await asyncio.to_thread(self.journal.dealt, *place, bucket=context.bucket, candidates=candidates)
+            await asyncio.to_thread(
+                self.journal.dealing, *place, bucket=context.bucket, candidates=candidates
+            )
             asked = {name(worker): _dealt(shares) for worker, shares in dealt.items()}
             await self._ask(session, asked, stall=self._selection.stall_seconds)
-            _check_same(host, signed)
+            _check_same(host, survivors)
         except BaseException:
             self._forget(session)
             raise
@@ -196,7 +198,7 @@ class Protection:
         place = (context.round, context.attempt, context.purpose)
         try:
             await asyncio.to_thread(
-                self.journal.signed, *place, bucket=context.bucket, survivors=host.survivors
+                self.journal.signing, *place, bucket=context.bucket, survivors=host.survivors
             )
             listed = pb.HostMessage(survivors=pb.Survivors(workers=host.survivors))
             survivors = tuple(map(name, host.survivors))
@@ -382,12 +384,12 @@ def number(worker: str) -> int:
     return int(worker.removeprefix("worker-"))
 
 
-def _check_same(host: Host, signed: Sequence[int]) -> None:
+def _check_same(host: Host, before: Sequence[int]) -> None:
     """Close the uploads; refuse other survivors than those for whom this sum may have been signed."""
     found = host.close()
-    if signed and found != tuple(signed):
+    if before and found != tuple(before):
         raise ProtocolError(
-            f"{host.context}: no vectors of {named(set(signed).difference(found))}, with which this sum may have been "
+            f"{host.context}: no vectors of {named(set(before).difference(found))}, with which this sum may have been "
             "signed before"
         )
 

@@ -436,12 +436,12 @@ def test_every_round_ends(
 # -- a record is followed
 
 
-def aggregating(*, signed: tuple[int, ...] = (), **changes: Any) -> Rounds:
+def aggregating(*, bound: tuple[int, ...] = (), **changes: Any) -> Rounds:
     """A machine whose first round is being summed; an earlier process may have had sums signed."""
     machine = Rounds(selection(**changes), rounds=2, evaluation_every=1, secure=True)
-    machine.past = Past({1: 3} if signed else {}, signed)
+    machine.past = Past({1: 3} if bound else {}, bound)
     (convene,) = machine.begin()
-    assert convene == Convene(1, 4 if signed else 1)
+    assert convene == Convene(1, 4 if bound else 1)
     machine.convened(COHORT, now=0)
     assert reported(machine, *COHORT) == (Aggregate(1, machine.attempt, COHORT, measurements=False),)
     return machine
@@ -450,24 +450,24 @@ def aggregating(*, signed: tuple[int, ...] = (), **changes: Any) -> Rounds:
 def test_a_sum_that_may_be_signed_is_sought_again() -> None:
     """In as many attempts as the spec allows; after the last one the round is skipped, and the job goes on."""
     machine = aggregating()
-    abandon, convene = machine.unsummed("too few", signed=True)
+    abandon, convene = machine.unsummed("too few", bound=True)
     assert (abandon, convene) == (Abandon(1, 1, "round 1, attempt 1: too few"), Convene(1, 2))
     machine.convened(COHORT, now=0)
     reported(machine, *COHORT)
-    assert machine.unsummed("again", signed=False)[1:] == (Skip(1, "round 1, attempt 2: again"),)
+    assert machine.unsummed("again", bound=False)[1:] == (Skip(1, "round 1, attempt 2: again"),)
     assert machine.concluded() == (Convene(2, 1),)
 
 
 def test_too_few_to_seek_a_signed_sum_skip_the_round() -> None:
     """Nobody else may be asked, so that the job would fail for one round that was lost."""
     machine = aggregating(on_shortfall=Shortfall(action="Retry", attempts=2))
-    machine.unsummed("too few", signed=True)
+    machine.unsummed("too few", bound=True)
     assert isinstance(machine.convened((), now=0)[1], Skip)
 
 
 def test_a_sum_that_is_sought_again_can_be_made() -> None:
     """Then the round is committed by that attempt, and the next one has all its attempts."""
-    machine = aggregating(signed=(1,))
+    machine = aggregating(bound=(1,))
     assert machine.summed(COHORT) == (Commit(1, 4, COHORT),)
     machine.committed(now=0)
     reported(machine, *COHORT)
@@ -475,14 +475,14 @@ def test_a_sum_that_is_sought_again_can_be_made() -> None:
     assert machine.concluded() == (Convene(2, 1),)
     machine.convened(COHORT, now=0)
     reported(machine, *COHORT)
-    assert isinstance(machine.unsummed("too few", signed=False)[1], Convene)
+    assert isinstance(machine.unsummed("too few", bound=False)[1], Convene)
 
 
 def test_what_an_earlier_process_had_signed_is_skipped_when_too_few_come() -> None:
     """Whatever is to be done about a shortfall: those who come may not be those who signed."""
     for action in ("Retry", "Skip", "Fail"):
-        machine = aggregating(signed=(1,), on_shortfall=Shortfall(action=action, attempts=1))
-        assert isinstance(machine.unsummed("too few", signed=True)[1], Skip)
+        machine = aggregating(bound=(1,), on_shortfall=Shortfall(action=action, attempts=1))
+        assert isinstance(machine.unsummed("too few", bound=True)[1], Skip)
 
 
 def test_rounds_that_were_signed_after_a_lost_checkpoint_are_skipped() -> None:
@@ -499,14 +499,14 @@ def test_rounds_that_were_signed_after_a_lost_checkpoint_are_skipped() -> None:
 def test_a_spoilt_sum_is_not_sought_again() -> None:
     """It would be spoilt again."""
     machine = aggregating()
-    assert isinstance(machine.unsummed("masks do not come off", signed=True, spoilt=True)[1], Skip)
+    assert isinstance(machine.unsummed("masks do not come off", bound=True, spoilt=True)[1], Skip)
 
 
 @pytest.mark.parametrize(("action", "then"), [("Skip", Skip), ("Fail", Fail)])
 def test_no_sum_is_sought_again_where_no_round_is(action: Any, then: type) -> None:
     """A job that skips or fails at a shortfall does so at this one."""
     machine = aggregating(on_shortfall=Shortfall(action=action, attempts=2))
-    assert isinstance(machine.unsummed("too few", signed=True)[1], then)
+    assert isinstance(machine.unsummed("too few", bound=True)[1], then)
 
 
 def following(skipped: tuple[int, ...] = (), *, secure: bool = False) -> Rounds:

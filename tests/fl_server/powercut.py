@@ -154,8 +154,8 @@ def commits(folder: Path, plan: Plan, *, store: str | None = None) -> Iterator[s
     if done and done not in {one["round"] for one in recorded(storage)}:
         yield from concluded(storage, done, found)
     for number in range(done + 1, ROUNDS + 1):
-        journal.dealt(number, 1, "update", candidates=[0, 1, 2])
-        journal.signed(number, 1, "update", survivors=[0, 1, 2])
+        journal.dealing(number, 1, "update", candidates=[0, 1, 2])
+        journal.signing(number, 1, "update", survivors=[0, 1, 2])
         yield f"signed {number}"
         privacy.charge(number, 1)
         yield f"charged {number}"

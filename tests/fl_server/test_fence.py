@@ -62,8 +62,8 @@ class Server:
     def commit(self, mark: int) -> None:
         """The next round, whose model is `mark`, in the coordinator's order."""
         number = self.round + 1
-        self.journal.dealt(number, mark, "update", candidates=[mark])
-        self.journal.signed(number, mark, "update", survivors=[mark])
+        self.journal.dealing(number, mark, "update", candidates=[mark])
+        self.journal.signing(number, mark, "update", survivors=[mark])
         self.privacy.charge(number, mark)
         facts = {"round": number, "plan": PLAN.digest, "metrics": {}, "ledger": self.privacy.head, "row": {}}
         made = Saved({"w": np.full(3, mark, "f4")}, facts)
@@ -94,7 +94,7 @@ def test_an_older_server_keeps_nothing(tmp_path: Path, what: str) -> None:
         "save": lambda: older.storage.checkpoints.save(one),
         "keep_model": lambda: older.storage.keep_model("last", one),
         "record": lambda: older.storage.record({"round": 2}),
-        "journal": lambda: older.journal.signed(2, 1, "update", survivors=[1]),
+        "journal": lambda: older.journal.signing(2, 1, "update", survivors=[1]),
         "charge": lambda: older.privacy.charge(2, 1),
     }
     with pytest.raises(

@@ -20,15 +20,15 @@ def path(tmp_path: Path) -> Path:
 def written(path: Path) -> Journal:
     """Rounds 1 and 2, each summed; of round 3 two attempts, of which nobody signed."""
     journal = Journal(Lines(path))
-    journal.dealt(1, 1, "range", candidates=[0, 1, 2])
-    journal.signed(1, 1, "range", survivors=[0, 1, 2])
+    journal.dealing(1, 1, "range", candidates=[0, 1, 2])
+    journal.signing(1, 1, "range", survivors=[0, 1, 2])
     for number in (1, 2):
-        journal.dealt(number, 1, "update", candidates=[0, 1, 2])
-        journal.signed(number, 1, "update", survivors=[0, number])
-        journal.dealt(number, 1, "measure", candidates=[0, 2])
-        journal.signed(number, 1, "measure", survivors=[0, 2])
-    journal.dealt(3, 1, "update", candidates=[0, 1, 2])
-    journal.dealt(3, 2, "update", candidates=[0, 1])
+        journal.dealing(number, 1, "update", candidates=[0, 1, 2])
+        journal.signing(number, 1, "update", survivors=[0, number])
+        journal.dealing(number, 1, "measure", candidates=[0, 2])
+        journal.signing(number, 1, "measure", survivors=[0, 2])
+    journal.dealing(3, 1, "update", candidates=[0, 1, 2])
+    journal.dealing(3, 2, "update", candidates=[0, 1])
     journal.gathered(4, 1, members=[2, 0])
     return journal
 
@@ -49,25 +49,25 @@ def test_another_process_knows_what_this_one_began(path: Path) -> None:
 def test_rounds_that_were_signed_and_not_committed_are_known(path: Path, done: int, signed: set[int]) -> None:
     """A range or an update that anybody may have signed binds its round; what was committed is no longer asked."""
     written(path)
-    assert set(Journal(Lines(path)).restore(done=done).signed) == signed
+    assert set(Journal(Lines(path)).restore(done=done).bound) == signed
 
 
 def test_a_measurement_binds_no_round(path: Path) -> None:
     """The model is committed already when it is measured."""
     journal = Journal(Lines(path))
-    journal.signed(1, 1, "measure", survivors=[0, 1, 2])
-    assert not Journal(Lines(path)).restore(done=0).signed
+    journal.signing(1, 1, "measure", survivors=[0, 1, 2])
+    assert not Journal(Lines(path)).restore(done=0).bound
 
 
 def test_ranges_that_were_learned_bind_no_round(path: Path) -> None:
     """Whoever voted for them is not needed again; another process knows them, by bucket, the newest."""
     journal = Journal(Lines(path))
-    journal.signed(1, 1, "range", survivors=[0, 1, 2])
+    journal.signing(1, 1, "range", survivors=[0, 1, 2])
     journal.learned(1, 1, bucket=0, exponents=(3, 4))
-    journal.signed(2, 1, "range", bucket=1, survivors=[3, 4, 5])
+    journal.signing(2, 1, "range", bucket=1, survivors=[3, 4, 5])
     journal.learned(3, 1, bucket=0, exponents=(5, 6))
     after = Journal(Lines(path))
-    assert after.restore(done=0).signed == {2}
+    assert after.restore(done=0).bound == {2}
     assert (after.ranges(done=0), after.ranges(done=3)) == ({0: (5, 6)}, {})
 
 
@@ -87,7 +87,7 @@ def test_a_line_that_a_crash_cut_off_was_never_acted_upon(path: Path) -> None:
     path.write_bytes(lines[: lines.rindex(b'"attempt":2') + 4])
     journal = Journal(Lines(path))
     assert journal.restore(done=2).attempts[3] == 1
-    journal.dealt(3, 2, "update", candidates=[0, 1, 2])
+    journal.dealing(3, 2, "update", candidates=[0, 1, 2])
     assert Journal(Lines(path)).restore(done=2).attempts[3] == 2
 
 
@@ -95,7 +95,7 @@ def test_a_full_disk_stops_what_was_to_be_noted(tmp_path: Path) -> None:
     """What cannot be written is not done; the error names the file."""
     journal = Journal(Lines(tmp_path / "missing" / "sessions.jsonl"))
     with pytest.raises(StorageError, match="sessions.jsonl cannot be written"):
-        journal.signed(1, 1, "update", survivors=[0, 1, 2])
+        journal.signing(1, 1, "update", survivors=[0, 1, 2])
 
 
 def test_nobody_signs_what_there_is_no_room_for(path: Path) -> None:
@@ -106,8 +106,8 @@ def test_nobody_signs_what_there_is_no_room_for(path: Path) -> None:
 
     written(path)
     with pytest.raises(StorageError, match="no room"):
-        Journal(Lines(path), check_room=full).signed(3, 2, "update", survivors=[0, 1])
-    assert Journal(Lines(path)).restore(done=2).signed == set()
+        Journal(Lines(path), check_room=full).signing(3, 2, "update", survivors=[0, 1])
+    assert Journal(Lines(path)).restore(done=2).bound == set()
 
 
 def test_a_damaged_journal_is_refused(path: Path) -> None:

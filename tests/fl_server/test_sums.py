@@ -147,9 +147,9 @@ def test_a_round_is_bound_to_those_with_whom_what_it_needs_was_signed(
     """Ranges that are known need not be learned again; measurements belong to a model that is committed."""
     one = crowd()
     one.sums.restore({"exponents": [[1, 1] if learned else []]})
-    one.journal.signed(7, 1, signed, survivors=[1, 2])
-    assert one.sums.signed(7) == ({"worker-1", "worker-2"} if bound else set())
-    assert not one.sums.signed(8)
+    one.journal.signing(7, 1, signed, survivors=[1, 2])
+    assert one.sums.bound(7) == ({"worker-1", "worker-2"} if bound else set())
+    assert not one.sums.bound(8)
 
 
 WRONG_SCHEMAS = {
@@ -260,7 +260,7 @@ def test_too_few_buckets_sign_nothing_and_try_again(bucketed: Crowd) -> None:
         ):
             await parts(one, *TWELVE)
         assert not any(one.journal.survivors(1, "update", bucket) for bucket in range(4))
-        assert not one.sums.signed(1)
+        assert not one.sums.bound(1)
         one.altered = {}
         return await parts(one, *TWELVE, attempt=2)
 
@@ -311,8 +311,8 @@ def rows(one: Crowd) -> list[dict[str, Any]]:
 def test_a_bucket_that_was_signed_before_is_summed_for_the_same_or_left_out(bucketed: Crowd) -> None:
     """It asks nobody but its survivors; without one of them it falls short, and the others go on."""
     one, here = bucketed, buckets(bucketed)
-    one.journal.signed(1, 1, "range", bucket=0, survivors=here[0])
-    one.journal.signed(1, 1, "range", bucket=3, survivors=[*here[3][:2], 99])
+    one.journal.signing(1, 1, "range", bucket=0, survivors=here[0])
+    one.journal.signing(1, 1, "range", bucket=3, survivors=[*here[3][:2], 99])
     found = asyncio.run(parts(one, *TWELVE, attempt=2))
     why = "it may have been signed with worker-99 before, not without"
     assert found.left_out == {3: f"round 1, attempt 2, range, bucket 3: {why}"}
@@ -323,8 +323,8 @@ def test_a_bucket_that_was_signed_before_is_summed_for_the_same_or_left_out(buck
 def test_shares_that_were_dealt_bind_a_round_that_asks_a_part(crowd: Build, workers: int) -> None:
     """Others cannot join; where everybody is asked, whoever is there may be, and nobody is waited for."""
     one = crowd(workers=workers)
-    one.journal.dealt(7, 1, "range", candidates=[1, 2, 3])
-    one.journal.dealt(8, 1, "update", candidates=[0, 1, 2])
+    one.journal.dealing(7, 1, "range", candidates=[1, 2, 3])
+    one.journal.dealing(8, 1, "update", candidates=[0, 1, 2])
     found = [one.sums.only(7)]
     one.sums.restore({"exponents": [[1, 1]]})
     found += [one.sums.only(8), one.sums.only(7)]
@@ -344,7 +344,7 @@ def test_once_a_bucket_may_have_been_signed_its_round_is_made_with_the_same_work
 
     asyncio.run(main())
     assert one.sums.only(1) == frozenset()
-    one.journal.signed(1, 1, "update", bucket=3, survivors=here[3][1:])
+    one.journal.signing(1, 1, "update", bucket=3, survivors=here[3][1:])
     expected = set(TWELVE) - {away, here[3][0]}
     assert one.sums.only(1) == {f"worker-{index}" for index in expected}
     assert one.sums.only(2) == frozenset()

@@ -197,9 +197,9 @@ def on_server(strings: Strings) -> None:
     for step, past in STEPS.items():
         before(Host, step, stepping(step))
         after(Host, step, stepped(past))
-    for noted, point in (("dealt", "dealing"), ("signed", "signing")):
+    for point in ("dealing", "signing"):
         noting(
-            Journal, noted, lambda row, point=point: strings.visit(f"{row['purpose']}.{point}.{row['round']}")
+            Journal, point, lambda row, point=point: strings.visit(f"{row['purpose']}.{point}.{row['round']}")
         )
     before(Checkpoints, "save", lambda _, saved: strings.visit(f"save.{saved.facts['round']}"))
     plain_save = Checkpoints.save
