@@ -1,13 +1,13 @@
 """`python -m bench.secagg_round`: what secure sums add to a round of a job, the example `digits`, as real processes.
 
 The same job is run with and without secure aggregation, in turn. Printed are the medians of a round's seconds over all
-rounds but the first two, in which Paddle compiles and ranges are learned, and their difference.
+rounds but the first two, in which Paddle compiles and ranges are learned, and what the server, the scheduler and a
+worker take of the processor a round, which other work disturbs less; and the differences.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import click
 import yaml
 
+from bench.followed import ROLES, Followed
 from fl_core.record import LINES
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits" / "job.yaml"
@@ -24,7 +25,7 @@ AIM_SECONDS = 0.050
 
 
 @click.command()
-@click.option("--rounds", default=12, type=click.IntRange(WARM_UP + 1), help="Of each run.")
+@click.option("--rounds", default=12, type=click.IntRange(WARM_UP + 2), help="Of each run.")
 @click.option("--times", default=3, type=click.IntRange(1), help="Runs of each kind.")
 @click.option(
     "--job",
@@ -35,30 +36,42 @@ AIM_SECONDS = 0.050
 def main(*, rounds: int, times: int, job: Path) -> None:
     """Run a job with and without secure sums, and compare their rounds."""
     seconds: dict[bool, list[float]] = {True: [], False: []}
+    spent: dict[bool, list[dict[str, float]]] = {True: [], False: []}
     with TemporaryDirectory() as scratch:
         for number in range(times):
             for secure in (True, False):
-                found = measured(job, Path(scratch) / f"{number}-{secure}", secure=secure, rounds=rounds)
+                folder = Path(scratch) / f"{number}-{secure}"
+                found, of_processor = measured(job, folder, secure=secure, rounds=rounds)
                 seconds[secure] += found
-                click.echo(
-                    f"{'secure' if secure else 'plain ':6}  median of {len(found)}: {median(found):.3f} s"
-                )
+                spent[secure].append(of_processor)
+                kind, figures = "secure" if secure else "plain ", _told(of_processor)
+                click.echo(f"{kind}  median of {len(found)}: {median(found):.3f} s; {figures}")
     added = median(seconds[True]) - median(seconds[False])
-    click.echo(f"added to a round: {1000 * added:.0f} ms, of the {1000 * AIM_SECONDS:.0f} that it may be")
+    click.echo(
+        f"added to a round: {1000 * added:.0f} ms, of the {1000 * AIM_SECONDS:.0f} that it may be; "
+        + _told({role: _middle(spent[True], role) - _middle(spent[False], role) for role in ROLES})
+    )
 
 
-def measured(job: Path, folder: Path, *, secure: bool, rounds: int) -> list[float]:
-    """Seconds of each round of one run, those of the warm-up left out."""
+def _middle(spent: list[dict[str, float]], role: str) -> float:
+    return median(one[role] for one in spent)
+
+
+def _told(spent: dict[str, float]) -> str:
+    return "of the processor " + ", ".join(f"{role} {1000 * spent[role]:.0f} ms" for role in ROLES)
+
+
+def measured(job: Path, folder: Path, *, secure: bool, rounds: int) -> tuple[list[float], dict[str, float]]:
+    """Seconds of each round of one run, those of the warm-up left out, and of the processor by role."""
     change = {"spec": {"rounds": rounds, "target": None, "secureAggregation": {"enabled": secure}}}
     folder.mkdir()
     over = folder / "over.yaml"
     over.write_text(yaml.safe_dump(change))
-    command = [sys.executable, "-m", "job_generator.cli", "run", "-f", str(job), "-f", str(over)]
-    subprocess.run(
-        [*command, "--plain", "--folder", str(folder / "run")], check=True, stdout=subprocess.DEVNULL
-    )
-    lines = (folder / "run" / "storage" / LINES).read_text().splitlines()
-    return [json.loads(line)["seconds"]["total"] for line in lines][WARM_UP:]
+    command = [sys.executable, "-m", "job_generator.cli", "run", "-f", job, "-f", over, "--plain"]
+    run = Followed(folder / "run", rounds, WARM_UP)
+    run.run([*command, "--folder", run.folder])
+    lines = (run.folder / "storage" / LINES).read_text().splitlines()
+    return [json.loads(line)["seconds"]["total"] for line in lines][WARM_UP:], run.spent
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from bench.secagg_round import main
 
 @pytest.mark.rounds
 def test_a_tiny_job_is_measured_with_and_without(tmp_path: Path) -> None:
-    """Each kind of run has a line with its median, and the last one says what secure sums add."""
+    """Each kind of run has a line with its median and each role's processor time; the last says what sums add."""
     shutil.copy(PROGRAM / "noop.py", tmp_path)
     program = {"entrypoint": "noop:task", "framework": "numpy", "config": {"elements": 100}}
-    spec = {"rounds": 3, "program": program, "selection": {"minimum": 3}, "workers": {"replicas": 3}}
+    spec = {"rounds": 12, "program": program, "selection": {"minimum": 3}, "workers": {"replicas": 3}}
     document = {
         "apiVersion": "fljob.dev/v1alpha1",
         "kind": "FLJob",
@@ -26,11 +26,15 @@ def test_a_tiny_job_is_measured_with_and_without(tmp_path: Path) -> None:
         "spec": spec,
     }
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(document))
-    line = ["--rounds", "3", "--times", "1", "--job", str(tmp_path / "job.yaml")]
+    line = ["--rounds", "12", "--times", "1", "--job", str(tmp_path / "job.yaml")]
     done = CliRunner().invoke(main, line, catch_exceptions=False)
     secure, plain, added = done.output.splitlines()
     assert (secure.split()[:4], plain.split()[:4]) == (
-        ["secure", "median", "of", "1:"],
-        ["plain", "median", "of", "1:"],
+        ["secure", "median", "of", "10:"],
+        ["plain", "median", "of", "10:"],
     )
     assert added.startswith("added to a round: ")
+    for line in (secure, plain):
+        spent = line.rpartition("of the processor ")[2].split(", ")
+        assert [one.split()[0] for one in spent] == ["server", "scheduler", "worker"]
+        assert all(int(one.split()[1]) > 0 for one in spent)
