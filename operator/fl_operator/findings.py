@@ -20,6 +20,13 @@ ORDERLY: Final = frozenset({RetryError.exit_code, 143})
 """Exit codes of a worker that found nobody, or was told to end, as for a new certificate: it did not die."""
 EXHAUSTED: Final = "RestartsExhausted"
 
+UNBOUND_ADVICE: Final = (
+    "no volume was made for the claim: name spec.server.storage.storageClassName, existingClaim or uri, or give the "
+    "cluster a default storage class"
+)
+UNBOUND: Final = "unbound immediate persistentvolumeclaims"
+"""What a scheduler says of a pod whose claim has no volume, and no class that waits for the pod."""
+
 ADVICE: Final[Mapping[str, str]] = {
     "ImagePullBackOff": "check the image's name and the pull secrets",
     "InvalidImageName": "mend the image's name",
@@ -35,7 +42,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "FailedAttachVolume": "the volume may still be held by a node that was lost",
     "ProvisioningFailed": "check spec.server.storage.storageClassName",
     "FailedCreate": "mend what the message names, or the namespace's quota or policy",
-    "FailedBinding": "check spec.server.storage, or give the cluster a default storage class",
+    "FailedBinding": UNBOUND_ADVICE,
 }
 """What to do about each kind of trouble."""
 
@@ -96,6 +103,8 @@ class Finding:
 
     @property
     def _advice(self) -> str:
+        if self.reason == "Unschedulable" and self.who == "server" and UNBOUND in self.detail.lower():
+            return UNBOUND_ADVICE
         if self.reason == "Unschedulable" and "persistentvolumeclaim" in self.detail.lower():
             return CLAIM_ADVICE
         return ADVICE.get(self.reason, "")

@@ -36,6 +36,15 @@ def test_what_several_processes_have_alike_is_one_sentence() -> None:
     assert second.startswith("server: Evicted")
 
 
+def test_a_claim_without_a_volume_is_told_with_what_to_do() -> None:
+    """The server's storage needs a class, another claim or a store; somebody else's claim needs its volume."""
+    detail = "0/4 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    assert str(Finding("server", "Unschedulable", detail)).endswith(
+        "name spec.server.storage.storageClassName, existingClaim or uri, or give the cluster a default storage class"
+    )
+    assert "make the claim" in str(Finding("worker 1", "Unschedulable", detail))
+
+
 def test_nobody_listens_before_the_pod_is_ready() -> None:
     """A pod that is not ready, or not placed yet, has no listener; of several the ready one has."""
     assert listener_of([]) is None

@@ -1,0 +1,59 @@
+"""What holds a job back is told in its conditions, with what to do: workers that die again and again, no storage."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cluster.lab import Lab
+
+pytestmark = [pytest.mark.cluster, pytest.mark.level(3)]
+
+Map = dict[str, Any]
+
+
+def died(lab: Lab, name: str, *, times: int) -> None:
+    """Let a kubelet say of a pod that its worker died so often, and runs again."""
+    last = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    own = {"name": "fl", "image": "x", "imageID": "", "ready": True, "restartCount": times, "lastState": last}
+    status = lab.get("pod", name)["status"]
+    running = {**own, "state": {"running": {"startedAt": status["startTime"]}}}
+    change = {"status": {"containerStatuses": [running]}}
+    lab.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "--patch", json.dumps(change))
+
+
+def test_a_worker_that_died_too_often_is_lost(lab: Lab) -> None:
+    """Its pod still runs, but the job counts it as lost and says why; with too few left the job fails."""
+    lab.operator(*lab.on_fake_nodes())
+    lab.apply(server=lab.storage(), workers={"replicas": 4, "restartsPerWorker": 2})
+    lab.eventually(lambda: lab.condition("Ready") == ("True", "Quorum"))
+    first, second, *_ = sorted(pod["metadata"]["name"] for pod in lab.pods("worker"))
+    died(lab, first, times=2)
+    lab.eventually(lambda: "OOMKilled" in lab.told("Degraded")["message"])
+    assert lab.get("fljob", "digits")["status"]["workers"]["lost"] == 0
+    died(lab, first, times=3)
+    lab.eventually(lambda: lab.condition("Degraded") == ("True", "RestartsExhausted"))
+    message = lab.told("Degraded")["message"]
+    assert (
+        "worker 0: RestartsExhausted (it died more than spec.workers.restartsPerWorker (2) times" in message
+    )
+    assert lab.get("fljob", "digits")["status"]["workers"]["lost"] == 1
+    lab.eventually(lambda: "RestartsExhausted" in lab.kubectl("get", "events.events.k8s.io"))
+    died(lab, second, times=3)
+    lab.eventually(lambda: lab.condition("Failed") == ("True", "RestartsExhausted"))
+    assert "2 of 4 workers are lost, 3 are needed" in lab.told("Failed")["message"]
+
+
+def test_a_cluster_without_a_storage_class_is_told_what_to_do(lab: Lab) -> None:
+    """Where nothing was chosen, and the cluster has no default, the condition names all that can be chosen."""
+    lab.operator(*lab.on_fake_nodes())
+    lab.apply()
+    lab.eventually(lambda: lab.condition("Degraded") == ("True", "Unschedulable"))
+    message = lab.told("Degraded")["message"]
+    assert "server: Unschedulable (" in message
+    assert (
+        "name spec.server.storage.storageClassName, existingClaim or uri, or give the cluster a default"
+        in message
+    )
