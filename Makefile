@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # As workers run: threads of a framework would share two cores and add up in another order.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test quick cluster test-cluster lint typecheck verify generate docs chart images cluster-images bench clean
+.PHONY: able help demo test quick cluster test-cluster lint typecheck verify generate docs chart images cluster-images bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -103,7 +103,10 @@ image-%: wheels-%
 		--build-arg PACKAGES='$(PACKAGES_$*)' --build-arg REVISION="$$($(GIT) rev-parse HEAD)" dist/wheels/$*
 
 # The same images for `make test-cluster`, on a base that is made from Debian, and as files: there is no registry.
-cluster-images: $(foreach name,control server numpy paddle,dist/images/$(name).tar) ## The images that tests with real pods use
+cluster-images: able $(foreach name,control server numpy paddle,dist/images/$(name).tar) ## The images that tests with real pods use
+
+able: $(VENV)/.dev
+	@$(BIN)/python tests/cluster able --level 4
 
 dist/images/%.tar: wheels-%
 	$(BIN)/python tests/cluster image $(FILE_$*) dist/wheels/$* $@ --tag $(NAME_$*):$(VERSION) \

@@ -21,7 +21,7 @@ from harness.cluster import Cluster
 from harness.errors import HarnessError, MissingError
 from harness.folder import inside
 from harness.images import build as build_image
-from harness.levels import LEVELS, prepare, required, start
+from harness.levels import LEVELS, prepare, require, required, start
 from harness.namespaces import first, run
 from harness.runtime import load
 
@@ -53,6 +53,13 @@ def build(names: tuple[str, ...]) -> None:
     """Print the path of each of these programs, built if need be; of all when none is named."""
     for name in names or ALL:
         click.echo(binary(name))
+
+
+@main.command()
+@level_option
+def able(level: str) -> None:
+    """Say what this machine lacks for a cluster of this level, if anything."""
+    require(int(level))
 
 
 @main.command()

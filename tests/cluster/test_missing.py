@@ -35,7 +35,7 @@ def test_a_level_without_its_programs_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("FLJOB_CACHE", str(tmp_path / "nothing"))
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr(levels, "system", lambda name, *, package: f"{name} of {package}")
+    monkeypatch.setattr(levels, "there", lambda name: name)
     levels.require(2)
     with pytest.raises(MissingError, match="^Go 1.26"):
         levels.require(3)
@@ -56,6 +56,24 @@ def test_a_missing_program_names_its_package() -> None:
     """A program of the operating system that is missing is told with the package that brings it."""
     with pytest.raises(MissingError, match="install it .Debian: apt-get install nowhere."):
         processes.system("no-such-program", package="nowhere")
+
+
+def test_all_packages_that_are_missing_are_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever tries the highest level first installs what it needs with one command, and less for the others."""
+    for name in levels.PROGRAMS[4]:
+        (tmp_path / name).touch()
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    monkeypatch.setattr(levels, "buildable", lambda: True)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(levels, "there", lambda name: None if name in {"ip", "runc", "buildah"} else name)
+    monkeypatch.setattr(levels, "PLUGINS", tmp_path / "nothing")
+    packages = "iproute2 runc buildah containernetworking-plugins"
+    with pytest.raises(MissingError, match=f"^Level 4 needs {packages}: .* apt-get install {packages}"):
+        levels.require(4)
+    with pytest.raises(MissingError, match="^Level 2 needs iproute2: "):
+        levels.require(2)
 
 
 def test_a_daemon_that_ends_says_why(tmp_path: Path) -> None:

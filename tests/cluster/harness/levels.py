@@ -16,7 +16,7 @@ from harness.control_plane import start_api, start_controllers
 from harness.errors import HarnessError, MissingError, NotReadyError
 from harness.images import base
 from harness.node import start_node
-from harness.processes import system
+from harness.processes import there
 from harness.runtime import PLUGINS, PLUGINS_PACKAGE, start_runtime
 from harness.volumes import start_volumes
 
@@ -27,8 +27,11 @@ PROGRAMS = {
     3: (*CONTROL_PLANE, "kube-controller-manager", "kube-scheduler", "kwok"),
     4: (*KUBERNETES, PAUSE, "kwok", "coredns"),
 }
-# What a node needs of the operating system: a program and the Debian package that brings it.
-NODE_PROGRAMS = {name: name for name in ("containerd", "runc", "iptables", "buildah", "debootstrap")}
+# What clusters need of the operating system, and nodes besides: a program and the Debian package that brings it.
+PROGRAMS_OF_ALL = {"ip": "iproute2"}
+NODE_PROGRAMS = PROGRAMS_OF_ALL | {
+    name: name for name in ("containerd", "runc", "iptables", "buildah", "debootstrap")
+}
 
 
 def required() -> bool:
@@ -44,14 +47,16 @@ def require(level: int) -> None:
         )
     if not buildable() and not all(found(name) for name in PROGRAMS[level]):
         raise MissingError(GO_NEEDED)
-    system("ip", package="iproute2")
-    if level == 4:
-        for name, package in NODE_PROGRAMS.items():
-            system(name, package=package)
-        if not PLUGINS.is_dir():
-            raise MissingError(
-                f"{PLUGINS} is needed: install it (Debian: apt-get install {PLUGINS_PACKAGE})."
-            )
+    if absent := packages_missing(level):
+        names = " ".join(absent)
+        raise MissingError(f"Level {level} needs {names}: install them (Debian: apt-get install {names}).")
+
+
+def packages_missing(level: int) -> list[str]:
+    """The Debian packages that this machine lacks for a level, all of them at once."""
+    wanted = NODE_PROGRAMS if level == 4 else PROGRAMS_OF_ALL
+    absent = [package for name, package in wanted.items() if not there(name)]
+    return [*absent, *([PLUGINS_PACKAGE] if level == 4 and not PLUGINS.is_dir() else [])]
 
 
 def prepare(level: int) -> None:

@@ -43,7 +43,12 @@ class Daemon:
 
 def system(name: str, *, package: str) -> str:
     """The path of a program of the operating system. Raises MissingError with the Debian package that brings it."""
-    path = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    path = there(name)
     if path is None:
         raise MissingError(f"{name} is needed: install it (Debian: apt-get install {package}).")
     return path
+
+
+def there(name: str) -> str | None:
+    """The path of a program of the operating system, if it has it."""
+    return shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
