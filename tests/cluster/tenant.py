@@ -188,10 +188,19 @@ def load_images(*names: str) -> None:
 def chart(cluster: Any) -> None:
     """The chart as README says, with images that were built for tests: the operator, and workers for NumPy."""
     load_images("control", "numpy")
-    words = ["install", "fljob", str(ROOT / "helm" / "fljob"), "--namespace", SYSTEM, "--create-namespace"]
-    options = ["--set", "image.pullPolicy=Never", "--set", "replicas=1", "--wait", "--timeout", "180s"]
+    options = ["--set", "image.pullPolicy=Never", "--set", "replicas=1"]
+    _helm(cluster, "install", "--create-namespace", *options)
+
+
+def upgrade(cluster: Any, *settings: str) -> None:
+    """Upgrade the chart with other values, and wait until the operator that they make is ready."""
+    _helm(cluster, "upgrade", "--reuse-values", *(word for one in settings for word in ("--set", one)))
+
+
+def _helm(cluster: Any, verb: str, *options: str) -> None:
+    words = [verb, "fljob", str(ROOT / "helm" / "fljob"), "--namespace", SYSTEM, *options]
     done = subprocess.run(
-        [str(binary("helm")), *words, *options, "--kubeconfig", str(cluster.kubeconfig)],
+        [str(binary("helm")), *words, "--wait", "--timeout", "180s", "--kubeconfig", str(cluster.kubeconfig)],
         capture_output=True,
         text=True,
         check=False,

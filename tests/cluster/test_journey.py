@@ -16,7 +16,7 @@ from fl_core.attestation import content_of
 from harness.runtime import by_digest
 from job_generator.settings import Images
 from tests.cluster.line import write
-from tests.cluster.tenant import Map, Tenant, arrays, local, same
+from tests.cluster.tenant import Map, Tenant, arrays, local, same, upgrade
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
 
@@ -143,11 +143,21 @@ def test_a_job_that_cannot_go_on(tenant: Tenant, job: Path) -> None:
 
 
 def test_workers_come_and_go(tenant: Tenant, tmp_path: Path) -> None:
-    """The first round waits for none that are not there; new workers take part, and those taken away are not lost."""
+    """The first round waits for none that are not there; new workers take part, and those taken away are not lost. An
+    operator that is upgraded meanwhile leaves all pods as they are, and does the rest.
+    """
     workers = {"replicas": 3, "maxReplicas": 6}
     selection = {"perRound": 2, "joinSeconds": 900}
     tenant.fl_submit("submit", str(write(tmp_path, rounds=100, workers=workers, selection=selection)))
     tenant.eventually("line", lambda: tenant.round("line") >= 2)
+    before = pods(tenant)
+    assert len(before) == 5
+    upgrade(tenant.cluster, "podTemplate.metadata.annotations.newer=yes")
+    assert pods(tenant) == before
+    upgraded = len(tenant.record("line"))
+    tenant.eventually("line", lambda: tenant.round("line") > upgraded)
+    assert pods(tenant) == before
+    upgrade(tenant.cluster, "podTemplate=null")
     tenant.kubectl("scale", "fljob/line", "--replicas=5")
     tenant.eventually("line", lambda: {"worker-3", "worker-4"} <= reporters(tenant.record("line")))
 
@@ -167,6 +177,12 @@ def test_workers_come_and_go(tenant: Tenant, tmp_path: Path) -> None:
     noted = {one["reason"] for one in tenant.get("events", "--field-selector", "involvedObject.kind=FLJob")}
     assert "Repaired" not in noted
     assert "Complete" in noted
+
+
+def pods(tenant: Tenant) -> dict[str, int]:
+    """How often the container of each pod was started again, by the pod's uid."""
+    found = tenant.get("pods", "-l", "fljob.dev/job=line")
+    return {one["metadata"]["uid"]: one["status"]["containerStatuses"][0]["restartCount"] for one in found}
 
 
 def reporters(record: list[Map]) -> set[str]:
