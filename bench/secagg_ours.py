@@ -19,6 +19,7 @@ import numpy as np
 from bench.memory import forget_peak, high_water, resident
 from bench.secagg_cases import SumCase
 from fl_core.identity import Authority, Identity
+from fl_core.process import wall_time
 from fl_core.secagg import flat, masks
 from fl_core.secagg.masks import Layout, Mask, Vector
 from fl_core.secagg.ring import Ring, public_dither
@@ -103,7 +104,7 @@ class Cast:
 
     def introduced(self, workers: list[int]) -> AuthorityTrust:
         """Trust that has seen these workers' certificates, as it has from the second session on."""
-        trust = AuthorityTrust.of(JOB, self.authority)
+        trust = AuthorityTrust.of(JOB, self.authority, clock=wall_time)
         for worker in workers:
             own = self.signers[worker]
             trust.check(own.certificate, worker=worker, statement=b"", signature=own.sign(b""))

@@ -88,7 +88,7 @@ class Settings:
 
     def _at(self, share: float, act: Callable[[], None]) -> None:
         """Act when this share of the certificate's time is over."""
-        timer = threading.Timer(seconds_to(self.credentials.at(share), dt.datetime.now(dt.UTC)), act)
+        timer = threading.Timer(seconds_to(self.credentials.at(share), wall_time()), act)
         timer.daemon = True
         timer.start()
 
@@ -187,6 +187,11 @@ def process(command: Callable[..., None]) -> click.Command:
     for option in reversed((plan_option, *_OPTIONS)):
         option(run)
     return click.command()(run)
+
+
+def wall_time() -> dt.datetime:
+    """The time of day in UTC, by which certificates begin and end."""
+    return dt.datetime.now(dt.UTC)
 
 
 def seconds_to(moment: dt.datetime, now: dt.datetime) -> float:

@@ -20,6 +20,7 @@ from fl_core.aggregation import fewest, rule_of
 from fl_core.errors import ProtocolError, RoundError, UnmaskError
 from fl_core.metrics import Measurement, total
 from fl_core.plan import Plan
+from fl_core.process import wall_time
 from fl_core.rounds import Aggregate, Past
 from fl_core.secagg import job, ranges
 from fl_core.secagg.session import Context, Purpose
@@ -119,7 +120,7 @@ class Sums:
         """The sums of a job whose workers' certificates this authority (PEM) has signed; None where it has none."""
         if plan.secure_aggregation is None:
             return None
-        trust = AuthorityTrust.of(plan.job.uid, authority)
+        trust = AuthorityTrust.of(plan.job.uid, authority, clock=wall_time)
         journal = Journal(storage.sessions, check_room=storage.checkpoints.check_room)
         protection = Protection(plan, trust, journal, dropped=dropped, unmasking=unmasking)
         return cls(plan, protection, known=storage.replay.ranges if storage.replay else {})

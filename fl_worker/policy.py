@@ -29,6 +29,7 @@ from fl_core.errors import MismatchError, ProtocolError
 from fl_core.plan import Plan
 from fl_core.privacy import accountant
 from fl_core.privacy.job import NEIGHBOURS, cost_of, mechanism_of
+from fl_core.process import wall_time
 from fl_core.secagg.endorsement import NONE, Endorsement, Organisations, endorse
 from fl_core.secagg.job import cohort_of, terms_of
 from fl_core.secagg.policy import Policy
@@ -118,7 +119,7 @@ class Partners(_Part):
         found = [_certificate(path) for path in self.authorities]
         if len(set(found)) < len(found):
             raise MismatchError(f"an authority is named twice: {', '.join(map(str, self.authorities))}")
-        return Organisations(found)
+        return Organisations(found, wall_time)
 
     def endorse(self, *, job: str, worker: int, own: bytes) -> Endorsement:
         """This site's word for its worker, whose certificate is `own` (DER), as its partners will take it."""

@@ -19,7 +19,7 @@ import structlog
 from fl_core import logs
 from fl_core.environment import GRACE
 from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError, MismatchError, RoundError
-from fl_core.process import Settings, leave, process
+from fl_core.process import Settings, leave, process, wall_time
 from fl_core.secagg.signing import AuthorityTrust, CertifiedSigner
 from fl_core.secagg.worker import Me
 from fl_core.serving import Health, answering
@@ -174,7 +174,7 @@ def _protection(
     signer, job = CertifiedSigner(credentials), settings.plan.job.uid
     me = Me(
         signer=signer,
-        trust=AuthorityTrust.of(job, credentials.authority),
+        trust=AuthorityTrust.of(job, credentials.authority, clock=wall_time),
         memory=FileMemory(settings.identity_folder / "sums.jsonl"),
         random=os.urandom,
         policy=policy.sums(),

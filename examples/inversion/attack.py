@@ -11,6 +11,7 @@ Zhu, Liu, Han, "Deep Leakage from Gradients", 2019; Geiping, Bauermeister, Droeg
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def masked(update: Update, *, members: int = 3) -> Update:
 def _mask(vector: Vector, layout: Layout, *, members: int) -> None:
     """Run a session of so many members as far as the first one's masked vector."""
     authority = Authority("inversion")
-    trust = AuthorityTrust.of("inversion", authority.dump()[1])
+    trust = AuthorityTrust.of("inversion", authority.dump()[1], clock=lambda: dt.datetime.now(dt.UTC))
     context = Context("inversion", "", 1, 1, "update", "", "", Terms())
     host = Host(context, trust)
     signers = [CertifiedSigner(authority.issue(Identity("inversion", "worker", n))) for n in range(members)]

@@ -27,5 +27,5 @@ al., 2020, for many members. From the ground up, one idea in each file:
     flat.py         a masked vector as bytes
     job.py          a job's sessions from its plan
 
-The primitives are those of `cryptography`; all here is pure: no I/O, no clock, and randomness is a parameter.
+The primitives are those of `cryptography`; all here is pure: no I/O, no clock; time and randomness are parameters.
 """

@@ -8,7 +8,7 @@ has certified. A site that knows the others' authorities can then tell its partn
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fl_core.errors import ProtocolError
 from fl_core.secagg.encoding import encode
-from fl_core.secagg.signing import ALGORITHM, UNREADABLE, issued
+from fl_core.secagg.signing import ALGORITHM, UNREADABLE, Clock, issued
 
 LARGEST = 4096
 """Bytes of an organisation's certificate, and of a signature, at most: each member is shown everybody's."""
@@ -55,11 +55,12 @@ def endorse(
 class Organisations:
     """The authorities of the organisations that a site takes for partners, its own among them.
 
-    An endorsement that was found good is remembered by its bytes; whether it is still in force is asked each time.
+    An endorsement that was found good is remembered by its bytes; whether it is still in force by `clock`, which tells
+    the time in UTC, is asked each time.
     """
 
     authorities: Sequence[x509.Certificate]
-    clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+    clock: Clock
     _known: dict[tuple[Endorsement, str, int, bytes], _Found] = field(default_factory=dict, repr=False)
 
     def of(self, endorsement: Endorsement, *, job: str, worker: int, own: bytes) -> str:

@@ -22,6 +22,8 @@ from fl_core.identity import Credentials, Identity
 
 ALGORITHM = ec.ECDSA(hashes.SHA256())
 
+Clock = Callable[[], dt.datetime]
+
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -106,18 +108,19 @@ class Known(NamedTuple):
 class AuthorityTrust:
     """Signatures count under certificates of one job's workers that one of these authorities has issued.
 
+    They count from the certificate's first moment to its last by `clock`, which tells the time in UTC.
     What a certificate says is remembered by its bytes, so that a cohort is looked through once and not in each round.
     """
 
     job: str
     authorities: Sequence[x509.Certificate]
-    clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+    clock: Clock
     _known: dict[bytes, Known] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, job: str, *authorities: bytes) -> AuthorityTrust:
+    def of(cls, job: str, *authorities: bytes, clock: Clock) -> AuthorityTrust:
         """Trust the authorities of these PEM texts."""
-        return cls(job, [x509.load_pem_x509_certificate(text) for text in authorities])
+        return cls(job, [x509.load_pem_x509_certificate(text) for text in authorities], clock)
 
     def check(self, certificate: bytes, *, worker: int, statement: bytes, signature: bytes) -> None:
         """Refuse a statement that this worker has not signed."""

@@ -11,6 +11,7 @@ import google_crc32c
 import grpc
 
 from fl_core.identity import Credentials
+from fl_core.process import wall_time
 from fl_core.secagg import flat
 from fl_core.secagg import job as secagg
 from fl_core.secagg.messages import Agreement
@@ -72,7 +73,7 @@ class Imposter:
         plan, own = self.run.plan, Credentials.read(self.run.folder / f"worker-{self.index}")
         me = Me(
             CertifiedSigner(own),
-            AuthorityTrust.of(plan.job.uid, own.authority),
+            AuthorityTrust.of(plan.job.uid, own.authority, clock=wall_time),
             Forgetful(),
             random=random.randbytes,
         )

@@ -17,6 +17,7 @@ import pytest
 
 from fl_core.errors import ProtocolError
 from fl_core.identity import Authority, Identity
+from fl_core.process import wall_time
 from fl_core.secagg.masks import Layout, Vector
 from fl_core.secagg.policy import OPEN, Policy
 from fl_core.secagg.recovery import Recovery
@@ -63,7 +64,7 @@ def signer(worker: int, *, job: str = JOB, by: str = JOB) -> CertifiedSigner:
 @cache
 def trust() -> AuthorityTrust:
     """Trust in the job's authority; certificates are remembered as in a long-lived process."""
-    return AuthorityTrust.of(JOB, authority(JOB).dump()[1])
+    return AuthorityTrust.of(JOB, authority(JOB).dump()[1], clock=wall_time)
 
 
 class Notes:

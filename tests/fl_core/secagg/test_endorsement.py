@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from fl_core.errors import ProtocolError
+from fl_core.process import wall_time
 from fl_core.secagg.endorsement import LARGEST, NONE, Endorsement, Organisations, endorse
 from tests.fl_core.secagg.cast import JOB, signer
 from tests.fl_core.secagg.hospitals import Hospital, hospital
@@ -29,7 +30,7 @@ def fingerprint(of: Hospital) -> str:
 
 
 def partners() -> Organisations:
-    return Organisations([NORTH.authority, SOUTH.authority])
+    return Organisations([NORTH.authority, SOUTH.authority], wall_time)
 
 
 def test_an_endorsed_worker_is_known_by_its_organisation() -> None:

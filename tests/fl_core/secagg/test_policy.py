@@ -7,6 +7,7 @@ from collections.abc import Collection
 import pytest
 
 from fl_core.errors import ProtocolError, SpecError
+from fl_core.process import wall_time
 from fl_core.secagg.endorsement import NONE, Organisations, endorse
 from fl_core.secagg.policy import OPEN, Policy
 from fl_core.secagg.session import Entry, Session
@@ -36,7 +37,7 @@ def insisting(least: int = 2) -> Policy:
     """A site's that knows two hospitals."""
     return Policy(
         organisations=least,
-        partners=Organisations([hospital("North").authority, hospital("South").authority]),
+        partners=Organisations([hospital("North").authority, hospital("South").authority], wall_time),
     )
 
 

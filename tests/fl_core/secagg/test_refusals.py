@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fl_core.errors import ProtocolError
+from fl_core.process import wall_time
 from fl_core.secagg import keys
 from fl_core.secagg.endorsement import Organisations
 from fl_core.secagg.messages import Roster
@@ -252,7 +253,7 @@ def test_a_threshold_below_the_sites_share_is_refused() -> None:
 
 def test_members_that_nobody_but_the_jobs_authority_vouches_for_are_refused() -> None:
     """Where a site asks for organisations, whoever controls the job's authority cannot make up members."""
-    partners = Organisations([hospital("North").authority, hospital("South").authority])
+    partners = Organisations([hospital("North").authority, hospital("South").authority], wall_time)
     cohort = stopped("advertise", policy=Policy(organisations=2, partners=partners))
     with refusal(cohort.members[0], "no organisation endorses worker-"):
         cohort.members[0].share(cohort.shown(0))

@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from fl_core.errors import MismatchError, ProtocolError
 from fl_core.identity import AUTHORITY_LIFETIME, LIFETIME, Identity, private_pem
+from fl_core.process import wall_time
 from fl_core.secagg.encoding import encode
 from fl_core.secagg.signing import ALGORITHM, AuthorityTrust, CertifiedSigner
 from tests.fl_core.secagg.cast import JOB, authority, signer
@@ -24,7 +25,7 @@ NOW = dt.datetime.now(dt.UTC)
 
 def fresh(*names: str, job: str = JOB) -> AuthorityTrust:
     """Trust that has seen no certificate yet."""
-    return AuthorityTrust.of(job, *(authority(name).dump()[1] for name in names or (JOB,)))
+    return AuthorityTrust.of(job, *(authority(name).dump()[1] for name in names or (JOB,)), clock=wall_time)
 
 
 def der(*, key: object = None, uris: tuple[str, ...] = (), by: str = JOB) -> bytes:
