@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
+import grpc
 import pytest
 
 from fl_core.secagg import keys
@@ -18,7 +20,7 @@ from fl_server.protection import STEP_SECONDS
 from tests.rounds.conftest import until
 from tests.rounds.imposter import Imposter
 from tests.rounds.secure import Clear, SecureRun, in_the_clear, models, numbers, runs
-from tests.rounds.test_hostile import channel
+from tests.rounds.test_hostile import METHODS, channel, mutated, status
 
 pytestmark = [pytest.mark.rounds, pytest.mark.timeout(280)]
 
@@ -276,6 +278,33 @@ def test_a_server_that_shows_one_worker_something_else_learns_nothing(job: Calla
     assert rows[1]["dropouts"] == {"worker-1": "gone"}
     assert [row["reason"] for row in run.log("scheduler") if row["event"] == "declined"] == said
     assert "the masks do not come off" in rows[2]["reason"]
+    assert models(run) == in_the_clear(run)
+
+
+def test_damaged_messages_of_earlier_rounds_change_nothing(job: Callable[..., SecureRun]) -> None:
+    """What workers said to server and scheduler, changed and said by another, is refused and leaves all as it was."""
+    run, dice = job(workers={"replicas": 5}, selection={"perRound": 4, "minimum": 3}, **QUIET), Random(5)
+    for name in METHODS:
+        run.at(name, "record", "")
+    run.hold("train.3", *range(4))
+    run.scheduler()
+    run.server()
+    run.worker(*range(4))
+    for index in range(4):
+        run.wait_at(f"worker-{index}", "train.3")
+    stored = {path: path.read_bytes() for path in run.storage.rglob("*") if path.is_file()}
+    stranger, ends = run.identity("worker", 4), set()
+    for name, method in (("server", "Protect"), ("scheduler", "Attend")):
+        corpus = run.messages(name, method)
+        with channel(run.announced[name]["address"], stranger, peer=name) as opened:
+            for _ in range(40):
+                said = [mutated(dice.choice(corpus), dice) for _ in range(dice.randint(1, 3))]
+                ends.add(status(opened, name, method, *said))
+    assert ends == {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
+    assert {path: path.read_bytes() for path in run.storage.rglob("*") if path.is_file()} == stored
+    run.let_go("train.3", *range(4))
+    assert run.ends() == 0
+    assert [(row["reporters"], row["dropouts"]) for row in run.rounds()] == [(EVERYBODY, {})] * 3
     assert models(run) == in_the_clear(run)
 
 
