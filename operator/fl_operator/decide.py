@@ -38,7 +38,9 @@ from fl_operator.findings import (
     pods_of,
     sentences,
     soon,
+    summary,
 )
+from fl_operator.renewal import renewal
 from fl_operator.status import (
     NO_ANSWER,
     PATIENCE,
@@ -56,7 +58,6 @@ from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
 from job_generator.spec import MANAGER
 
-MOST_FINDINGS: Final = 5
 PRE_RUNNING_SECONDS: Final = 900
 """The default of `preRunningDeadlineSeconds`; the API server fills it in."""
 
@@ -124,8 +125,8 @@ class _Visit:
             self._refuse("NameTaken", _taken(place))
             return None
         if self.seen.unfit:
-            advice = "suspend the job to change a template"
-            self._refuse("InvalidSpec", f"{InvalidJobError(self.seen.unfit)}; {advice}")
+            wrong = InvalidJobError(self.seen.unfit)
+            self._refuse("InvalidSpec", f"{wrong}; suspend the job to change a template")
             return None
         self.trials = trials(made, self.spec)
         self._compiled(made)
@@ -194,6 +195,9 @@ class _Visit:
                 continue  # its end is awaited, then it is made again
             elif is_of_another(wanted, live):
                 self.actions.append(Delete(live))  # what its pods are made from cannot be changed
+            elif note := renewal(live, self.seen.pods):
+                self.actions.append(Delete(live))
+                self.notes.append(note)
             elif differs(wanted, live):
                 self.actions.append(Apply(wanted, is_repair=self._repaired(wanted, live)))
                 self._refusal(place)
@@ -251,15 +255,13 @@ class _Visit:
 
     def _watch(self, attempt: Attempt, *, suspended: bool) -> None:
         self.wakes += filter(None, [soon(self.seen.pods, now=self.now)])
-        workers = workers_of(self.seen, self.spec, restarts=self._restarts)
-        self.status["workers"] = workers
+        workers = self.status["workers"] = workers_of(self.seen, self.spec, restarts=self._restarts)
         self._training(attempt)
         self._server(suspended=suspended)
         self._readiness(attempt, workers, suspended=suspended)
         stale = self.conditions.is_true(c.READY)  # events of a job that is ready tell of what is mended
         troubles = of_pods(self.seen.pods, now=self.now, restarts=self._restarts)
         findings = [*troubles, *(() if stale else of_events(self.seen.events))]
-        findings.sort(key=lambda one: not one.permanent)
         self._degraded(findings, workers)
         if self._complete():
             return
@@ -271,14 +273,14 @@ class _Visit:
 
     def _server(self, *, suspended: bool) -> None:
         """Whether the server is there; one that never answers may be at work, and nobody sees it."""
+        since = self.seen.silent_since
         if not self._serves():
             self.conditions.set(c.SERVER_READY, "False", "Suspended" if suspended else "NotReady")
-            return
-        self.conditions.set(c.SERVER_READY, "True", "Ready")
-        told, since = self.conditions.was(c.SERVER_READY, SILENT), self.seen.silent_since
-        if since is not None and (told or self._passed(since + PATIENCE)):
+        elif since and (self.conditions.was(c.SERVER_READY, SILENT) or self._passed(since + PATIENCE)):
             self.conditions.set(c.SERVER_READY, "Unknown", SILENT, NO_ANSWER)
             self._note_if_new(c.SERVER_READY, SILENT, NO_ANSWER, status="Unknown")
+        else:
+            self.conditions.set(c.SERVER_READY, "True", "Ready")
 
     def _serves(self) -> bool:
         return any(map(is_ready, pods_of(self.seen.pods, "server")))
@@ -308,9 +310,7 @@ class _Visit:
 
     def _degraded(self, findings: Sequence[Finding], workers: Object) -> None:
         if findings:
-            each = sentences(findings)
-            more = f"; and {len(each) - MOST_FINDINGS} more" if len(each) > MOST_FINDINGS else ""
-            message = "; ".join(each[:MOST_FINDINGS]) + more
+            message = summary(findings)
             self.conditions.set(c.DEGRADED, "True", findings[0].reason, message)
             self._note_if_new(c.DEGRADED, findings[0].reason, message)
             self._given_up(findings)

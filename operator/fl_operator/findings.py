@@ -42,16 +42,13 @@ ADVICE: Final[Mapping[str, str]] = {
     "FailedAttachVolume": "the volume may still be held by a node that was lost",
     "ProvisioningFailed": "check spec.server.storage.storageClassName",
     "FailedCreate": "mend what the message names, or the namespace's quota or policy",
-    "FailedBinding": UNBOUND_ADVICE,
 }
 """What to do about each kind of trouble."""
 
 CLAIM_ADVICE: Final = "make the claim that it names, or give it a volume"
 """A pod may lack a node because it lacks its volume."""
 
-WARNINGS: Final = frozenset(
-    {"FailedCreate", "FailedMount", "FailedAttachVolume", "ProvisioningFailed", "FailedBinding"}
-)
+WARNINGS: Final = frozenset({"FailedCreate", "FailedMount", "FailedAttachVolume", "ProvisioningFailed"})
 """Events that show trouble which no pod shows."""
 
 PASSING: Final = "cache: timed out waiting for the condition"
@@ -76,6 +73,7 @@ OVER: Final = frozenset({"Succeeded", "Failed"})
 """Phases of a pod that will not run again."""
 
 MOST_DETAIL: Final = 400
+MOST_SENTENCES: Final = 5
 MOST_NAMES: Final = 3
 """So many processes with the same trouble are named."""
 
@@ -135,9 +133,13 @@ def who(pod: Object) -> str:
 
 
 def of_pods(pods: Iterable[Object], *, now: dt.datetime, restarts: int) -> list[Finding]:
-    """The troubles of pods that should be running; `restarts` is how often a worker may be started again."""
+    """The troubles of pods that should be running, the permanent ones first.
+
+    `restarts` is how often a worker that died may be started again.
+    """
     found = (_given_up(pod, restarts) if is_given_up(pod, restarts) else _of_pod(pod, now) for pod in pods)
-    return sorted({finding for some in found for finding in some})
+    each = {finding for some in found for finding in some}
+    return sorted(each, key=lambda one: (not one.permanent, one))
 
 
 def soon(pods: Iterable[Object], *, now: dt.datetime) -> dt.datetime | None:
@@ -152,6 +154,13 @@ def sentences(findings: Iterable[Finding]) -> list[str]:
     for finding in findings:
         alike.setdefault(replace(finding, who=""), []).append(finding.who)
     return [str(replace(one, who=_several(names))) for one, names in alike.items()]
+
+
+def summary(findings: Iterable[Finding]) -> str:
+    """The first of the sentences, in one line."""
+    each = sentences(findings)
+    more = f"; and {len(each) - MOST_SENTENCES} more" if len(each) > MOST_SENTENCES else ""
+    return "; ".join(each[:MOST_SENTENCES]) + more
 
 
 def _several(names: list[str]) -> str:

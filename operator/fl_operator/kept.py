@@ -8,20 +8,23 @@ from typing import Any, Final
 from fl_operator.cluster.informer import trimmed
 from fl_operator.cluster.resources import Object
 from fl_operator.findings import OVER, PULLING, WAITING, is_ready
+from fl_operator.renewal import ALONE
 from job_generator.containers import RESTORING
 from job_generator.names import ROLE
 from job_generator.pods import CONTAINER
 
 OF_CONTAINER: Final = ("name", "resources")
 OF_JOB: Final = ("conditions", "failedIndexes", "succeeded")
-"""A Job's counts of pods change often, and the pods themselves tell more."""
+"""A Job's counts of pods change often, and the pods themselves tell more; how many were lost counts where there
+is one at a time."""
 AWAITED: Final = frozenset({"server", "worker"})
 """The roles of whose pods it matters that they are ready."""
 
 
 def of_job(thing: Object) -> Object:
     """A Job: what it should be, and what it came to."""
-    came = _chosen(thing.get("status") or {}, *OF_JOB)
+    alone = thing["metadata"].get("labels", {}).get(ROLE) in ALONE
+    came = _chosen(thing.get("status") or {}, *OF_JOB, *(["failed"] if alone else []))
     return {**trimmed(thing), "status": {name: value for name, value in came.items() if value}}
 
 

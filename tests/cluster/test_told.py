@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fl_operator.findings import is_ready
 from tests.cluster.lab import Lab
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(3)]
@@ -57,3 +58,22 @@ def test_a_cluster_without_a_storage_class_is_told_what_to_do(lab: Lab) -> None:
         "name spec.server.storage.storageClassName, existingClaim or uri, or give the cluster a default"
         in message
     )
+
+
+def test_a_server_that_is_lost_again_and_again_comes_back_soon(lab: Lab) -> None:
+    """After the third loss its Job is made anew, whose next pod comes at once; the storage stays the same."""
+    lab.operator(*lab.on_fake_nodes())
+    lab.apply(server=lab.storage())
+    for _ in range(3):
+        lab.eventually(lambda: any(map(is_ready, lab.pods("server"))))
+        before = lab.get("job", "digits-server")["metadata"]["uid"]
+        lab.kubectl("delete", "pod", "-l", "fljob.dev/role=server")
+    lab.eventually(
+        lambda: (
+            (lab.get("job", "digits-server") or {"metadata": {"uid": before}})["metadata"]["uid"] != before
+        ),
+        within=20,
+    )
+    lab.eventually(lambda: any(map(is_ready, lab.pods("server"))), within=20)
+    lab.eventually(lambda: "Renewed" in lab.kubectl("get", "events.events.k8s.io"))
+    assert lab.get("job", "digits-server").get("status", {}).get("failed", 0) == 0

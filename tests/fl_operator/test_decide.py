@@ -324,6 +324,29 @@ def test_a_deleted_child_comes_back_when_it_is_gone(running: World) -> None:
     assert running.child("server")
 
 
+def test_a_server_that_was_lost_often_gets_a_new_job(running: World) -> None:
+    """Once no pod of it is there: Kubernetes would wait ever longer before it makes the next one."""
+    running.child("server")["status"] = {"failed": 2}
+    running.pods[0] = pod("server", status={"phase": "Failed"})
+    assert running.visit().actions == ()
+    running.child("server")["status"] = {"failed": 3}
+    running.child("worker")["status"] = {"failed": 9}
+    decision = running.visit()
+    assert [type(action) for action in decision.actions] == [Delete]
+    assert [note.reason for note in decision.notes] == ["Renewed"]
+    assert [type(action) for action in running.visit().actions] == [Create]
+    assert running.visit().actions == ()
+
+
+@pytest.mark.parametrize("left", ["one that starts", "one on its way out"])
+def test_a_job_that_has_a_pod_is_not_made_anew(running: World, left: str) -> None:
+    """It needs no other, or would have to wait for the old one's end, which a lost node may never tell."""
+    running.child("server")["status"] = {"failed": 7}
+    running.pods[0] = pod("server", status={"phase": "Failed"} if "out" in left else {})
+    running.pods[0]["metadata"] |= {"deletionTimestamp": "now"} if "out" in left else {}
+    assert running.visit().actions == ()
+
+
 def test_somebody_elses_object_is_never_touched(world: World) -> None:
     """A name that is taken is told, the rest is made, and nothing of the other's is changed."""
     world.taken = frozenset({("Service", "digits-server")})

@@ -135,3 +135,6 @@ def test_what_a_job_came_to_is_kept() -> None:
     status = {"failedIndexes": "1", "active": 3, "startTime": "now"}
     assert of_job({**job, "status": status}) == {**job, "status": {"failedIndexes": "1"}}
     assert of_job({**job, "status": {"failedIndexes": ""}}) == of_job(job)
+    server = {**job, "metadata": {"name": "s", "labels": {"fljob.dev/role": "server"}}}
+    assert of_job({**server, "status": {"failed": 2, "active": 1}})["status"] == {"failed": 2}
+    assert of_job({**job, "status": {"failed": 2}}) == of_job(job)
