@@ -29,6 +29,7 @@ UNBOUND: Final = "unbound immediate persistentvolumeclaims"
 
 ADVICE: Final[Mapping[str, str]] = {
     "ImagePullBackOff": "check the image's name and the pull secrets",
+    "ErrImageNeverPull": "load the image on the node, or let imagePullPolicy pull it",
     "InvalidImageName": "mend the image's name",
     "CreateContainerConfigError": "check the ConfigMaps and Secrets that template and storage.secretName name",
     "CreateContainerError": "look at `kubectl describe pod`",
@@ -57,6 +58,7 @@ PASSING: Final = "cache: timed out waiting for the condition"
 WAITING: Final = frozenset(
     {
         "ImagePullBackOff",
+        "ErrImageNeverPull",
         "InvalidImageName",
         "CreateContainerConfigError",
         "CreateContainerError",

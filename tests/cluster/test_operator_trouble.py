@@ -121,6 +121,34 @@ def test_a_program_that_comes_later_is_waited_for(lab: Lab) -> None:
     lab.eventually(lambda: all("image" in waiting(pod) for pod in lab.pods("worker")), within=150)
 
 
+@pytest.mark.level(4)
+def test_an_image_that_no_node_has_is_told(lab: Lab) -> None:
+    """Pulled in vain or never, by a real kubelet: the condition names who lacks which image, and what to do."""
+    lab.operator("--worker-image=numpy=registry.invalid/nobody:1", "--control-image=registry.invalid/none:1")
+    lab.apply("vain")
+    never: Map = {"template": {"spec": {"containers": [{"name": "fl", "imagePullPolicy": "Never"}]}}}
+    lab.apply("never", server=never, scheduler=never, workers={"replicas": 4, **never})
+    said = {
+        "vain": (
+            "ImagePullBackOff",
+            "registry.invalid/nobody:1",
+            "check the image's name and the pull secrets",
+        ),
+        "never": ("ErrImageNeverPull", "registry.invalid/nobody:1", "load the image on the node"),
+    }
+    for name, (reason, image, advice) in said.items():
+        wait_for(lab, name, f"worker 0, worker 1, worker 2 and 1 more: {reason} (")
+        message = lab.told("Degraded", name)["message"]
+        assert image in message
+        assert advice in message
+        assert lab.condition("Degraded", name) == ("True", reason)
+
+
+def wait_for(lab: Lab, name: str, words: str) -> None:
+    """Wait until a job's condition `Degraded` has these words."""
+    lab.eventually(lambda: words in lab.told("Degraded", name).get("message", ""), within=90)
+
+
 def waiting(pod: Map) -> str:
     """Why a pod's container waits, in the kubelet's words."""
     statuses = pod.get("status", {}).get("containerStatuses", ())

@@ -446,6 +446,11 @@ TROUBLES = [
         "server: ImagePullBackOff (no such image); check the image's name and the pull secrets",
     ),
     (
+        pod("server", state={"waiting": {"reason": "ErrImageNeverPull", "message": "not present"}}),
+        "ErrImageNeverPull",
+        "server: ErrImageNeverPull (not present); load the image on the node, or let imagePullPolicy pull it",
+    ),
+    (
         pod(
             "worker",
             status={

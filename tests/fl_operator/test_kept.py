@@ -15,7 +15,14 @@ from fl_operator.status import last_words
 
 NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 TIMES = st.sampled_from(["2026-01-01T11:59:55Z", "2026-01-01T11:00:00Z"])
-REASONS = ("ContainerCreating", "PodInitializing", "ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff")
+REASONS = (
+    "ContainerCreating",
+    "PodInitializing",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "CrashLoopBackOff",
+)
 ENDED = st.fixed_dictionaries(
     {"exitCode": st.sampled_from([0, 1, 64, 66, 137])},
     optional={
