@@ -26,6 +26,7 @@ LEAST = (
     f"({SPARSE} ? {BUCKET} - (3 * ({BUCKET}) + 9) / 10 : "
     f"{TOLERATE} ? {BUCKET} - self.secureAggregation.tolerate : 2 * ({BUCKET}) / 3 + 1)"
 )
+LEAGUE = f"({COHORT} + 19) / 20"
 COMPARES = "self.aggregation.name in ['median', 'trimmed_mean', 'krum']"
 PARTS = f"({SECURE} ? {BUCKETS} : has(self.selection.minimum) ? self.selection.minimum : {COHORT})"
 
@@ -70,6 +71,17 @@ FIT = (
         values=f"{BUCKET}, self.secureAggregation.tolerate",
         plain="fewer than half of a round may be lost, and in cross-device three tenths; "
         "expected a smaller number, or none",
+        field="secureAggregation.tolerate",
+    ),
+    Validation(
+        rule=f"!({TOLERATE}) || {SPARSE} || !has(self.privacy) || self.privacy.mechanism.name != 'skellam' || "
+        f"2 * self.secureAggregation.tolerate >= {COHORT} || "
+        f"2 * self.secureAggregation.tolerate < {COHORT} - {LEAGUE}",
+        message="under skellam %d of %d in a round may be in league with the server, and two sums of the round could "
+        "open; expected a smaller number than %d, or none",
+        values=f"{LEAGUE}, {COHORT}, self.secureAggregation.tolerate",
+        plain="under skellam one in twenty of a round may be in league with the server, and two sums of the round "
+        "could open; expected a smaller number, or none",
         field="secureAggregation.tolerate",
     ),
     Validation(

@@ -227,6 +227,11 @@ REFUSED: dict[str, tuple[Map, str, str]] = {
         "spec.secureAggregation.tolerate",
         "of 4 in a round fewer than half may be lost, and in cross-device three tenths",
     ),
+    "losses beside corrupt workers": (
+        {"workers": {"replicas": 5}, "privacy": private("skellam"), "secureAggregation": {"tolerate": 2}},
+        "spec.secureAggregation.tolerate",
+        "under skellam 1 of 5 in a round may be in league with the server, and two sums of the round could open",
+    ),
     "selection.minimum of a secure sum": (
         {"selection": {"minimum": 2}},
         "spec.selection.minimum",
