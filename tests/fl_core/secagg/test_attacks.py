@@ -21,15 +21,15 @@ from hypothesis.stateful import (
 )
 
 from fl_core.errors import ProtocolError
-from fl_core.secagg.messages import Agreement, Roster, Unmasking
+from fl_core.secagg.messages import Agreement, Roster
 from fl_core.secagg.server import SEALED_BYTES
-from fl_core.secagg.session import Entry, Session, root_of
-from fl_core.secagg.signing import AuthorityTrust
+from fl_core.secagg.session import Entry, root_of
 from fl_core.secagg.terms import Terms
 from fl_core.secagg.worker import Me, Member, Step
 from fl_worker.memory import FileMemory
 from tests.fl_core.secagg.attacker import LAYOUT, Attacker, vector_of
 from tests.fl_core.secagg.cast import Stream, context, signer, trust
+from tests.fl_core.secagg.mutants import MUTANTS, content_is_not_bound
 
 CASTS = [
     (3, 0, Terms()),
@@ -341,59 +341,6 @@ def test_the_threshold_bears_so_many_colluders_and_no_more(terms: Terms, *, leak
     else:
         machine.nothing_leaks()
     machine.teardown()
-
-
-# -- protocols that are broken in one place --
-
-
-def no_signature_check(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(AuthorityTrust, "check", lambda *_, **__: None)
-
-
-def no_memory_of_survivors(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(FileMemory, "sign", lambda *_: None)
-
-
-def content_is_not_bound(patch: pytest.MonkeyPatch) -> None:
-    real = FileMemory.bind
-    patch.setattr(FileMemory, "bind", lambda self, where, candidacy, _: real(self, where, candidacy, b""))
-
-
-def unmasking_twice(patch: pytest.MonkeyPatch) -> None:
-    real = Member.unmask
-
-    def again(self: Member, agreement: Agreement) -> Unmasking:
-        self.step = Step.SIGNED if self.step == Step.DONE else self.step
-        return real(self, agreement)
-
-    patch.setattr(Member, "unmask", again)
-
-
-def live_and_dead(patch: pytest.MonkeyPatch) -> None:
-    real = Member.unmask
-
-    def both(self: Member, agreement: Agreement) -> Unmasking:
-        answer = real(self, agreement)
-        seeds = dict(answer.seeds)
-        for other in answer.mask_keys:
-            seeds[other] = self._opened(self._joined, other)[:36]
-        return Unmasking(seeds, answer.mask_keys)
-
-    patch.setattr(Member, "unmask", both)
-
-
-def half_a_threshold(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Session, "threshold", property(lambda self: max(2, len(self.candidates) // 2)))
-
-
-MUTANTS = [
-    no_signature_check,
-    no_memory_of_survivors,
-    content_is_not_bound,
-    unmasking_twice,
-    live_and_dead,
-    half_a_threshold,
-]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
