@@ -215,6 +215,14 @@ def on_server(strings: Strings) -> None:
         Protection._ask.__kwdefaults__["stall"] = seconds  # type: ignore[index]
 
 
+def on_scheduler(strings: Strings) -> None:
+    """How long a scheduler waits for one whose connection is gone."""
+    from fl_core import roster  # noqa: PLC0415 - not in the others
+
+    if (strings.folder / "return").exists():
+        roster.RETURN_SECONDS = float((strings.folder / "return").read_text())  # type: ignore[misc]
+
+
 STEPS = {"freeze": "frozen", "deal": "dealt", "close": "closed", "agree": "agreed", "open": "opened"}
 
 
@@ -271,6 +279,8 @@ def main() -> None:
         listen(strings)
     if module == "fl_server":
         on_server(strings)
+    if module == "fl_scheduler":
+        on_scheduler(strings)
     sys.argv = [module, *sys.argv[3:]]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -82,6 +82,7 @@ def test_a_worker_that_comes_back_in_a_session_is_dead_for_it(job: Callable[...,
     """It is asked again, but told that nothing is expected of it any more; it takes part in the next round."""
     run = job(rounds=3, **QUIET)
     run.at("worker-1", "update.share.2", "kill")
+    run.at("scheduler", "return", str(STEP_SECONDS))
     run.hold("update.mask.2", 0)
     run.begin()
     run.wait_at("worker-0", "update.mask.2")
