@@ -157,7 +157,6 @@ def test_workers_come_and_go(tenant: Tenant, tmp_path: Path) -> None:
     upgraded = len(tenant.record("line"))
     tenant.eventually("line", lambda: tenant.round("line") > upgraded)
     assert pods(tenant) == before
-    upgrade(tenant.cluster, "podTemplate=null")
     tenant.kubectl("scale", "fljob/line", "--replicas=5")
     tenant.eventually("line", lambda: {"worker-3", "worker-4"} <= reporters(tenant.record("line")))
 
