@@ -229,6 +229,7 @@ def test_jobs_that_crash_do_not_slow_good_ones(lab: Lab) -> None:
     lab.eventually(lambda: len(lab.jobs()) == 3)
     beside_good = seconds_for(lab, "calm", workers=good)
     beside_bad = seconds_for(lab, "crash", workers={**crashing(), **good})
+    print(f"good jobs: {beside_good:.1f} s beside good ones, {beside_bad:.1f} s beside crashing ones")  # noqa: T201
     assert beside_bad < UNJUST * beside_good, (beside_bad, beside_good)
     reasons = ("get", "fljobs", "-o", "jsonpath={.items[*].status.display.reason}")
     lab.eventually(lambda: lab.kubectl(*reasons).split().count("ProgramError") == CROWD)
