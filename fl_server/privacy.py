@@ -88,6 +88,7 @@ class Privacy:
         self._own = settings_of(plan)
         self._mechanism = mechanism_of(plan)
         self._opening = opening_of(plan)
+        self._adversary = self._opening.adversary
         self._random = random
         self._ledger: Ledger | None = None
         self._release: Release | None = None
@@ -131,7 +132,8 @@ class Privacy:
         else:
             self._ledger = Ledger.create(self.path, self._opening, parents=self._parents, within=self._within)
         self._check_own(self._ledger.opening)
-        self.epsilon = self._ledger.epsilon().epsilon
+        spent = self._ledger.epsilon()
+        self.epsilon, self._adversary = spent.epsilon, spent.adversary
 
     def _check_own(self, there: Opening) -> None:
         if there.model_copy(update={"parents": ()}) != self._opening:
@@ -223,7 +225,7 @@ class Privacy:
             "budget": self._own.epsilon,
             "unit": self._own.unit,
             "neighbours": str(self._opening.neighbours),
-            "adversary": self._opening.adversary,
+            "adversary": self._adversary,
             "epsilonCovers": "modelOnly" if self._own.measured else "everything",
         }
 

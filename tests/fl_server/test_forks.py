@@ -19,7 +19,7 @@ from fl_core.lineage import makers
 from fl_core.plan import InitialModel, Job, Plan
 from fl_core.privacy.accountant import epsilon
 from fl_core.privacy.costs import Cost
-from fl_core.privacy.job import NEIGHBOURS, cost_of
+from fl_core.privacy.job import NEIGHBOURS, cost_of, opening_of
 from fl_core.weights import ArraySpec, Manifest, digest
 from fl_server.board import Board
 from fl_server.checkpoints import Saved, write
@@ -151,6 +151,21 @@ def test_a_fork_needs_its_parents_ledger(parent: Path, tmp_path: Path) -> None:
     for path in (parent, tmp_path / "absent.jsonl"):
         with pytest.raises(JobError, match="nothing may be released"):
             opened(private_plan("job-2"), tmp_path / "child", parents=(path,))
+
+
+def test_a_fork_names_whom_its_parents_rounds_are_not_hidden_from(tmp_path: Path) -> None:
+    """Its epsilon holds against no more than the weakest of its rounds, and the record says so, also later on."""
+    trusting = private_plan("job-1")
+    opened(trusting, tmp_path / "parent").charge(1, 1)
+    own = private(noise=4.0, epsilon=500.0)
+    alone = own.model_copy(update={"mechanism": own.mechanism.model_copy(update={"name": "local"})})
+    plan = private_plan("job-2").model_copy(update={"privacy": alone})
+    fork = opened(plan, tmp_path / "child", parents=(tmp_path / "parent" / LEDGER,))
+    server = opening_of(trusting).adversary
+    told = f"{opening_of(plan).adversary}; in the rounds of job-1: {server}"
+    assert server != opening_of(plan).adversary
+    assert fork.facts["adversary"] == told
+    assert opened(plan, tmp_path / "child", seen=fork.head).facts["adversary"] == told
 
 
 def test_parents_cannot_be_named_afterwards(parent: Path, tmp_path: Path) -> None:
