@@ -56,9 +56,7 @@ def _to_the_end(told: Iterable[bytes]) -> None:
 def traffic(run: SecureRun) -> Hay:
     """All messages that came to the server and to the scheduler, and all that they sent."""
     return {
-        f"message {number} of {name}, {row.get('method', row.get('answered'))}": base64.b64decode(
-            row["message"]
-        )
+        f"message {number} of {name}": base64.b64decode(row["message"])
         for name in PROCESSES[:2]
         for number, row in enumerate(run.recorded(name))
     }

@@ -14,8 +14,8 @@ the point was passed.
              save.3, saved.3, record.3            before and after a checkpoint; before a round's line is written
 
 Where there is a file `record`, a worker writes down every secret number that it draws, and what it keeps to itself of
-its work; a server or scheduler every message that comes and every one that it sends. A file `patience` holds the
-seconds after which a silent member is out; a worker with a file `absent` obeys its orders and hands nothing in.
+its work; a server or scheduler every message that comes and all that it answers, refusals included. A file `patience`
+holds the seconds after which a silent member is out; a worker with a file `absent` obeys its orders and is silent then.
 """
 
 from __future__ import annotations
@@ -245,7 +245,15 @@ LIES: dict[str, Callable[[Any], Any]] = {"frozen": forged, "dealt": halved}
 
 
 def listen(strings: Strings) -> None:
-    """Write down every message that comes to this process, before anything reads it, and every one that it sends."""
+    """Write down every message that comes to this process, before anything reads it, and all that it answers."""
+    from fl_core.wire import guard  # noqa: PLC0415 - not in the workers
+
+    def refusing(_: Any, error: Exception) -> None:
+        strings.keep(
+            {"refused": type(error).__name__, "message": base64.b64encode(str(error).encode()).decode()}
+        )
+
+    before(guard, "refuse", refusing)
     for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
         name = f"{kind}_rpc_method_handler"
         setattr(grpc, name, _listening(getattr(grpc, name), strings))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import grpc
 import pytest
 
 from fl_core.secagg import keys
@@ -14,6 +15,7 @@ from tests.rounds import leaks
 from tests.rounds.conftest import until
 from tests.rounds.leaks import EVERYBODY
 from tests.rounds.secure import Clear, SecureRun, numbers, runs
+from tests.rounds.test_hostile import channel, status
 from tests.rounds.test_secure_loss import two_die
 
 pytestmark = [pytest.mark.rounds, pytest.mark.timeout(280)]
@@ -31,7 +33,7 @@ class Troubled:
 
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Troubled]:
-    """Two workers die in round 2, the server in 3 and in 5, round 4 lost with it; in 4 a worker is lied to."""
+    """Two workers die in round 2, the server in 3 and in 5, round 4 lost with it; one is lied to, and one is late."""
     with runs(tmp_path_factory.mktemp("troubled")) as build:
         run = build(rounds=ROUNDS)
         leaks.record(run)
@@ -51,6 +53,11 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Troubled]:
             until(lambda: len(run.rounds()) == ROUNDS - 1, what="round 4")
             for index in EVERYBODY:
                 run.wait_at(f"worker-{index}", "train.5")
+            with channel(
+                run.announced["server"]["address"], run.folder / "worker-0", peer="server"
+            ) as opened:
+                late = run.messages("server", "Protect")[0]
+                assert status(opened, "server", "Protect", late) == grpc.StatusCode.INVALID_ARGUMENT
             pages = {name: run.scrape(name) for name in leaks.PROCESSES}
             run.kill("server")
         max((run.storage / "checkpoints").glob("round-*")).unlink()
@@ -71,6 +78,7 @@ def test_all_of_it_happened(troubled: Troubled) -> None:
     assert rows[3]["reporters"] == ["worker-0", "worker-2", "worker-3"]
     refused = [row["reason"] for row in run.log("worker-1") if row["event"] == "nothing to hand in"]
     assert any("worker-0: the signature does not fit" in reason for reason in refused)
+    assert any("refused" in row for row in run.recorded("server"))
 
 
 def test_no_secret_of_a_session_that_failed_is_anywhere(troubled: Troubled) -> None:
