@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fl_core import durable
-from fl_core.errors import StorageError
+from fl_core.errors import MismatchError, StorageError
 from fl_core.plan import canonical
+from fl_core.record import LINES, read, stray
 from fl_core.weights import Array, digest
 
 ZIP = b"PK\x03\x04"
@@ -82,9 +84,27 @@ class StoredModel:
         return int(self.facts.get("round", 0))
 
     @property
+    def digest(self) -> str:
+        """The digest of its arrays, which was compared when it was read if it is written down."""
+        return str(self.facts.get("digest") or digest(self.arrays))
+
+    @property
     def parameters(self) -> int:
         """How many numbers it has."""
         return sum(array.size for array in self.arrays.values())
+
+
+def strayed(storage: Path, number: int, model: str) -> str:
+    """Why this is not the model after a round, by the record in this storage; empty where it is.
+
+    Where there is no record, or one whose chain does not hold, nothing is said.
+    """
+    try:
+        content = (storage / LINES).read_bytes()
+        record = read(content, str(from_json(content.partition(b"\n")[0])["plan"]))
+    except (OSError, ValueError, KeyError, TypeError, MismatchError):
+        return ""
+    return "" if record.findings else stray(record, number, model)
 
 
 def best_model(storage: Path) -> StoredModel:
@@ -98,14 +118,16 @@ def best_model(storage: Path) -> StoredModel:
 
 
 def newest_model(storage: Path) -> StoredModel:
-    """The final model; of a job that has none, or has gone on since, the newest whole checkpoint."""
+    """The final model; of a job that has none, or has gone on since, the newest whole checkpoint of its record."""
     path = storage / "models" / "last.safetensors"
     final = StoredModel.read(path) if path.exists() else None
     for number, checkpoint in checkpoints(storage / "checkpoints").items():
         if number <= (final.round if final else 0):
             break
         with suppress(StorageError):
-            return StoredModel.read(checkpoint)
+            stored = StoredModel.read(checkpoint)
+            if not strayed(storage, number, stored.digest):
+                return stored
     if final is None:
         raise StorageError(f"there is no model in {storage}: no round has been committed and saved yet")
     return final

@@ -37,7 +37,7 @@ RESTORED: Final = "Restored"
 
 Row = dict[str, Any]
 
-LINK: Final = ("round", "result", "line", "previous", "plan", "base", "model")
+LINK: Final = ("round", "result", "line", "previous", "plan", "base", "model", "refused")
 """What a line's place in the record hangs on."""
 
 EARLIER: Final = (
@@ -138,6 +138,33 @@ def standing(rows: Sequence[Row]) -> list[int]:
         if not back:
             kept.append(place)
     return kept
+
+
+def made(rows: Iterable[Mapping[str, Any]]) -> dict[int, list[str]]:
+    """Of each round the models that there were after it, the newest last: skipped ones leave the one before."""
+    found: dict[int, list[str]] = {}
+    model = ""
+    for row in rows:
+        if base := row.get("base"):
+            found.setdefault(row["round"] - 1, []).append(str(base))
+        model = str(row.get("model", base or model))
+        if model:
+            found.setdefault(row["round"], []).append(model)
+    return found
+
+
+def stray(record: Record, number: int, model: str) -> str:
+    """Why this is not the model after a round, by the lines that stand; empty where it is, or where none says.
+
+    A model that was refused when the server went back stays refused until its round has a line again.
+    """
+    known = made(record.links[place] for place in standing(record.links)).get(number, [])
+    if known:
+        of = f"while the record has {known[-1][:12]} after round {number}"
+        return "" if model in known else f"is the model {model[:12]}, {of}"
+    if any(model in row.get("refused", ()) for row in record.links):
+        return f"is the model {model[:12]}, which was refused before"
+    return ""
 
 
 def against(record: Record, signed: Head) -> Finding | None:

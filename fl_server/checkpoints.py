@@ -77,7 +77,8 @@ def read(path: Path) -> Saved:
             weights = {name: stream.get_tensor(name) for name in sealed["arrays"]}
             names = [name for name in stream.keys() if name.startswith(STATES)]  # noqa: SIM118 - no mapping
             arrays = {name.removeprefix(STATES): stream.get_tensor(name) for name in names}
-            saved = Saved(weights, sealed["facts"], together(arrays, sealed["states"]))
+            states = together(arrays, sealed["states"])
+            saved = Saved(weights, sealed["facts"], states, digest=digest(weights))
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error}") from error
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -146,9 +147,14 @@ class Checkpoints:
                 "and the round is made again once there is room"
             ) from error
 
-    def newest(self, told: Callable[[str], object] = lambda _: None) -> Saved | None:
+    def newest(
+        self,
+        told: Callable[[str], object] = lambda _: None,
+        stray: Callable[[int, str], str] = lambda *_: "",
+    ) -> Saved | None:
         """The newest whole checkpoint; damaged ones are passed over, loudly, and `told` hears of each.
 
+        `stray` says of a round and a model's digest why the job never had that, if so: such a one is passed over, too.
         Raises UnusableError where a round was committed and no checkpoint is whole: beginning anew is not for a
         program to decide. One that cannot be read now is StorageError, if no older one is whole.
         """
@@ -168,6 +174,11 @@ class Checkpoints:
                     f"{path} was kept by another job, or under another plan or program; nothing was changed: give "
                     "this job a storage of its own, or go on with the job that this storage was begun with"
                 )
+            if sentence := stray(saved.facts["round"], saved.digest):
+                log.warning("checkpoint of another model passed over", path=str(path), reason=sentence)
+                told(f"{path.name} {sentence}, and was passed over")
+                damaged.append(path)
+                continue
             return saved
         if damaged and damaged[0].name != checkpoint_name(self.done):
             raise unread or UnusableError(

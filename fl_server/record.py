@@ -23,7 +23,7 @@ from fl_core.environment import IMAGE
 from fl_core.errors import MismatchError, StorageError, UnusableError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
-from fl_core.record import RESTORED, SIGNATURE, SKIPPED, Head, Record, Row, digest, read
+from fl_core.record import RESTORED, SIGNATURE, SKIPPED, Head, Record, Row, digest, read, stray
 from fl_server.sentences import way_out
 
 DISTRIBUTIONS: Final = {"paddle": "paddlepaddle", "sklearn": "scikit-learn"}
@@ -65,6 +65,7 @@ class RoundRecord:
         self._path = path
         self._plan = plan
         self._head: Head | None = None
+        self._refused: list[str] = []
         self._facts = {
             "plan": plan.digest,
             "program": plan.program.sha256 or "",
@@ -89,6 +90,12 @@ class RoundRecord:
         self._head = record.head
         return record
 
+    def stray(self, number: int, model: str) -> str:
+        """Why a checkpoint of this round with this model is not the job's; the line of `resumed` names it."""
+        if sentence := stray(self.read(), number, model):
+            self._refused.append(model)
+        return sentence
+
     def resumed(self, number: int, *, model: str, made: bool) -> Resumed:
         """How the job goes on from this round's model, which the round `made` unless it is the first.
 
@@ -104,7 +111,8 @@ class RoundRecord:
         while over + 1 in rows and rows[over + 1]["result"] == SKIPPED:
             over += 1
         back = max(rows, default=0) > over
-        told = (self.add({"round": over, "result": RESTORED, "model": model}),) if back else ()
+        refused = {"refused": self._refused} if self._refused else {}
+        told = (self.add({"round": over, "result": RESTORED, "model": model, **refused}),) if back else ()
         kept = {place: row for place, row in rows.items() if place <= over}
         return Resumed(over, rows[number]["metrics"] if number in rows else {}, kept, told=told)
 

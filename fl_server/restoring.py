@@ -69,9 +69,9 @@ class Restoring:
     ) -> Restored | None:
         """Take up the newest checkpoint, if there is one.
 
-        `told` hears of each that is damaged, `added` the lines that the record has because of it.
+        `told` hears of each that is damaged or of another model, `added` the lines that the record has because of it.
         """
-        saved = await asyncio.to_thread(self._storage.checkpoints.newest, told)
+        saved = await asyncio.to_thread(self._storage.newest, told)
         await self._spending.restore(saved)
         if saved is None:
             found = await asyncio.to_thread(self._storage.resumed, self._plan.done, model="", made=False)

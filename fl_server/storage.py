@@ -159,6 +159,10 @@ class Storage:
             reached("record", row["round"])
             return self._record.add(row)
 
+    def newest(self, told: Callable[[str], object] = lambda _: None) -> Saved | None:
+        """The newest checkpoint that is whole and has the model that the record has after its round."""
+        return self.checkpoints.newest(told, self._record.stray)
+
     def resumed(self, number: int, *, model: str, made: bool) -> Resumed:
         """How the job goes on from this round's model, which the round `made` unless it is the first."""
         return self._record.resumed(number, model=model, made=made)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fl_core import durable
 from fl_core.errors import JobError, StorageError
-from fl_core.models import StoredModel, checkpoint_name, checkpoints
+from fl_core.models import StoredModel, checkpoint_name, checkpoints, strayed
 from fl_core.plan import Plan
 from job_generator.amend import not_kept
 from job_generator.local.folder import Parent, RunFolder
@@ -38,10 +38,17 @@ class Ancestor:
         return Parent(uid=self.plan.job.uid, folder=str(self.run.path.absolute()), round=self.round)
 
     def stored(self) -> StoredModel:
-        """The model to go on from; refuses a round whose checkpoint is not there, naming those that are."""
+        """The model to go on from; refuses a round whose checkpoint is not there, naming those that are, and one that
+        the parent's record does not have.
+        """
         if not self.checkpoint.exists():
             raise JobError(self._missing())
-        return StoredModel.read(self.checkpoint)
+        stored = StoredModel.read(self.checkpoint)
+        if sentence := strayed(self.run.storage, self.round, stored.digest):
+            raise StorageError(
+                f"{self.checkpoint} {sentence}; fork from another round, or put a copy of it back"
+            )
+        return stored
 
     def hand_over(self, folder: RunFolder) -> Path:
         """Copy what a fork in this folder needs, as the parent may train on; returns the checkpoint's place there."""

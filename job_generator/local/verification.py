@@ -17,7 +17,7 @@ from fl_core.digests import file_digest
 from fl_core.errors import MismatchError, StorageError
 from fl_core.models import StoredModel, checkpoints
 from fl_core.plan import Plan
-from fl_core.record import LINES, SIGNATURE, Finding, Head, Record, Row, against, read, standing
+from fl_core.record import LINES, SIGNATURE, Finding, Head, Record, Row, against, made, read, standing
 
 Json = dict[str, Any]
 
@@ -170,7 +170,7 @@ def _models(storage: Path, rows: Sequence[Row], *, done: int, last: int, over: b
 
     A fork's best may be of a round `done` before it; one that goes on may have committed the round after the `last`.
     """
-    made = _made(rows)
+    of_round = made(rows)
     paths = [*storage.glob("models/*.safetensors"), *checkpoints(storage / "checkpoints").values()]
     for path in sorted(paths):
         try:
@@ -178,7 +178,7 @@ def _models(storage: Path, rows: Sequence[Row], *, done: int, last: int, over: b
         except StorageError as error:
             yield Finding(str(error))
             continue
-        known = made.get(stored.round, [])
+        known = of_round.get(stored.round, [])
         inherited = (path.stem == "best" and stored.round < done) or (stored.round == done and not known)
         if not inherited and (sentence := _stray(stored, known, last=last, over=over)):
             yield Finding(f"{path.parent.name}/{path.name} {sentence}")
@@ -194,16 +194,3 @@ def _stray(stored: StoredModel, known: Sequence[str], *, last: int, over: bool) 
     if over or number != last + 1:
         return f"is of round {number}, of which the record has no line"
     return ""
-
-
-def _made(rows: Iterable[Row]) -> dict[int, list[str]]:
-    """Of each round the models that there were after it, the newest last: skipped ones leave the one before."""
-    made: dict[int, list[str]] = {}
-    model = ""
-    for row in rows:
-        if base := row.get("base"):
-            made.setdefault(row["round"] - 1, []).append(str(base))
-        model = str(row.get("model", base or model))
-        if model:
-            made.setdefault(row["round"], []).append(model)
-    return made

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from fl_core.errors import StorageError
 from fl_core.models import StoredModel, best_model, newest_model, write_npz, write_safetensors
+from fl_core.record import Head, written
 from fl_core.weights import Array, digest
 from fl_server.checkpoints import Checkpoints, Saved, write
 
@@ -49,6 +50,16 @@ def test_damaged_checkpoints(storage: Path) -> None:
     content[content.index(np.full(3, 3, "f4").tobytes())] ^= 1
     second.write_bytes(content)
     assert newest_model(storage).round == 2
+
+
+def test_a_checkpoint_that_the_record_does_not_have(storage: Path) -> None:
+    """One with other weights, written as the server writes them, is not taken for the newest model."""
+    row = {"round": 4, "result": "Committed", "plan": "plan", "model": digest(model(4))}
+    (storage / "metrics.jsonl").write_bytes(written(Head.of("plan").bound(row)) + b"\n")
+    assert newest_model(storage).round == 4
+    forged = Saved(model(7), {"round": 4, "plan": "plan", "digest": digest(model(7))})
+    write(storage / "checkpoints" / "round-0000004.safetensors", forged)
+    assert newest_model(storage).round == 3
 
 
 @pytest.mark.parametrize(("final", "newest"), [(4, "last"), (2, "round-0000004")])

@@ -12,8 +12,9 @@ import pytest
 
 from fl_core.plan import Checkpoint, InitialModel
 from fl_core.steps import fill
+from fl_core.weights import digest
 from fl_server import restoring
-from fl_server.checkpoints import FullError
+from fl_server.checkpoints import FullError, Saved, write
 from fl_server.model import Model
 from fl_server.storage import Storage
 
@@ -68,3 +69,37 @@ def test_a_commit_waits_for_room(
         [True, False] if patience else []
     )
     assert not told or told[-1] == ""
+
+
+def test_a_checkpoint_of_another_model_stays_refused(world: Callable[..., Any]) -> None:
+    """Passed over by each start until its round is made again, also where the line of that round is given up."""
+    one, told = world(rounds=5), list[str]()
+    folder = one.folder / "storage"
+
+    def saved(number: int, value: float) -> Saved:
+        weights = {"w": np.full(3, value, "f4")}
+        return Saved(weights, {"round": number, "plan": one.plan.digest, "digest": digest(weights)})
+
+    def made(storage: Storage, number: int) -> None:
+        storage.checkpoints.save(saved(number, number))
+        models = [digest(saved(of, of).weights) for of in (number - 1, number)]
+        row = {"round": number, "result": "Committed", "metrics": {}}
+        storage.record({**row, "base": models[0], "model": models[1]})
+
+    def found(storage: Storage) -> int:
+        newest = storage.newest(told.append)
+        assert newest is not None
+        number = int(newest.facts["round"])
+        storage.resumed(number, model=newest.digest, made=True)
+        return number
+
+    for number in (1, 2, 3):
+        made(Storage(folder, one.plan), number)
+    forged = saved(3, 9.0)
+    write(folder / "checkpoints" / "round-0000003.safetensors", forged)
+    assert [found(Storage(folder, one.plan)) for _ in range(2)] == [2, 2]
+    back = json.loads((folder / "metrics.jsonl").read_text().splitlines()[3])
+    assert (back["result"], back["round"], back["refused"]) == ("Restored", 2, [digest(forged.weights)])
+    assert told[0].startswith("round-0000003.safetensors is the model ")
+    made(Storage(folder, one.plan), 3)
+    assert found(Storage(folder, one.plan)) == 3

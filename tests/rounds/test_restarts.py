@@ -6,11 +6,15 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.rounds.submitted import fl_submit, folder, heard, model, state, submitted
+from fl_core.models import checkpoints
+from fl_core.weights import digest
+from fl_server.checkpoints import read, write
+from tests.rounds.submitted import fl_submit, folder, heard, model, rows, state, submitted
 
 pytestmark = pytest.mark.rounds
 
@@ -65,3 +69,28 @@ def test_damage_ends_the_run_until_it_is_mended(job: Callable[..., Any], undistu
     )
     assert again.returncode == 0, again.stdout + again.stderr
     assert model(folder(run)) == undisturbed
+
+
+def test_a_checkpoint_with_other_weights_is_not_trained_on(job: Callable[..., Any]) -> None:
+    """Written anew as the server writes them, it is passed over and told; its round is made again, the same."""
+    run = job()
+    with submitted(run, secureAggregation={"enabled": False}) as process:
+        run.wait_held()
+        newest = next(iter(checkpoints(folder(run) / "storage" / "checkpoints").values()))
+        whole = read(newest)
+        weights = {name: array + 1 for name, array in whole.weights.items()}
+        forged = replace(whole, weights=weights, digest=digest(weights))
+        write(newest, replace(forged, facts={**whole.facts, "digest": forged.digest}))
+        os.kill(state(folder(run))["pids"]["server"], signal.SIGKILL)
+        said = heard(process, "server crashed")
+        run.release()
+        said += process.communicate(timeout=60)[0]
+    assert process.returncode == 0, said
+    assert f"{newest.name} is the model {forged.digest[:12]}, while the record has" in said
+    lines = rows(folder(run))
+    assert [(row["round"], row["result"] == "Restored") for row in lines] == [
+        *((1, False), (2, False), (1, True)),
+        *((number, False) for number in range(2, 6)),
+    ]
+    assert lines[2]["refused"] == [forged.digest]
+    assert lines[1]["model"] == lines[3]["model"]

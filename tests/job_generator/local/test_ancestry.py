@@ -10,6 +10,8 @@ from safetensors.numpy import save_file
 
 from fl_core.errors import JobError, StorageError
 from fl_core.plan import Plan
+from fl_core.weights import digest
+from fl_server.checkpoints import Saved, read, write
 from job_generator.local.ancestry import Ancestor
 from job_generator.local.folder import RunFolder
 
@@ -82,3 +84,19 @@ def test_a_damaged_checkpoint(parent: Callable[[int], Ancestor]) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(StorageError, match="no safetensors file that can be read"):
         parent(6).stored()
+
+
+def test_a_checkpoint_that_the_record_does_not_have(finished: Callable[..., RunFolder]) -> None:
+    """One with other weights, written as the server writes them, is refused, and the others are as good as before."""
+    run = finished(6)
+    plan = Plan.read(run.plan)
+    last, earlier = Ancestor(run, 6, plan), Ancestor(run, 5, plan)
+    assert last.stored().round == 6
+    there = read(last.checkpoint)
+    weights = {name: array + 1 for name, array in there.weights.items()}
+    write(last.checkpoint, Saved(weights, {**there.facts, "digest": digest(weights)}))
+    with pytest.raises(
+        StorageError, match=r"round-0000006.safetensors is the model \w+, while the record has"
+    ):
+        last.stored()
+    assert earlier.stored().round == 5
