@@ -37,8 +37,8 @@ VOLUMES = "/api/v1/persistentvolumes"
 AT_ONCE = 16
 JOBS_EACH = 3
 LOOK_SECONDS = 2.0
-SETTLE_SECONDS = 20.0
-"""What was written last has been seen by then, and events have been told."""
+SETTLE_SECONDS = 150.0
+"""What was written last has been seen by then, events have been told, and so have servers that were silent for two minutes."""
 END_SECONDS = 60.0
 """An operator that has not ended by then is killed."""
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
