@@ -38,7 +38,7 @@ AT_ONCE = 16
 JOBS_EACH = 3
 LOOK_SECONDS = 2.0
 SETTLE_SECONDS = 150.0
-"""What was written last has been seen by then, events have been told, and so have servers that were silent for two minutes."""
+"""What was written last has been seen by then, events are told, and so is who was silent for two minutes."""
 END_SECONDS = 60.0
 """An operator that has not ended by then is killed."""
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
