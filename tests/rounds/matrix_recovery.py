@@ -7,6 +7,7 @@ cells, drawn from a seed.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -34,6 +35,8 @@ FAULTS: dict[str, dict[str, Any]] = {
 ROLES = ("server", "scheduler", "worker-1")
 FIRST = 2
 """The round of the first cell: the one before it is undisturbed."""
+MOST_SECONDS, MOST_SECONDS_LOADED = 10, 60
+"""From a fault until the server is at its next step: where a row begins with processors to spare, and elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -72,30 +75,32 @@ def run(home: Path, cells: Sequence[tuple[Row, str]]) -> Tried:
     assert done.report["not_done"] == []
     assert [deed["step"] for deed in done.report["done"]] == [step for _, step in ordered]
     for row in done.rounds():
-        assert row["result"] == "Skipped" or len(row["reporters"]) == 4
+        assert len(row["reporters"]) == 4
     return done
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_job_gets_over_it_at_every_step(tmp_path: Path, row: Row) -> None:
-    """No round is lost or counted twice, each model is the undisturbed job's, and it goes on in time."""
+    """No round is lost, skipped or counted twice, each model is the undisturbed job's, and it goes on in time."""
+    limit = MOST_SECONDS if os.getloadavg()[0] < (os.cpu_count() or 1) else MOST_SECONDS_LOADED
     done = run(tmp_path, [(row, step) for step in row.steps])
     for deed in done.report["done"]:
-        assert deed["back_after"] is None or deed["back_after"] < 60
+        has_next = deed["step"] != "finish" or (deed["who"], deed["fault"]) == ("server", "kill")
+        assert deed["back_after"] is not None or not has_next, deed
+        assert (deed["back_after"] or 0) < limit, deed
 
 
 def line(row: Row, done: Tried) -> str:
     """A row of the table: seconds until the server came to its next step, step by step."""
     took = {deed["step"]: deed["back_after"] for deed in done.report["done"]}
     cells = [f"{took[step]:.1f}" if took.get(step) is not None else "" for step in STEPS]
-    skipped = done.report["job"]["rounds_skipped"]
-    return f"| {row.name} | {' | '.join(cells)} | {skipped or ''} |"
+    return f"| {row.name} | {' | '.join(cells)} |"
 
 
 def main(words: Iterable[str]) -> None:
     """Print the table, each line as it is there."""
     wanted = [row for row in ROWS if not words or any(word in row.name for word in words)]
-    sys.stdout.write(f"| | {' | '.join(STEPS)} | skipped |\n|---|{'---:|' * (len(STEPS) + 1)}\n")
+    sys.stdout.write(f"| | {' | '.join(STEPS)} |\n|---|{'---:|' * len(STEPS)}\n")
     for row in wanted:
         home = Path(tempfile.mkdtemp())
         try:
