@@ -91,10 +91,11 @@ def tried(
     workers: int = 4,
     seed: int = 1,
     selection: dict[str, Any] | None = None,
+    **config: int,
 ) -> Tried:
     """Run the hospitals' job of so many rounds in a new folder below `home`, with these faults."""
     line = prepared(
-        home, faults, secure=secure, rounds=rounds, workers=workers, seed=seed, selection=selection
+        home, faults, secure=secure, rounds=rounds, workers=workers, seed=seed, selection=selection, **config
     )
     done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=False)
     folder = Path(line[line.index("--folder") + 1])
@@ -110,6 +111,7 @@ def prepared(
     workers: int,
     seed: int,
     selection: dict[str, Any] | None,
+    **config: int,
 ) -> list[str]:
     """The command line of such a run, its files written."""
     number = next(NUMBERS)
@@ -120,7 +122,11 @@ def prepared(
     spec = {
         "seed": 1,
         "rounds": rounds,
-        "program": {"entrypoint": f"{module}:task", "framework": "numpy", "config": {"size": 8}},
+        "program": {
+            "entrypoint": f"{module}:task",
+            "framework": "numpy",
+            "config": {"size": 8, **config},
+        },
         "selection": {**SELECTION, **(selection or {})},
         "workers": {"replicas": workers, "restartsPerWorker": 10_000},
         "secureAggregation": {"maxExamples": 2**30} if secure else {"enabled": False},

@@ -38,6 +38,7 @@ PROGRAM = '''
 import numpy as np
 
 from fl_core.metrics import Accuracy, Measurement
+from fl_worker.backends.numpy import NumpyBackend
 
 EXAMPLES = (500_009_711, 500_017_327, 500_030_089, 500_041_189, 500_050_477)
 
@@ -65,6 +66,8 @@ class Hospital:
         return float(((weights["w"] - self.goal) ** 2).mean())
 
 def task(config, site):
+    if config.get("moves"):  # as a backend does that tells of each batch
+        NumpyBackend.moves = True
     return Hospital(site, config)
 '''
 
