@@ -36,7 +36,7 @@ plain_option = click.option("--plain", is_flag=True, help="One line per round, a
 @click.option(
     "--replay",
     "record",
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path),
     help="Train the rounds of this run's record again, with the same workers; a job file is not needed.",
 )
 @click.option(

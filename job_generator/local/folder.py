@@ -147,12 +147,16 @@ class RunFolder:
         return self.storage / "models" / "best.safetensors"
 
     @property
+    def is_run(self) -> bool:
+        """Whether a run was begun in this folder."""
+        return (self.path / "run.json").is_file()
+
+    @property
     def occupied(self) -> str:
         """Why no new run can begin here: the folder holds something; else nothing."""
         if not self.path.is_dir() or not any(self.path.iterdir()):
             return ""
-        run = (self.path / "run.json").exists()
-        onward = f", or go on with the run in it: fl-submit run --resume {self.path}" if run else ""
+        onward = f", or go on with the run in it: fl-submit run --resume {self.path}" if self.is_run else ""
         return f"{self.path} is not empty; choose another --folder{onward}"
 
     def prepare(self, *, job: str, plan: Plan) -> None:

@@ -46,6 +46,12 @@ class Comparison:
 def source(folder: Path, *, program: Path | None, data: str | None) -> Source:
     """Read what is to be followed; refuses a record that does not hold, and one of another program."""
     run = RunFolder(folder)
+    if not run.is_run:
+        raise MismatchError(
+            f"--replay {folder}: that is no folder of a run on this machine, which --replay takes (`fl-submit list` "
+            "shows them). The record of a job on a cluster can be shown and verified (`fl-submit record`) and not "
+            "replayed: its data are with its workers; submit its job file once more, with the same seed"
+        )
     state, plan = run.state(), Plan.read(run.plan)
     rows = _rows(run, plan)
     if plan.privacy is not None:

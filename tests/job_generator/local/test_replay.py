@@ -49,6 +49,12 @@ def test_the_run_that_follows_has_the_same_plan_but_for_its_patience(
     assert plan.model_dump(exclude={"selection"}) == Plan.read(run.plan).model_dump(exclude={"selection"})
 
 
+def test_a_job_on_a_cluster_is_not_replayed(tmp_path: Path) -> None:
+    """Its name is no folder of a run; the sentence says what can be done with its record, and what instead."""
+    with pytest.raises(MismatchError, match=r"no folder of a run .*`fl-submit record`.* submit its job file"):
+        source(tmp_path / "digits", program=None, data=None)
+
+
 def test_another_program_is_refused(recorded: Finished, program: Path) -> None:
     """By both digests, and with what to do."""
     run = recorded()
