@@ -18,8 +18,7 @@ import numpy as np
 
 from bench.memory import forget_peak, high_water, resident
 from bench.secagg_cases import SumCase
-from fl_core.identity import Authority, Identity
-from fl_core.process import wall_time
+from fl_core.identity import Authority, Identity, wall_time
 from fl_core.secagg import flat, masks
 from fl_core.secagg.masks import Layout, Mask, Vector
 from fl_core.secagg.ring import Ring, public_dither

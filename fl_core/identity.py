@@ -32,6 +32,11 @@ _URI = re.compile(
 )
 
 
+def wall_time() -> dt.datetime:
+    """The time of day in UTC, by which certificates begin and end."""
+    return dt.datetime.now(dt.UTC)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
     """One process of one job; workers have an index."""
@@ -202,7 +207,7 @@ class Authority:
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: dt.timedelta
     ) -> x509.CertificateBuilder:
-        now = dt.datetime.now(dt.UTC)
+        now = wall_time()
         return (
             x509.CertificateBuilder()
             .subject_name(subject)

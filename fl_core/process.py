@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from fl_core import logs
 from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError
-from fl_core.identity import Credentials, Identity
+from fl_core.identity import Credentials, Identity, wall_time
 from fl_core.invitation import Invitation
 from fl_core.papers import Papers
 from fl_core.plan import Plan
@@ -187,11 +187,6 @@ def process(command: Callable[..., None]) -> click.Command:
     for option in reversed((plan_option, *_OPTIONS)):
         option(run)
     return click.command()(run)
-
-
-def wall_time() -> dt.datetime:
-    """The time of day in UTC, by which certificates begin and end."""
-    return dt.datetime.now(dt.UTC)
 
 
 def seconds_to(moment: dt.datetime, now: dt.datetime) -> float:

@@ -18,9 +18,9 @@ import structlog
 
 from fl_core.aggregation import fewest, rule_of
 from fl_core.errors import ProtocolError, RoundError, UnmaskError
+from fl_core.identity import wall_time
 from fl_core.metrics import Measurement, total
 from fl_core.plan import Plan
-from fl_core.process import wall_time
 from fl_core.rounds import Aggregate, Past
 from fl_core.secagg import job, ranges
 from fl_core.secagg.session import Context, Purpose
@@ -302,8 +302,9 @@ class Sums:
 
     def _candidates(self, round: int, bucket: int) -> Sequence[int]:
         """Among whom shares of the sum that this bucket needs next were dealt out."""
-        purpose: Purpose = "update" if self._exponents[bucket] else "range"
-        return self.protection.journal.candidates(round, purpose, bucket)
+        journal = self.protection.journal
+        ranged = () if self._exponents[bucket] else journal.candidates(round, "range", bucket)
+        return journal.candidates(round, "update", bucket) or ranged
 
     def _survivors(self, round: int, bucket: int) -> set[int]:
         """For whom sums that this bucket needs may have been signed; ranges that are known need not be voted for."""

@@ -26,10 +26,10 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from fl_core.errors import MismatchError, ProtocolError
+from fl_core.identity import wall_time
 from fl_core.plan import Plan
 from fl_core.privacy import accountant
 from fl_core.privacy.job import NEIGHBOURS, cost_of, mechanism_of
-from fl_core.process import wall_time
 from fl_core.secagg.endorsement import NONE, Endorsement, Organisations, endorse
 from fl_core.secagg.job import cohort_of, terms_of
 from fl_core.secagg.policy import Policy

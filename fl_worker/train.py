@@ -19,7 +19,8 @@ import structlog
 from fl_core import logs
 from fl_core.environment import GRACE
 from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError, MismatchError, RoundError
-from fl_core.process import Settings, leave, process, wall_time
+from fl_core.identity import wall_time
+from fl_core.process import Settings, leave, process
 from fl_core.secagg.signing import AuthorityTrust, CertifiedSigner
 from fl_core.secagg.worker import Me
 from fl_core.serving import Health, answering

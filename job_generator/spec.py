@@ -195,7 +195,7 @@ class Checkpoint(Part):
     """Every so many rounds. With secure sums every round is saved, and of those between only the newest two stay."""
 
     keep: Annotated[int, Field(ge=1, le=1000)] = 3
-    """How many checkpoints stay; an older one is used when the newest is damaged."""
+    """How many checkpoints of those that everyRounds asks for stay; an older one is used when the newest is damaged."""
 
 
 class Server(Part):

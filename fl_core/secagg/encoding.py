@@ -20,6 +20,8 @@ Part = bytes | str | int
 
 KEPT = 1 << 12
 """Encoded texts and numbers that are kept, as most come again for each member; bytes, which may be secret, are not."""
+MOST_CHARACTERS = 512
+"""A longer text is not kept: others may have chosen its length."""
 
 _head = struct.Struct(">cQ").pack
 
@@ -36,7 +38,10 @@ def digest(label: str, *parts: Part) -> bytes:
 
 def field(part: Part) -> bytes:
     """One part of an encoding; whole numbers are as short as they can be, and zero is empty."""
-    return _head(b"b", len(part)) + part if isinstance(part, bytes) else _open(part)
+    if isinstance(part, bytes):
+        return _head(b"b", len(part)) + part
+    is_long = isinstance(part, str) and len(part) > MOST_CHARACTERS
+    return _open.__wrapped__(part) if is_long else _open(part)
 
 
 @lru_cache(maxsize=KEPT, typed=True)  # True would be found as 1

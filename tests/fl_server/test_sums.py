@@ -21,6 +21,7 @@ from fl_core.secagg.job import buckets_of
 from fl_core.wire import fl_pb2 as pb
 from fl_server.sums import Sums, Updates
 from fl_worker.product import Product
+from tests.conftest import private
 from tests.fl_server.crowd import DIGEST, MANIFEST, SECURE, SELECTION, Crowd, mean, product, silent_at
 
 pytestmark = pytest.mark.timeout(60)
@@ -330,6 +331,14 @@ def test_shares_that_were_dealt_bind_a_round_that_asks_a_part(crowd: Build, work
     found += [one.sums.only(8), one.sums.only(7)]
     few = [{"worker-1", "worker-2", "worker-3"}, {"worker-0", "worker-1", "worker-2"}, set()]
     assert found == (few if workers == 9 else [set()] * 3)
+
+
+def test_private_shares_that_were_dealt_bind_their_round_too(crowd: Build) -> None:
+    """Noise has one range for all rounds, which nobody votes for."""
+    one = crowd(workers=9, privacy=private())
+    one.journal.dealing(7, 1, "update", candidates=[0, 1, 2])
+    assert one.sums.only(7) == {"worker-0", "worker-1", "worker-2"}
+    assert one.sums.only(8) == frozenset()
 
 
 def test_once_a_bucket_may_have_been_signed_its_round_is_made_with_the_same_workers(bucketed: Crowd) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import google_crc32c
 import grpc
 
-from fl_core.identity import Credentials
-from fl_core.process import wall_time
+from fl_core.identity import Credentials, wall_time
 from fl_core.secagg import flat
 from fl_core.secagg import job as secagg
 from fl_core.secagg.messages import Agreement

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from fl_core.errors import ProtocolError
-from fl_core.identity import Authority, Identity
-from fl_core.process import wall_time
+from fl_core.identity import Authority, Identity, wall_time
 from fl_core.secagg.masks import Layout, Vector
 from fl_core.secagg.policy import OPEN, Policy
 from fl_core.secagg.recovery import Recovery

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from fl_core.errors import ProtocolError
-from fl_core.process import wall_time
+from fl_core.identity import wall_time
 from fl_core.secagg.endorsement import LARGEST, NONE, Endorsement, Organisations, endorse
 from tests.fl_core.secagg.cast import JOB, signer
 from tests.fl_core.secagg.hospitals import Hospital, hospital

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import pytest
 
 from fl_core.errors import ProtocolError, SpecError
-from fl_core.process import wall_time
+from fl_core.identity import wall_time
 from fl_core.secagg.endorsement import NONE, Organisations, endorse
 from fl_core.secagg.policy import OPEN, Policy
 from fl_core.secagg.session import Entry, Session

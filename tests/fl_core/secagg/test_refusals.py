@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fl_core.errors import ProtocolError
-from fl_core.process import wall_time
+from fl_core.identity import wall_time
 from fl_core.secagg import keys
 from fl_core.secagg.endorsement import Organisations
 from fl_core.secagg.messages import Roster

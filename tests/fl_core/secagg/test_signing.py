@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
 from fl_core.errors import MismatchError, ProtocolError
-from fl_core.identity import AUTHORITY_LIFETIME, LIFETIME, Identity, private_pem
-from fl_core.process import wall_time
+from fl_core.identity import AUTHORITY_LIFETIME, LIFETIME, Identity, private_pem, wall_time
 from fl_core.secagg.encoding import encode
 from fl_core.secagg.signing import ALGORITHM, AuthorityTrust, CertifiedSigner
 from tests.fl_core.secagg.cast import JOB, authority, signer
