@@ -25,7 +25,7 @@ from fl_core import durable
 from fl_core.errors import JobError, MismatchError, StorageError, UnavailableError
 from fl_core.plan import Plan
 from fl_core.record import LINES, SIGNATURE
-from job_generator.local.record import ClosedRound, read_record
+from job_generator.local.record import ClosedRound, read_lines, read_record
 
 RUNS = "fl-runs"
 
@@ -211,6 +211,10 @@ class RunFolder:
     def rounds(self) -> list[ClosedRound]:
         """Read the rounds that are closed."""
         return read_record(self.record)
+
+    def lines(self) -> list[ClosedRound]:
+        """Read what a server tells who watches it: the rounds as they were closed, and where it went back."""
+        return read_lines(self.record)
 
     @contextmanager
     def hold(self) -> Iterator[None]:

@@ -123,10 +123,13 @@ class ClosedRound(BaseModel):
 
 def read_record(path: Path) -> list[ClosedRound]:
     """Read the rounds in order; a round that was replayed counts once, an unfinished last line not at all."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    return latest(ClosedRound.from_json(line) for line in text[: text.rfind("\n") + 1].splitlines() if line)
+    return latest(read_lines(path))
+
+
+def read_lines(path: Path) -> list[ClosedRound]:
+    """Read all whole lines in order, with those that the server gave up and those that say so."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [ClosedRound.from_json(line) for line in text[: text.rfind("\n") + 1].splitlines() if line]
 
 
 def latest(rounds: Iterable[ClosedRound]) -> list[ClosedRound]:

@@ -297,7 +297,7 @@ class Session:
 
     def _show_recorded(self) -> None:
         """Show the rounds of the record: a server that dies tells no more, and its successor only of its own."""
-        self._display.show(Observation(self._display.picture.standing, tuple(self._run.folder.rounds())))
+        self._display.show(Observation(self._display.picture.standing, tuple(self._run.folder.lines())))
 
     def _end(self, outcome: Outcome) -> None:
         """Show the rounds that were not heard of, and write down how the run ended."""
