@@ -14,7 +14,7 @@ import pytest
 from fl_core.models import checkpoints
 from fl_core.weights import digest
 from fl_server.checkpoints import read, write
-from tests.rounds.submitted import fl_submit, folder, heard, model, rows, state, submitted
+from tests.rounds.submitted import SPEC, fl_submit, folder, heard, model, rows, state, submitted
 
 pytestmark = pytest.mark.rounds
 
@@ -94,3 +94,34 @@ def test_a_checkpoint_with_other_weights_is_not_trained_on(job: Callable[..., An
     ]
     assert lines[2]["refused"] == [forged.digest]
     assert lines[1]["model"] == lines[3]["model"]
+
+
+def test_rounds_since_the_newest_checkpoint_are_made_again(job: Callable[..., Any]) -> None:
+    """With a checkpoint of every fifth round a server killed in round 7 goes back to 5 and says so; models are kept."""
+    more = {
+        "rounds": 7,
+        "program": {**SPEC["program"], "config": {"gate": 7}},
+        "secureAggregation": {"enabled": False},
+        "server": {"checkpoint": {"everyRounds": 5}},
+    }
+    undisturbed, run = job(), job()
+    undisturbed.release()
+    with submitted(undisturbed, **more) as process:
+        assert process.wait(60) == 0, process.communicate()
+    with submitted(run, **more) as process:
+        run.wait_held()
+        os.kill(state(folder(run))["pids"]["server"], signal.SIGKILL)
+        said = heard(process, "server crashed")
+        run.release()
+        said += process.communicate(timeout=60)[0]
+    assert process.returncode == 0, said
+    assert said.count("went back to that of round 5; later rounds are given up") == 1, said
+    whole, again = rows(folder(undisturbed)), rows(folder(run))
+    assert [(row["round"], row["result"]) for row in again] == [
+        *((number, "Committed") for number in range(1, 7)),
+        (5, "Restored"),
+        *((number, "Committed") for number in (6, 7)),
+    ]
+    made = [row["model"] for row in whole]
+    assert [row["model"] for row in again] == [*made[:6], made[4], *made[5:]]
+    assert model(folder(run)) == model(folder(undisturbed))
