@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from fl_core.errors import UpdateError
 from fl_core.weights import Array, Manifest, Weights, flat_digest, pack
 from fl_core.wire import fl_pb2 as pb
-from fl_core.wire.arrays import frames
+from fl_core.wire.arrays import CHUNK, frames
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ class Model:
             clip=self.clip,
         )
         return tuple(frames(head, self.buffer))
+
+    def frames_from(self, offset: int) -> Sequence[bytes]:
+        """The head, and the chunks from this byte on; refuses one where no chunk ends."""
+        done, more = divmod(offset, CHUNK)
+        if offset > len(self.buffer) or (more and offset != len(self.buffer)):
+            raise UpdateError(
+                f"byte {offset} of a model of {len(self.buffer)} is asked for; expected a multiple of {CHUNK}"
+            )
+        return self.frames[:1] + self.frames[1 + done + bool(more) :]
 
     def prepare(self) -> None:
         """Make now what the first worker would otherwise wait for."""

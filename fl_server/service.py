@@ -57,13 +57,18 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         fl_pb2_grpc.add_ServerServicer_to_server(self, server)
 
     async def Pull(self, request: pb.PullRequest, call: Call) -> AsyncIterator[bytes]:  # noqa: N802
-        """The model of the open round."""
+        """The model of the open round, from the byte on that the worker has not."""
         await admit(call, request, plan=self.plan, roles=("worker",))
         model = self._coordinator.model
         if model is None or request.model != model.digest:
             await refuse(call, UpdateError(f"the model {request.model[:12]} is not the open round's"))
             return
-        for frame in model.frames:
+        try:
+            due = model.frames_from(request.offset)
+        except UpdateError as error:
+            await refuse(call, error)
+            return
+        for frame in due:
             yield frame
             self._coordinator.sent(len(frame))
 

@@ -36,6 +36,15 @@ class Pulled:
 
 
 @dataclass(slots=True)
+class Begun:
+    """A model of which so many bytes have come: what a broken call has brought is not brought again."""
+
+    model: str
+    buffer: bytearray
+    position: int = 0
+
+
+@dataclass(slots=True)
 class Exchange:
     """One worker's way to the server and back, with the manifest of the job's model."""
 
@@ -46,6 +55,7 @@ class Exchange:
     passed: int = 0
     """How many messages have come and gone: what passes is progress."""
     _pulled: tuple[str, Pulled] | None = field(default=None, init=False)
+    _begun: Begun | None = field(default=None, init=False)
 
     # -- what comes --
 
@@ -56,21 +66,34 @@ class Exchange:
         return self._pulled[1]
 
     async def _download(self, place: pb.Context, model: str) -> Pulled:
-        buffer = bytearray(self.manifest.nbytes)
-        view = memoryview(buffer)
+        begun = self._begun
+        if begun is None or begun.model != model:
+            begun = self._begun = Begun(model, bytearray(self.manifest.nbytes))
+        try:
+            clip = await self._complete(begun, place)
+        except UpdateError:
+            self._begun = None
+            raise
+        self._begun = None
+        return Pulled(self.manifest.views(memoryview(begun.buffer).toreadonly()), clip)
+
+    async def _complete(self, begun: Begun, place: pb.Context) -> float:
+        """Bring what a model lacks, and give its clip norm."""
+        view, had = memoryview(begun.buffer), begun.position
 
         def take(offset: int, data: bytes) -> None:
-            view[offset : offset + len(data)] = data
+            begun.position = offset + len(data)
+            view[offset : begun.position] = data
             self.passed += 1
             self.telemetry.bytes.labels("received", "model").inc(len(data))
 
-        receiver = Receiver(take)
+        receiver = Receiver(take, position=had)
         pull = self.server.unary_stream(
             "/fljob.v1.Server/Pull",
             request_serializer=pb.PullRequest.SerializeToString,
             response_deserializer=unchanged,
         )
-        came = aiter(pull(pb.PullRequest(context=place, model=model)))
+        came = aiter(pull(pb.PullRequest(context=place, model=begun.model, offset=had)))
         head = opened(await anext(came, b""))
         receiver.open(head, expected=self.manifest)
         reached("send", place.round)
@@ -78,9 +101,9 @@ class Exchange:
             receiver.frame(message)
         if not receiver.complete:
             raise UpdateError(f"the model ended after {receiver.position} of {self.manifest.nbytes} bytes")
-        if self.protection is not None:
-            await asyncio.to_thread(_check_model, self.manifest, buffer, model)
-        return Pulled(self.manifest.views(view.toreadonly()), head.clip)
+        if had or self.protection is not None:
+            await asyncio.to_thread(_check_model, self.manifest, begun.buffer, begun.model)
+        return head.clip
 
     # -- what goes --
 
@@ -142,7 +165,11 @@ class Exchange:
 
 
 def _check_model(manifest: Manifest, buffer: bytearray, model: str) -> None:
-    """Refuse another model than that whose digest all members of a sum sign: each could be given one of its own."""
+    """Refuse another model than the one asked for.
+
+    All members of a sum sign its digest, and each could be given a model of its own; what came in several calls
+    could be of two.
+    """
     if (found := flat_digest(manifest, buffer)) != model:
         raise UpdateError(f"the server gave a model with the digest {found[:12]} as {model[:12]}")
 

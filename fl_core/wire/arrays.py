@@ -44,12 +44,15 @@ def frames(transfer: pb.Transfer, buffer: bytes | bytearray | memoryview) -> Ite
 
 
 class Receiver:
-    """Checks the frames of one transfer as they come, and hands verified chunks to `take`."""
+    """Checks the frames of one transfer as they come, and hands verified chunks to `take`.
 
-    def __init__(self, take: Callable[[int, bytes], None]) -> None:
+    A transfer that goes on begins at a `position` where a chunk does.
+    """
+
+    def __init__(self, take: Callable[[int, bytes], None], *, position: int = 0) -> None:
         self._take = take
         self._transfer: pb.Transfer | None = None
-        self.position = 0
+        self.position = position
 
     @property
     def complete(self) -> bool:

@@ -243,12 +243,14 @@ class Dismissal(_message.Message):
     def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class PullRequest(_message.Message):
-    __slots__ = ("context", "model")
+    __slots__ = ("context", "model", "offset")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     context: Context
     model: str
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
+    offset: int
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("transfer", "chunk")

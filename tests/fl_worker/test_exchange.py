@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
+import numpy as np
 import pytest
 
+from fl_core.errors import UpdateError
+from fl_core.weights import Manifest, Weights, digest, pack
 from fl_core.wire import fl_pb2 as pb
+from fl_core.wire import fl_pb2_grpc
+from fl_core.wire.arrays import CHUNK, frames
+from fl_core.wire.channels import OPTIONS
 from fl_core.wire.guard import context_of
 from fl_core.wire.secagg import SHORT
+from fl_worker.exchange import Exchange
+from fl_worker.telemetry import Telemetry
 from tests.fl_worker.loopback import DIGEST, World
 
 pytestmark = pytest.mark.timeout(30)
@@ -55,3 +67,90 @@ def test_a_long_masked_vector_is_a_transfer_that_tells_its_length_only(
             assert b"".join(chunk.chunk.data for chunk in chunks) == data
 
     asyncio.run(main())
+
+
+LARGE = {"w": np.arange(CHUNK // 4 * 2 + 5, dtype="f4")}
+PLACE = pb.Context(round=1, attempt=1)
+
+
+class Breaking(fl_pb2_grpc.ServerServicer):
+    """Gives models from where they are asked for: of each call so many chunks, and then the call breaks."""
+
+    def __init__(self, *calls: tuple[Weights, int]) -> None:
+        self.calls = list(calls)
+        self.asked: list[int] = []
+
+    async def Pull(self, request: Any, call: Any) -> AsyncIterator[pb.Frame]:  # noqa: N802
+        self.asked.append(request.offset)
+        weights, lasting = self.calls.pop(0)
+        manifest = Manifest.of(weights)
+        whole = pb.Transfer(kind=pb.KIND_MODEL, manifest=manifest.to_json(), nbytes=manifest.nbytes)
+        head, *chunks = map(pb.Frame.FromString, frames(whole, pack(weights)))
+        left = [frame for frame in chunks if frame.chunk.offset >= request.offset]
+        for frame in (head, *left[:lasting]):
+            yield frame
+        if lasting < len(left):
+            await call.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+
+
+@asynccontextmanager
+async def exchange(with_server: Breaking) -> AsyncIterator[Exchange]:
+    """A worker's exchange with this server."""
+    server = grpc.aio.server(options=OPTIONS)
+    fl_pb2_grpc.add_ServerServicer_to_server(with_server, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
+        yield Exchange(channel, Manifest.of(LARGE), Telemetry())
+    await server.stop(None)
+
+
+def test_a_model_that_broke_off_goes_on_where_it_stopped() -> None:
+    """What a broken call has brought is not asked for again, and the model is whole."""
+    breaking = Breaking((LARGE, 1), (LARGE, 0), (LARGE, 1), (LARGE, 3))
+
+    async def main() -> None:
+        async with exchange(breaking) as worker:
+            for _ in range(3):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await worker.pull(PLACE, digest(LARGE))
+            pulled = await worker.pull(PLACE, digest(LARGE))
+            assert pulled.weights is not None
+            assert digest(pulled.weights) == digest(LARGE)
+
+    asyncio.run(main())
+    assert breaking.asked == [0, CHUNK, CHUNK, 2 * CHUNK]
+
+
+def test_parts_of_two_models_are_no_model() -> None:
+    """A model that came in two calls has the digest that was asked for, or is refused and comes anew."""
+    other = {"w": LARGE["w"] + 1}
+    breaking = Breaking((other, 1), (LARGE, 3), (LARGE, 3))
+
+    async def main() -> None:
+        async with exchange(breaking) as worker:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await worker.pull(PLACE, digest(LARGE))
+            with pytest.raises(UpdateError, match=f"as {digest(LARGE)[:12]}"):
+                await worker.pull(PLACE, digest(LARGE))
+            await worker.pull(PLACE, digest(LARGE))
+
+    asyncio.run(main())
+    assert breaking.asked == [0, CHUNK, 0]
+
+
+def test_another_model_begins_anew() -> None:
+    """Of a model that broke off nothing is used for another."""
+    other = {"w": LARGE["w"] + 1}
+    breaking = Breaking((other, 1), (LARGE, 3))
+
+    async def main() -> None:
+        async with exchange(breaking) as worker:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await worker.pull(PLACE, digest(other))
+            pulled = await worker.pull(PLACE, digest(LARGE))
+            assert pulled.weights is not None
+            assert digest(pulled.weights) == digest(LARGE)
+
+    asyncio.run(main())
+    assert breaking.asked == [0, 0]

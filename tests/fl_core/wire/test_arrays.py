@@ -55,6 +55,23 @@ class Kept:
         return b"".join(data for _, data in self.chunks)
 
 
+@pytest.mark.parametrize("had", [0, CHUNK, 2 * CHUNK, MANIFEST.nbytes])
+def test_a_transfer_goes_on_where_another_one_stopped(had: int) -> None:
+    """From a byte at which a chunk begins, or the end, it takes the rest and nothing before."""
+    came: list[bytes] = []
+    receiver = Receiver(lambda _, data: came.append(data), position=had)
+    opening, *chunks = sent()
+    receiver.open(opening.transfer, expected=MANIFEST)
+    for frame in chunks:
+        if frame.chunk.offset >= had:
+            receiver.chunk(frame.chunk)
+        else:
+            with pytest.raises(UpdateError, match=f"for {had}"):
+                receiver.chunk(frame.chunk)
+    assert receiver.complete
+    assert b"".join(came) == bytes(BUFFER)[had:]
+
+
 def test_an_honest_transfer_arrives() -> None:
     """All chunks in order give the buffer again, and only the last one completes it."""
     kept = Kept()
