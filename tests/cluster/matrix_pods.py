@@ -15,17 +15,15 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from fl_core.plan import Plan
 from fl_core.steps import STEPS
+from tests.cluster.remade import Recorded, rounds_of
 from tests.cluster.steps import CONFIG_MAP, TEMPLATE, Deed, Fault, Steps, listening
 from tests.cluster.tenant import SYSTEM, Map, Tenant
-from tests.rounds.faults import added_up
-from tests.rounds.secure import PROGRAM, in_the_clear
+from tests.rounds.secure import PROGRAM
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(1200)]
 
@@ -90,29 +88,17 @@ CELLS = [
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A job that is over, as far as its models are made anew: its plan, its program, its record, its faults."""
+class Tried(Recorded):
+    """A job that is over, and the faults that were done to it."""
 
-    plan: Plan
-    program: Path
-    rows: list[Map]
     steps: Steps
-
-    def rounds(self) -> list[Map]:
-        """Its record."""
-        return self.rows
-
-    def should_be(self) -> list[str]:
-        """The models that its record should hold, made anew here by whom it says is in each round."""
-        made: Any = self
-        return in_the_clear(made) if self.plan.secure_aggregation else list(added_up(made))
 
     def check(self) -> None:
         """No round is lost, skipped or counted twice, each is of all workers, whose model is the recorded one."""
         assert [row["round"] for row in self.rows] == list(range(1, self.plan.rounds + 1))
         assert {row["result"] for row in self.rows} == {"Committed"}
         assert {len(row["reporters"]) for row in self.rows} == {WORKERS}
-        assert [row["model"] for row in self.rows] == self.should_be()
+        assert self.models() == self.should_be()
 
 
 def run(tenant: Tenant, home: Path, cells: Sequence[Cell]) -> Tried:
@@ -157,11 +143,6 @@ def operator(tenant: Tenant) -> str:
     """The name of the operator's pod, which is its host's name."""
     words = ("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "name")
     return str(tenant.cluster.kubectl(*words).stdout).split()[0].removeprefix("pod/")
-
-
-def rounds_of(record: list[Map]) -> list[Map]:
-    """The lines about rounds."""
-    return [row for row in record if "cohort" in row]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
