@@ -193,7 +193,7 @@ class Checkpoint(Part):
 
     every_rounds: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Every so many rounds, and always after the last one; a server that dies makes the rounds since then again. With
-    secure sums every round is saved, and of those between only the newest two stay."""
+secure sums every round is saved, and of those between only the newest two stay."""
 
     keep: Annotated[int, Field(ge=1, le=1000)] = 3
     """How many checkpoints of those that everyRounds asks for stay; an older one is used when the newest is damaged."""
