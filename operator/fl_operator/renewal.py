@@ -11,7 +11,7 @@ from typing import Final
 
 from fl_operator.actions import Note
 from fl_operator.cluster.resources import Object
-from fl_operator.findings import OVER, pods_of
+from fl_operator.findings import pods_of
 from job_generator.names import ROLE
 
 ALONE: Final = frozenset({"server", "scheduler"})
@@ -32,14 +32,15 @@ def renewal(job: Object, pods: Iterable[Object]) -> Note | None:
 
 
 def _waits_too_long(job: Object, pods: Iterable[Object]) -> bool:
-    """Whether the next pod of a Job would come late: none is there, and none is still on its way out, for which
-    the end of the Job would have to wait, too.
+    """Whether the next pod of a Job would come late: the last one failed, and none is still on its way out, for
+    which the end of the Job would have to wait, too. Where none is seen, as after a resume, the next is being made.
     """
     role, status = job["metadata"].get("labels", {}).get(ROLE), job.get("status", {})
     if role not in ALONE or job["spec"].get("suspend") or status.get("succeeded"):
         return False
-    return status.get("failed", 0) >= MOST_LOSSES and all(map(_is_over, pods_of(pods, role)))
+    own = pods_of(pods, role)
+    return status.get("failed", 0) >= MOST_LOSSES and bool(own) and all(map(_is_lost, own))
 
 
-def _is_over(pod: Object) -> bool:
-    return pod.get("status", {}).get("phase") in OVER and not pod["metadata"].get("deletionTimestamp")
+def _is_lost(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") == "Failed" and not pod["metadata"].get("deletionTimestamp")

@@ -347,6 +347,14 @@ def test_a_job_that_has_a_pod_is_not_made_anew(running: World, left: str) -> Non
     assert running.visit().actions == ()
 
 
+@pytest.mark.parametrize("phase", ["Succeeded", "none yet"])
+def test_losses_of_the_past_end_no_job(running: World, phase: str) -> None:
+    """One whose server has ended well keeps its end, before its Job tells of it, and so does one that was resumed."""
+    running.child("server")["status"] = {"failed": 3}
+    running.pods[0:1] = [pod("server", status={"phase": phase})] if phase == "Succeeded" else []
+    assert running.visit().actions == ()
+
+
 def test_somebody_elses_object_is_never_touched(world: World) -> None:
     """A name that is taken is told, the rest is made, and nothing of the other's is changed."""
     world.taken = frozenset({("Service", "digits-server")})
