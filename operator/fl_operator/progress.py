@@ -76,15 +76,17 @@ class Progress:
     def follow(self, key: Key, plan: Plan, server: Listener, *, told: int = 0) -> None:
         """Listen from now on to this process as the job's server; to another one than before, at once.
 
-        Of rounds up to `told` an earlier operator has spoken.
+        That one is silent only from then on, however long nobody was there. Of rounds up to `told` an earlier
+        operator has spoken.
         """
         stream = self._streams.setdefault(plan.job.uid, _Stream(key, plan, told=told))
         if stream.server == server and stream.task is not None and not stream.task.done():
             return
         if stream.task is not None:
             stream.task.cancel()
+        if stream.server != server or stream.silent_since is None:
+            stream.silent_since = dt.datetime.now(dt.UTC)
         stream.server = server
-        stream.silent_since = stream.silent_since or dt.datetime.now(dt.UTC)
         stream.task = asyncio.create_task(self._listen(stream, server), name=f"progress {key}")
 
     def report(self, uid: str) -> Report | None:
@@ -93,7 +95,7 @@ class Progress:
         return stream.report if stream is not None else None
 
     def silent_since(self, uid: str) -> dt.datetime | None:
-        """Since when a job's server, to which this operator listens, has said nothing; None while it speaks."""
+        """Since when the process to which this operator listens has said nothing; None while it speaks."""
         stream = self._streams.get(uid)
         return stream.silent_since if stream is not None else None
 

@@ -127,7 +127,7 @@ def test_a_server_that_began_again_is_heard_at_once(stage: Stage, monkeypatch: p
 
 
 def test_it_is_known_since_when_a_server_is_silent(stage: Stage) -> None:
-    """From the first try until it speaks, and again when it goes; each time somebody is told to look."""
+    """From the first try until it speaks, and again when it goes or another comes; of its words somebody is told."""
     told: list[Key] = []
     stage.progress.changed = told.append
 
@@ -148,8 +148,12 @@ def test_it_is_known_since_when_a_server_is_silent(stage: Stage) -> None:
         again = stage.progress.silent_since(UID)
         assert again is not None
         assert again > began
-        stage.follow(since="12:00:07")
+        stage.follow(since="12:00:00")
         assert stage.progress.silent_since(UID) == again
+        stage.follow(since="12:00:07")
+        another = stage.progress.silent_since(UID)
+        assert another is not None
+        assert another > again
         await stage.progress.forget(UID)
 
     play(scene())
