@@ -60,7 +60,9 @@ log = structlog.get_logger()
 STATUS_SECONDS: Final = 5.0
 """News of the training are written at most so often for one job."""
 REFUSED_SECONDS: Final = 15.0
-"""A child that the API server refuses is tried again after so long: a quota may have been raised, a name be free."""
+"""What the API server refuses is tried again after so long: a quota may have been raised, a name be free, and a rule
+about a field of a template may be a webhook's.
+"""
 MOST_THAWED: Final = 16
 """Attempts that are kept as they were read; each takes 0.1 MB."""
 SERVER_SECONDS: Final = 5.0
@@ -159,7 +161,8 @@ class Reconciler:
             memory.accept(wanted, answer)
         children = {place: memory.as_wanted(child) for place, child in seen.children.items()}
         known = replace(seen, unfit=wrong, children=children)
-        return decide(known, settings=self.settings, now=self.now())
+        decision = decide(known, settings=self.settings, now=self.now())
+        return replace(decision, again=REFUSED_SECONDS) if wrong else decision
 
     # -- observe
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import AlreadyExistsError, ForbiddenError, InvalidError
@@ -12,12 +11,12 @@ from fl_operator.stopwatch import together
 from fl_operator.trial import Trial, problems
 from job_generator.problems import Problem
 
-NO_DRY_RUN: Final = "does not support dry run"
-"""What the API server says where an admission webhook has to be asked in earnest."""
-
 
 async def unfit(connection: Connection, trials: Iterable[Trial]) -> tuple[Problem, ...]:
-    """What the API server finds wrong with templates; a quota or a policy shows when the Jobs are made."""
+    """What the API server finds wrong with templates, field by field, or cannot read of them.
+
+    What a quota or a policy is against, or a webhook that has to be asked in earnest, shows when the Jobs are made.
+    """
     found = await together(_unfit(connection, trial) for trial in trials)
     return tuple(problem for some in found for problem in some)
 
@@ -39,7 +38,7 @@ async def _unfit(connection: Connection, trial: Trial) -> list[Problem]:
     try:
         await connection.create(trial.job, dry=True)
     except InvalidError as error:
-        return [] if NO_DRY_RUN in error.said else list(problems(trial, error))
+        return list(problems(trial, error))
     except (AlreadyExistsError, ForbiddenError):
         pass
     return []

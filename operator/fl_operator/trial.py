@@ -24,6 +24,8 @@ OF_METADATA: Final = ("labels", "annotations")
 
 _UNKNOWN: Final = re.compile(r'unknown field "([^"]+)"')
 _MISTYPED: Final = re.compile(r"cannot unmarshal (\S+) into Go struct field \w+\.(\S+) of type (\S+)")
+_UNREAD: Final = "cannot be handled as a"
+"""What the API server says of a body that it cannot read; admission, which comes after that, does not say it."""
 _STEPS: Final = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 
 
@@ -44,7 +46,9 @@ def trials(attempt: Attempt, spec: Mapping[str, Any]) -> tuple[Trial, ...]:
 
 
 def problems(trial: Trial, refused: ClusterError) -> Iterator[Problem]:
-    """What the author of a template must change, by what the API server said of the Job."""
+    """What the author of a template must change, by what the API server said of the Job; nothing where it names no
+    field and could read it: then it was a policy that denied it, which may be another's to change.
+    """
     if unknown := _UNKNOWN.findall(refused.said):
         for field in unknown:
             yield _problem(trial, field, "there is no such field")
@@ -54,7 +58,7 @@ def problems(trial: Trial, refused: ClusterError) -> Iterator[Problem]:
     elif mistyped := _MISTYPED.search(refused.said):
         seen, field, wanted = mistyped.groups()
         yield _problem(trial, field, f"a {seen} is not accepted; expected {wanted}")
-    else:
+    elif _UNREAD in refused.said:
         yield Problem(trial.path, refused.said)
 
 

@@ -247,6 +247,8 @@ def test_templates_are_tried_before_anything_is_made(memory: Any) -> None:
     [
         (400, 'strict decoding error: unknown field "spec.template.spec.a"', 0),
         (400, 'admission webhook "x" does not support dry run', 3),
+        (400, 'admission webhook "x" denied the request: no spot', 3),
+        (422, "jobs.batch is forbidden: ValidatingAdmissionPolicy 'p' denied request: no spot", 3),
         (403, "exceeded quota", 3),
         (409, "it is there", 3),
     ],
@@ -277,6 +279,37 @@ def test_what_the_api_server_says_of_a_template(memory: Any, code: int, message:
             said, _, advice = told["message"].partition("; ")
             assert said == "spec.workers.template.spec.a: there is no such field"
             assert advice == "suspend the job to change a template"
+
+    play(memory, scene)
+
+
+def test_a_template_that_was_refused_is_tried_again(memory: Any) -> None:
+    """After a while, and nothing is written meanwhile: who refused it by a field may be a webhook that changes."""
+    send, cause = memory.send, {"field": "spec.template.spec.a", "message": "not on weekends"}
+    status = {"reason": "Invalid", "message": "no", "details": {"causes": [cause]}}
+    weekend = True
+
+    async def refuses_trials(request: Any) -> Any:
+        if weekend and "dryRun" in request.query:
+            raise refusal(str(request), code=422, status=status)
+        return await send(request)
+
+    memory.send = refuses_trials
+    workers = {"replicas": 2, "template": {"spec": {"a": 1}}}
+
+    async def scene(one: Reconciler) -> None:
+        nonlocal weekend
+        key = Key("lab", "own")
+        memory.put(FLJOBS.path(*key), job("own", {**JOB["spec"], "workers": workers}))
+        while one.mirror.find(FLJOBS, key) is None:
+            await asyncio.sleep(0.001)
+        assert await one.reconcile(key) == Requeue(REFUSED_SECONDS)
+        told = memory.objects[FLJOBS.path(*key)]
+        assert await one.reconcile(key) == Requeue(REFUSED_SECONDS)
+        assert memory.objects[FLJOBS.path(*key)] == told
+        weekend = False
+        await one.reconcile(key)
+        assert len(jobs(memory)) == 3
 
     play(memory, scene)
 

@@ -94,6 +94,23 @@ def test_fields_that_pods_do_not_have_are_told_one_by_one() -> None:
 
 def test_what_is_not_understood_is_quoted() -> None:
     """In the API server's own words, at the template; a value of another type at its field."""
-    assert told("quantities must match") == ["spec.workers.template: quantities must match"]
+    unread = 'Job in version "v1" cannot be handled as a Job: quantities must match'
+    assert told(unread) == [f"spec.workers.template: {unread}"]
     said = "json: cannot unmarshal string into Go struct field PodSpec.spec.template.spec.a of type bool"
     assert told(said) == ["spec.workers.template.spec.a: a string is not accepted; expected bool"]
+
+
+@pytest.mark.parametrize(
+    ("said", "causes"),
+    [
+        (
+            "jobs.batch \"x\" is forbidden: ValidatingAdmissionPolicy 'p' denied request",
+            [{"message": "no spot"}],
+        ),
+        ('admission webhook "x" denied the request: no spot', []),
+        ('admission webhook "x" does not support dry run', []),
+    ],
+)
+def test_what_a_policy_is_against_is_not_the_authors(said: str, causes: list[dict[str, str]]) -> None:
+    """Whatever code it is denied with; the Jobs are made, and made again when it has changed."""
+    assert told(said, causes) == []
