@@ -40,7 +40,7 @@ from fl_operator.findings import (
     soon,
     summary,
 )
-from fl_operator.renewal import renewal
+from fl_operator.renewal import first_pod_by, renewal
 from fl_operator.status import (
     NO_ANSWER,
     PATIENCE,
@@ -195,7 +195,9 @@ class _Visit:
                 continue  # its end is awaited, then it is made again
             elif is_of_another(wanted, live):
                 self.actions.append(Delete(live))  # what its pods are made from cannot be changed
-            elif note := renewal(live, self.seen.pods):
+            elif (note := renewal(live, self.seen.pods)) and self._passed(
+                first_pod_by(self.status, self.now)
+            ):
                 self.actions.append(Delete(live))
                 self.notes.append(note)
             elif differs(wanted, live):

@@ -6,9 +6,11 @@ losses of a whole life: months after the first ones, too. A new Job begins witho
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from typing import Final
 
+from fl_operator import conditions as c
 from fl_operator.actions import Note
 from fl_operator.cluster.resources import Object
 from fl_operator.findings import pods_of
@@ -18,6 +20,8 @@ ALONE: Final = frozenset({"server", "scheduler"})
 """The roles of which there is one pod."""
 MOST_LOSSES: Final = 3
 """After so many the next pod would be waited for for 40 s, then for 80."""
+AT_ONCE: Final = dt.timedelta(seconds=10)
+"""Within so long a Job that is let go has its first pod, whatever it lost before."""
 
 
 def renewal(job: Object, pods: Iterable[Object]) -> Note | None:
@@ -31,15 +35,20 @@ def renewal(job: Object, pods: Iterable[Object]) -> Note | None:
     )
 
 
+def first_pod_by(status: Object, now: dt.datetime) -> dt.datetime:
+    """Until when it is no loss that a job which was started, or resumed, has no pod."""
+    started = status.get("startTime")
+    return (c.read_time(started) if started else now) + AT_ONCE
+
+
 def _waits_too_long(job: Object, pods: Iterable[Object]) -> bool:
-    """Whether the next pod of a Job would come late: the last one failed, and none is still on its way out, for
-    which the end of the Job would have to wait, too. Where none is seen, as after a resume, the next is being made.
+    """Whether the next pod of a Job would come late: each that is there failed, and none is still on its way out,
+    for which the end of the Job would have to wait, too.
     """
     role, status = job["metadata"].get("labels", {}).get(ROLE), job.get("status", {})
     if role not in ALONE or job["spec"].get("suspend") or status.get("succeeded"):
         return False
-    own = pods_of(pods, role)
-    return status.get("failed", 0) >= MOST_LOSSES and bool(own) and all(map(_is_lost, own))
+    return status.get("failed", 0) >= MOST_LOSSES and all(map(_is_lost, pods_of(pods, role)))
 
 
 def _is_lost(pod: Object) -> bool:

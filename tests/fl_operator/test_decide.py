@@ -326,6 +326,7 @@ def test_a_deleted_child_comes_back_when_it_is_gone(running: World) -> None:
 
 def test_a_server_that_was_lost_often_gets_a_new_job(running: World) -> None:
     """Once no pod of it is there: Kubernetes would wait ever longer before it makes the next one."""
+    running.pass_time(minutes=1)
     running.child("server")["status"] = {"failed": 2}
     running.pods[0] = pod("server", status={"phase": "Failed"})
     assert running.visit().actions == ()
@@ -341,18 +342,36 @@ def test_a_server_that_was_lost_often_gets_a_new_job(running: World) -> None:
 @pytest.mark.parametrize("left", ["one that starts", "one on its way out"])
 def test_a_job_that_has_a_pod_is_not_made_anew(running: World, left: str) -> None:
     """It needs no other, or would have to wait for the old one's end, which a lost node may never tell."""
+    running.pass_time(minutes=1)
     running.child("server")["status"] = {"failed": 7}
     running.pods[0] = pod("server", status={"phase": "Failed"} if "out" in left else {})
     running.pods[0]["metadata"] |= {"deletionTimestamp": "now"} if "out" in left else {}
     assert running.visit().actions == ()
 
 
-@pytest.mark.parametrize("phase", ["Succeeded", "none yet"])
-def test_losses_of_the_past_end_no_job(running: World, phase: str) -> None:
-    """One whose server has ended well keeps its end, before its Job tells of it, and so does one that was resumed."""
+def test_a_server_that_has_ended_well_keeps_its_job(running: World) -> None:
+    """Though it was lost often before, and its Job does not tell of its end yet."""
+    running.pass_time(minutes=1)
     running.child("server")["status"] = {"failed": 3}
-    running.pods[0:1] = [pod("server", status={"phase": phase})] if phase == "Succeeded" else []
+    running.pods[0] = pod("server", status={"phase": "Succeeded"})
     assert running.visit().actions == ()
+
+
+@pytest.mark.parametrize("left", ["Failed", ""])
+def test_a_job_that_is_resumed_gets_its_pod_at_once(running: World, left: str) -> None:
+    """The losses are of a time before; only when no pod comes its Job is made anew."""
+    running.child("server")["status"] = {"failed": 3}
+    running.spec |= {"suspend": True, "suspendGraceSeconds": 0}
+    running.pods[:] = [pod("server", status={"phase": left})] if left else []
+    running.settle()
+    running.pass_time(minutes=5)
+    running.spec["suspend"] = False
+    running.visit()
+    running.pass_time(seconds=9)
+    decision = running.visit()
+    assert (decision.actions, decision.again) == ((), pytest.approx(1))
+    running.pass_time(seconds=1)
+    assert [type(action) for action in running.visit().actions] == [Delete]
 
 
 def test_somebody_elses_object_is_never_touched(world: World) -> None:
