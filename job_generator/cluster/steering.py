@@ -20,7 +20,7 @@ from job_generator.cluster.jobs import (
     store,
     training,
 )
-from job_generator.spec import Server
+from job_generator.spec import FLJob
 
 KEEPER: Final = "fljob.dev/keep-storage"
 """A finalizer that holds a job back until its claim is its no more."""
@@ -88,8 +88,7 @@ def _going(cluster: Cluster, name: str, *, way_on: Callable[[Object], str] | Non
 
 def _fork(job: Object) -> str:
     """How a new job goes on from the last checkpoint of one that failed, by what its status and its spec say."""
-    name, done, spec = job["metadata"]["name"], training(job)["round"], job["spec"]
-    kept = done - done % Server.model_validate(spec.get("server", {})).checkpoint.every_rounds
+    name, kept, spec = job["metadata"]["name"], _kept_round(job), job["spec"]
     if kept <= ((spec.get("initialModel") or {}).get("round") or 0):
         return "it has kept no round: once what ended it is mended, submit it again under another name"
     place = store(job)
@@ -98,6 +97,14 @@ def _fork(job: Object) -> str:
         "once what ended it is mended, a new job goes on from its last checkpoint: "
         f"fl-submit fork {name} --from-round {kept} --name {name}-2{own}"
     )
+
+
+def _kept_round(job: Object) -> int:
+    """The last round whose checkpoint a job has kept: with secure sums of any round, else of each `everyRounds`."""
+    shown = {key: job[key] for key in ("apiVersion", "kind", "spec")}
+    typed = FLJob.model_validate({**shown, "metadata": {"name": job["metadata"]["name"]}})
+    done = training(job)["round"]
+    return done if typed.secure else done - done % typed.spec.server.checkpoint.every_rounds
 
 
 def _retained(job: Object) -> bool:

@@ -14,6 +14,13 @@ from job_generator.cluster.steering import scale, stop, suspend
 
 Map = dict[str, Any]
 
+FLJOB: Map = {
+    "apiVersion": "fljob.dev/v1alpha1",
+    "kind": "FLJob",
+    "metadata": {"name": "digits"},
+    "spec": {"program": {"entrypoint": "digits:task"}, "rounds": 30, "workers": {"replicas": 3}},
+}
+
 
 @dataclass
 class Cluster:
@@ -69,9 +76,14 @@ def test_a_job_is_scaled_as_kubectl_does() -> None:
     [
         ({}, 7, "goes on from its last checkpoint: fl-submit fork digits --from-round 7 --name digits-2"),
         (
-            {"server": {"checkpoint": {"everyRounds": 5}}},
+            {"server": {"checkpoint": {"everyRounds": 5}}, "workers": {"replicas": 2}},
             9,
             "fl-submit fork digits --from-round 5 --name digits-2",
+        ),
+        (
+            {"server": {"checkpoint": {"everyRounds": 5}}},
+            9,
+            "fl-submit fork digits --from-round 9 --name digits-2",
         ),
         (
             {"server": {"storage": {"uri": "s3://kept/digits"}}},
@@ -83,10 +95,10 @@ def test_a_job_is_scaled_as_kubectl_does() -> None:
     ],
 )
 def test_a_job_that_failed_is_gone_on_from_by_another(spec: Map, done: int, told: str) -> None:
-    """It is not resumed, and the sentence has the command that goes on from what it kept."""
+    """It is not resumed, and the sentence has the command that goes on from what it kept: with secure sums all."""
     failed = {"type": "Failed", "status": "True", "reason": "StorageUnusable"}
     status = {"conditions": [failed], "display": {"state": "Failed"}, "training": {"round": done}}
-    cluster = Cluster({"metadata": {"name": "digits"}, "spec": {"rounds": 30, **spec}, "status": status})
+    cluster = Cluster({**FLJOB, "spec": {**FLJOB["spec"], **spec}, "status": status})
     with pytest.raises(JobError, match="^digits is Failed; a job that is over does not change; ") as raised:
         suspend(cluster, "digits", hold=False)
     assert str(raised.value).endswith(told)
