@@ -21,7 +21,7 @@ def restarts_of(spec: Mapping[str, Any]) -> int:
 
 
 def workers_of(seen: Seen, spec: Mapping[str, Any], *, restarts: int) -> Object:
-    """The workers in the status: lost are the indexes that failed, and who died more often than `restarts`."""
+    """The workers in the status: lost are the indexes that failed, and who died after more than `restarts` starts."""
     pods = pods_of(seen.pods, "worker")
     given_up = [pod for pod in pods if is_given_up(pod, restarts)]
     return {

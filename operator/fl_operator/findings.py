@@ -137,7 +137,7 @@ def who(pod: Object) -> str:
 def of_pods(pods: Iterable[Object], *, now: dt.datetime, restarts: int) -> list[Finding]:
     """The troubles of pods that should be running, the permanent ones first.
 
-    `restarts` is how often a worker that died may be started again.
+    `restarts` is how often a worker may be started again before its death is its end.
     """
     found = (_given_up(pod, restarts) if is_given_up(pod, restarts) else _of_pod(pod, now) for pod in pods)
     each = {finding for some in found for finding in some}
@@ -202,7 +202,10 @@ def is_ready(pod: Object) -> bool:
 
 
 def is_given_up(pod: Object, restarts: int) -> bool:
-    """Whether a worker died more often than it may; Kubernetes starts it again all the same, and counts."""
+    """Whether a worker that died last was started again more often than it may, for whatever reason each time.
+
+    Kubernetes counts all starts, and keeps the last end only: one that ends in order after that was at work again.
+    """
     if pod["metadata"].get("deletionTimestamp") or pod.get("status", {}).get("phase") in OVER:
         return False
     container = _container(pod)
@@ -256,7 +259,8 @@ def _given_up(pod: Object, restarts: int) -> Iterator[Finding]:
     code = int(ended.get("exitCode") or 0)
     end = f"{ended.get('reason') or 'Error'}, exit code {code}"
     limit = f" ({_limit(pod)})" if ended.get("reason") == "OOMKilled" and _limit(pod) else ""
-    detail = f"it died more than spec.workers.restartsPerWorker ({restarts}) times, last of {end}{limit}"
+    often = f"more than spec.workers.restartsPerWorker ({restarts}) times"
+    detail = f"it was started again {often}, last after {end}{limit}"
     yield Finding(who(pod), EXHAUSTED, detail, code)
 
 

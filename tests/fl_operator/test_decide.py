@@ -847,8 +847,10 @@ def test_a_worker_that_died_too_often_is_lost(running: World, limit: int, lost: 
     workers = running.status["workers"]
     assert (workers["ready"], workers["lost"]) == (4 - lost, lost)
     assert running.status["display"]["state"] == "Running"
-    told = f"worker 1: RestartsExhausted (it died more than spec.workers.restartsPerWorker ({limit}) times, "
-    told += "last of OOMKilled, exit code 137 (limit 512Mi)); look at its log; mended, it counts again"
+    told = f"worker 1: RestartsExhausted (it was started again more than spec.workers.restartsPerWorker ({limit}) "
+    told += (
+        "times, last after OOMKilled, exit code 137 (limit 512Mi)); look at its log; mended, it counts again"
+    )
     assert (told in running.condition("Degraded")[2]) == bool(lost)
     assert [note.reason for note in running.notes] == ["RestartsExhausted"] * min(lost, limit)
     running.pods[2] = pod("worker", 1, ready=True)
@@ -858,7 +860,10 @@ def test_a_worker_that_died_too_often_is_lost(running: World, limit: int, lost: 
 
 @pytest.mark.parametrize("code", [75, 143])
 def test_a_worker_that_ended_in_order_did_not_die(running: World, code: int) -> None:
-    """That it found no server, or began again for a new certificate, is not held against it."""
+    """That it found no server, or began again for a new certificate, is not held against it, nor what was before."""
+    running.pods[2] = pod("worker", 1, ready=True, last=ended(1), restarts=98)
+    running.settle()
+    assert running.status["workers"]["lost"] == 1
     running.pods[2] = pod("worker", 1, ready=True, last=ended(code), restarts=99)
     running.settle()
     assert running.status["workers"]["lost"] == 0
