@@ -14,9 +14,9 @@ from fl_operator.pace import TokenBucket
 
 FIELD_MANAGER = "fljob-operator"
 _MANAGED = {"fieldManager": FIELD_MANAGER}
-_STRICT = {**_MANAGED, "fieldValidation": "Strict"}
-"""A field that the kind does not have is refused, where it would be left out in silence."""
 _DRY = {"dryRun": "All"}
+_STRICT = {"fieldValidation": "Strict"}
+"""A field that the kind does not have is refused, where it would be left out in silence."""
 _PAGE = 500
 
 
@@ -78,9 +78,13 @@ class Connection:
                 return
 
     async def create(self, thing: Object, *, dry: bool = False) -> Object:
-        """Create an object that must not exist; a `dry` one is checked and nothing is kept."""
+        """Create an object that must not exist; a `dry` one is checked, its fields' names too, and nothing is kept.
+
+        In earnest the API server leaves fields out that it does not know, as those of an attempt that is older than it.
+        """
         path = resource_of(thing).path(key_of(thing).namespace)
-        return await self._send("POST", path, query={**_STRICT, **(_DRY if dry else {})}, body=thing)
+        query = {**_MANAGED, **({**_DRY, **_STRICT} if dry else {})}
+        return await self._send("POST", path, query=query, body=thing)
 
     async def apply(self, thing: Object, *, dry: bool = False) -> Object:
         """Create an object or change its fields to these (server-side apply; ours wins over other managers).
