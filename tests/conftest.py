@@ -15,7 +15,9 @@ from fl_core.extensions import Extension
 from fl_core.plan import Checkpoint, Job, Plan, Privacy, Program, Selection, Shortfall
 
 # What is tried is whether it is right: how long an example takes depends on what else the machine does.
-settings.register_profile("whole", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "whole", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("quick", settings.get_profile("whole"), max_examples=25)  # `make quick`
 settings.load_profile("whole")
 
