@@ -154,7 +154,7 @@ class Reconciler:
         decision = decide(seen, settings=self.settings, now=self.now())
         wrong = await unfit(self.connection, decision.trials)
         repairs = [one.object for one in decision.actions if isinstance(one, Apply) and one.is_repair]
-        doubtful = [one for one in repairs if place_of(one) not in memory.accepted]
+        doubtful = [one for one in repairs if place_of(one) not in {*memory.accepted, *memory.refused}]
         if not wrong and not doubtful:
             return decision
         for wanted, answer in await written(self.connection, doubtful):

@@ -348,6 +348,31 @@ def test_an_operator_that_starts_anew_asks_before_it_repairs(memory: Any) -> Non
     play(memory, scene)
 
 
+def test_a_repair_that_is_refused_is_asked_about_once(memory: Any) -> None:
+    """From then on each visit only tries it in earnest."""
+    send, path = memory.send, SERVICES.path("lab", "digits-server")
+
+    async def refuses(request: Any) -> Any:
+        if request.method == "PATCH" and request.path == path:
+            memory.requests.append(request)
+            raise refusal(str(request), code=403, status={"reason": "Forbidden", "message": "no"})
+        return await send(request)
+
+    async def scene(one: Reconciler) -> None:
+        await one.reconcile(KEY)
+        memory.send = refuses
+        memory.put(path, {**memory.objects[path], "spec": {"ports": []}})
+        while (one.mirror.find(SERVICES, Key("lab", "digits-server")) or {})["spec"]["ports"]:
+            await asyncio.sleep(0.001)
+        for dry in ([True, False], [False], [False]):
+            asked = len(memory.requests)
+            await one.reconcile(KEY)
+            patches = [request for request in memory.requests[asked:] if request.method == "PATCH"]
+            assert ["dryRun" in request.query for request in patches] == dry
+
+    play(memory, scene)
+
+
 def test_counts_of_pods_are_no_news(memory: Any) -> None:
     """While a Job only counts its pods nobody is told; what it came to is told, and kept."""
 
