@@ -23,10 +23,10 @@ def restarts_of(spec: Mapping[str, Any]) -> int:
 def workers_of(seen: Seen, spec: Mapping[str, Any], *, restarts: int) -> Object:
     """The workers in the status: lost are the indexes that failed, and who died after more than `restarts` starts."""
     pods = pods_of(seen.pods, "worker")
-    given_up = [pod for pod in pods if is_given_up(pod, restarts)]
+    given_up = {pod["metadata"]["name"] for pod in pods if is_given_up(pod, restarts)}
     return {
         "replicas": spec["workers"]["replicas"],
-        "ready": sum(is_ready(pod) for pod in pods if pod not in given_up),
+        "ready": sum(is_ready(pod) for pod in pods if pod["metadata"]["name"] not in given_up),
         "lost": lost_workers(seen.children.values()) + len(given_up),
         "selector": f"{names.JOB}={seen.job['metadata']['name']},{names.ROLE}=worker",
     }
