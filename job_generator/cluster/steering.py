@@ -103,7 +103,7 @@ def _kept_round(job: Object) -> int:
     """The last round whose checkpoint a job has kept: with secure sums of any round, else of each `everyRounds`."""
     shown = {key: job[key] for key in ("apiVersion", "kind", "spec")}
     typed = FLJob.model_validate({**shown, "metadata": {"name": job["metadata"]["name"]}})
-    done = int(training(job)["round"])
+    done: int = training(job)["round"]
     return done if typed.secure else done - done % typed.spec.server.checkpoint.every_rounds
 
 

@@ -117,8 +117,7 @@ def test_leadership_passes_to_a_replica(lab: Lab) -> None:
     lab.apply("one")
     lab.eventually(lambda: len(lab.jobs()) == 3)
     second = lab.operator(elect=True)
-    lab.eventually(second.is_ready)
-    time.sleep(5)  # it has seen the Lease
+    lab.eventually(lambda: second.is_ready() and second.said("waiting for the lease"))
     assert not second.said("leading")
     first.process.send_signal(signal.SIGKILL)
     killed = time.monotonic()

@@ -124,13 +124,15 @@ class Lease:
 
     async def _acquire(self) -> float:
         """Take the Lease as soon as it may be taken; when the attempt that did so began."""
-        failures = 0
+        failures, told = 0, False
         while True:
             attempted = self.clock()
             try:
                 if await self._attempt():
                     return attempted
-                failures = 0
+                if not told:
+                    log.info("waiting for the lease", lease=str(self.key), identity=self.identity)
+                failures, told = 0, True
             except ClusterError as error:
                 log.warning("lease not taken", lease=str(self.key), reason=str(error))
                 failures += 1

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import UnreachableError
@@ -101,6 +102,28 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def forever() -> None:
     await asyncio.Event().wait()
+
+
+def test_who_waits_says_so_once(memory: Any) -> None:
+    """When it has seen that another one holds the Lease; the leader itself never does."""
+
+    async def play() -> None:
+        async def follow() -> None:
+            tries = [one for one in memory.requests if one.method == "GET"]
+            async with asyncio.timeout(5):
+                waiting = asyncio.ensure_future(lease(memory, "b").lead(forever))
+                await until(
+                    lambda: len([one for one in memory.requests if one.method == "GET"]) > len(tries) + 5
+                )
+                waiting.cancel()
+                await asyncio.wait({waiting})
+
+        await lease(memory, "a").lead(follow)
+
+    with capture_logs() as told:
+        run(play())
+    waits = [line["identity"] for line in told if line["event"] == "waiting for the lease"]
+    assert waits == ["b"]
 
 
 def test_created_when_absent_and_released(memory: Any) -> None:
