@@ -27,7 +27,7 @@ from fl_operator.afterwards import afterwards
 from fl_operator.attempt import Attempt, is_of_another, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
-from fl_operator.ends import end_of, restarts_of, workers_of
+from fl_operator.ends import end_of
 from fl_operator.findings import (
     EXHAUSTED,
     Finding,
@@ -40,7 +40,8 @@ from fl_operator.findings import (
     soon,
     summary,
 )
-from fl_operator.renewal import first_pod_by, renewal
+from fl_operator.headcount import restarts_of, workers_of
+from fl_operator.renewal import pod_due, renewal
 from fl_operator.status import (
     NO_ANSWER,
     PATIENCE,
@@ -79,10 +80,7 @@ class _Visit:
         self.seen, self.settings, self.now = seen, settings, now
         self.job, self.spec = seen.job, seen.job["spec"]
         self.before: Object = self.job.get("status", {})
-        self.status: Object = {
-            **self.before,
-            "observedGeneration": self.job["metadata"]["generation"],
-        }
+        self.status: Object = {**self.before, "observedGeneration": self.job["metadata"]["generation"]}
         self.conditions = c.Conditions(
             self.before.get("conditions", ()),
             generation=self.status["observedGeneration"],
@@ -195,9 +193,7 @@ class _Visit:
                 continue  # its end is awaited, then it is made again
             elif is_of_another(wanted, live):
                 self.actions.append(Delete(live))  # what its pods are made from cannot be changed
-            elif (note := renewal(live, self.seen.pods)) and self._passed(
-                first_pod_by(self.status, self.now)
-            ):
+            elif (note := renewal(live, self.seen.pods)) and self._passed(pod_due(self.status, self.now)):
                 self.actions.append(Delete(live))
                 self.notes.append(note)
             elif differs(wanted, live):

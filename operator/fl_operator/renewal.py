@@ -35,7 +35,7 @@ def renewal(job: Object, pods: Iterable[Object]) -> Note | None:
     )
 
 
-def first_pod_by(status: Object, now: dt.datetime) -> dt.datetime:
+def pod_due(status: Object, now: dt.datetime) -> dt.datetime:
     """Until when it is no loss that a job which was started, or resumed, has no pod."""
     started = status.get("startTime")
     return (c.read_time(started) if started else now) + AT_ONCE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fl_operator.actions import Seen
-from fl_operator.ends import workers_of
+from fl_operator.headcount import workers_of
 from job_generator.names import ROLE
 
 
