@@ -19,6 +19,7 @@ KILLED: Final = 137
 ORDERLY: Final = frozenset({RetryError.exit_code, 143})
 """Exit codes of a worker that found nobody, or was told to end, as for a new certificate: it did not die."""
 EXHAUSTED: Final = "RestartsExhausted"
+CRASH_LOOP: Final = "CrashLoopBackOff"
 
 UNBOUND_ADVICE: Final = (
     "no volume was made for the claim: name spec.server.storage.storageClassName, existingClaim or uri, or give the "
@@ -34,7 +35,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "CreateContainerConfigError": "check the ConfigMaps and Secrets that template and storage.secretName name",
     "CreateContainerError": "look at `kubectl describe pod`",
     "RunContainerError": "look at `kubectl describe pod`",
-    "CrashLoopBackOff": "look at its log",
+    CRASH_LOOP: "look at its log",
     "Unschedulable": "add nodes, or lower the requests in its template",
     "Evicted": "its node ran out of something; raise the requests in its template",
     EXHAUSTED: "look at its log; mended, it counts again once its pod is deleted",
@@ -63,7 +64,7 @@ WAITING: Final = frozenset(
         "CreateContainerConfigError",
         "CreateContainerError",
         "RunContainerError",
-        "CrashLoopBackOff",
+        CRASH_LOOP,
     }
 )
 """Reasons for which a container does not start."""
@@ -78,6 +79,11 @@ MOST_DETAIL: Final = 400
 MOST_SENTENCES: Final = 5
 MOST_NAMES: Final = 3
 """So many processes with the same trouble are named."""
+
+MOST_CRASHES: Final = 3
+"""Starts after a death, from which on a container that runs again is in trouble all the same."""
+RECOVERED: Final = dt.timedelta(minutes=10)
+"""A container that has run for so long is well: so a kubelet thinks, too, and waits no longer before its next start."""
 
 SETTLE: Final = dt.timedelta(seconds=10)
 """A pod may wait so long for its node before anybody hears of it: its claim may just be being made."""
@@ -145,8 +151,10 @@ def of_pods(pods: Iterable[Object], *, now: dt.datetime, restarts: int) -> list[
 
 
 def soon(pods: Iterable[Object], *, now: dt.datetime) -> dt.datetime | None:
-    """When the next of these pods has waited for its node for too long; None where none waits."""
+    """When the next of these pods has waited for its node for too long, or is well again; None where none will be."""
+    pods = list(pods)
     ends = [_since(pod) + SETTLE for pod in pods if _unscheduled(pod) is not None]
+    ends += filter(None, (_crashing_until(_container(pod)) for pod in pods))
     return min((end for end in ends if end > now), default=None)
 
 
@@ -250,8 +258,8 @@ def _of_pod(pod: Object, now: dt.datetime) -> Iterator[Finding]:
         yield Finding(
             who(pod), str(condition.get("reason", "Unschedulable")), _short(condition.get("message", ""))
         )
-    yield from _of_container(pod, _restoring(pod))
-    yield from _of_container(pod, _container(pod))
+    yield from _of_container(pod, _restoring(pod), now)
+    yield from _of_container(pod, _container(pod), now)
 
 
 def _given_up(pod: Object, restarts: int) -> Iterator[Finding]:
@@ -270,7 +278,7 @@ def _ended(container: Mapping[str, Any]) -> Mapping[str, Any]:
     return next(filter(None, found), {})
 
 
-def _of_container(pod: Object, container: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_container(pod: Object, container: Mapping[str, Any], now: dt.datetime) -> Iterator[Finding]:
     state, ended = container.get("state", {}), _ended(container)
     code = int(ended.get("exitCode") or 0)
     if ended.get("reason") == "OOMKilled":
@@ -278,10 +286,25 @@ def _of_container(pod: Object, container: Mapping[str, Any]) -> Iterator[Finding
     elif code in PERMANENT_EXIT_CODES:
         yield Finding(who(pod), REASONS[code], _last_words(ended.get("message") or ""), code)
     reason, detail = _waiting(state.get("waiting") or {})
+    if (ends := _crashing_until(container)) and now < ends:
+        reason = CRASH_LOOP
     if reason in WAITING and code not in PERMANENT_EXIT_CODES:
-        if reason == "CrashLoopBackOff":
+        if reason == CRASH_LOOP:
             detail = f"exit code {code}: {ended.get('message') or ended.get('reason') or ''}"
         yield Finding(who(pod), reason, _short(detail), code)
+
+
+def _crashing_until(container: Mapping[str, Any]) -> dt.datetime | None:
+    """Until when a container that died several times counts as crashing; None for one that did not.
+
+    Between two deaths it runs for a moment, or waits in a state that is not said to be a back-off.
+    """
+    ended = _ended(container)
+    code, at = ended.get("exitCode"), ended.get("finishedAt")
+    if not at or code in ORDERLY or ended.get("reason") == "OOMKilled":
+        return None
+    often = container.get("restartCount", 0) >= MOST_CRASHES
+    return dt.datetime.fromisoformat(at) + RECOVERED if often and code else None
 
 
 def _waiting(state: Mapping[str, str]) -> tuple[str, str]:

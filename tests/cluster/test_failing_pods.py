@@ -15,15 +15,17 @@ IMAGE = "registry.invalid/nobody:1"
 FAILING = {
     "greedy": "def task(config, site):\n    return bytearray(b'x' * 2**31)\n",
     "leaving": "import sys\n\n\ndef task(config, site):\n    sys.exit(1)\n",
+    "crashing": "import os\n\n\ndef task(config, site):\n    os._exit(1)\n",
     "absent": "def task(config, site):\n    return None\n",
 }
-"""Programs that take more memory than they may, and that ask to end their process; and one without image."""
+"""Programs that take more memory than they may, ask to end their process, or end it themselves; one without image."""
 CONTAINERS: dict[str, Map] = {
     "greedy": {"resources": {"limits": {"memory": "300Mi"}, "requests": {"memory": "300Mi"}}},
     "absent": {"image": IMAGE, "imagePullPolicy": "IfNotPresent"},
 }
 TOLD = {
     "greedy": ("OOMKilled", "worker 0: OOMKilled (limit 300Mi); raise the memory limit in its template"),
+    "crashing": ("CrashLoopBackOff", "worker 0: CrashLoopBackOff (exit code 1: Error); look at its log"),
     "absent": ("ImagePullBackOff", "worker 0: ImagePullBackOff ("),
 }
 """Reason and beginning of the condition `Degraded`."""
@@ -50,7 +52,7 @@ def message_of(tenant: Tenant, name: str, kind: str, reason: str) -> str:
 
 
 def test_failures_name_who_what_and_what_to_do(tenant: Tenant, tmp_path: Path) -> None:
-    """Out of memory, an image that cannot be pulled; a program that asks to end its process fails the job."""
+    """Memory, crashes, an image that cannot be pulled; a program that asks to end its process fails the job."""
     for name in FAILING:
         submit(tenant, tmp_path, name)
     messages = {}

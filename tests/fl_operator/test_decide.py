@@ -521,6 +521,26 @@ def test_the_trouble_of_a_pod_shows_in_the_job(
     assert running.condition("Degraded")[:2] == ("False", "AllWell")
 
 
+def test_a_container_that_keeps_dying_is_in_trouble_while_it_runs_again(running: World) -> None:
+    """From its third new start on, until it has run for ten minutes; one that was told to end is not."""
+    at = running.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def death(code: int) -> Object:
+        return {"terminated": {**ended(code, "Traceback")["terminated"], "finishedAt": at}}
+
+    for restarts, code, reason in ((2, 1, "AllWell"), (3, 143, "AllWell"), (3, 1, "CrashLoopBackOff")):
+        running.pods[1] = pod("worker", ready=True, last=death(code), restarts=restarts)
+        decision = running.settle()
+        assert running.condition("Degraded")[1] == reason
+    told = "worker 0: CrashLoopBackOff (exit code 1: Traceback); look at its log"
+    assert running.condition("Degraded")[2] == told
+    assert decision.again is not None
+    assert decision.again <= 600
+    running.pass_time(minutes=10)
+    running.settle()
+    assert running.condition("Degraded")[1] == "AllWell"
+
+
 def test_a_pod_may_wait_a_moment_for_its_node(running: World) -> None:
     """A claim that is being made is no trouble yet; after ten seconds it is, and nobody need look before."""
     since = running.now.strftime("%Y-%m-%dT%H:%M:%SZ")
