@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pydantic import ValidationError
+
 from fl_core.errors import JobError, ProgramError, ShortfallError, SpecError, UnusableError
 from fl_core.errors import MismatchError as Mismatch
 from fl_core.plan import Job
@@ -17,7 +19,7 @@ from job_generator.cluster.connection import (
     Object,
     Request,
 )
-from job_generator.spec import API_VERSION
+from job_generator.spec import API_VERSION, FLJob
 
 EXIT_CODES: Final = {
     "InvalidSpec": SpecError.exit_code,
@@ -35,6 +37,24 @@ def fljobs(namespace: str | None, name: str = "") -> str:
     """The path of FLJobs; of all namespaces without one."""
     place = f"/namespaces/{namespace}" if namespace else ""
     return f"/apis/{API_VERSION}{place}/fljobs{f'/{name}' if name else ''}"
+
+
+def typed(job: Object, *metadata: str) -> FLJob:
+    """A job of the API server as the author's types have it, with these of its metadata and its name.
+
+    Raises JobError for one that an operator of another version has taken.
+    """
+    about = {key: job["metadata"][key] for key in ("name", *metadata)}
+    shown = {key: job[key] for key in ("apiVersion", "kind", "spec")}
+    try:
+        return FLJob.model_validate({**shown, "metadata": about})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise JobError(
+            f"{about['name']} has what this fl-submit does not know: {field}: {first['msg']}; "
+            "use the fl-submit of the operator's version"
+        ) from error
 
 
 def core(namespace: str, plural: str, name: str = "") -> str:

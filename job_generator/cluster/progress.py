@@ -10,12 +10,11 @@ from fl_core.errors import UnavailableError
 from fl_core.plan import Plan
 from fl_core.record import RESTORED
 from job_generator.cluster.connection import Object
-from job_generator.cluster.jobs import conditions, display, exit_code, training
+from job_generator.cluster.jobs import conditions, display, exit_code, training, typed
 from job_generator.compiler import compile_job
 from job_generator.local.live import Display
 from job_generator.local.observer import Ending, Observation, Standing
 from job_generator.local.record import ClosedRound, Spent
-from job_generator.spec import FLJob
 
 PHASES: Final = {"Running": "Training", "Complete": "Finished"}
 """Of a state; in any other the job waits for workers."""
@@ -25,9 +24,7 @@ TROUBLES: Final = (("Compiled", "False"), ("Stalled", "True"), ("Degraded", "Tru
 
 def plan_of(job: Object) -> Plan:
     """The Plan, compiled here as the operator compiles it."""
-    metadata = {key: job["metadata"][key] for key in ("name", "namespace", "uid")}
-    shown = {key: job[key] for key in ("apiVersion", "kind", "spec")}
-    return compile_job(FLJob.model_validate({**shown, "metadata": metadata}))
+    return compile_job(typed(job, "namespace", "uid"))
 
 
 def observation(job: Object) -> Observation:

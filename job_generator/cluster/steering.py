@@ -19,8 +19,8 @@ from job_generator.cluster.jobs import (
     remove,
     store,
     training,
+    typed,
 )
-from job_generator.spec import FLJob
 
 KEEPER: Final = "fljob.dev/keep-storage"
 """A finalizer that holds a job back until its claim is its no more."""
@@ -94,17 +94,15 @@ def _fork(job: Object) -> str:
     place = store(job)
     own = f" --set server.storage.uri={place['uri']}-2" if place is not None else ""
     return (
-        "once what ended it is mended, a new job goes on from its last checkpoint: "
-        f"fl-submit fork {name} --from-round {kept} --name {name}-2{own}"
+        f"once what ended it is mended, a new job goes on from its last checkpoint, of round {kept} unless that was "
+        f"skipped: fl-submit fork {name} --from-round {kept} --name {name}-2{own}"
     )
 
 
 def _kept_round(job: Object) -> int:
-    """The last round whose checkpoint a job has kept: with secure sums of any round, else of each `everyRounds`."""
-    shown = {key: job[key] for key in ("apiVersion", "kind", "spec")}
-    typed = FLJob.model_validate({**shown, "metadata": {"name": job["metadata"]["name"]}})
-    done: int = training(job)["round"]
-    return done if typed.secure else done - done % typed.spec.server.checkpoint.every_rounds
+    """The last round that may have a checkpoint: with secure sums any that was not skipped, else each `everyRounds`."""
+    of, done = typed(job), int(training(job)["round"])
+    return done if of.secure else done - done % of.spec.server.checkpoint.every_rounds
 
 
 def _retained(job: Object) -> bool:

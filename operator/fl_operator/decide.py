@@ -213,9 +213,9 @@ class _Visit:
             told = ("suspend", "completions", "parallelism") if scaled else ("suspend",)
             own = {name: live["spec"].get(name, False) for name in told}
             wanted = {**wanted, "spec": {**wanted["spec"], **own}}
-        if changed := differs(wanted, live):
-            name = f"{wanted['kind']} {wanted['metadata']['name']}"
-            self.notes.append(Note("Repaired", f"{name} had been changed", "Warning"))
+        place = kind, name = wanted["kind"], wanted["metadata"]["name"]
+        if (changed := differs(wanted, live)) and place not in self.seen.refused:
+            self.notes.append(Note("Repaired", f"{kind} {name} had been changed", "Warning"))
         return changed
 
     # -- suspension

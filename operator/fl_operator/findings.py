@@ -83,7 +83,7 @@ MOST_NAMES: Final = 3
 MOST_CRASHES: Final = 3
 """Starts after a death, from which on a container that runs again is in trouble all the same."""
 RECOVERED: Final = dt.timedelta(minutes=10)
-"""A container that has run for so long is well: so a kubelet thinks, too, and waits no longer before its next start."""
+"""After its last death a container is well. A kubelet waits for half of it at most before it starts one again."""
 
 SETTLE: Final = dt.timedelta(seconds=10)
 """A pod may wait so long for its node before anybody hears of it: its claim may just be being made."""
@@ -286,7 +286,7 @@ def _of_container(pod: Object, container: Mapping[str, Any], now: dt.datetime) -
     elif code in PERMANENT_EXIT_CODES:
         yield Finding(who(pod), REASONS[code], _last_words(ended.get("message") or ""), code)
     reason, detail = _waiting(state.get("waiting") or {})
-    if (ends := _crashing_until(container)) and now < ends:
+    if reason not in WAITING and (ends := _crashing_until(container)) and now < ends:
         reason = CRASH_LOOP
     if reason in WAITING and code not in PERMANENT_EXIT_CODES:
         if reason == CRASH_LOOP:

@@ -42,7 +42,7 @@ def test_rounds_go_on_while_the_api_server_stands_still(tenant: Tenant, tmp_path
     """By the server's own record rounds are committed in that time; the job completes, and each model is that of the
     round's recorded workers.
     """
-    tenant.fl_submit("submit", str(line.write(tmp_path, rounds=60)))
+    tenant.fl_submit("submit", str(line.write(tmp_path, rounds=90)))
     tenant.eventually("line", lambda: tenant.round("line") >= 2)
     record = tenant.storage("line") / "metrics.jsonl"
     (api,) = pids_of(f"--client-ca-file={tenant.cluster.authority.certificate}")
@@ -50,7 +50,7 @@ def test_rounds_go_on_while_the_api_server_stands_still(tenant: Tenant, tmp_path
         since, before = time.monotonic(), lines(record)
         assert tenant.cluster.kubectl("get", "--raw=/readyz", "--request-timeout=2s", check=False).returncode
         assert until(lambda: lines(record) >= before + MEANWHILE and time.monotonic() > since + STILL_SECONDS)
-        assert lines(record) < 60
+        assert lines(record) < 90
     tenant.completes("line")
     check_line(tenant, "line", tmp_path)
 
@@ -72,7 +72,7 @@ def test_a_drain_of_the_node_loses_nothing_that_was_committed(tenant: Tenant, tm
     try:
         with tenant.beside(*tenant.cluster.kubectl_command(*drain)) as draining:
             tenant.eventually("line", lambda: staying(tenant).isdisjoint(evicted))
-            assert record.read_text(encoding="utf-8") == kept
+            assert record.read_text(encoding="utf-8").startswith(kept)
             assert draining.wait(200) == 0
         assert tenant.shown("line")["state"] not in OVER
     finally:

@@ -522,7 +522,7 @@ def test_the_trouble_of_a_pod_shows_in_the_job(
 
 
 def test_a_container_that_keeps_dying_is_in_trouble_while_it_runs_again(running: World) -> None:
-    """From its third new start on, until it has run for ten minutes; one that was told to end is not."""
+    """From its third new start on, until ten minutes after its last death; one that was told to end is not."""
     at = running.now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def death(code: int) -> Object:
@@ -532,6 +532,12 @@ def test_a_container_that_keeps_dying_is_in_trouble_while_it_runs_again(running:
         running.pods[1] = pod("worker", ready=True, last=death(code), restarts=restarts)
         decision = running.settle()
         assert running.condition("Degraded")[1] == reason
+    waits = {"waiting": {"reason": "ImagePullBackOff"}}
+    running.pods.append(pod("worker", 1, state=waits, last=death(1), restarts=3))
+    running.settle()
+    assert "worker 1: ImagePullBackOff" in running.condition("Degraded")[2]
+    running.pods.pop()
+    running.settle()
     told = "worker 0: CrashLoopBackOff (exit code 1: Traceback); look at its log"
     assert running.condition("Degraded")[2] == told
     assert decision.again is not None

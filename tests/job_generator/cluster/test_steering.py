@@ -71,10 +71,16 @@ def test_a_job_is_scaled_as_kubectl_does() -> None:
     )
 
 
+def failed(done: int) -> Map:
+    """The status of a job whose storage ended it after so many rounds."""
+    condition = {"type": "Failed", "status": "True", "reason": "StorageUnusable"}
+    return {"conditions": [condition], "display": {"state": "Failed"}, "training": {"round": done}}
+
+
 @pytest.mark.parametrize(
     ("spec", "done", "told"),
     [
-        ({}, 7, "goes on from its last checkpoint: fl-submit fork digits --from-round 7 --name digits-2"),
+        ({}, 7, "of round 7 unless that was skipped: fl-submit fork digits --from-round 7 --name digits-2"),
         (
             {"server": {"checkpoint": {"everyRounds": 5}}, "workers": {"replicas": 2}},
             9,
@@ -96,9 +102,7 @@ def test_a_job_is_scaled_as_kubectl_does() -> None:
 )
 def test_a_job_that_failed_is_gone_on_from_by_another(spec: Map, done: int, told: str) -> None:
     """It is not resumed, and the sentence has the command that goes on from what it kept: with secure sums all."""
-    failed = {"type": "Failed", "status": "True", "reason": "StorageUnusable"}
-    status = {"conditions": [failed], "display": {"state": "Failed"}, "training": {"round": done}}
-    cluster = Cluster({**FLJOB, "spec": {**FLJOB["spec"], **spec}, "status": status})
+    cluster = Cluster({**FLJOB, "spec": {**FLJOB["spec"], **spec}, "status": failed(done)})
     with pytest.raises(JobError, match="^digits is Failed; a job that is over does not change; ") as raised:
         suspend(cluster, "digits", hold=False)
     assert str(raised.value).endswith(told)
@@ -112,3 +116,12 @@ def test_a_job_in_its_last_round() -> None:
     cluster = Cluster({"metadata": {"name": "digits"}, "spec": {"rounds": 13, "initialModel": {"round": 12}}})
     assert stop(cluster, "digits") == "digits ends with round 13 already"
     assert cluster.asked == []
+
+
+def test_a_job_of_a_newer_operator_is_not_understood() -> None:
+    """Its new field is named, and what to do; no traceback."""
+    newer = {**FLJOB, "spec": {**FLJOB["spec"], "warp": 9}, "status": failed(7)}
+    with pytest.raises(
+        JobError, match=r"digits has what this fl-submit does not know: spec\.warp: .*version"
+    ):
+        suspend(Cluster(newer), "digits", hold=False)
