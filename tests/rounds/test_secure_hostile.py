@@ -275,7 +275,9 @@ def test_a_server_that_shows_one_worker_something_else_learns_nothing(job: Calla
         [],
         EVERYBODY,
     ]
-    assert rows[1]["dropouts"] == {"worker-1": "gone"}
+    # It hangs up and tells the scheduler why; either may be heard first.
+    assert list(rows[1]["dropouts"]) == ["worker-1"]
+    assert rows[1]["dropouts"]["worker-1"] in ("gone", said[0])
     assert [row["reason"] for row in run.log("scheduler") if row["event"] == "declined"] == said
     assert "the masks do not come off" in rows[2]["reason"]
     assert models(run) == in_the_clear(run)
