@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from fl_core import durable
 from fl_core.errors import MismatchError, StorageError
 from fl_core.plan import canonical
-from fl_core.record import LINES, read, stray
+from fl_core.record import LINES, given_up, read, stray
 from fl_core.weights import Array, digest
 
 ZIP = b"PK\x03\x04"
@@ -84,6 +84,11 @@ class StoredModel:
         return int(self.facts.get("round", 0))
 
     @property
+    def base(self) -> str:
+        """The model that its round began with, by its digest; empty where nobody wrote that down."""
+        return str(self.facts.get("row", {}).get("base", ""))
+
+    @property
     def digest(self) -> str:
         """The digest of its arrays, which was compared when it was read if it is written down."""
         return str(self.facts.get("digest") or digest(self.arrays))
@@ -94,8 +99,8 @@ class StoredModel:
         return sum(array.size for array in self.arrays.values())
 
 
-def strayed(storage: Path, number: int, model: str) -> str:
-    """Why this is not the model after a round, by the record in this storage; empty where it is.
+def strayed(storage: Path, number: int, model: str, *, base: str) -> str:
+    """Why this model, made from `base`, is not the one after a round by the record in this storage; empty where it is.
 
     Where there is no record, or one whose chain does not hold, nothing is said.
     """
@@ -104,7 +109,7 @@ def strayed(storage: Path, number: int, model: str) -> str:
         record = read(content, str(from_json(content.partition(b"\n")[0])["plan"]))
     except (OSError, ValueError, KeyError, TypeError, MismatchError):
         return ""
-    return "" if record.findings else stray(record, number, model)
+    return "" if record.findings else stray(record, number, model) or given_up(record, number, base=base)
 
 
 def best_model(storage: Path) -> StoredModel:
@@ -126,7 +131,7 @@ def newest_model(storage: Path) -> StoredModel:
             break
         with suppress(StorageError):
             stored = StoredModel.read(checkpoint)
-            if not strayed(storage, number, stored.digest):
+            if not strayed(storage, number, stored.digest, base=stored.base):
                 return stored
     if final is None:
         raise StorageError(f"there is no model in {storage}: no round has been committed and saved yet")

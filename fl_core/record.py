@@ -37,6 +37,9 @@ RESTORED: Final = "Restored"
 
 Row = dict[str, Any]
 
+GIVEN_UP: Final = "was given up when the server went back"
+"""What is said of a checkpoint whose round has no line that stands any more."""
+
 LINK: Final = ("round", "result", "line", "previous", "plan", "base", "model", "refused")
 """What a line's place in the record hangs on."""
 
@@ -165,6 +168,28 @@ def stray(record: Record, number: int, model: str) -> str:
     if any(model in row.get("refused", ()) for row in record.links):
         return f"is the model {model[:12]}, which was refused before"
     return ""
+
+
+def given_up(record: Record, number: int, *, base: str) -> str:
+    """Why a round without a line that stands is none to go on from; empty where it may be committed and not recorded.
+
+    That may only the round after the last line, made from the `base` that was there then. Where the record never came
+    as far as to this round, lines are missing, which is not for this function to say.
+    """
+    if not record.links or number <= (last := int(record.links[-1]["round"])):
+        return ""
+    reached = max(row["round"] for row in record.links)
+    if number > last + 1:
+        return GIVEN_UP if number <= reached + 1 else ""
+    standing_rows = [record.links[place] for place in standing(record.links)]
+    present = made([*standing_rows, record.links[-1]]).get(last, [""])[-1]
+    if base == present or not present:
+        return ""
+    if number <= reached:
+        return GIVEN_UP
+    return (
+        f"was made from {base[:12]}, while the record has {present[:12]} after round {last}" if base else ""
+    )
 
 
 def against(record: Record, signed: Head) -> Finding | None:

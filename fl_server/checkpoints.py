@@ -52,6 +52,11 @@ class Saved:
     states: States = field(default_factory=dict)
     digest: str = field(default="", compare=False)
 
+    @property
+    def base(self) -> str:
+        """The digest of the model that its round began with; empty where the facts hold no line of a round."""
+        return str(self.facts.get("row", {}).get("base", ""))
+
 
 def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> None:
     """Write one file atomically, which takes its name `within` a fence; FullError leaves what was there."""
@@ -150,11 +155,11 @@ class Checkpoints:
     def newest(
         self,
         told: Callable[[str], object] = lambda _: None,
-        stray: Callable[[int, str], str] = lambda *_: "",
+        stray: Callable[[Saved], str] = lambda _: "",
     ) -> Saved | None:
         """The newest whole checkpoint; damaged ones are passed over, loudly, and `told` hears of each.
 
-        `stray` says of a round and a model's digest why the job never had that, if so: such a one is passed over, too.
+        `stray` says of one why the job never had its model, or gave it up, if so: such a one is passed over, too.
         Raises UnusableError where a round was committed and no checkpoint is whole: beginning anew is not for a
         program to decide. One that cannot be read now is StorageError, if no older one is whole.
         """
@@ -174,8 +179,8 @@ class Checkpoints:
                     f"{path} was kept by another job, or under another plan or program; nothing was changed: give "
                     "this job a storage of its own, or go on with the job that this storage was begun with"
                 )
-            if sentence := stray(saved.facts["round"], saved.digest):
-                log.warning("checkpoint of another model passed over", path=str(path), reason=sentence)
+            if sentence := stray(saved):
+                log.warning("checkpoint passed over", path=str(path), reason=sentence)
                 told(f"{path.name} {sentence}, and was passed over")
                 damaged.append(path)
                 continue

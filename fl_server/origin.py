@@ -136,7 +136,7 @@ class Origin:
             raise MismatchError(
                 f"{FIELD}.round: {self.path} is the checkpoint of round {there}, not of {self._round}"
             )
-        if sentence := strayed(self._storage, there, found.digest):
+        if sentence := strayed(self._storage, there, found.digest, base=found.base):
             raise MismatchError(
                 f"{FIELD}: {self.path} {sentence}; put a copy of it back, or take another round"
             )

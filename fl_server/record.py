@@ -23,7 +23,7 @@ from fl_core.environment import IMAGE
 from fl_core.errors import MismatchError, StorageError, UnusableError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
-from fl_core.record import RESTORED, SIGNATURE, SKIPPED, Head, Record, Row, digest, read, stray
+from fl_core.record import RESTORED, SIGNATURE, SKIPPED, Head, Record, Row, digest, given_up, read, stray
 from fl_server.sentences import way_out
 
 DISTRIBUTIONS: Final = {"paddle": "paddlepaddle", "sklearn": "scikit-learn"}
@@ -90,11 +90,15 @@ class RoundRecord:
         self._head = record.head
         return record
 
-    def stray(self, number: int, model: str) -> str:
-        """Why a checkpoint of this round with this model is not the job's; the line of `resumed` names it."""
-        if sentence := stray(self.read(), number, model):
+    def stray(self, number: int, model: str, *, base: str) -> str:
+        """Why a checkpoint of this round with this model, made from `base`, is none to go on from.
+
+        The line of `resumed` names one that is not the job's; one that was given up may have its round again.
+        """
+        record = self.read()
+        if sentence := stray(record, number, model):
             self._refused.append(model)
-        return sentence
+        return sentence or given_up(record, number, base=base)
 
     def resumed(self, number: int, *, model: str, made: bool) -> Resumed:
         """How the job goes on from this round's model, which the round `made` unless it is the first.

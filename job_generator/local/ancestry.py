@@ -44,7 +44,7 @@ class Ancestor:
         if not self.checkpoint.exists():
             raise JobError(self._missing())
         stored = StoredModel.read(self.checkpoint)
-        if sentence := strayed(self.run.storage, self.round, stored.digest):
+        if sentence := strayed(self.run.storage, self.round, stored.digest, base=stored.base):
             raise StorageError(
                 f"{self.checkpoint} {sentence}; fork from another round, or put a copy of it back"
             )

@@ -10,6 +10,8 @@ from safetensors.numpy import save_file
 
 from fl_core.errors import JobError, StorageError
 from fl_core.plan import Plan
+from fl_core.record import read as record_of
+from fl_core.record import written
 from fl_core.weights import digest
 from fl_server.checkpoints import Saved, read, write
 from job_generator.local.ancestry import Ancestor
@@ -100,3 +102,17 @@ def test_a_checkpoint_that_the_record_does_not_have(finished: Callable[..., RunF
     ):
         last.stored()
     assert earlier.stored().round == 5
+
+
+def test_a_checkpoint_of_a_round_that_was_given_up(finished: Callable[..., RunFolder]) -> None:
+    """The server went back behind it: it is refused, and that of the round that it went back to is not."""
+    run = finished(6)
+    plan = Plan.read(run.plan)
+    lines = run.storage / "metrics.jsonl"
+    content = lines.read_bytes()
+    back = {"round": 5, "result": "Restored", "plan": plan.digest}
+    row = record_of(content, plan.digest).head.bound(back)
+    lines.write_bytes(content + written(row) + b"\n")
+    with pytest.raises(StorageError, match="was given up when the server went back; fork from another round"):
+        Ancestor(run, 6, plan).stored()
+    assert Ancestor(run, 5, plan).stored().round == 5
