@@ -131,7 +131,7 @@ def newest_model(storage: Path) -> StoredModel:
             break
         with suppress(StorageError):
             stored = StoredModel.read(checkpoint)
-            if not strayed(storage, number, stored.digest, base=stored.base):
+            if stored.round == number and not strayed(storage, number, stored.digest, base=stored.base):
                 return stored
     if final is None:
         raise StorageError(f"there is no model in {storage}: no round has been committed and saved yet")

@@ -159,13 +159,14 @@ class Checkpoints:
     ) -> Saved | None:
         """The newest whole checkpoint; damaged ones are passed over, loudly, and `told` hears of each.
 
-        `stray` says of one why the job never had its model, or gave it up, if so: such a one is passed over, too.
+        `stray` says of one why the job never had its model, or gave it up, if so: such a one is passed over, too, and
+        so is one that has the name of another round.
         Raises UnusableError where a round was committed and no checkpoint is whole: beginning anew is not for a
         program to decide. One that cannot be read now is StorageError, if no older one is whole.
         """
         damaged: list[Path] = []
         unread: StorageError | None = None
-        for path in checkpoints(self.folder).values():
+        for number, path in checkpoints(self.folder).items():
             try:
                 saved = read(path)
             except (StorageError, UnusableError) as error:
@@ -179,7 +180,7 @@ class Checkpoints:
                     f"{path} was kept by another job, or under another plan or program; nothing was changed: give "
                     "this job a storage of its own, or go on with the job that this storage was begun with"
                 )
-            if sentence := stray(saved):
+            if sentence := _misnamed(saved, number) or stray(saved):
                 log.warning("checkpoint passed over", path=str(path), reason=sentence)
                 told(f"{path.name} {sentence}, and was passed over")
                 damaged.append(path)
@@ -191,6 +192,12 @@ class Checkpoints:
                 "one back from a backup, with which `fl-submit run --resume` goes on, or begin anew in another job"
             )
         return None
+
+
+def _misnamed(saved: Saved, number: int) -> str:
+    """Why this is not what a file of this round's name holds; empty where it is."""
+    there = saved.facts["round"]
+    return "" if there == number else f"is the checkpoint of round {there}"
 
 
 def _sealed(saved: Saved) -> dict[str, Any]:

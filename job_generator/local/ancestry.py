@@ -44,6 +44,11 @@ class Ancestor:
         if not self.checkpoint.exists():
             raise JobError(self._missing())
         stored = StoredModel.read(self.checkpoint)
+        if (there := stored.facts.get("round", self.round)) != self.round:
+            raise StorageError(
+                f"{self.checkpoint} is the checkpoint of round {there}; expected that of round {self.round}: fork from "
+                "another round, or put a copy of it back"
+            )
         if sentence := strayed(self.run.storage, self.round, stored.digest, base=stored.base):
             raise StorageError(
                 f"{self.checkpoint} {sentence}; fork from another round, or put a copy of it back"

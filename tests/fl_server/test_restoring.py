@@ -220,3 +220,13 @@ def test_lines_that_are_missing_still_end_the_job(job: Job) -> None:
     (job.folder / "metrics.jsonl").write_text("".join(lines[:2]))
     with pytest.raises(UnusableError, match="checkpoint of round 4, and the record ends with round 2"):
         job.start()
+
+
+def test_a_checkpoint_under_another_rounds_name_is_passed_over(job: Job) -> None:
+    """What a file holds is of the round that its name says, or the next older one is taken, and that is told."""
+    for number in (1, 2, 3):
+        job.make(number, number, base=number - 1)
+    job.checkpoint(3).write_bytes(job.checkpoint(1).read_bytes())
+    assert newest_model(job.folder).round == 2
+    assert job.start() == 2
+    assert job.told == ["round-0000003.safetensors is the checkpoint of round 1, and was passed over"]

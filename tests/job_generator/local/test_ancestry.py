@@ -116,3 +116,14 @@ def test_a_checkpoint_of_a_round_that_was_given_up(finished: Callable[..., RunFo
     with pytest.raises(StorageError, match="was given up when the server went back; fork from another round"):
         Ancestor(run, 6, plan).stored()
     assert Ancestor(run, 5, plan).stored().round == 5
+
+
+def test_a_checkpoint_under_another_rounds_name(finished: Callable[..., RunFolder]) -> None:
+    """A copy of an earlier round's is refused with both rounds."""
+    run = finished(6)
+    last, earlier = (Ancestor(run, number, Plan.read(run.plan)) for number in (6, 5))
+    last.checkpoint.write_bytes(earlier.checkpoint.read_bytes())
+    with pytest.raises(
+        StorageError, match="is the checkpoint of round 5; expected that of round 6: fork from"
+    ):
+        last.stored()
