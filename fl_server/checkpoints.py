@@ -162,15 +162,15 @@ class Checkpoints:
         `stray` says of one why the job never had its model, or gave it up, if so: such a one is passed over, too, and
         so is one that has the name of another round.
         Raises UnusableError where a round was committed and no checkpoint is whole: beginning anew is not for a
-        program to decide. One that cannot be read now is StorageError, if no older one is whole.
+        program to decide. One that cannot be read now is StorageError: what can be read later is not given up.
         """
         damaged: list[Path] = []
-        unread: StorageError | None = None
         for number, path in checkpoints(self.folder).items():
             try:
                 saved = read(path)
-            except (StorageError, UnusableError) as error:
-                unread = error if isinstance(error, StorageError) else unread
+            except StorageError as error:
+                raise self._unread(error) from error
+            except UnusableError as error:
                 log.warning("damaged checkpoint passed over", path=str(path), reason=str(error))
                 told(f"{path.name} is damaged and was passed over")
                 damaged.append(path)
@@ -187,11 +187,20 @@ class Checkpoints:
                 continue
             return saved
         if damaged and damaged[0].name != checkpoint_name(self.done):
-            raise unread or UnusableError(
+            raise UnusableError(
                 f"no checkpoint in {self.folder} is whole ({', '.join(one.name for one in damaged)}); put a copy of "
                 "one back from a backup, with which `fl-submit run --resume` goes on, or begin anew in another job"
             )
         return None
+
+    def _unread(self, error: StorageError) -> StorageError:
+        # A newer server lets go of what an older one is about to read: that is said first.
+        with suppress(StorageError), self.within():
+            pass
+        return StorageError(
+            f"{error}; nothing was changed: without it rounds might be given up, so start again once it can be read, "
+            "or take it away to go on from an older one"
+        )
 
 
 def _misnamed(saved: Saved, number: int) -> str:

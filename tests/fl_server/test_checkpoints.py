@@ -188,15 +188,24 @@ def test_no_whole_one_is_told(tmp_path: Path) -> None:
     assert told == [f"round-000000{number}.safetensors is damaged and was passed over" for number in (2, 1)]
 
 
-def test_what_cannot_be_read_now_is_not_damaged_for_good(tmp_path: Path) -> None:
-    """Where no checkpoint is whole, and the disk does not give one, another start may find it."""
-    checkpoints = filled(tmp_path, 2)
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_no_round_is_given_up_for_what_cannot_be_read_now(tmp_path: Path, *, is_whole: bool) -> None:
+    """Whether an older checkpoint is whole or not, another start may find the newest, or a person takes it away."""
+    checkpoints, told = filled(tmp_path, 2), list[str]()
     old, new = sorted((tmp_path / "checkpoints").iterdir())
-    old.write_bytes(b"nonsense")
+    if not is_whole:
+        old.write_bytes(b"nonsense")
+    content = new.read_bytes()
     new.unlink()
     new.mkdir()
-    with pytest.raises(StorageError, match=f"{new.name} cannot be read"):
-        checkpoints.newest()
+    with pytest.raises(
+        StorageError, match=rf"{new.name} cannot be read: .*; nothing was changed: .* take it away"
+    ):
+        checkpoints.newest(told.append)
+    new.rmdir()
+    new.write_bytes(content)
+    assert same(checkpoints.newest(told.append), saved(2))
+    assert told == []
 
 
 def test_a_damaged_first_model_is_asked_for_again(tmp_path: Path) -> None:
