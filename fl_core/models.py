@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from fl_core import durable
 from fl_core.errors import MismatchError, StorageError
 from fl_core.plan import canonical
-from fl_core.record import LINES, given_up, read, stray
+from fl_core.record import LINES, Record, given_up, read, stray
 from fl_core.weights import Array, digest
 
 ZIP = b"PK\x03\x04"
@@ -104,12 +104,33 @@ def strayed(storage: Path, number: int, model: str, *, base: str) -> str:
 
     Where there is no record, or one whose chain does not hold, nothing is said.
     """
+    return _strayed(_chain(storage), number, model, base=base)
+
+
+def _strayed(record: Record | None, number: int, model: str, *, base: str) -> str:
+    return "" if record is None else stray(record, number, model) or given_up(record, number, base=base)
+
+
+def _chain(storage: Path) -> Record | None:
+    """The record in this storage, if there is one whose chain holds."""
     try:
         content = (storage / LINES).read_bytes()
         record = read(content, str(from_json(content.partition(b"\n")[0])["plan"]))
     except (OSError, ValueError, KeyError, TypeError, MismatchError):
-        return ""
-    return "" if record.findings else stray(record, number, model) or given_up(record, number, base=base)
+        return None
+    return None if record.findings else record
+
+
+def sound(storage: Path, *, after: int = 0) -> Iterator[StoredModel]:
+    """The checkpoints of rounds `after` this one that are whole and not strayed from the record, newest first."""
+    record = _chain(storage)
+    for number, path in checkpoints(storage / "checkpoints").items():
+        if number <= after:
+            return
+        with suppress(StorageError):
+            found = StoredModel.read(path)
+            if found.round == number and not _strayed(record, number, found.digest, base=found.base):
+                yield found
 
 
 def best_model(storage: Path) -> StoredModel:
@@ -126,16 +147,10 @@ def newest_model(storage: Path) -> StoredModel:
     """The final model; of a job that has none, or has gone on since, the newest whole checkpoint of its record."""
     path = storage / "models" / "last.safetensors"
     final = StoredModel.read(path) if path.exists() else None
-    for number, checkpoint in checkpoints(storage / "checkpoints").items():
-        if number <= (final.round if final else 0):
-            break
-        with suppress(StorageError):
-            stored = StoredModel.read(checkpoint)
-            if stored.round == number and not strayed(storage, number, stored.digest, base=stored.base):
-                return stored
-    if final is None:
+    newest = next(sound(storage, after=final.round if final else 0), final)
+    if newest is None:
         raise StorageError(f"there is no model in {storage}: no round has been committed and saved yet")
-    return final
+    return newest
 
 
 def read_model(path: Path) -> StoredModel:

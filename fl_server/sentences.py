@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_core.errors import ShortfallError
-from fl_core.models import checkpoints
+from fl_core.models import sound
 from fl_core.plan import Plan
 from fl_core.roster import MOST_ABSENT
 from fl_core.wire import fl_pb2 as pb
@@ -44,8 +44,8 @@ def selection(cohort: pb.Cohort) -> dict[str, Any]:
 
 
 def way_out(storage: Path) -> str:
-    """What a person may do about a file of this storage that is damaged."""
-    newest = next(iter(checkpoints(storage / "checkpoints")), "N")
+    """What a person may do about a file of this storage that is damaged; a fork is of a checkpoint that is not."""
+    newest = next((str(one.round) for one in sound(storage, after=-1)), "N")
     return (
         "put a copy of it back from a backup, with which `fl-submit run --resume` goes on, or go on in another job: "
         f"fl-submit fork RUN|JOB --from-round {newest}"
