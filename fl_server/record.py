@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -24,6 +25,7 @@ from fl_core.errors import MismatchError, StorageError, UnusableError
 from fl_core.identity import Credentials
 from fl_core.plan import Plan
 from fl_core.record import RESTORED, SIGNATURE, SKIPPED, Head, Record, Row, digest, given_up, read, stray
+from fl_server.checkpoints import Saved
 from fl_server.sentences import way_out
 
 DISTRIBUTIONS: Final = {"paddle": "paddlepaddle", "sklearn": "scikit-learn"}
@@ -90,15 +92,20 @@ class RoundRecord:
         self._head = record.head
         return record
 
-    def stray(self, number: int, model: str, *, base: str) -> str:
-        """Why a checkpoint of this round with this model, made from `base`, is none to go on from.
+    def compared(self) -> Callable[[Saved], str]:
+        """What says why a checkpoint is none to go on from, by the record as it is read for the first one.
 
-        The line of `resumed` names one that is not the job's; one that was given up may have its round again.
+        The line of `resumed` names those that are not the job's; one that was given up may have its round again.
         """
-        record = self.read()
-        if sentence := stray(record, number, model):
-            self._refused.append(model)
-        return sentence or given_up(record, number, base=base)
+        once = cache(self.read)
+
+        def strayed(saved: Saved) -> str:
+            number = saved.facts["round"]
+            if sentence := stray(once(), number, saved.digest):
+                self._refused.append(saved.digest)
+            return sentence or given_up(once(), number, base=saved.base)
+
+        return strayed
 
     def resumed(self, number: int, *, model: str, made: bool) -> Resumed:
         """How the job goes on from this round's model, which the round `made` unless it is the first.

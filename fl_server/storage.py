@@ -161,11 +161,7 @@ class Storage:
 
     def newest(self, told: Callable[[str], object] = lambda _: None) -> Saved | None:
         """The newest checkpoint that is whole and has the model that the record has after its round."""
-
-        def stray(saved: Saved) -> str:
-            return self._record.stray(saved.facts["round"], saved.digest, base=saved.base)
-
-        return self.checkpoints.newest(told, stray)
+        return self.checkpoints.newest(told, self._record.compared())
 
     def resumed(self, number: int, *, model: str, made: bool) -> Resumed:
         """How the job goes on from this round's model, which the round `made` unless it is the first."""

@@ -230,3 +230,17 @@ def test_a_checkpoint_under_another_rounds_name_is_passed_over(job: Job) -> None
     assert newest_model(job.folder).round == 2
     assert job.start() == 2
     assert job.told == ["round-0000003.safetensors is the checkpoint of round 1, and was passed over"]
+
+
+def test_the_record_is_read_once_for_all_checkpoints(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are compared with it, its bytes are read, and hashed, one time."""
+    for number in (1, 2, 3, 4):
+        job.make(number, number, base=number - 1)
+    for number in (2, 3, 4):
+        write(job.checkpoint(number), job.saved(number, 99, base=number - 1))
+    storage, lines, opened = Storage(job.folder, job.plan), job.folder / "metrics.jsonl", list[Path]()
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path) or read_bytes(path))
+    newest = storage.newest(job.told.append)
+    assert newest is not None
+    assert (newest.facts["round"], len(job.told), opened.count(lines)) == (1, 3, 1)
