@@ -26,6 +26,9 @@ from fl_worker.telemetry import Telemetry
 
 log = structlog.get_logger()
 
+SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL)
+"""The server is not there now, and may come back; INTERNAL if it ended a call while something was written to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
@@ -73,6 +76,10 @@ class Exchange:
             clip = await self._complete(begun, place)
         except UpdateError:
             self._begun = None
+            raise
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in SILENT:  # it was refused, and is asked for no more
+                self._begun = None
             raise
         self._begun = None
         return Pulled(self.manifest.views(memoryview(begun.buffer).toreadonly()), clip)

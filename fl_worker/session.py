@@ -27,7 +27,7 @@ from fl_core.weights import Manifest, Weights
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.guard import context_of
-from fl_worker.exchange import Exchange, Pulled
+from fl_worker.exchange import SILENT, Exchange, Pulled
 from fl_worker.product import Product
 from fl_worker.protection import Protection
 from fl_worker.telemetry import Telemetry
@@ -49,9 +49,6 @@ BUSY_SECONDS = 1.0
 
 FOREIGN = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED)
 """The scheduler knows this worker as one of another job."""
-
-SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL)
-"""The server is not there now, and may come back; INTERNAL if it ended a call while something was written to it."""
 
 
 @dataclass(frozen=True, slots=True)

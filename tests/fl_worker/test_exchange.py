@@ -79,6 +79,7 @@ class Breaking(fl_pb2_grpc.ServerServicer):
     def __init__(self, *calls: tuple[Weights, int]) -> None:
         self.calls = list(calls)
         self.asked: list[int] = []
+        self.ends = grpc.StatusCode.UNAVAILABLE
 
     async def Pull(self, request: Any, call: Any) -> AsyncIterator[pb.Frame]:  # noqa: N802
         self.asked.append(request.offset)
@@ -90,7 +91,7 @@ class Breaking(fl_pb2_grpc.ServerServicer):
         for frame in (head, *left[:lasting]):
             yield frame
         if lasting < len(left):
-            await call.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+            await call.abort(self.ends, "the connection broke")
 
 
 @asynccontextmanager
@@ -120,6 +121,23 @@ def test_a_model_that_broke_off_goes_on_where_it_stopped() -> None:
 
     asyncio.run(main())
     assert breaking.asked == [0, CHUNK, CHUNK, 2 * CHUNK]
+
+
+def test_of_a_model_that_is_refused_nothing_is_kept() -> None:
+    """The buffer goes with the answer that it is not the open round's; one that broke off stays."""
+    breaking = Breaking((LARGE, 1), (LARGE, 1))
+
+    async def main() -> None:
+        async with exchange(breaking) as worker:
+            with pytest.raises(grpc.aio.AioRpcError, match="the connection broke"):
+                await worker.pull(PLACE, digest(LARGE))
+            assert worker._begun is not None
+            breaking.ends = grpc.StatusCode.FAILED_PRECONDITION
+            with pytest.raises(grpc.aio.AioRpcError, match="FAILED_PRECONDITION"):
+                await worker.pull(PLACE, digest(LARGE))
+            assert worker._begun is None
+
+    asyncio.run(main())
 
 
 def test_parts_of_two_models_are_no_model() -> None:
