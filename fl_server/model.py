@@ -48,10 +48,10 @@ class Model:
     def frames_from(self, offset: int) -> Sequence[bytes]:
         """The head, and the chunks from this byte on; refuses one where no chunk ends."""
         done, more = divmod(offset, CHUNK)
-        if offset > len(self.buffer) or (more and offset != len(self.buffer)):
-            raise UpdateError(
-                f"byte {offset} of a model of {len(self.buffer)} is asked for; expected a multiple of {CHUNK}"
-            )
+        beyond = offset > (end := len(self.buffer))
+        if beyond or (more and offset != end):
+            expected = f"at most {end}" if beyond else f"a multiple of {CHUNK}"
+            raise UpdateError(f"byte {offset} of a model of {end} is asked for; expected {expected}")
         return self.frames[:1] + self.frames[1 + done + bool(more) :]
 
     def prepare(self) -> None:

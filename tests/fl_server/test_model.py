@@ -19,8 +19,17 @@ def test_what_a_worker_has_is_not_sent_again(offset: int, left: int) -> None:
     assert frames == (MODEL.frames[0], *MODEL.frames[4 - left :])
 
 
-@pytest.mark.parametrize("offset", [1, CHUNK - 1, len(MODEL.buffer) - 1, 3 * CHUNK, 2**64 - 1])
-def test_a_model_goes_on_where_a_chunk_begins(offset: int) -> None:
+@pytest.mark.parametrize(
+    ("offset", "expected"),
+    [
+        *((offset, f"a multiple of {CHUNK}") for offset in (1, CHUNK - 1, len(MODEL.buffer) - 1)),
+        *(
+            (offset, f"at most {len(MODEL.buffer)}")
+            for offset in (len(MODEL.buffer) + 1, 3 * CHUNK, 2**64 - 1)
+        ),
+    ],
+)
+def test_a_model_goes_on_where_a_chunk_begins(offset: int, expected: str) -> None:
     """Another byte, or one beyond the end, is refused with what is expected."""
-    with pytest.raises(UpdateError, match=f"byte {offset} of a model .*; expected a multiple of {CHUNK}"):
+    with pytest.raises(UpdateError, match=f"byte {offset} of a model .*; expected {expected}$"):
         MODEL.frames_from(offset)
