@@ -25,7 +25,7 @@ CONTAINERS: dict[str, Map] = {
 }
 TOLD = {
     "greedy": ("OOMKilled", "worker 0: OOMKilled (limit 300Mi); raise the memory limit in its template"),
-    "crashing": ("CrashLoopBackOff", "worker 0: CrashLoopBackOff (exit code 1: Error); look at its log"),
+    "crashing": ("CrashLoopBackOff", "worker 0: CrashLoopBackOff (exit code 1: "),
     "absent": ("ImagePullBackOff", "worker 0: ImagePullBackOff ("),
 }
 """Reason and beginning of the condition `Degraded`."""
@@ -59,6 +59,7 @@ def test_failures_name_who_what_and_what_to_do(tenant: Tenant, tmp_path: Path) -
     for name, (reason, words) in TOLD.items():
         messages[name] = message_of(tenant, name, "Degraded", reason)
         assert words in messages[name], messages
+    assert messages["crashing"].endswith("); look at its log")
     assert IMAGE in messages["absent"]
     assert messages["absent"].endswith("; check the image's name and the pull secrets")
     failed = message_of(tenant, "leaving", "Failed", "ProgramError")
