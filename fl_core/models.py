@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,11 @@ INDEX = "kept.txt"
 def checkpoint_name(number: int) -> str:
     """What the checkpoint of this round is called in its folder."""
     return f"round-{number:07d}.safetensors"
+
+
+def base_of(facts: Mapping[str, Any]) -> str:
+    """The model that a checkpoint's round began with, by its digest; empty where its facts hold no line of a round."""
+    return str(facts.get("row", {}).get("base", ""))
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -86,7 +91,7 @@ class StoredModel:
     @property
     def base(self) -> str:
         """The model that its round began with, by its digest; empty where nobody wrote that down."""
-        return str(self.facts.get("row", {}).get("base", ""))
+        return base_of(self.facts)
 
     @property
     def digest(self) -> str:

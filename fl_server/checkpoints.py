@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from fl_core import durable, tensors
 from fl_core.durable import Guard
 from fl_core.errors import MismatchError, StorageError, UnusableError
-from fl_core.models import checkpoint_name, checkpoints
+from fl_core.models import base_of, checkpoint_name, checkpoints
 from fl_core.plan import canonical
 from fl_core.weights import Weights, digest
 from fl_server.memory import States, apart, together
@@ -54,8 +54,8 @@ class Saved:
 
     @property
     def base(self) -> str:
-        """The digest of the model that its round began with; empty where the facts hold no line of a round."""
-        return str(self.facts.get("row", {}).get("base", ""))
+        """The model that its round began with, by its digest; empty where nobody wrote that down."""
+        return base_of(self.facts)
 
 
 def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> None:

@@ -16,6 +16,12 @@ from job_generator.problems import Problem
 Place = tuple[str, str]
 """Kind and name of an object in the job's namespace."""
 
+
+def place_of(thing: Object) -> Place:
+    """Where an object is in the job's namespace."""
+    return thing["kind"], thing["metadata"]["name"]
+
+
 MOST_AT_ONCE: Final = 8
 """Actions of one job; a job of many sites has many."""
 

@@ -22,6 +22,7 @@ from fl_operator.actions import (
     Note,
     Place,
     Seen,
+    place_of,
 )
 from fl_operator.afterwards import afterwards
 from fl_operator.attempt import Attempt, is_of_another, name_for, spec_digest
@@ -181,7 +182,7 @@ class _Visit:
 
     def _children(self, attempt: Attempt, *, suspended: bool) -> None:
         for wanted in attempt.wanted(self.spec, suspended=suspended):
-            place = (wanted["kind"], wanted["metadata"]["name"])
+            place = place_of(wanted)
             live = self.seen.children.get(place)
             if place in self.seen.taken:
                 self.conditions.set(c.STALLED, "True", "NameTaken", _taken(place))
@@ -213,9 +214,8 @@ class _Visit:
             told = ("suspend", "completions", "parallelism") if scaled else ("suspend",)
             own = {name: live["spec"].get(name, False) for name in told}
             wanted = {**wanted, "spec": {**wanted["spec"], **own}}
-        place = kind, name = wanted["kind"], wanted["metadata"]["name"]
-        if (changed := differs(wanted, live)) and place not in self.seen.refused:
-            self.notes.append(Note("Repaired", f"{kind} {name} had been changed", "Warning"))
+        if (changed := differs(wanted, live)) and place_of(wanted) not in self.seen.refused:
+            self.notes.append(Note("Repaired", f"{' '.join(place_of(wanted))} had been changed", "Warning"))
         return changed
 
     # -- suspension

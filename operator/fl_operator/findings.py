@@ -221,6 +221,11 @@ def is_given_up(pod: Object, restarts: int) -> bool:
     return bool(pods_of([pod], "worker") and died and container.get("restartCount", 0) > restarts)
 
 
+def is_final(pod: Object) -> bool:
+    """Whether the process of a pod ended with what only the job's author can mend."""
+    return _ended(_container(pod)).get("exitCode") in PERMANENT_EXIT_CODES
+
+
 def listener_of(pods: Iterable[Object]) -> Listener | None:
     """The ready one of these pods as who listens at its port."""
     for pod in filter(is_ready, pods):

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from fl_operator.actions import Seen
 from fl_operator.cluster.resources import Object
 from fl_operator.findings import is_given_up, is_ready, lost_workers, pods_of
 from job_generator import names
-
-RESTARTS_PER_WORKER: Final = 10
-"""The default of `workers.restartsPerWorker`; the API server fills it in."""
+from job_generator.spec import Workers
 
 
 def restarts_of(spec: Mapping[str, Any]) -> int:
     """How often a worker that died is started again."""
-    return int(spec["workers"].get("restartsPerWorker", RESTARTS_PER_WORKER))
+    default = Workers.model_fields["restarts_per_worker"].default
+    return int(spec["workers"].get("restartsPerWorker", default))
 
 
 def workers_of(seen: Seen, spec: Mapping[str, Any], *, restarts: int) -> Object:

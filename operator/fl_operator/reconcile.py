@@ -13,7 +13,18 @@ import structlog
 
 from fl_core.errors import UnavailableError
 from fl_core.plan import Job
-from fl_operator.actions import Action, Apply, Create, Decision, Delete, FinishNow, Place, Seen, steps
+from fl_operator.actions import (
+    Action,
+    Apply,
+    Create,
+    Decision,
+    Delete,
+    FinishNow,
+    Place,
+    Seen,
+    place_of,
+    steps,
+)
 from fl_operator.attempt import Attempt, name_for
 from fl_operator.cluster.cache import Recent
 from fl_operator.cluster.connection import Connection
@@ -69,11 +80,6 @@ SERVER_SECONDS: Final = 5.0
 """A server that could not be asked to finish is asked again after so long."""
 
 Now = Callable[[], dt.datetime]
-
-
-def place_of(thing: Object) -> Place:
-    """Where an object is in the job's namespace."""
-    return thing["kind"], thing["metadata"]["name"]
 
 
 def present() -> dt.datetime:

@@ -13,7 +13,7 @@ from typing import Final
 from fl_operator import conditions as c
 from fl_operator.actions import Note
 from fl_operator.cluster.resources import Object
-from fl_operator.findings import pods_of
+from fl_operator.findings import is_final, pods_of
 from job_generator.names import ROLE
 
 ALONE: Final = frozenset({"server", "scheduler"})
@@ -43,7 +43,7 @@ def pod_due(status: Object, now: dt.datetime) -> dt.datetime:
 
 def _waits_too_long(job: Object, pods: Iterable[Object]) -> bool:
     """Whether the next pod of a Job would come late: each that is there failed, and none is still on its way out,
-    for which the end of the Job would have to wait, too.
+    for which the end of the Job would have to wait, too. One that ended for good ends the job.
     """
     role, status = job["metadata"].get("labels", {}).get(ROLE), job.get("status", {})
     if role not in ALONE or job["spec"].get("suspend") or status.get("succeeded"):
@@ -52,4 +52,5 @@ def _waits_too_long(job: Object, pods: Iterable[Object]) -> bool:
 
 
 def _is_lost(pod: Object) -> bool:
-    return pod.get("status", {}).get("phase") == "Failed" and not pod["metadata"].get("deletionTimestamp")
+    is_over = pod.get("status", {}).get("phase") == "Failed" and not pod["metadata"].get("deletionTimestamp")
+    return is_over and not is_final(pod)

@@ -339,6 +339,16 @@ def test_a_server_that_was_lost_often_gets_a_new_job(running: World) -> None:
     assert running.visit().actions == ()
 
 
+def test_a_server_that_ended_for_good_ends_the_job(running: World) -> None:
+    """However often it was lost before: a new Job would only fail again."""
+    running.pass_time(minutes=1)
+    running.child("server")["status"] = {"failed": 3}
+    running.pods[0] = pod("server", state=ended(72, "its storage is damaged"), status={"phase": "Failed"})
+    decision = running.visit()
+    assert not any(isinstance(action, Delete) for action in decision.actions)
+    assert running.condition("Failed")[0] == "True"
+
+
 @pytest.mark.parametrize("left", ["one that starts", "one on its way out"])
 def test_a_job_that_has_a_pod_is_not_made_anew(running: World, left: str) -> None:
     """It needs no other, or would have to wait for the old one's end, which a lost node may never tell."""
