@@ -171,7 +171,7 @@ class Progress:
             now = replace(
                 now,
                 closed=over[-1] if over else None,
-                closed_at=moment,
+                closed_at=before.closed_at if first else moment,
                 evaluated=measured[-1] if measured else None,
             )
         stream.report = now

@@ -47,7 +47,7 @@ class Report:
     evaluated: ClosedRound | None = None
     """The newest round that was measured."""
     closed_at: dt.datetime | None = None
-    """When this operator heard of `closed`."""
+    """When this operator last heard a round close; what a server begins with, its whole record, says not when."""
     selecting_since: dt.datetime | None = None
     """Since when this operator knows that the server chooses a cohort; None while it does not."""
 

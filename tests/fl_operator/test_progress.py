@@ -55,6 +55,21 @@ class Server(ServerServicer):
         return pb.Ack()
 
 
+class OneMore(Server):
+    """Tells of a round that closes while it is heard."""
+
+    def __init__(self, round: int) -> None:
+        super().__init__(round)
+        self.closes = asyncio.Event()
+
+    async def Observe(self, request: Any, context: Any) -> AsyncIterator[pb.Observation]:  # noqa: N802
+        async for observation in super().Observe(request, context):
+            yield observation
+            await self.closes.wait()
+            now = pb.Standing(round=self.round + 1, rounds=9)
+            yield pb.Observation(standing=now, closed=[json.dumps({"round": self.round, "line": self.round})])
+
+
 @dataclass
 class Stage:
     """A job's server, which comes and goes, and the operator's view of it."""
@@ -69,9 +84,9 @@ class Stage:
         self.authority.issue(Identity(UID, "server")).write(self.folder)
 
     @asynccontextmanager
-    async def serving(self, *, round: int) -> AsyncIterator[Server]:
+    async def serving(self, *, round: int = 0, service: Server | None = None) -> AsyncIterator[Server]:
         """A server at the same port each time."""
-        server, service = grpc.aio.server(), Server(round)
+        server, service = grpc.aio.server(), service or Server(round)
         add_ServerServicer_to_server(service, server)
         address = await open_port(server, f"127.0.0.1:{self.port}", self.folder)
         self.port = int(address.rpartition(":")[2])
@@ -215,6 +230,30 @@ def test_the_losses_of_each_round_are_told_once(stage: Stage) -> None:
             await stage.hears(4)
             assert [note.note.partition(":")[0] for note in stage.progress.notes(UID)] == ["worker-3"]
             assert not stage.progress.notes(UID)
+            await stage.progress.forget(UID)
+
+    play(scene())
+
+
+def test_only_a_round_that_closes_while_it_is_heard_has_a_time(stage: Stage) -> None:
+    """What a server begins with may have closed long ago; for a suspension in its grace the open round counts."""
+
+    def closed() -> tuple[int, bool]:
+        report = stage.progress.report(UID)
+        assert report is not None
+        assert report.closed is not None
+        return report.closed.round, report.closed_at is not None
+
+    async def scene() -> None:
+        server = OneMore(3)
+        async with stage.serving(service=server):
+            server.closed = [json.dumps({"round": n, "line": n}) for n in (1, 2)]
+            stage.follow(since="12:00:00")
+            await stage.hears(3)
+            assert closed() == (2, False)
+            server.closes.set()
+            await stage.hears(4)
+            assert closed() == (3, True)
             await stage.progress.forget(UID)
 
     play(scene())
