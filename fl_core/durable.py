@@ -124,6 +124,18 @@ def sweep(path: Path) -> None:
         os.unlink(left)  # noqa: PTH108 - as above
 
 
+def settle(path: Path) -> None:
+    """What a process that was killed left in a folder unsynced, contents and names, is on the disk from now on.
+
+    Whoever goes on from what it reads there must not see it go with a later power cut.
+    """
+    for file in path.iterdir():
+        with suppress(FileNotFoundError):  # another server of the job may still be there
+            if file.is_file():
+                sync(file)
+    sync(path)
+
+
 def sync(path: Path) -> None:
     """A file's content, or the names in a folder, are on the disk when this returns."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

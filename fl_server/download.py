@@ -7,7 +7,6 @@ import os
 import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, NamedTuple, TypeVar
@@ -97,15 +96,27 @@ class Newest(NamedTuple):
 
 
 def newest(store: Patient) -> Newest:
-    """What was kept last."""
-    while True:
-        names = store.call(lambda: store.objects.names(HEADS))
-        number = max(map(head_number, names), default=0)
+    """What was kept last; a head that is named and is not there is asked for again, as a store that does not answer."""
+    missed = 0
+
+    def looked() -> Newest | None:
+        nonlocal missed
+        number = max(map(head_number, store.objects.names(HEADS)), default=0)
         if not number:
             return Newest(0, None)
-        with suppress(FileNotFoundError):  # a server has gone on, and removed it meanwhile
-            name = head_name(number)
-            return Newest(number, decoded(store.content(name), f"{store.objects.uri}/{name}"))
+        name = head_name(number)
+        try:
+            content = b"".join(store.objects.read(name))
+        except FileNotFoundError as error:
+            if number == missed:
+                raise SilentError(f"{store.objects.uri} names {name} and does not have it") from error
+            missed = number  # a server has gone on, and removed it meanwhile
+            return None
+        return Newest(number, decoded(content, f"{store.objects.uri}/{name}"))
+
+    while (found := store.call(looked)) is None:
+        pass
+    return found
 
 
 @dataclass(frozen=True, slots=True)

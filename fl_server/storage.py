@@ -104,7 +104,9 @@ class Storage:
         for made in (self.spool, folder / "checkpoints", folder / "models"):
             durable.folder(made)
             durable.sweep(made)
+            durable.settle(made)
         durable.sweep(folder)
+        durable.settle(folder)
         within, path = self.fence.held, folder / LINES
         self._record = RoundRecord(Lines(path, within), path, plan, within)
         self.sessions = Lines(folder / "sessions.jsonl", within)

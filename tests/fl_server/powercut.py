@@ -6,6 +6,7 @@ ends before it. FOLDER/<call>-<loss>/storage is then what a disk may hold, and `
     kill    all that was done: the process ended, the machine did not
     content names are as they were given, contents as they were last synced and half of what came since
     all     what was not synced is lost: contents, and names in folders that were not synced
+    after   as `all`, once a server that began after a kill has read what was there: `after` is what it found
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from fl_server.storage import Storage
 from tests.fl_server.recorded import recorded
 
 ROUNDS = 2
-LOSSES = ("kill", "content", "all")
+LOSSES = ("kill", "content", "all", "after")
 CUT = 9
 
 
@@ -40,6 +42,7 @@ class Disk:
         self.left = cut
         self.contents: dict[int, bytes] = {}
         self.names: dict[Path, dict[str, int]] = {}
+        self._held: set[int] = set()
         self._allowed = False
         self._lost = lost
         self._real = {name: getattr(os, name) for name in CALLS} | {
@@ -89,8 +92,16 @@ class Disk:
         if path.is_dir():
             self.names[path] = {one.name: one.lstat().st_ino for one in path.iterdir()}
         elif path.is_relative_to(self.root):
-            self._real["open"](path, os.O_RDONLY)  # so that no later file gets this one's number
+            self._held.add(self._real["open"](path, os.O_RDONLY))  # no later file gets this one's number
             self.contents[path.stat().st_ino] = path.read_bytes()
+
+    def killed(self) -> None:
+        """Let go of what a process that ends lets go of: its files, and with them its locks."""
+        self.left = sys.maxsize
+        for link in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):
+                if int(link.name) not in self._held and link.readlink().is_relative_to(self.root):
+                    os.close(int(link.name))
 
     def left_behind(self, loss: str, target: Path) -> None:
         """Write down what a disk may hold after this loss."""
@@ -182,19 +193,25 @@ def check(storage: Storage, plan: Plan, told: dict[str, int], *, where: str) -> 
 
     `told` are the last rounds of which each thing was acknowledged.
     """
+    here = found(storage, plan)
+    for what, number in here.items():
+        acknowledged = told.get(what, -1 if what == "saved" else 0)
+        assert number in {acknowledged, acknowledged + 1}, (where, what, number, told)
+    assert here["recorded"] <= here["best"] <= max(here["saved"], 0) <= here["charged"] <= here["signed"]
+    newest = storage.checkpoints.newest()
+    assert newest is None or newest.weights["w"].tolist() == [newest.facts["round"]] * 50
+
+
+def found(storage: Storage, plan: Plan) -> dict[str, int]:
+    """The last round of which each thing is there."""
     newest, best = storage.checkpoints.newest(), storage.model("best")
-    here = {
+    return {
         "saved": newest.facts["round"] if newest else -1,
         "best": best.facts["round"] if best else 0,
         "recorded": len(recorded(storage)),
         "signed": max((one["round"] for one in storage.sessions.read() if "survivors" in one), default=0),
         "charged": charges(storage, plan, newest),
     }
-    for what, number in here.items():
-        acknowledged = told.get(what, -1 if what == "saved" else 0)
-        assert number in {acknowledged, acknowledged + 1}, (where, what, number, told)
-    assert here["recorded"] <= here["best"] <= max(here["saved"], 0) <= here["charged"] <= here["signed"]
-    assert newest is None or newest.weights["w"].tolist() == [newest.facts["round"]] * 50
 
 
 def charges(storage: Storage, plan: Plan, newest: Saved | None) -> int:
@@ -221,7 +238,11 @@ def cut(folder: Path, plan: Plan, call: int) -> bool:
 
         def lost(disk: Disk) -> None:
             for loss in LOSSES:
-                disk.left_behind(loss, folder / f"{call:03}-{loss}")
+                if loss == "after":
+                    disk.killed()
+                    words = found(Storage(place / "storage", plan), plan).items()
+                    (place / "after").write_text("".join(f"{word} {number}\n" for word, number in words))
+                disk.left_behind("all" if loss == "after" else loss, folder / f"{call:03}-{loss}")
 
         Disk(place / "storage", call, lost)
         for word in commits(place / "storage", plan):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 from fl_core.errors import StorageError, UnavailableError, UnusableError
 from fl_core.models import checkpoints
 from fl_server import download
+from fl_server.download import Patient, newest
 from fl_server.objects import Folder, SilentError
 from tests.fl_server.mirrored import commit, committed, last, server, stored, watched
 
@@ -170,3 +172,22 @@ def test_a_share_that_is_not_mounted_any_more(tmp_path: Path, uri: str, left: st
     share.rename(tmp_path / "store")
     assert stored(uri) == before
     assert committed(server(tmp_path / "other", uri)) == (1, [1])
+
+
+def test_a_head_that_is_named_and_not_there(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked for again with pauses, and no longer than a store that does not answer."""
+    monkeypatch.setattr(download, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(download, "PAUSES", (0.02, 0.02))
+    commit(server(tmp_path / "one", uri), 1)
+    looks: list[str] = []
+
+    class Forgetful(Folder):
+        def read(self, name: str) -> Iterator[bytes]:
+            looks.append(name)
+            raise FileNotFoundError(name)
+
+    with pytest.raises(UnavailableError, match=r"names heads/\S+ and does not have it, for 0.05 s"):
+        newest(Patient(Forgetful(uri, Path(uri.removeprefix("file://")))))
+    assert 2 <= len(looks) <= 5

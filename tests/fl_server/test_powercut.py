@@ -41,16 +41,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-def said(folder: Path) -> dict[str, int]:
+def said(file: Path) -> dict[str, int]:
     """The last round of which each thing was acknowledged."""
-    words = [line.split() for line in (folder / "said").read_text().splitlines()]
+    words = [line.split() for line in file.read_text().splitlines()]
     return {word: int(number) for word, number in words}
 
 
 def storages(cuts: Path, loss: str) -> list[tuple[dict[str, int], Path]]:
     """What was acknowledged, and what was left, for each call."""
+    word = "after" if loss == "after" else "said"
     return [
-        (said(cuts / one.name.partition("-")[0]), one) for one in sorted(cuts.glob(f"*-{loss}"), reverse=True)
+        (said(cuts / one.name.partition("-")[0] / word), one)
+        for one in sorted(cuts.glob(f"*-{loss}"), reverse=True)
     ]
 
 
