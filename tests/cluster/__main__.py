@@ -31,6 +31,8 @@ IMAGES = ROOT / "dist" / "images"
 LOWEST = "2"
 TENANT = "tenant: Tenant"
 """What the files have in their text that share a cluster."""
+SHARED = 3
+"""So many clusters share them."""
 MARK = re.compile(r"mark\.level\(([234])\)")
 INTERRUPTED = 2  # pytest's exit status after Ctrl-C
 WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -78,7 +80,7 @@ def up(level: str) -> None:
 def test(level: str, words: tuple[str, ...]) -> None:
     """Run the tests that need a cluster, each file of them on a fresh one: of the level that it asks for, up to this.
 
-    Files of tests that have a namespace beside an installed chart share two. Three groups run side by side, as tests
+    Files of tests that have a namespace beside an installed chart share three. Three groups run side by side, as tests
     wait for a cluster more than they compute: two lanes begin with those that have real pods, the third with those
     that have none. Words go to pytest, which then runs once, on one cluster of this level.
     """
@@ -188,14 +190,14 @@ def _taken(groups: deque[Group]) -> Iterator[Group]:
 def _groups() -> list[Group]:
     """The files of tests that need a cluster, each with the highest level that one of its tests asks for.
 
-    Those whose tests have a namespace beside the chart are two groups: each test leaves no more than that namespace.
+    Those whose tests have a namespace beside the chart are three groups: each test leaves no more than that namespace.
     """
     paths = sorted((ROOT / "tests").rglob("test_*.py"))
     texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
     wanted = {name: text for name, text in texts.items() if "mark.cluster" in text}
     tenants = [name for name, text in wanted.items() if TENANT in text]
     others = [(name,) for name in wanted if name not in tenants]
-    groups = [tuple(tenants[::2]), tuple(tenants[1::2]), *others]
+    groups = [*(tuple(tenants[place::SHARED]) for place in range(SHARED)), *others]
     return [(names, max(_level_of(wanted[name]) for name in names)) for names in groups]
 
 
