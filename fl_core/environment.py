@@ -11,4 +11,4 @@ GRACE: Final = "FLJOB_GRACE_SECONDS"
 """How long a worker has from SIGTERM to SIGKILL, in seconds."""
 
 IMAGE: Final = "FLJOB_IMAGE"
-"""The image that the pod asks for, with a digest only where that has one; the server's record names it."""
+"""The image that the pod asks for, with a digest only where that has one; the record names those of a round."""

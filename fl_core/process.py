@@ -21,6 +21,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from fl_core import logs
+from fl_core.environment import IMAGE
 from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError
 from fl_core.identity import Credentials, Identity, wall_time
 from fl_core.invitation import Invitation
@@ -58,6 +59,11 @@ class Settings:
     """The URL of the endpoint that signed this process's certificate."""
     invitation: Invitation | None = None
     """What a site outside the cluster was given."""
+
+    @property
+    def image(self) -> str:
+        """The image that this process runs in, as whoever started it says; empty where nobody does."""
+        return os.environ.get(IMAGE, "")
 
     @property
     def credentials(self) -> Credentials:

@@ -5,6 +5,7 @@ No server and no spec can lower it. How it reads, line by line: docs/how-to/site
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,14 +20,17 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
+from fl_core.environment import IMAGE
 from fl_core.errors import MismatchError, ProtocolError
 from fl_core.identity import wall_time
+from fl_core.images import digest_of, is_reference
 from fl_core.plan import Plan
 from fl_core.privacy import accountant
 from fl_core.privacy.job import NEIGHBOURS, cost_of, mechanism_of
@@ -34,6 +38,8 @@ from fl_core.secagg.endorsement import NONE, Endorsement, Organisations, endorse
 from fl_core.secagg.job import cohort_of, terms_of
 from fl_core.secagg.policy import Policy
 from fl_core.secagg.signing import UNREADABLE
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class _Part(BaseModel):
@@ -217,6 +223,14 @@ def _beyond(path: str, value: float, most: float | None) -> Iterator[str]:
         yield f"{path} is {value:g}; this site demands at most {most:g}"
 
 
+def _image(text: str) -> str:
+    """A digest or a reference of an image; a digest that is cut short would pass for a reference."""
+    whole = _DIGEST.fullmatch(text) if text.startswith("sha256:") else is_reference(text)
+    if not whole:
+        raise ValueError(f"{text!r} is neither an image's reference nor sha256: and 64 digits (0-9, a-f)")
+    return text
+
+
 class SitePolicy(_Part):
     """The whole file; what is not in it is not asked for."""
 
@@ -224,14 +238,20 @@ class SitePolicy(_Part):
     organisations: Partners | None = None
     privacy: PrivateReleases | None = None
     programs: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] | None = None
+    images: tuple[Annotated[str, AfterValidator(_image)], ...] | None = None
     config: dict[str, Bounds] = Field(default_factory=dict)
+    _path: Path | None = PrivateAttr(default=None)
+
+    def model_post_init(self, context: Any) -> None:  # noqa: ANN401 - pydantic's
+        """Know the file, to name it."""
+        self._path = (context or {}).get("path")
 
     @classmethod
     def read(cls, path: Path) -> SitePolicy:
         """Read a policy file; one that cannot be read is not taken for an empty one."""
         try:
             text = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            return cls.model_validate(text, context={"folder": path.parent})
+            return cls.model_validate(text, context={"folder": path.parent, "path": path})
         except OSError as error:
             raise MismatchError(f"the policy {path} cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -250,15 +270,17 @@ class SitePolicy(_Part):
         others = self.organisations
         return others.endorse(job=job, worker=worker, own=own) if others else NONE
 
-    def check(self, plan: Plan) -> None:
-        """Refuse a job that this site takes no part in, before its program is loaded."""
+    def check(self, plan: Plan, *, image: str = "") -> None:
+        """Refuse a job that this site takes no part in, before its program is loaded; `image` is this worker's own."""
         private = self.privacy.complaints(plan) if self.privacy is not None else ()
-        _refuse([*self._about_sums(plan), *private, *self._about_program(plan)])
+        self._refuse(
+            [*self._about_sums(plan), *private, *self._about_program(plan), *self._about_image(image)]
+        )
 
     def check_cost(self, plan: Plan, *, dimension: int) -> None:
         """Refuse a job whose rounds cost too much, now that its model is known to have so many values."""
         if self.privacy is not None:
-            _refuse([*self.privacy.complaints(plan, dimension=dimension)])
+            self._refuse([*self.privacy.complaints(plan, dimension=dimension)])
 
     def _about_sums(self, plan: Plan) -> list[str]:
         own, secure = self.secure_aggregation, plan.secure_aggregation
@@ -296,10 +318,18 @@ class SitePolicy(_Part):
                 complaints.append(f"spec.program.config.{name} is {wrong}")
         return complaints
 
+    def _about_image(self, image: str) -> Iterator[str]:
+        """The worker's own word for its image, as a reference or by its digest alone."""
+        if self.images is None or {image, f"sha256:{digest_of(image)}"} & set(self.images):
+            return
+        told = f"this worker's image is {image} ({IMAGE})"
+        unknown = f"nobody says which image this worker runs in ({IMAGE} is not set)"
+        yield f"{told if image else unknown}; images allows {', '.join(self.images) or 'none'}"
 
-def _refuse(complaints: list[str]) -> None:
-    if complaints:
-        raise MismatchError(f"this site's policy refuses the job: {'; '.join(complaints)}")
+    def _refuse(self, complaints: list[str]) -> None:
+        if complaints:
+            whose = f"this site's policy {self._path or ''}".rstrip()
+            raise MismatchError(f"{whose} refuses the job: {'; '.join(complaints)}")
 
 
 OPEN_POLICY = SitePolicy(secure_aggregation=SecureSums(required=False, threshold=0))

@@ -136,7 +136,7 @@ def train(
 ) -> None:
     """Attend one job from enrolment to Stop."""
     logs.bind(worker=site.name)
-    policy.check(settings.plan)
+    policy.check(settings.plan, image=settings.image)
     telemetry, health = Telemetry(), Health()
     settings.announce(metrics=settings.serve(telemetry.registry, health))
     with told_when_long("the program is still being loaded"):

@@ -56,7 +56,8 @@ def assurance(plan: Plan) -> tuple[Claim, ...]:
             "an administrator of the cluster",
             "open",
             "Who controls the machines, the images or the certificate authority can read whatever is on them. Workers "
-            "that must not trust the cluster run outside of it (spec.sites[].external).",
+            "that must not trust the cluster run outside of it (spec.sites[].external). Which image a worker runs in "
+            "is what whoever started it told it: a policy's list of images finds a wrong one, and no lie.",
         ),
     )
 
@@ -171,7 +172,8 @@ def _secure(plan: Plan, secure: SecureAggregation) -> tuple[Claim, ...]:
                 "conditional",
                 f"Two different sums of one round never open ({parameters.threshold} of {cohort} must sign the same "
                 f"workers), {helped}; but it could choose whom it asks, and what they train. So it holds only for "
-                "sites that run their own workers, under a policy file of their own (fl-worker --policy).",
+                "sites that run their own workers, under a policy file of their own (fl-worker --policy), which can "
+                "name the programs and the images that are allowed there.",
             )
         )
     else:

@@ -81,6 +81,11 @@ def test_what_a_site_demands_is_read_from_its_file(tmp_path: Path) -> None:
         ("privacy: {delta: 1}", "privacy.delta"),
         ("privacy: [8]", "privacy"),
         ("privacy: {epsilon: .inf}", "privacy.epsilon"),
+        (
+            "images: ['sha256:0123']",
+            "images.0: Value error, 'sha256:0123' is neither an image's reference nor",
+        ),
+        ("images: ['a worker']", "images.0"),
         ("a: b: c", "is no YAML"),
     ],
 )
@@ -191,6 +196,50 @@ def secure(plan_of: PlanOf, cohort: int, *, minimum: int, **settings: Any) -> Pl
     """A plan whose rounds sum securely over so many."""
     own = SECURE.model_copy(update=settings)
     return plan_of(workers=cohort, per_round=cohort, minimum=minimum, secure_aggregation=own)
+
+
+HEX = "0123456789abcdef" * 4
+PINNED = f"registry.example:5000/fl/worker:1.2@sha256:{HEX}"
+
+
+def with_images(folder: Path, *allowed: str) -> SitePolicy:
+    """A site's file that allows these images alone."""
+    file = folder / "site.yaml"
+    file.write_text(yaml.safe_dump({"secureAggregation": {"required": False}, "images": list(allowed)}))
+    return SitePolicy.read(file)
+
+
+@pytest.mark.parametrize("allowed", [PINNED, f"sha256:{HEX}"])
+def test_an_image_on_the_list_is_taken(plan_of: PlanOf, tmp_path: Path, allowed: str) -> None:
+    """By the whole reference, or by its digest wherever it was pulled from; a site without a list asks for none."""
+    with_images(tmp_path, "other:1", allowed).check(job(plan_of, None), image=PINNED)
+    policy_open = SitePolicy.model_validate({"secureAggregation": {"required": False}})
+    policy_open.check(job(plan_of, None), image="")
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("worker:1.2", "this worker's image is worker:1.2 (FLJOB_IMAGE)"),
+        (PINNED.replace("0", "1"), f"this worker's image is {PINNED.replace('0', '1')} (FLJOB_IMAGE)"),
+        ("", "nobody says which image this worker runs in (FLJOB_IMAGE is not set)"),
+    ],
+)
+def test_another_image_is_refused(plan_of: PlanOf, tmp_path: Path, image: str, told: str) -> None:
+    """The sentence names the file, its key, what this worker was told, and all that is allowed."""
+    site = with_images(tmp_path, f"sha256:{HEX}", "other:1")
+    with pytest.raises(MismatchError) as error:
+        site.check(job(plan_of, None), image=image)
+    assert str(error.value) == (
+        f"this site's policy {tmp_path / 'site.yaml'} refuses the job: {told}; "
+        f"images allows sha256:{HEX}, other:1"
+    )
+
+
+def test_an_empty_list_allows_no_image(plan_of: PlanOf, tmp_path: Path) -> None:
+    """It is not taken for one that is left out."""
+    with pytest.raises(MismatchError, match="images allows none"):
+        with_images(tmp_path).check(job(plan_of, None), image=PINNED)
 
 
 def session_of(plan: Plan) -> Session:

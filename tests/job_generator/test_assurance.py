@@ -100,6 +100,15 @@ def test_buckets_are_said_aloud(claims: Callable[..., Any]) -> None:
     assert "the sum over at least 9 workers" in claims(workers={"replicas": 12})[SERVER].sentence
 
 
+def test_what_a_policy_can_name_is_said(claims: Callable[..., Any]) -> None:
+    """Programs and images; and that an image is known by hearsay."""
+    said = claims(workers={"replicas": 5})
+    assert "name the programs and the images that are allowed" in said["a server that cheats"].sentence
+    assert "a policy's list of images finds a wrong one, and no lie" in (
+        said["an administrator of the cluster"].sentence
+    )
+
+
 def test_what_a_rule_withstands_is_claimed(claims: Callable[..., Any]) -> None:
     """So many hostile workers, among buckets or single updates; of a mean nothing of the kind is said."""
     said = claims(**BUCKETED)[POISON]
