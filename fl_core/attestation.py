@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fl_core.errors import MismatchError
 from fl_core.identity import Credentials, Identity
+from fl_core.images import OTHERS, Used
 from fl_core.plan import Plan, canonical
 from fl_core.record import Head
 from fl_core.secagg.signing import ALGORITHM, UNREADABLE, CertifiedSigner, issued
@@ -43,8 +44,10 @@ class Ending:
     round: int
 
 
-def statement(plan: Plan, head: Head, ending: Ending, files: dict[str, str]) -> Json:
-    """What is signed; `files` are the SHA-256 of files of the storage by their names."""
+def statement(
+    plan: Plan, head: Head, ending: Ending, *, files: dict[str, str], images: Iterable[Used] = ()
+) -> Json:
+    """What is signed; `files` are the SHA-256 of files of the storage by their names, `images` those of the record."""
     return {
         "_type": STATEMENT,
         "subject": [{"name": name, "digest": {"sha256": files[name]}} for name in sorted(files)],
@@ -55,6 +58,7 @@ def statement(plan: Plan, head: Head, ending: Ending, files: dict[str, str]) -> 
             "program": plan.program.sha256 or "",
             "seed": plan.seed,
             "record": {"lines": head.lines, "last": head.digest},
+            "resolvedDependencies": [one.descriptor for one in images if one.reference != OTHERS],
             "model": ending.model,
             "round": ending.round,
             "ending": ending.reason,

@@ -158,6 +158,7 @@ class Coordinator:
         self.rounds.check_open(r.Phase.TRAINING, worker, (transfer.context.round, transfer.context.attempt))
         weight = self._aggregator.weigh(worker, transfer.examples, largest=largest)
         measured = read_measurements(transfer.metrics)
+        self.ledger.runs_in(worker, transfer.image)
         self.metrics.bytes.labels("received", "update").inc(transfer.nbytes)
         self.ledger.trained(worker, examples=transfer.examples, metrics=measured, nbytes=transfer.nbytes)
         actions = self.rounds.reported(worker)
@@ -184,6 +185,7 @@ class Coordinator:
         if self.model is None or said.model != self.model.digest:
             raise UpdateError(f"{worker} is ready with the model {said.model[:12]}, not this round's")
         sums.admit(worker, said)
+        self.ledger.runs_in(worker, said.image)
         call = sums.protection.join(worker)
         self._do(() if waits else self.rounds.reported(worker))
         return call

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fl_core import images
 from fl_core.metrics import Measurements, total
 from fl_core.shortfall import GONE, LEFT
 from fl_server.checkpoints import legible
@@ -24,6 +25,7 @@ class Ledger:
         self._training: dict[str, Measurements] = {}
         self._together: tuple[int, Measurements] | None = None
         self._evaluation: dict[str, Measurements] = {}
+        self._images: dict[str, str] = {}
         self.up = self.down = 0
 
     def open(self, number: int, attempt: int, **facts: float | str) -> None:
@@ -87,6 +89,10 @@ class Ledger:
         self._training[worker] = metrics
         self.up += nbytes
 
+    def runs_in(self, worker: str, image: str) -> None:
+        """The image that a worker says it runs in, if any; UpdateError for what can name none."""
+        self._images[worker] = images.check(image, whose=worker)
+
     def summed(
         self,
         *,
@@ -116,9 +122,11 @@ class Ledger:
         """Whose updates are in the new model."""
         self.reporters = reporters
         examples, metrics = self._together or self._of(reporters)
+        told = images.tally(self._images.get(worker, "") for worker in reporters)
         self.row |= {
             "model": model,
             "reporters": list(reporters),
+            **({"images": told} if told else {}),
             **({"examples": examples} if examples else {}),  # with differential privacy nobody says how many
             "train": _values(metrics),
             "bytes": {"up": self.up, "down": self.down},
@@ -144,6 +152,7 @@ class Ledger:
         self._lap = time.monotonic()
         self._examples, self._training, self._evaluation = {}, {}, {}
         self._together = None
+        self._images = {}
         self.up = self.down = 0
         self.reporters = ()
         self.row = row

@@ -1,7 +1,8 @@
 """The server's side of the record: each round's line bound to the one before it, on the disk before it is told.
 
 What a line says besides the round itself: the plan's and the program's digests, and the software that this process
-knows of. The image is what the pod was told (FLJOB_IMAGE): a claim of whoever made the pod, not a measurement.
+knows of. The images, its own and those that the round's workers say, are what pods were told (FLJOB_IMAGE): a claim of
+whoever made the pod, not a measurement.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fl_core.durable import Guard
 from fl_core.environment import IMAGE
 from fl_core.errors import MismatchError, StorageError, UnusableError
 from fl_core.identity import Credentials
+from fl_core.images import used
 from fl_core.plan import Plan
 from fl_core.record import RESTORED, SIGNATURE, SKIPPED, Head, Record, Row, digest, given_up, read, stray
 from fl_server.checkpoints import Saved
@@ -159,7 +161,8 @@ class RoundRecord:
         try:
             named = {**files, self._path.name: self._path}
             found = {name: file_digest(path, missing_ok=True) for name, path in named.items()}
-            content = statement(self._plan, self.read().head, ending, found)
+            record = self.read()
+            content = statement(self._plan, record.head, ending, files=found, images=used(record.rows()))
             target = self._path.with_name(SIGNATURE)
             with self._within():
                 durable.replace(target, json.dumps(signed(content, credentials), indent=1).encode())

@@ -55,6 +55,7 @@ class Exchange:
     manifest: Manifest
     telemetry: Telemetry
     protection: Protection | None = None
+    image: str = ""
     passed: int = 0
     """How many messages have come and gone: what passes is progress."""
     _pulled: tuple[str, Pulled] | None = field(default=None, init=False)
@@ -118,7 +119,9 @@ class Exchange:
         """Hand in what was made of a model: masked where the job has secure aggregation."""
         if self.protection is not None:
             push = partial(self.push_masked, place)
-            summed = await self.protection.hand_in(place, model, product, server=self.server, push=push)
+            summed = await self.protection.hand_in(
+                place, model, product, server=self.server, push=push, image=self.image
+            )
             log.info("summed" if summed else "not among those that were summed")
         elif product.update is not None:
             await self.push(place, pb.KIND_UPDATE, product, model=model)
@@ -137,6 +140,7 @@ class Exchange:
             examples=product.examples,
             metrics=_text(product.metrics),
             model=model,
+            image=self.image,
         )
         await self._send(head, pack(update))
         log.info("handed in", nbytes=manifest.nbytes)

@@ -48,7 +48,14 @@ class Protection:
     weight: Callable[[int], int]
 
     async def hand_in(
-        self, place: pb.Context, model: str, product: Product, *, server: grpc.aio.Channel, push: Push
+        self,
+        place: pb.Context,
+        model: str,
+        product: Product,
+        *,
+        server: grpc.aio.Channel,
+        push: Push,
+        image: str = "",
     ) -> bool:
         """Wait with this result until the server has summed it, and tell whether it was among those summed.
 
@@ -58,7 +65,8 @@ class Protection:
         schema = Schema.of(product.metrics)
         part: Part | None = None
         try:
-            await call.write(pb.MemberMessage(context=place, ready=pb.Ready(model=model, schema=schema.text)))
+            ready = pb.Ready(model=model, schema=schema.text, image=image)
+            await call.write(pb.MemberMessage(context=place, ready=ready))
             while (message := await call.read()) is not grpc.aio.EOF:
                 if where := strange(message):
                     raise ProtocolError(f"the server sent fields that {where} does not have")

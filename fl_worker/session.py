@@ -68,11 +68,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What a worker says of itself when it enrols."""
+    """What a worker says of itself when it enrols, and of the `image` that it was told with each update."""
 
     weights: str
     manifest: Manifest
     moves: bool
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,10 @@ class Session:
         """Attend until Stop, or until it parts; gives whether it was told to."""
         if self._parting is not None:
             return True
-        self._exchange = Exchange(server, self._own.manifest, self._outside.telemetry, self._protection)
+        own = self._own
+        self._exchange = Exchange(
+            server, own.manifest, self._outside.telemetry, self._protection, image=own.image
+        )
         self._talking = asyncio.create_task(self._talk(fl_pb2_grpc.SchedulerStub(scheduler)))
         try:
             await asyncio.wait({self._talking})

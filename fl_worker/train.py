@@ -145,7 +145,7 @@ def train(
     hand = Hand(learner, learner.pipeline.fresh(), telemetry, secret=secret)
     initial = learner.initial()
     check_finite(initial, whose=f"{site.name}'s initial weights")
-    own = Introduction(digest(initial), Manifest.of(initial), learner.backend.moves)
+    own = Introduction(digest(initial), Manifest.of(initial), learner.backend.moves, image=settings.image)
     policy.check_cost(settings.plan, dimension=own.manifest.size)
     inbox: SimpleQueue[Work | None] = SimpleQueue()
     outside = Outside(telemetry, health)

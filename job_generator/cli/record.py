@@ -74,7 +74,7 @@ def record() -> None:
 @cluster_options
 @document_option
 def show(what: str, *, where: Where, output: str | None) -> None:
-    """Show a table of all rounds: who took part, what came of it, and the model that was made."""
+    """Show a table of all rounds: who took part, what came of it, and the model that was made; and the images."""
     with kept(what, where=where, ca=None) as found:
         whole = found.read()
         if whole.findings:
@@ -85,14 +85,17 @@ def show(what: str, *, where: Where, output: str | None) -> None:
         return
     from rich.console import Console
 
+    from fl_core.images import used
     from fl_core.record import written
-    from job_generator.local.record import ClosedRound, record_table
+    from job_generator.local.record import ClosedRound, images_table, record_table
 
     closed = [ClosedRound.from_json(written(row).decode()) for row in rows]
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE
     console.print(record_table(closed))
+    if images := used(rows):
+        console.print(images_table(images))
 
 
 @record.command()

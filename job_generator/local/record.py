@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from fl_core.errors import StorageError
+from fl_core.images import OTHERS, Used, digest_of
 from fl_core.record import COMMITTED, RESTORED, standing
 
 if TYPE_CHECKING:
@@ -150,6 +151,22 @@ def record_table(rounds: list[ClosedRound]) -> Table:
     table.add_column(columns[-1][0], no_wrap=True)
     for closed in rounds:
         table.add_row(*(cell(closed) for _, cell in columns), style="" if closed.committed else "yellow")
+    return table
+
+
+def images_table(images: Iterable[Used]) -> Table:
+    """Draw which images servers and workers said they ran in, whether a digest pins each, and in how many rounds."""
+    from rich import box  # noqa: PLC0415 - as above
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 2))
+    table.add_column("ROLE")
+    table.add_column("ROUNDS", justify="right")
+    table.add_column("NAMED BY")
+    table.add_column("IMAGE, AS THE PROCESS WAS TOLD", overflow="fold")
+    for one in images:
+        by = "digest" if digest_of(one.reference) else "-" if one.reference == OTHERS else "tag"
+        table.add_row(one.role, str(one.rounds), by, one.reference)
     return table
 
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fl_core import attestation
 from fl_core.digests import file_digest
 from fl_core.errors import MismatchError, StorageError
+from fl_core.images import used
 from fl_core.models import StoredModel, checkpoints
 from fl_core.plan import Plan
 from fl_core.record import LINES, SIGNATURE, Finding, Head, Record, Row, against, made, read, standing
@@ -109,7 +110,8 @@ def unsigned(verdict: Verdict, plan: Plan, storage: Path, *, state: str) -> Json
         digests = {name: file_digest(path, missing_ok=True) for name, path in files.items()}
     except OSError as error:
         raise StorageError(f"{storage} cannot be read: {error.strerror}") from error
-    return attestation.statement(plan, verdict.record.head, ending, digests)
+    record = verdict.record
+    return attestation.statement(plan, record.head, ending, files=digests, images=used(record.rows()))
 
 
 def _signature(

@@ -37,7 +37,7 @@ def envelope(
     """A signed statement about a record of seven lines, that ended so many days from now."""
     index = 3 if role == "worker" else None
     ending = Ending("RoundsDone", dt.datetime.now(dt.UTC) + dt.timedelta(days=days), "ab", 7)
-    content = statement(plan, Head(7, "cd"), ending, {"metrics.jsonl": "ef", "a": "12"})
+    content = statement(plan, Head(7, "cd"), ending, files={"metrics.jsonl": "ef", "a": "12"})
     return signed(content, authority.issue(Identity(job, role, index)))
 
 

@@ -46,6 +46,19 @@ def test_a_committed_round_in_one_line() -> None:
     }
 
 
+def test_the_images_of_those_whose_updates_are_in_the_model() -> None:
+    """Who handed in late is not counted, nor who said none; an attempt that is given up leaves nothing."""
+    ledger = opened()
+    for worker, image in (("worker-0", "a:1"), ("worker-1", ""), ("worker-2", "b:1")):
+        ledger.runs_in(worker, image)
+    ledger.committed(("worker-0", "worker-1"), model="m")
+    assert ledger.row["images"] == {"a:1": 1}
+    ledger.open(4, 1)
+    ledger.trained("worker-0", examples=1, metrics={}, nbytes=10)
+    ledger.committed(("worker-0",), model="m")
+    assert "images" not in ledger.row
+
+
 def test_a_skipped_round_says_why() -> None:
     """A round without a model has no reporters, and its reason."""
     ledger = opened()

@@ -71,6 +71,7 @@ def test_what_is_of_another_attempt_is_no_refusal_in_this_one() -> None:
         ([1, 1, 1], {"nbytes": 11}, "it has not as many bytes as it must have"),
         ([1, 1, 1], {"examples": 0}, "its number of examples gives no weight"),
         ([1, 1, 1], {"metrics": '{"secret": 7}'}, "its measurements cannot be read"),
+        ([1, 1, 1], {"image": "a secret"}, "what it calls its image can be none"),
     ],
 )
 def test_the_record_says_what_was_wrong(

@@ -92,6 +92,7 @@ class World:
     health: Health = field(default_factory=Health)
     steps: int = 0
     grace: float = 20.0
+    image: str = ""
     protection: Any = None
     session: Session | None = None
     works: list[Work] = field(default_factory=list)
@@ -138,7 +139,7 @@ class World:
         inbox: SimpleQueue[Work | None] = SimpleQueue()
         main = threading.Thread(target=self.work_off, args=(inbox,), daemon=True)
         main.start()
-        own = Introduction(DIGEST, Manifest.of(MODEL), moves=True)
+        own = Introduction(DIGEST, Manifest.of(MODEL), moves=True, image=self.image)
         outside = Outside(Telemetry(), self.health)
         session = self.session = Session(
             self.plan,

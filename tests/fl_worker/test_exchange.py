@@ -45,6 +45,22 @@ def test_another_model_than_all_are_told_of_is_not_trained(world: World, tmp_pat
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("image", ["registry.example/worker:1", ""])
+def test_an_update_says_its_workers_image(world: World, tmp_path: Path, image: str) -> None:
+    """As the worker was told it; where it was told none it says none."""
+    world.image = image
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            await world.scheduler.said.get()
+            world.free.set()
+            world.order()
+            head, *_ = await world.server.pushed.get()
+            assert head.transfer.image == image
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(("nbytes", "transferred"), [(SHORT, False), (SHORT + 1, True)])
 def test_a_long_masked_vector_is_a_transfer_that_tells_its_length_only(
     world: World, tmp_path: Path, nbytes: int, *, transferred: bool

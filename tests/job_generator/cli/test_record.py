@@ -66,6 +66,36 @@ def test_what_is_exported_is_what_was_signed(submit: Submit, finished: Finished,
     assert [one["name"] for one in statement["subject"]] == ["metrics.jsonl", "models/last.safetensors"]
 
 
+PINNED = f"registry.example/worker:1@sha256:{'ab' * 32}"
+
+
+def test_images_are_shown_and_exported(submit: Submit, finished: Finished) -> None:
+    """Each with its role, its rounds, and whether a digest or a tag names it; where nobody said any, there is none."""
+    before = {"images": {PINNED: 2}}
+    run = finished(round_1=before, round_2=before, round_3={"images": {"worker:1": 2}})
+    shown = [line.split() for line in submit("record", "show", run.path).stdout.splitlines()]
+    assert ["worker", "2", "digest", PINNED] in shown
+    assert ["worker", "1", "tag", "worker:1"] in shown
+    envelope = json.loads(submit("record", "export", run.path).stdout)
+    found = json.loads(base64.b64decode(envelope["payload"]))["predicate"]["resolvedDependencies"]
+    assert found == [
+        {
+            "uri": f"docker://{PINNED}",
+            "digest": {"sha256": "ab" * 32},
+            "annotations": {"role": "worker", "rounds": 2},
+        },
+        {"uri": "docker://worker:1", "annotations": {"role": "worker", "rounds": 1}},
+    ]
+
+
+def test_a_run_on_this_machine_names_no_images(submit: Submit, finished: Finished) -> None:
+    """Neither in the table nor in the statement."""
+    run = finished()
+    assert "IMAGE" not in submit("record", "show", run.path).stdout
+    envelope = json.loads(submit("record", "export", run.path).stdout)
+    assert json.loads(base64.b64decode(envelope["payload"]))["predicate"]["resolvedDependencies"] == []
+
+
 def test_a_record_of_an_earlier_version_is_told(submit: Submit, finished: Finished) -> None:
     """Lines without a chain end with a sentence and the code of what does not fit."""
     run = finished()
