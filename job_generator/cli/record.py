@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fl_core.commands import Commands
 from fl_core.errors import StorageError
-from job_generator.cluster.options import Where, cluster_options, existing_folder, is_run, runs
+from job_generator.cluster.options import (
+    Where,
+    cluster_options,
+    existing_folder,
+    is_run,
+    refuse_run,
+    runs,
+)
 from job_generator.local.documents import document_option, write_document
 
 if TYPE_CHECKING:
     from fl_core.plan import Plan
     from fl_core.record import Record
+    from job_generator.local.fetched import FetchedRecord
     from job_generator.local.verification import Verdict
 
+COMPLETE = "Complete"
 WIDE = 160
 """Columns where there is no terminal: nothing is cut for a file."""
 
@@ -58,13 +69,14 @@ class Kept:
 
 @click.group(cls=Commands)
 def record() -> None:
-    """Show, verify or export the record of a run, by its folder, or of a job on a cluster, by its name.
+    """Show, verify or export the record of a run, by its folder, or of a job on a cluster, by its name; or fetch that.
 
     \b
     Examples:
       fl-submit record show fl-runs/digits-20260101-120000
       fl-submit record verify fl-runs/digits-20260101-120000
       fl-submit record verify digits
+      fl-submit record fetch digits
       fl-submit record export fl-runs/digits-20260101-120000
     """
 
@@ -160,11 +172,47 @@ def export(what: str, *, where: Where, ca: Path | None, target: Path | None) -> 
     click.echo(f"{target}: about {len(verdict.rounds)} rounds of {found.plan.job.name}")
 
 
+@record.command()
+@click.argument("job")
+@cluster_options
+@click.option(
+    "-o", "--output", "target", type=click.Path(path_type=Path), help="The folder; JOB-record without it."
+)
+def fetch(job: str, *, where: Where, target: Path | None) -> None:
+    """Copy the record of a job on a cluster, its plan and the job into a folder, to keep or to replay it here.
+
+    \b
+    Examples:
+      fl-submit record fetch digits -n research
+      fl-submit run job.yaml --replay digits-record
+    """
+    from job_generator.local.fetched import FetchedRecord, Origin
+
+    refuse_run(job, where, instead="its record is in it: fl-submit record verify {run}")
+    folder = FetchedRecord(target or Path(f"{job}-record"))
+    if occupied := folder.folder.occupied:
+        raise click.UsageError(occupied)
+    with _on_cluster(job, where) as found:
+        now = dt.datetime.now(dt.UTC)
+        origin = Origin(job=job, namespace=found.plan.job.namespace, state=found.state, fetched=now)
+        folder.write(origin, found.job, found.plan, authority=found.authority, storage=found.storage)
+    path = shlex.quote(str(folder.path))
+    click.echo(
+        f"{folder.path}: the record of {job}, which is {found.state}; "
+        f"fl-submit record verify {path} checks it, fl-submit run JOBFILE --replay {path} trains it again"
+    )
+
+
 @contextmanager
 def kept(what: str, *, where: Where, ca: Path | None) -> Iterator[Kept]:
-    """A run's storage, or a copy of what the record of a job on a cluster needs; gone when this is left."""
+    """A run's storage, a record that was fetched, or a copy of one on a cluster, which is gone when this is left."""
+    from job_generator.local.fetched import FetchedRecord
     from job_generator.local.verification import read_authorities
 
+    fetched = FetchedRecord(Path(what))
+    if fetched.is_there:
+        yield _here(fetched, ca)
+        return
     if is_run(what):
         from fl_core.plan import Plan
         from job_generator.cluster.reader import RECORD
@@ -178,20 +226,47 @@ def kept(what: str, *, where: Where, ca: Path | None) -> Iterator[Kept]:
         with storage_of(run, state, only=RECORD, say=lambda told: click.echo(told, err=True)) as storage:
             yield Kept(storage, Plan.read(run.plan), tuple(trusted), state.state, over)
         return
+    with _on_cluster(what, where) as found:
+        trusted = read_authorities(ca) if ca else [found.authority.encode()]
+        over = found.state == COMPLETE or ca is not None
+        yield Kept(found.storage, found.plan, tuple(trusted), found.state, over)
+
+
+def _here(fetched: FetchedRecord, ca: Path | None) -> Kept:
+    """What was fetched; it stands as the job stood then."""
+    from fl_core.plan import Plan
+    from job_generator.local.verification import read_authorities
+
+    folder, state = fetched.folder, fetched.origin.state
+    trusted = read_authorities(ca or folder.authorities)
+    over = state == COMPLETE or ca is not None
+    return Kept(folder.storage, Plan.read(folder.plan), tuple(trusted), state, over)
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A job on a cluster: the FLJob, its plan, the authority (PEM) of its pods, a copy of its record, how it stands."""
+
+    job: dict[str, Any]
+    plan: Plan
+    authority: str
+    storage: Path
+    state: str
+
+
+@contextmanager
+def _on_cluster(name: str, where: Where) -> Iterator[Remote]:
+    """A job, and a copy of its record that is gone when this is left."""
     from job_generator.cluster.jobs import display, read
     from job_generator.cluster.reader import fetch_record
     from job_generator.cluster.sites import configuration
 
-    cluster = where.connect(what)
-    job = read(cluster, what)
+    cluster = where.connect(name)
+    job = read(cluster, name)
     plan, trust = configuration(cluster, job)
     with TemporaryDirectory(prefix="fljob-") as scratch:
-        storage = Path(scratch)
-        fetch_record(cluster, job, storage, say=lambda told: click.echo(told, err=True))
-        trusted = read_authorities(ca) if ca else [trust["ca.pem"].encode()]
-        shown = str(display(job)["state"])
-        over = shown == "Complete" or ca is not None
-        yield Kept(storage, plan, tuple(trusted), shown, over)
+        fetch_record(cluster, job, Path(scratch), say=lambda told: click.echo(told, err=True))
+        yield Remote(job, plan, trust["ca.pem"], Path(scratch), str(display(job)["state"]))
 
 
 def _good(verdict: Verdict) -> str:

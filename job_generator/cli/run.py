@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fl_core.errors import SpecError
 from job_generator.cli.check import checked
 from job_generator.cli.files import FILE, JobFiles, job_files
 from job_generator.local.documents import document_option
@@ -37,7 +38,8 @@ plain_option = click.option("--plain", is_flag=True, help="One line per round, a
     "--replay",
     "record",
     type=click.Path(path_type=Path),
-    help="Train the rounds of this run's record again, with the same workers; a job file is not needed.",
+    help="Train the rounds of this run's record again, with the same workers; a job file is not needed. Or those of "
+    "a job on a cluster, as `fl-submit record fetch` has it; with its job file.",
 )
 @click.option(
     "--chaos",
@@ -184,6 +186,8 @@ def followed(
     from job_generator.local.session import Run
 
     of = source(record, program=given.program if given.files else None, data=_absolute(data))
+    for note in of.notes:
+        click.echo(f"note: {note}", err=True)
     plan = following(of)
     where = fresh(folder, plan.job.name)
     state = of.state
@@ -194,16 +198,41 @@ def followed(
         of.data,
         state.restarts,
         files=state.files,
-        initial_model=state.initial_model,
+        initial_model=state.initial_model or beginning(given, plan),
         parent=state.parent,
         words=state.words,
         grace=state.grace,
+        threads=state.threads,
         faults=_faults(chaos, plan),
     )
     check(prepared)
-    where.prepare(job=of.run.job.read_text(encoding="utf-8"), plan=plan)
+    where.prepare(job=of.job, plan=plan)
     of.write(where.replay)
     return prepared
+
+
+def beginning(given: JobFiles, plan: Plan) -> str | None:
+    """The file that a job on a cluster began with, as the job file here names a copy; refuses another file."""
+    from job_generator.aside import for_this_machine
+    from job_generator.initial import FIELD, located
+
+    if plan.initial_model is None:
+        return None
+    here, wanted = (
+        located(for_this_machine(given.load()), given.program).spec.initial_model,
+        plan.initial_model,
+    )
+    if here is None:
+        raise SpecError(
+            f"{FIELD}: the recorded job began with a file; name a copy of it in the job file, as in "
+            "-f local.yaml with spec: {initialModel: {uri: model.npz}}"
+        )
+    if wanted.sha256 not in {None, here.sha256}:
+        raise SpecError(
+            f"{FIELD}.uri: {here.uri} has the SHA-256 {here.sha256}, and the recorded job began with {wanted.sha256}; "
+            "put that file there"
+        )
+    return here.uri
 
 
 def resumed(folder: RunFolder, *, data: str | None, chaos: Path | None = None) -> Run | None:
@@ -230,6 +259,7 @@ def resumed(folder: RunFolder, *, data: str | None, chaos: Path | None = None) -
         words=state.words,
         replicas=state.replicas,
         grace=state.grace,
+        threads=state.threads,
         before=before,
         faults=_faults(chaos, before.plan),
     )

@@ -48,6 +48,7 @@ class RunState(BaseModel):
 
     `replicas` is how many workers of the pool there are now, where that may change.
     `words` are what a fork was typed with besides its parent and its round.
+    `threads` is how many each process has for its sums, where that is not a share of the machine's cores.
     `grace` is how many seconds an open round has to end when the run is suspended. One that was resumed has run
     for `earlier_seconds` before.
     """
@@ -70,6 +71,7 @@ class RunState(BaseModel):
     restarts: int
     replicas: int | None = None
     grace: float = 30.0
+    threads: int | None = None
     pids: dict[str, int] = Field(default_factory=dict)
     reason: str = ""
     message: str = ""

@@ -1,19 +1,29 @@
-"""A run that follows the record of another: what it may follow, its plan, and whether the models are the same."""
+"""A run that follows the record of another, or of a job on a cluster: what it may follow, its plan, and whether the
+models are the same.
+"""
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic_core import from_json
 
 from fl_core.errors import MismatchError, SpecError, StorageError
 from fl_core.plan import Plan, Shortfall
 from fl_core.record import COMMITTED, written
+from job_generator.aside import for_this_machine
+from job_generator.local.fetched import FetchedRecord
 from job_generator.local.folder import RunFolder, RunState, write_atomically
 from job_generator.local.verification import read_authorities, verify
 from job_generator.program import program_digest
+from job_generator.spec import FLJob
 
 ATTEMPTS = 5
 """How often a replayed round is tried: every worker that it asks must report."""
@@ -21,14 +31,19 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Source:
-    """A run whose record is followed: its rounds, and where program and data are now."""
+    """What is followed: the job, its plan, how its run was begun, its rounds; where program and data are now.
 
-    run: RunFolder
+    `digest` is that of the program here, `notes` are what may make a difference.
+    """
+
+    job: str
     plan: Plan
     state: RunState
     rows: list[dict[str, Any]]
     program: Path
     data: str | None
+    digest: str | None
+    notes: tuple[str, ...] = ()
 
     def write(self, target: Path) -> None:
         """Write the rounds for the processes that follow them."""
@@ -45,28 +60,95 @@ class Comparison:
 
 def source(folder: Path, *, program: Path | None, data: str | None) -> Source:
     """Read what is to be followed; refuses a record that does not hold, and one of another program."""
-    run = RunFolder(folder)
+    run, fetched = RunFolder(folder), FetchedRecord(folder)
+    if fetched.is_there:
+        return _of_cluster(fetched, program=program, data=data)
     if not run.is_run:
         raise MismatchError(
-            f"--replay {folder}: that is no folder of a run on this machine, which --replay takes (`fl-submit list` "
-            "shows them). The record of a job on a cluster can be shown and verified (`fl-submit record`) and not "
-            "replayed: its data are with its workers; submit its job file once more, with the same seed"
+            f"--replay {folder}: that is no folder of a run on this machine (`fl-submit list` shows them), nor of a "
+            f"record that was fetched. For a job on a cluster: `fl-submit record fetch {folder.name}` makes one, "
+            f"`fl-submit run JOBFILE --replay {folder.name}-record` trains its rounds here, with a copy of its "
+            "workers' data (--data) if they read any"
         )
-    state, plan = run.state(), Plan.read(run.plan)
+    state = run.state()
+    job = run.job.read_text(encoding="utf-8")
+    return _checked(run, job, state, program=program or Path(state.program), data=data or state.data)
+
+
+def _of_cluster(fetched: FetchedRecord, *, program: Path | None, data: str | None) -> Source:
+    """What a job on a cluster leaves: neither its program nor its data, which are to be given."""
+    job, path = fetched.job, fetched.path
+    if program is None:
+        raise SpecError(
+            f"--replay {path}: the record of a job on a cluster comes without its program; give the job file that "
+            f"lies beside it: fl-submit run job.yaml --replay {path}"
+        )
+    state = RunState(
+        job=job.metadata.name,
+        started=fetched.origin.fetched,
+        program=str(program),
+        restarts=job.spec.workers.restarts_per_worker,
+        grace=job.spec.suspend_grace_seconds,
+        threads=1,
+    )
+    here = for_this_machine(job).document()
+    shown = yaml.safe_dump(here, sort_keys=False, allow_unicode=True)
+    found = _checked(fetched.folder, shown, state, program=program, data=data)
+    if data is None and (read := _read_data(job, found)):
+        raise SpecError(
+            f"{read}; give a copy of the same shards here, such as --data 'shards/{{index}}', where {{index}} is the "
+            "worker's number in the record"
+        )
+    return found
+
+
+def _read_data(job: FLJob, found: Source) -> str:
+    """Which workers of the record had data of their own on the cluster, by the job; empty where none had."""
+    pool, reporters = found.plan.pool, {name for row in found.rows for name in row["reporters"]}
+    if job.spec.workers.data and not reporters.isdisjoint(f"worker-{index}" for index in range(pool)):
+        return f"spec.workers.data: on the cluster workers read the claim {job.spec.workers.data.claim_name}"
+    for place, site in enumerate(job.spec.sites):
+        number = next(one.index for one in found.plan.sites if one.name == site.name)
+        if f"worker-{number}" in reporters and (site.data or site.external):
+            where = f"read the claim {site.data.claim_name}" if site.data else "has data of its own"
+            return f"spec.sites[{place}]: {site.name}, which is worker-{number}, {where}"
+    return ""
+
+
+def _checked(run: RunFolder, job: str, state: RunState, *, program: Path, data: str | None) -> Source:
+    """Refuse a record that does not hold, or cannot be followed with this program."""
+    folder, plan = run.path, Plan.read(run.plan)
     rows = _rows(run, plan)
     if plan.privacy is not None:
         raise SpecError(
             f"spec.privacy: the noise of {folder} was drawn in secret and is drawn afresh, so no replay makes "
             "the same models; and it would spend privacy once more"
         )
-    where = program or Path(state.program)
-    found, recorded = program_digest(where, plan.program.module) or "", {str(row["program"]) for row in rows}
-    if {found} != recorded:
+    digest, recorded = program_digest(program, plan.program.module), {str(row["program"]) for row in rows}
+    found, notes = digest or "", []
+    if recorded == {""} and found:
+        notes.append(
+            f"the record of {folder} names no digest of its program (spec.program.sha256 was not given): whether "
+            f"{program} holds the same one, the models will tell"
+        )
+    elif {found} != recorded:
         raise MismatchError(
-            f"the program in {where} ({found[:12]}) is not the one that {folder} was trained with "
+            f"the program in {program} ({found[:12]}) is not the one that {folder} was trained with "
             f"({', '.join(one[:12] for one in sorted(recorded))}); put its files there, and replay again"
         )
-    return Source(run, plan, state, rows, where, data or state.data)
+    notes += other_software(rows[-1].get("software", {}))
+    return Source(job, plan, state, rows, program, data, digest, tuple(notes))
+
+
+def other_software(recorded: Mapping[str, str]) -> list[str]:
+    """A note where what the server ran on is of another version here, or another machine."""
+    here = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in recorded.keys() - {"image", *here}:
+        with suppress(PackageNotFoundError):
+            here[name] = version(name)
+    other = [f"{name} {recorded[name]} (here {here[name]})" for name in sorted(here.keys() & recorded)
+             if here[name] != recorded[name]]  # fmt: skip
+    return [f"it was recorded with {', '.join(other)}: models may differ in their last bits"] if other else []
 
 
 def _rows(run: RunFolder, plan: Plan) -> list[dict[str, Any]]:
@@ -88,11 +170,12 @@ def following(of: Source) -> Plan:
 
     It keeps the job's uid, by which workers are dealt to buckets (docs/decisions/0015); its authority is another.
     """
-    selection = of.plan.selection
+    selection, program = of.plan.selection, of.plan.program
     patient = Shortfall(action="Retry", attempts=max(ATTEMPTS, selection.on_shortfall.attempts))
     return of.plan.model_copy(
         update={
             "rounds": of.rows[-1]["round"],
+            "program": program.model_copy(update={"sha256": of.digest}),
             "selection": selection.model_copy(update={"on_shortfall": patient}),
         }
     )

@@ -43,7 +43,7 @@ class Run:
 
     `files` are those of the job; `words` were typed for a fork besides parent and round; `before` is how the run stood
     when it is resumed; `replicas` is how many workers of the pool there are at first, all of them
-    without it; `faults` are done to it on purpose.
+    without it; each process has so many `threads`, or a share of the cores; `faults` are done to it on purpose.
     """
 
     folder: RunFolder
@@ -59,6 +59,7 @@ class Run:
     parent: Parent | None = None
     words: tuple[str, ...] = ()
     grace: float = 30.0
+    threads: int | None = None
     before: Result | None = None
     faults: Faults | None = None
 
@@ -76,6 +77,7 @@ class Run:
             restarts=self.restarts,
             ready_seconds=plan.ready_seconds,
             indispensable=frozenset(chain.from_iterable(replayed.values())),
+            threads=self.threads,
         )
 
 
@@ -335,6 +337,7 @@ def opening(run: Run, *, now: dt.datetime) -> RunState:
         words=run.words,
         replicas=run.replicas,
         grace=run.grace,
+        threads=run.threads,
         restarts=run.restarts,
     )
     if run.before is None:

@@ -56,6 +56,8 @@ class Staffing:
     """Of the workers that there are at first; those from 0 on without it."""
     indispensable: frozenset[str] = frozenset()
     """Workers without whom the run cannot end well, such as those whose updates a replay asks for."""
+    threads: int | None = None
+    """How many each process has for its sums; a share of the machine's cores without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,9 @@ class Supervisor:
         self._keepers: dict[str, asyncio.Task[Outcome]] = {}
         self._stop: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         environment = {**os.environ, GRACE: f"{graces.leave:g}"}
-        self._environment = process_environment(environment, processes=staffing.workers)
+        self._environment = process_environment(
+            environment, processes=staffing.workers, threads=staffing.threads
+        )
         self._scheduler = self._server = ""
         self._over = False
 
@@ -343,11 +347,13 @@ def restart_delay(restart: int) -> float:
     return min(FIRST_DELAY * 2.0**restart, LONGEST_DELAY)
 
 
-def process_environment(environment: Mapping[str, str], *, processes: int) -> dict[str, str]:
+def process_environment(
+    environment: Mapping[str, str], *, processes: int, threads: int | None = None
+) -> dict[str, str]:
     """Inherit everything, with the machine's cores shared out where the user did not do so.
 
     gRPC's core reads its variable when it is imported; what it writes itself is no line of JSON.
     """
-    threads = str(max(1, (os.cpu_count() or 1) // processes))
-    shared = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    share = str(threads or max(1, (os.cpu_count() or 1) // processes))
+    shared = {"OMP_NUM_THREADS": share, "OPENBLAS_NUM_THREADS": share, "MKL_NUM_THREADS": share}
     return {**shared, "PYTHONUNBUFFERED": "1", "GRPC_VERBOSITY": "NONE", **environment}

@@ -16,7 +16,7 @@ from fl_core.attestation import content_of
 from harness.runtime import by_digest
 from job_generator.settings import Images
 from tests.cluster.line import write
-from tests.cluster.tenant import Map, Tenant, arrays, local, same, upgrade
+from tests.cluster.tenant import FL_SUBMIT, Map, Tenant, arrays, local, same, upgrade
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
 
@@ -62,6 +62,7 @@ def test_from_a_folder_to_a_model(tenant: Tenant, tmp_path: Path) -> None:
     assert committed(tenant) == [1, 2, 3, 4, 5, 6]
     assert same(tenant.model("line", tmp_path), local(job, tmp_path))
     check_record(tenant, image, tmp_path / "line.intoto.json")
+    check_replay(tenant, job, tmp_path)
     assert "is Complete and does not start again" in tenant.fl_submit("submit", str(job), code=64)
     assert "fljob/line is deleted; its storage is kept" in tenant.fl_submit("delete", "line")
     assert "there is no FLJob line" in tenant.fl_submit("status", "line", code=64)
@@ -70,7 +71,7 @@ def test_from_a_folder_to_a_model(tenant: Tenant, tmp_path: Path) -> None:
 
 def check_record(tenant: Tenant, image: str, statement: Path) -> None:
     """The record of the job's six rounds is whole, and signed by its server; each line and the statement name the plan
-    and the program that the cluster has, and each line the server's image.
+    and the program that the cluster has, the server's image, by digest, and the workers', by tag.
     """
     found, plan = tenant.get("fljob", "line"), tenant.plan("line")
     uid, program = found["metadata"]["uid"], found["spec"]["program"]["sha256"]
@@ -78,6 +79,8 @@ def check_record(tenant: Tenant, image: str, statement: Path) -> None:
     assert [(row["round"], row["plan"], row["program"], row["software"]["image"]) for row in rows] == [
         (number, plan.digest, program, image) for number in range(1, 7)
     ]
+    worker = found["status"]["images"]["worker"]
+    assert [row["images"] for row in rows] == [{worker: 3}] * 6
     told = tenant.fl_submit("record", "verify", "line")
     assert f"of 6 rounds are one chain, signed by the server of job {uid} at " in told
     tenant.fl_submit("record", "export", "line", "-o", str(statement))
@@ -88,12 +91,29 @@ def check_record(tenant: Tenant, image: str, statement: Path) -> None:
         rows[-1]["model"],
         6,
     ]
+    ran = [(one["uri"], "digest" in one) for one in said["predicate"]["resolvedDependencies"]]
+    assert ran == [(f"docker://{image}", True), (f"docker://{worker}", False)]
     signed = {one["name"]: one["digest"]["sha256"] for one in said["subject"]}
     assert (
         signed["metrics.jsonl"] == sha256((tenant.storage("line") / "metrics.jsonl").read_bytes()).hexdigest()
     )
     story = tenant.fl_submit("explain", "line", "--round", "3")
     assert story.startswith("Round 3 was committed in attempt 1: the updates of 3 of 3 workers")
+
+
+def check_replay(tenant: Tenant, job: Path, folder: Path) -> None:
+    """The record that was fetched is whole where no cluster is asked, and its rounds, trained again on this machine,
+    make the same models, to the byte.
+    """
+    record = str(folder / "line-record")
+    tenant.fl_submit("record", "fetch", "line", "-o", record)
+    again = ("run", str(job), "--replay", record, "--folder", str(folder / "again"), "--plain")
+    for words, told in (
+        (("record", "verify", record), "of 6 rounds are one chain"),
+        (again, "✓ 6 rounds replayed: the same models, byte for byte"),
+    ):
+        done = subprocess.run([*FL_SUBMIT, *words], capture_output=True, text=True, check=False, timeout=300)
+        assert told in done.stdout, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
 
 
 def test_held_and_stopped(tenant: Tenant, tmp_path: Path) -> None:

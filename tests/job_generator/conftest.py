@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 
 from fl_core.attestation import Ending
 from fl_core.identity import Authority, Identity
-from fl_core.plan import Plan, Privacy, Program
+from fl_core.plan import Plan, Privacy, Program, Site
 from fl_core.weights import digest
 from fl_server.checkpoints import Saved
 from fl_server.storage import Storage
+from job_generator.local.fetched import FetchedRecord, Origin
 from job_generator.local.folder import RunFolder, RunState
 from job_generator.source import Document
 from job_generator.spec import FLJob
@@ -282,11 +284,12 @@ def finished(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., RunF
         signed: bool = True,
         program: str | None = None,
         privacy: Privacy | None = None,
+        sites: tuple[Site, ...] = (),
         store: str | None = None,
         **changes: dict[str, Any],
     ) -> RunFolder:
         code = Program(entrypoint="toy:task", framework="numpy", sha256=program)
-        plan = plan_of(rounds=rounds, workers=4, program=code, privacy=privacy)
+        plan = plan_of(rounds=rounds, workers=4, program=code, privacy=privacy, sites=sites)
         folder, authority = RunFolder(tmp_path / "runs" / "toy"), Authority(plan.job.uid)
         folder.prepare(job="", plan=plan)
         folder.trust(authority.dump()[1])
@@ -307,6 +310,40 @@ def finished(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., RunF
         return folder
 
     return made
+
+
+def fetched_from(run: RunFolder, folder: Path, **spec: Any) -> Path:
+    """The folder that `fl-submit record fetch` makes of a job on a cluster, with this spec and this run's record."""
+    plan = Plan.read(run.plan)
+    source = {"configMap": {"name": "toy-program"}}
+    fields = {
+        "program": {"entrypoint": "toy:task", "framework": "numpy", "source": source},
+        "rounds": plan.rounds,
+        "workers": {"replicas": 4, "restartsPerWorker": 7},
+    }
+    job = {
+        "apiVersion": "fljob.dev/v1alpha1",
+        "kind": "FLJob",
+        "metadata": {**plan.job.model_dump(), "generation": 1, "managedFields": []},
+        "spec": {**fields, **spec},
+        "status": {"display": {"state": "Complete"}},
+    }
+    now = dt.datetime.now(dt.UTC)
+    origin = Origin(job=plan.job.name, namespace=plan.job.namespace, state="Complete", fetched=now)
+    FetchedRecord(folder).write(
+        origin, job, plan, authority=run.authorities.read_text(), storage=lines_alone(run, folder.parent)
+    )
+    return folder
+
+
+def lines_alone(run: RunFolder, folder: Path) -> Path:
+    """What a reader's pod gives of a storage: the record and its signature, and no model."""
+    found = folder / f"{run.path.name}-reader"
+    found.mkdir()
+    for path in (run.record, run.signature):
+        if path.exists():
+            shutil.copy(path, found)
+    return found
 
 
 def row_of(number: int, base: str, model: str) -> dict[str, Any]:

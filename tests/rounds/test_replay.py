@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from job_generator.local.folder import RunFolder
+from tests.job_generator.conftest import fetched_from
 from tests.rounds.conftest import PATIENCE, Run, until
 from tests.rounds.submitted import model, rows, spawned, state, written
 
@@ -69,6 +72,33 @@ def test_a_replay_makes_the_same_models(disturbed: tuple[Run, Path]) -> None:
     told, again = rows(before), rows(after)
     assert [row["model"] for row in again] == [row["model"] for row in told]
     assert [row["cohort"] for row in again] == [sorted(row["reporters"]) for row in told]
+
+
+def test_the_record_of_a_job_on_a_cluster_is_replayed(disturbed: tuple[Run, Path]) -> None:
+    """From its lines, its plan and the job alone, with the job file and a copy of the data: the same bytes. Without the
+    data it is refused, and nothing is made.
+    """
+    run, before = disturbed
+    told, last = rows(before), model(before)
+    workers = {"replicas": 5, "restartsPerWorker": 0, "data": {"claimName": "shards", "subPath": "{index}"}}
+    record, after = (
+        fetched_from(RunFolder(before), run.folder / "record", workers=workers),
+        run.folder / "after",
+    )
+    shutil.rmtree(before)
+    words = ["run", run.program / "job.yaml", "--replay", record, "--folder", after]
+    with spawned(*words) as process:
+        said = process.communicate(timeout=PATIENCE)[0]
+    assert (process.returncode, after.exists()) == (65, False)
+    assert "spec.workers.data: on the cluster workers read the claim shards; give a copy" in said
+    for index in range(5):
+        (run.folder / "shards" / str(index)).mkdir(parents=True)
+    with spawned(*words, "--data", run.folder / "shards" / "{index}") as process:
+        said = process.communicate(timeout=2 * PATIENCE)[0]
+    assert process.returncode == 0, said
+    assert "✓ 6 rounds replayed: the same models, byte for byte" in said
+    assert model(after) == last
+    assert [row["model"] for row in rows(after)] == [row["model"] for row in told]
 
 
 def test_a_worker_that_is_lost_for_good_ends_a_replay(job: Callable[..., Run]) -> None:

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from job_generator.local.folder import RunFolder
+from tests.job_generator.conftest import fetched_from
 
 Finished = Callable[..., RunFolder]
 Submit = Callable[..., Any]
@@ -126,3 +129,46 @@ def test_who_brings_an_authority_wants_a_signature(submit: Submit, finished: Fin
     run.write(run.state().model_copy(update={"state": "Failed", "exit_code": 75}))
     assert submit("record", "verify", run.path).exit_code == 0
     assert submit("record", "verify", run.path, "--ca", run.authorities).exit_code == 74
+
+
+@pytest.fixture
+def fetched(finished: Finished, tmp_path: Path) -> Path:
+    """The folder of a record that was fetched from a cluster."""
+    return fetched_from(finished(), tmp_path / "toy-record")
+
+
+def test_a_record_that_was_fetched_is_read_as_a_runs(
+    submit: Submit, fetched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its path or by its name in the folder where one stands; a changed line is found."""
+    monkeypatch.chdir(fetched.parent)
+    for word in (fetched, fetched.name):
+        assert submit("record", "verify", word).stdout.startswith(
+            "10 lines of 10 rounds are one chain, signed by"
+        )
+    assert len(json.loads(submit("record", "show", fetched.name, "--output", "json").stdout)) == 10
+    assert "Round 7 was committed" in submit("explain", fetched.name, "--round", 7).stdout
+    record = fetched / "storage" / "metrics.jsonl"
+    record.write_text(record.read_text().replace('"loss":0.5', '"loss":0.4'))
+    assert submit("record", "verify", fetched.name).exit_code == 74
+
+
+def test_a_record_that_was_fetched_is_signed_where_its_job_had_ended(submit: Submit, fetched: Path) -> None:
+    """The state is that of the time when it was fetched."""
+    (fetched / "storage" / "record.sig.json").unlink()
+    assert submit("record", "verify", fetched).exit_code == 74
+
+
+def test_a_run_is_not_fetched(submit: Submit, finished: Finished) -> None:
+    """Its record is here; the sentence says how it is looked at."""
+    run = finished()
+    done = submit("record", "fetch", run.path)
+    assert (done.exit_code, f"fl-submit record verify {run.path}" in done.stderr) == (2, True)
+
+
+def test_a_folder_that_holds_something_is_refused_before_a_cluster_is_asked(
+    submit: Submit, fetched: Path
+) -> None:
+    """Nothing is fetched over what is there."""
+    done = submit("record", "fetch", "toy", "-o", fetched)
+    assert (done.exit_code, "is not empty; choose another" in done.stderr) == (2, True)

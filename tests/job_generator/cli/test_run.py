@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
 
+from fl_core.errors import SpecError
+from fl_core.plan import InitialModel, Plan
+from job_generator.cli.files import JobFiles
+from job_generator.cli.run import beginning
 from job_generator.local.folder import RunFolder, RunState
 
 Submit = Callable[..., Result]
@@ -127,3 +133,31 @@ def test_faults_that_no_job_can_have(
     assert result.exit_code == 65
     assert sentence in result.stderr
     assert nothing_left()
+
+
+BEGUN = {"initialModel": {"configMap": {"name": "before", "key": "m.npz"}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sha256", "told"),
+    [
+        ({}, None, "the recorded job began with a file; name a copy of it in the job file"),
+        (BEGUN, None, "spec.initialModel.configMap: only a cluster has it"),
+        ({"initialModel": {"uri": "m.npz"}}, "ab" * 32, f"and the recorded job began with {'ab' * 32}"),
+        ({"initialModel": {"uri": "m.npz"}}, None, ""),
+        ({"initialModel": {"uri": "m.npz"}}, sha256(b"model").hexdigest(), ""),
+    ],
+)
+def test_the_file_that_a_job_on_a_cluster_began_with(
+    job_file: JobFile, plan_of: Callable[..., Plan], changes: dict[str, Any], sha256: str | None, told: str
+) -> None:
+    """The job file here names a copy; another file, or none, is refused before anything is made."""
+    file = job_file(**changes)
+    (file.parent / "m.npz").write_bytes(b"model")
+    given, plan = JobFiles((file,)), plan_of(initial_model=InitialModel(sha256=sha256))
+    if told:
+        with pytest.raises(SpecError, match=told):
+            beginning(given, plan)
+    else:
+        assert beginning(given, plan) == str(file.parent / "m.npz")
+    assert beginning(given, plan_of()) is None

@@ -381,6 +381,7 @@ def test_environment() -> None:
     assert process_environment({}, processes=1)["GRPC_VERBOSITY"] == "NONE"
     assert process_environment({"GRPC_VERBOSITY": "INFO"}, processes=1)["GRPC_VERBOSITY"] == "INFO"
     assert process_environment({}, processes=1000)["OMP_NUM_THREADS"] == "1"
+    assert process_environment({}, processes=1, threads=3)["MKL_NUM_THREADS"] == "3"
     assert process_environment({"OMP_NUM_THREADS": "7"}, processes=1000)["OMP_NUM_THREADS"] == "7"
 
 
