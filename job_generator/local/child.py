@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import json
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fl_core.errors import PERMANENT_EXIT_CODES, FLJobError
+from job_generator.cause import entry_in, error_in
 from job_generator.local.disturbance import UNTAPPED, Tap
 
 Command = Callable[[int], Sequence[str]]
@@ -154,23 +154,7 @@ def last_words(log: Path, begin: int = 0) -> tuple[str, str]:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(begin, end - LAST_WORDS_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
-    raw = ""
-    for line in reversed(lines):
-        entry = _entry(line)
-        if entry is None:
-            raw = raw or line.strip()
-        elif entry.get("level") in {"error", "critical"}:
-            sentence, _, below = str(entry.get("event", "")).partition("\n")
-            return sentence, below or str(entry.get("exception", ""))
-    return raw, ""
-
-
-def _entry(line: str) -> dict[str, object] | None:
-    with suppress(ValueError):
-        entry = json.loads(line)
-        if isinstance(entry, dict):
-            return entry
-    return None
+    return error_in(lines)
 
 
 def _exit_sentence(code: int) -> str:
@@ -187,7 +171,7 @@ async def _read_announcement(descriptor: int) -> Announcement | None:
         lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb")
     )
     try:
-        entry = _entry((await stream.readline()).decode(errors="replace"))
+        entry = entry_in((await stream.readline()).decode(errors="replace"))
     finally:
         transport.close()
     if entry is None:

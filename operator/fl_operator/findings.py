@@ -10,6 +10,7 @@ from typing import Any, Final
 from fl_core.errors import PERMANENT_EXIT_CODES, RetryError
 from fl_operator.cluster.resources import Object
 from fl_operator.conditions import REASONS
+from fl_operator.deaths import NO_CAUSE, cause_of, death_of, ended_of, exit_of, short
 from job_generator.containers import RESTORING
 from job_generator.names import PORT, ROLE, SITE
 from job_generator.pods import CONTAINER
@@ -75,7 +76,6 @@ PULLING: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
 OVER: Final = frozenset({"Succeeded", "Failed"})
 """Phases of a pod that will not run again."""
 
-MOST_DETAIL: Final = 400
 MOST_SENTENCES: Final = 5
 MOST_NAMES: Final = 3
 """So many processes with the same trouble are named."""
@@ -186,7 +186,7 @@ def of_events(events: Iterable[Object]) -> list[Finding]:
         if event.get("type") == "Warning" and event.get("reason") in WARNINGS and PASSING not in said:
             about = event.get("regarding") or event.get("involvedObject") or {}
             name = f"{about.get('kind', 'object')} {about.get('name', '')}"
-            found.add(Finding(name, event["reason"], _short(said)))
+            found.add(Finding(name, event["reason"], short(said)))
     return sorted(found)
 
 
@@ -217,13 +217,13 @@ def is_given_up(pod: Object, restarts: int) -> bool:
     if pod["metadata"].get("deletionTimestamp") or pod.get("status", {}).get("phase") in OVER:
         return False
     container = _container(pod)
-    died = (ended := _ended(container)) and ended.get("exitCode") not in ORDERLY
+    died = (ended := ended_of(container)) and ended.get("exitCode") not in ORDERLY
     return bool(pods_of([pod], "worker") and died and container.get("restartCount", 0) > restarts)
 
 
 def is_final(pod: Object) -> bool:
     """Whether the process of a pod ended with what only the job's author can mend."""
-    return _ended(_container(pod)).get("exitCode") in PERMANENT_EXIT_CODES
+    return ended_of(_container(pod)).get("exitCode") in PERMANENT_EXIT_CODES
 
 
 def listener_of(pods: Iterable[Object]) -> Listener | None:
@@ -257,46 +257,42 @@ def _of_pod(pod: Object, now: dt.datetime) -> Iterator[Finding]:
     if pod["metadata"].get("deletionTimestamp"):
         return
     if status.get("reason") == "Evicted":
-        yield Finding(who(pod), "Evicted", _short(status.get("message", "")))
+        yield Finding(who(pod), "Evicted", short(status.get("message", "")))
         return
     if (condition := _unscheduled(pod)) is not None and now >= _since(pod) + SETTLE:
         yield Finding(
-            who(pod), str(condition.get("reason", "Unschedulable")), _short(condition.get("message", ""))
+            who(pod), str(condition.get("reason", "Unschedulable")), short(condition.get("message", ""))
         )
     yield from _of_container(pod, _restoring(pod), now)
     yield from _of_container(pod, _container(pod), now)
 
 
 def _given_up(pod: Object, restarts: int) -> Iterator[Finding]:
-    ended = _ended(_container(pod))
+    ended = ended_of(_container(pod))
     code = int(ended.get("exitCode") or 0)
-    end = f"{ended.get('reason') or 'Error'}, exit code {code}"
-    limit = f" ({_limit(pod)})" if ended.get("reason") == "OOMKilled" and _limit(pod) else ""
+    if ended.get("reason") == "OOMKilled":
+        why = f" ({limit})" if (limit := _limit(pod)) else ""
+    else:
+        why = f": {cause}" if (cause := cause_of(ended)) else ""
     often = f"more than spec.workers.restartsPerWorker ({restarts}) times"
-    detail = f"it was started again {often}, last after {end}{limit}"
+    detail = f"it was started again {often}, last after {death_of(ended)}{why}"
     yield Finding(who(pod), EXHAUSTED, detail, code)
 
 
-def _ended(container: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How a container ended, or did before it was started again."""
-    found = (container.get(name, {}).get("terminated") for name in ("state", "lastState"))
-    return next(filter(None, found), {})
-
-
 def _of_container(pod: Object, container: Mapping[str, Any], now: dt.datetime) -> Iterator[Finding]:
-    state, ended = container.get("state", {}), _ended(container)
+    state, ended = container.get("state", {}), ended_of(container)
     code = int(ended.get("exitCode") or 0)
     if ended.get("reason") == "OOMKilled":
         yield Finding(who(pod), "OOMKilled", _limit(pod), KILLED)
     elif code in PERMANENT_EXIT_CODES:
-        yield Finding(who(pod), REASONS[code], _last_words(ended.get("message") or ""), code)
+        yield Finding(who(pod), REASONS[code], cause_of(ended), code)
     reason, detail = _waiting(state.get("waiting") or {})
     if reason not in WAITING and (ends := _crashing_until(container)) and now < ends:
         reason = CRASH_LOOP
     if reason in WAITING and code not in PERMANENT_EXIT_CODES:
         if reason == CRASH_LOOP:
-            detail = f"exit code {code}: {ended.get('message') or ended.get('reason') or ''}"
-        yield Finding(who(pod), reason, _short(detail), code)
+            detail = f"{exit_of(code)}: {cause_of(ended) or NO_CAUSE}"
+        yield Finding(who(pod), reason, short(detail), code)
 
 
 def _crashing_until(container: Mapping[str, Any]) -> dt.datetime | None:
@@ -304,7 +300,7 @@ def _crashing_until(container: Mapping[str, Any]) -> dt.datetime | None:
 
     Between two deaths it runs for a moment, or waits in a state that is not said to be a back-off.
     """
-    ended = _ended(container)
+    ended = ended_of(container)
     code, at = ended.get("exitCode"), ended.get("finishedAt")
     if not at or code in ORDERLY or ended.get("reason") == "OOMKilled":
         return None
@@ -358,16 +354,3 @@ def _limit(pod: Object) -> str:
     own: Object = next((one for one in containers if one["name"] == CONTAINER), {})
     limit = own.get("resources", {}).get("limits", {}).get("memory")
     return f"limit {limit}" if limit else ""
-
-
-def _last_words(text: str) -> str:
-    """The sentence with which a process ended and, where a traceback is below it, what was raised."""
-    lines = text.strip().splitlines() or [""]
-    raised = [line for line in lines[1:] if not line.startswith((" ", "("))]
-    return _short(": ".join([lines[0], *raised[-1:]]))
-
-
-def _short(text: str) -> str:
-    """The first line, in no more characters than a reader wants."""
-    line = text.strip().partition("\n")[0]
-    return line if len(line) <= MOST_DETAIL else f"{line[: MOST_DETAIL - 1]}…"

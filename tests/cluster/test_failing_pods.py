@@ -16,16 +16,25 @@ FAILING = {
     "greedy": "def task(config, site):\n    return bytearray(b'x' * 2**31)\n",
     "leaving": "import sys\n\n\ndef task(config, site):\n    sys.exit(1)\n",
     "crashing": "import os\n\n\ndef task(config, site):\n    os._exit(1)\n",
+    "telling": "import os\n\n\ndef task(config, site):\n    os.write(2, b'no licence\\n')\n    os.abort()\n",
     "absent": "def task(config, site):\n    return None\n",
 }
-"""Programs that take more memory than they may, ask to end their process, or end it themselves; one without image."""
+"""Programs that take more memory than they may, ask to end their process, or end it themselves, in silence or with a
+word; one without image."""
 CONTAINERS: dict[str, Map] = {
     "greedy": {"resources": {"limits": {"memory": "300Mi"}, "requests": {"memory": "300Mi"}}},
     "absent": {"image": IMAGE, "imagePullPolicy": "IfNotPresent"},
 }
 TOLD = {
     "greedy": ("OOMKilled", "worker 0: OOMKilled (limit 300Mi); raise the memory limit in its template"),
-    "crashing": ("CrashLoopBackOff", "worker 0: CrashLoopBackOff (exit code 1: "),
+    "crashing": (
+        "CrashLoopBackOff",
+        "worker 0: CrashLoopBackOff (exit code 1: it did not say why); look at its log",
+    ),
+    "telling": (
+        "CrashLoopBackOff",
+        "worker 0: CrashLoopBackOff (exit code 134, SIGABRT: no licence); look at its log",
+    ),
     "absent": ("ImagePullBackOff", "worker 0: ImagePullBackOff ("),
 }
 """Reason and beginning of the condition `Degraded`."""
@@ -59,7 +68,6 @@ def test_failures_name_who_what_and_what_to_do(tenant: Tenant, tmp_path: Path) -
     for name, (reason, words) in TOLD.items():
         messages[name] = message_of(tenant, name, "Degraded", reason)
         assert words in messages[name], messages
-    assert messages["crashing"].endswith("); look at its log")
     assert IMAGE in messages["absent"]
     assert messages["absent"].endswith("; check the image's name and the pull secrets")
     failed = message_of(tenant, "leaving", "Failed", "ProgramError")

@@ -471,6 +471,11 @@ def test_the_columns_tell_the_round(running: World) -> None:
     }
 
 
+LOG = """{"event": "round 3 begins", "level": "info"}
+{"event": "no data", "level": "error", "exception": "Traceback (most recent call last):\\n  File\\nKeyError: 'x'"}
+"""
+"""The end of a process's log, as a kubelet keeps it."""
+
 TROUBLES = [
     (
         pod("worker", 3, last=ended(137, reason="OOMKilled")),
@@ -514,10 +519,20 @@ TROUBLES = [
         "CrashLoopBackOff",
         "scheduler: CrashLoopBackOff (exit code 1: Traceback); look at its log",
     ),
+    (
+        pod("worker", 2, state={"waiting": {"reason": "CrashLoopBackOff"}}, last=ended(139, LOG)),
+        "CrashLoopBackOff",
+        "worker 2: CrashLoopBackOff (exit code 139, SIGSEGV: no data: KeyError: 'x'); look at its log",
+    ),
+    (
+        pod("worker", state={"waiting": {"reason": "CrashLoopBackOff"}}, last=ended(1, LOG.splitlines()[0])),
+        "CrashLoopBackOff",
+        "worker 0: CrashLoopBackOff (exit code 1: it did not say why); look at its log",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("trouble", "reason", "message"), TROUBLES, ids=[one[1] for one in TROUBLES])
+@pytest.mark.parametrize(("trouble", "reason", "message"), TROUBLES, ids=range(len(TROUBLES)))
 def test_the_trouble_of_a_pod_shows_in_the_job(
     running: World, trouble: Object, reason: str, message: str
 ) -> None:
