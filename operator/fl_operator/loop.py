@@ -126,8 +126,10 @@ class Loop:
             for key in {key for thing in (old, new) if thing for key in keys(thing)}:
                 if listed:
                     self.queue.add(key, Urgency.RESYNC)
+                elif at_once(old, new):
+                    self.queue.add(key, Urgency.WISH)
                 else:
-                    self.queue.add_after(key, 0.0 if at_once(old, new) else self._patience(GATHER_SECONDS))
+                    self.queue.add_after(key, self._patience(GATHER_SECONDS))
 
         informer.handlers.append(changed)
 
@@ -165,7 +167,9 @@ class Loop:
     async def _look_at(self, key: Key) -> None:
         began, own = time.perf_counter(), Stopwatch()
         with structlog.contextvars.bound_contextvars(job=str(key)):
+            turn = self.queue.turn(key)
             result = await own.measure(self._result(key))
+            log.debug("looked at", result=result, waited=round(turn.waited, 3), behind=turn.behind)
         self.metrics.reconciles.labels(result).inc()
         self.metrics.duration.observe(time.perf_counter() - began)
         self.metrics.cpu.observe(own.seconds)

@@ -1,7 +1,8 @@
 """The keys of what must be looked at: each once, by one worker at a time, in good order.
 
 As client-go's work queue (k8s.io/client-go/util/workqueue): a key that is added while a worker has it waits until
-that worker is done; many additions before anybody looks are one. Changes go before resyncs.
+that worker is done; many additions before anybody looks are one. What somebody asked for goes before what happened, so
+that jobs to which much happens keep no new one waiting, and that before resyncs.
 """
 
 from __future__ import annotations
@@ -31,12 +32,26 @@ RETRY_BURST = 100
 class Urgency(IntEnum):
     """What is taken first."""
 
-    CHANGE = 0
-    RESYNC = 1
+    WISH = 0
+    """Somebody asked for something, and waits."""
+    CHANGE = 1
+    RESYNC = 2
 
 
 class ClosedError(Exception):
     """The queue gives no more keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a key got its turn."""
+
+    waited: float
+    """Seconds since it was added."""
+    behind: int
+    """Keys that were taken meanwhile."""
+    since: float
+    """When it was taken."""
 
 
 @dataclass(slots=True)
@@ -46,12 +61,13 @@ class WorkQueue(Generic[K]):
     metrics: QueueMetrics
     clock: Callable[[], float] = time.monotonic
     bucket: TokenBucket = field(default_factory=lambda: TokenBucket(RETRY_RATE, RETRY_BURST))
-    _ready: tuple[OrderedDict[K, float], ...] = field(
+    _ready: tuple[OrderedDict[K, tuple[float, int]], ...] = field(
         default_factory=lambda: tuple(OrderedDict() for _ in Urgency)
     )
-    """Keys by urgency, each with the time it was added."""
-    _working: dict[K, float] = field(default_factory=dict)
-    """Keys that workers have, each with the time it was taken."""
+    """Keys by urgency, each with the time it was added and how many had been taken by then."""
+    _working: dict[K, Turn] = field(default_factory=dict)
+    """Keys that workers have."""
+    _taken: int = 0
     _again: dict[K, Urgency] = field(default_factory=dict)
     """Keys that were added while a worker has them."""
     _later: list[tuple[float, int, K, Urgency]] = field(default_factory=list)
@@ -71,7 +87,7 @@ class WorkQueue(Generic[K]):
     def running(self) -> list[float]:
         """For how many seconds each worker has been at its key."""
         now = self.clock()
-        return [now - since for since in list(self._working.values())]
+        return [now - turn.since for turn in list(self._working.values())]
 
     def add(self, key: K, urgency: Urgency = Urgency.CHANGE) -> None:
         """Have a key looked at."""
@@ -83,12 +99,12 @@ class WorkQueue(Generic[K]):
         waiting = next((lane for lane in Urgency if key in self._ready[lane]), None)
         if waiting is not None and waiting <= urgency:
             return
-        since = self.clock()
+        added = (self.clock(), self._taken)
         if waiting is None:
             self.metrics.adds.inc()
         else:
-            since = self._ready[waiting].pop(key)
-        self._ready[urgency][key] = since
+            added = self._ready[waiting].pop(key)
+        self._ready[urgency][key] = added
         self._report()
 
     def add_after(self, key: K, seconds: float, urgency: Urgency = Urgency.CHANGE) -> None:
@@ -125,9 +141,13 @@ class WorkQueue(Generic[K]):
                 raise ClosedError
             await self._wait()
 
+    def turn(self, key: K) -> Turn:
+        """How a key got its turn that a worker has."""
+        return self._working[key]
+
     def done(self, key: K) -> None:
         """The worker has ended with this key."""
-        self.metrics.worked.observe(self.clock() - self._working.pop(key))
+        self.metrics.worked.observe(self.clock() - self._working.pop(key).since)
         urgency = self._again.pop(key, None)
         if urgency is not None:
             self.add(key, urgency)
@@ -139,10 +159,11 @@ class WorkQueue(Generic[K]):
             lane.clear()
         self._report()
 
-    def _hand_out(self, lane: OrderedDict[K, float]) -> K:
-        key, since = lane.popitem(last=False)
+    def _hand_out(self, lane: OrderedDict[K, tuple[float, int]]) -> K:
+        key, (since, taken) = lane.popitem(last=False)
         now = self.clock()
-        self._working[key] = now
+        self._working[key] = Turn(now - since, self._taken - taken, now)
+        self._taken += 1
         self._due.pop(key, None)
         self.metrics.waited.observe(now - since)
         self.metrics.depth.set(len(self))

@@ -277,6 +277,25 @@ def test_users_do_not_wait(old: Any, new: Any, at_once: bool) -> None:  # noqa: 
     asyncio.run(main())
 
 
+def test_a_wish_overtakes_a_crowd_that_crashes() -> None:
+    """However often fifty jobs have news, one that is new or wished otherwise is looked at next."""
+
+    async def play(world: World) -> None:
+        informer = Told()
+        informer.synced.set()
+        world.loop.follow(informer, itself, at_once=wished)  # type: ignore[arg-type]
+        world.gate.clear()
+        for number in range(50):
+            world.loop.queue.add(Key("team", f"crash-{number}"))
+        await world.looked_at(2)
+        informer.handlers[0](None, {"metadata": {"namespace": "team", "name": "a", "generation": 1}})
+        world.gate.set()
+        await world.looked_at(3)
+        assert world.looked[2] == A
+
+    run(lambda: World(workers=2), play)
+
+
 def test_in_a_crowd_changes_are_gathered_for_longer() -> None:
     """While many keys are ready, one that changed waits longer; an empty queue keeps nobody waiting."""
 

@@ -96,6 +96,24 @@ def test_changes_before_resyncs() -> None:
     run(play)
 
 
+def test_wishes_before_changes() -> None:
+    """A new key is behind those that workers have, and behind no crowd to which much happens; it says so."""
+
+    async def play(world: World) -> None:
+        crowd = [f"crash-{number}" for number in range(50)]
+        for key in crowd:
+            world.queue.add(key)
+        first = await world.take()
+        world.queue.add("good", Urgency.WISH)
+        world.queue.add(crowd[7], Urgency.WISH)
+        world.queue.done(first or "")
+        world.queue.add(first or "")
+        assert [await world.take() for _ in range(3)] == ["good", crowd[7], crowd[1]]
+        assert [world.queue.turn(key).behind for key in ("good", crowd[7], crowd[1])] == [0, 2, 3]
+
+    run(play)
+
+
 def test_delays() -> None:
     """A delayed key comes when its time is there, at the nearest of several times, and only once."""
 
