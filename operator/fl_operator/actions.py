@@ -38,7 +38,7 @@ class Seen:
     refused: Mapping[Place, str] = field(default_factory=dict)
     """What the API server said of children that it did not take."""
     unfit: Sequence[Problem] = ()
-    """What it finds wrong with the templates of an attempt that is not made yet."""
+    """What it finds wrong with the templates, or the storage, of an attempt that is not made yet."""
     pods: Sequence[Object] = ()
     events: Sequence[Object] = ()
     report: Report | None = None
@@ -95,6 +95,8 @@ class Decision:
     again: float | None = None
     trials: tuple[Trial, ...] = ()
     """What the API server is asked about first; where it finds anything wrong, it is decided again."""
+    unclassed: Object | None = None
+    """A claim of which it is asked first whether it gets a storage class."""
 
 
 NOTHING: Final = Decision()

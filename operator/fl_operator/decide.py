@@ -55,7 +55,7 @@ from fl_operator.status import (
     selection_ends,
     told,
 )
-from fl_operator.trial import Trial, trials
+from fl_operator.trial import Trial, trials, unclassed, verdict
 from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
 from job_generator.spec import MANAGER
@@ -91,6 +91,7 @@ class _Visit:
         self.notes: list[Note] = []
         self.wakes: list[dt.datetime] = []
         self.trials: tuple[Trial, ...] = ()
+        self.unclassed: Object | None = None
         self._restarts = restarts_of(self.spec)
 
     def decision(self) -> Decision:
@@ -103,7 +104,7 @@ class _Visit:
         changed = self.status if differs(self.status, self.before) else None
         again = min(((wake - self.now).total_seconds() for wake in self.wakes), default=None)
         again = None if again is None else max(again, 0.1)
-        return Decision(tuple(self.actions), changed, tuple(self.notes), again, self.trials)
+        return Decision(tuple(self.actions), changed, tuple(self.notes), again, self.trials, self.unclassed)
 
     # -- from the spec to the children
 
@@ -124,10 +125,9 @@ class _Visit:
             self._refuse("NameTaken", _taken(place))
             return None
         if self.seen.unfit:
-            wrong = InvalidJobError(self.seen.unfit)
-            self._refuse("InvalidSpec", f"{wrong}; suspend the job to change a template")
+            self._refuse(*verdict(self.seen.unfit))
             return None
-        self.trials = trials(made, self.spec)
+        self.trials, self.unclassed = trials(made, self.spec), unclassed(made)
         self._compiled(made)
         self.actions.append(Create(made.object(self.job)))
         return made

@@ -23,8 +23,8 @@ EXHAUSTED: Final = "RestartsExhausted"
 CRASH_LOOP: Final = "CrashLoopBackOff"
 
 UNBOUND_ADVICE: Final = (
-    "no volume was made for the claim: name spec.server.storage.storageClassName, existingClaim or uri, or give the "
-    "cluster a default storage class"
+    "no volume was made for the claim: see to its storage class, or name another spec.server.storage.storageClassName, "
+    "existingClaim or uri in another job"
 )
 UNBOUND: Final = "unbound immediate persistentvolumeclaims"
 """What a scheduler says of a pod whose claim has no volume, and no class that waits for the pod."""

@@ -60,10 +60,12 @@ from fl_operator.findings import listener_of, pods_of
 from fl_operator.loop import GATHER_SECONDS, Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
-from fl_operator.rehearsal import unfit, written
+from fl_operator.rehearsal import lacks_class, unfit, written
 from fl_operator.stopwatch import together
+from fl_operator.trial import UNCLASSED
 from fl_operator.warning_events import WarningEvents
 from job_generator import names
+from job_generator.problems import Problem
 from job_generator.settings import Settings
 
 log = structlog.get_logger()
@@ -74,6 +76,8 @@ REFUSED_SECONDS: Final = 15.0
 """What the API server refuses is tried again after so long: a quota may have been raised, a name be free, and a rule
 about a field of a template may be a webhook's.
 """
+CLASSED_SECONDS: Final = 60.0
+"""A cluster that has a default storage class is not asked for it again for so long."""
 MOST_THAWED: Final = 16
 """Attempts that are kept as they were read; each takes 0.1 MB."""
 SERVER_SECONDS: Final = 5.0
@@ -129,6 +133,7 @@ class Reconciler:
     """Attempts by the uid of their ConfigMap."""
     _memories: dict[str, Memory] = field(default_factory=dict)
     _uids: dict[Key, str] = field(default_factory=dict)
+    _classed_until: float = float("-inf")
 
     async def reconcile(self, key: Key) -> Requeue | None:
         """Look at one job and do what is due."""
@@ -154,11 +159,12 @@ class Reconciler:
         return Requeue(soonest) if (soonest := min(filter(None, waits), default=None)) else None
 
     async def _decided(self, seen: Seen, memory: Memory) -> Decision:
-        """What to do, when the API server has been asked what only it knows: whether it takes a job's templates, and
-        whether a child was changed or is only written in its own way, of which this process may not know yet.
+        """What to do, when the API server has been asked what only it knows: whether it takes a job's templates, has a
+        class for its storage, and whether a child was changed or is only written in its own way, of which this process
+        may not know yet.
         """
         decision = decide(seen, settings=self.settings, now=self.now())
-        wrong = await unfit(self.connection, decision.trials)
+        wrong = await self._wrong(decision)
         repairs = [one.object for one in decision.actions if isinstance(one, Apply) and one.is_repair]
         doubtful = [one for one in repairs if place_of(one) not in {*memory.accepted, *memory.refused}]
         if not wrong and not doubtful:
@@ -169,6 +175,16 @@ class Reconciler:
         known = replace(seen, unfit=wrong, children=children)
         decision = decide(known, settings=self.settings, now=self.now())
         return replace(decision, again=REFUSED_SECONDS) if wrong else decision
+
+    async def _wrong(self, decision: Decision) -> tuple[Problem, ...]:
+        """What the API server finds wrong with a job that is not made yet; its default class is asked for rarely."""
+        wrong = await unfit(self.connection, decision.trials)
+        if decision.unclassed is None or self.clock() < self._classed_until:
+            return wrong
+        if await lacks_class(self.connection, decision.unclassed):
+            return (*wrong, UNCLASSED)
+        self._classed_until = self.clock() + CLASSED_SECONDS
+        return wrong
 
     # -- observe
 

@@ -21,6 +21,15 @@ async def unfit(connection: Connection, trials: Iterable[Trial]) -> tuple[Proble
     return tuple(problem for some in found for problem in some)
 
 
+async def lacks_class(connection: Connection, claim: Object) -> bool:
+    """Whether a claim that names no storage class would get none; not where nothing is learnt, as beyond a quota."""
+    try:
+        made = await connection.create(claim, dry=True)
+    except (AlreadyExistsError, ForbiddenError, InvalidError):
+        return False
+    return not made["spec"].get("storageClassName")
+
+
 async def written(connection: Connection, repairs: Iterable[Object]) -> list[tuple[Object, Object]]:
     """Each of these children with what the API server would make of it: it may write values in another way."""
     found = await together(_written(connection, wanted) for wanted in repairs)

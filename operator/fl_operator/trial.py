@@ -1,12 +1,13 @@
-"""What the API server says of a job's pod templates, before anything of the job is made.
+"""What the API server says of a job's pod templates and of its claim, before anything of the job is made.
 
 The schema keeps any field in a template; which ones pods have, and what may stand there, only the API server knows.
+So it is with the storage class that a claim gets which names none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,12 +16,18 @@ from fl_operator.cluster.errors import ClusterError
 from fl_operator.cluster.resources import Object
 from job_generator.names import ROLE, SITE
 from job_generator.overlay import KEYS
-from job_generator.problems import Problem, dotted
+from job_generator.problems import InvalidJobError, Problem, dotted
 from job_generator.schema import Path
 
 IN_JOB: Final = ("spec", "template")
 OF_METADATA: Final = ("labels", "annotations")
 """Fields that the API server names without the `metadata` in which they are."""
+
+UNCLASSED: Final = Problem(
+    ("spec", "server", "storage"),
+    "names no storage class, and the cluster has no default: give it one, or submit the job with storageClassName, "
+    "existingClaim or uri",
+)
 
 _UNKNOWN: Final = re.compile(r'unknown field "([^"]+)"')
 _MISTYPED: Final = re.compile(r"cannot unmarshal (\S+) into Go struct field \w+\.(\S+) of type (\S+)")
@@ -45,6 +52,12 @@ def trials(attempt: Attempt, spec: Mapping[str, Any]) -> tuple[Trial, ...]:
     return tuple(Trial(path, own, job) for path, job in found if (own := _at(spec, path[1:])))
 
 
+def unclassed(attempt: Attempt) -> Object | None:
+    """The claim of the server's storage where it names no storage class, and gets the default from the API server."""
+    claims = (child for child in attempt.children if child["kind"] == "PersistentVolumeClaim")
+    return next((claim for claim in claims if "storageClassName" not in claim["spec"]), None)
+
+
 def problems(trial: Trial, refused: ClusterError) -> Iterator[Problem]:
     """What the author of a template must change, by what the API server said of the Job; nothing where it names no
     field and could read it: then it was a policy that denied it, which may be another's to change.
@@ -60,6 +73,14 @@ def problems(trial: Trial, refused: ClusterError) -> Iterator[Problem]:
         yield _problem(trial, field, f"a {seen} is not accepted; expected {wanted}")
     elif _UNREAD in refused.said:
         yield Problem(trial.path, refused.said)
+
+
+def verdict(wrong: Sequence[Problem]) -> tuple[str, str]:
+    """Reason and message for what was found wrong before anything was made."""
+    told = str(InvalidJobError(wrong))
+    if UNCLASSED in wrong:
+        return "NoStorageClass", told
+    return "InvalidSpec", f"{told}; suspend the job to change a template"
 
 
 def _path(labels: Mapping[str, str], spec: Mapping[str, Any]) -> Path:

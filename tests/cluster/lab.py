@@ -24,8 +24,18 @@ from tests.cluster.proxy.faults import Faults
 
 Map = dict[str, Any]
 MANIFESTS = Path(__file__).parents[2] / "manifests"
+DEFAULT: Final = "storageclass.kubernetes.io/is-default-class"
+CLASS: Final = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": "lab", "annotations": {DEFAULT: "true"}},
+    "provisioner": "fljob.dev/nobody",
+}
+"""A storage class of which nobody makes volumes; jobs that choose no storage need a default."""
 SYSTEM: Final = "fljob-system"
 ACCOUNT: Final = "fljob-operator"
+REAL_VOLUMES: Final = 4
+"""From this level on a cluster has a storage class of its own."""
 PATIENCE_SECONDS: Final = 60.0
 TRY_AGAIN: Final = 75
 """With this exit code a process asks to be started again, as its Deployment does."""
@@ -301,6 +311,8 @@ def installed(cluster: Any) -> None:
     cluster.kubectl("apply", "-k", str(MANIFESTS))
     cluster.kubectl("-n", SYSTEM, "scale", "deployment/fljob-operator", "--replicas=0")
     cluster.kubectl("wait", "--for=condition=Established", "crd/fljobs.fljob.dev", "--timeout=30s")
+    if cluster.level < REAL_VOLUMES:
+        cluster.apply(CLASS)
 
 
 @pytest.fixture

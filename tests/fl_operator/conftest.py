@@ -55,6 +55,8 @@ class Memory:
         """Watches cannot resume from before this version."""
         self.failing: list[Exception] = []
         """Raised by the next requests and watches, one each."""
+        self.default_class = "standard"
+        """The storage class of claims that name none; they get none where it is empty."""
         self.open = self.busiest = 0
         """Requests that wait for their answers now, and the most there were."""
 
@@ -73,7 +75,8 @@ class Memory:
             path = f"{path}/{request.body['metadata']['name']}"
             if path in self.objects:
                 raise refusal(str(request), code=409, status=status(409, "AlreadyExists"))
-            return request.body if "dryRun" in request.query else self.put(path, request.body)
+            made = self._classed(request.body)
+            return made if "dryRun" in request.query else self.put(path, made)
         if path not in self.objects and request.content_type != "application/apply-patch+yaml":
             raise refusal(str(request), code=404, status=status(404, "NotFound"))
         return self._change(request, path)
@@ -120,6 +123,11 @@ class Memory:
             return self.put(path, {**known, "status": request.body["status"]})
         changed = {**known, **request.body}
         return changed if "dryRun" in request.query else self.put(path, changed)
+
+    def _classed(self, thing: Object) -> Object:
+        if thing.get("kind") != "PersistentVolumeClaim" or not self.default_class:
+            return thing
+        return {**thing, "spec": {"storageClassName": self.default_class, **thing["spec"]}}
 
     def _missed(self, mailbox: Mailbox, since: int) -> list[Object]:
         if since < self.oldest:

@@ -40,7 +40,7 @@ def test_a_claim_without_a_volume_is_told_with_what_to_do() -> None:
     """The server's storage needs a class, another claim or a store; somebody else's claim needs its volume."""
     detail = "0/4 nodes are available: pod has unbound immediate PersistentVolumeClaims."
     assert str(Finding("server", "Unschedulable", detail)).endswith(
-        "name spec.server.storage.storageClassName, existingClaim or uri, or give the cluster a default storage class"
+        "name another spec.server.storage.storageClassName, existingClaim or uri in another job"
     )
     assert "make the claim" in str(Finding("worker 1", "Unschedulable", detail))
 

@@ -121,8 +121,8 @@ def test_a_job_is_made_in_few_turns_and_then_left_alone(memory: Any) -> None:
         first = await one.reconcile(KEY)
         assert first is not None
         assert first.after > 1
-        made = [request.path for request in memory.requests if request.method == "POST"]
-        kinds = [path.rpartition("/")[2] for path in made]
+        posted = [request for request in memory.requests if request.method == "POST"]
+        kinds = [one.path.rpartition("/")[2] for one in posted if "dryRun" not in one.query]
         assert kinds[0] == "configmaps"
         assert kinds[-3:] == ["jobs"] * 3
         assert "jobs" not in kinds[:-3]
@@ -148,7 +148,8 @@ def test_answers_that_the_watch_overtakes_wake_nobody(memory: Any) -> None:
 
         async def late(request: Any) -> Any:
             answer = await send(request)
-            while request.method != "GET" and version(answer) != answer["metadata"]["resourceVersion"]:
+            writes = request.method != "GET" and "dryRun" not in request.query
+            while writes and version(answer) != answer["metadata"]["resourceVersion"]:
                 await asyncio.sleep(0.001)
             return answer
 
@@ -223,7 +224,7 @@ def test_a_name_that_is_free_again_is_taken(memory: Any, name: str) -> None:
 
 
 def test_templates_are_tried_before_anything_is_made(memory: Any) -> None:
-    """Those of jobs that have any, with nothing kept; a job without them is asked nothing about."""
+    """Those of jobs that have any, with nothing kept; of the default storage class one job in a while asks for all."""
 
     async def scene(one: Reconciler) -> None:
         template = {"spec": {"nodeSelector": {"disk": "ssd"}}}
@@ -231,12 +232,12 @@ def test_templates_are_tried_before_anything_is_made(memory: Any) -> None:
         memory.put(FLJOBS.path("lab", "own"), job("own", {**JOB["spec"], "workers": workers}))
         while one.mirror.find(FLJOBS, Key("lab", "own")) is None:
             await asyncio.sleep(0.001)
-        for name, tried in (("digits", []), ("own", ["own-worker"])):
+        for name, tried in (("digits", ["PersistentVolumeClaim"]), ("own", ["Job"])):
             asked = len(memory.requests)
             await one.reconcile(Key("lab", name))
             posted = [request for request in memory.requests[asked:] if request.method == "POST"]
             dry = [request for request in posted if "dryRun" in request.query]
-            assert [request.body["metadata"]["name"] for request in dry] == tried
+            assert [request.body["kind"] for request in dry] == tried
             assert posted[: len(dry)] == dry
 
     play(memory, scene)
@@ -309,6 +310,26 @@ def test_a_template_that_was_refused_is_tried_again(memory: Any) -> None:
         assert memory.objects[FLJOBS.path(*key)] == told
         weekend = False
         await one.reconcile(key)
+        assert len(jobs(memory)) == 3
+
+    play(memory, scene)
+
+
+def test_a_job_whose_storage_would_get_no_class_waits_for_one(memory: Any) -> None:
+    """Nothing is made of it, its condition says what helps, and it goes on by itself when there is a default."""
+
+    async def scene(one: Reconciler) -> None:
+        memory.default_class = ""
+        assert await one.reconcile(KEY) == Requeue(REFUSED_SECONDS)
+        assert [path for path in memory.objects if "/events" not in path] == [FLJOBS.path(*KEY)]
+        told = memory.objects[FLJOBS.path(*KEY)]["status"]["conditions"][0]
+        assert (told["status"], told["reason"]) == ("False", "NoStorageClass")
+        assert told["message"].startswith(
+            "spec.server.storage: names no storage class, and the cluster has no"
+        )
+        assert "template" not in told["message"]
+        memory.default_class = "standard"
+        await one.reconcile(KEY)
         assert len(jobs(memory)) == 3
 
     play(memory, scene)
