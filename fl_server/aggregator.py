@@ -115,8 +115,9 @@ class Aggregator:
         mean, self._stage_states = self._pipeline.on_server(self._combined(released), self._stage_states)
         with blamed(self._strategy):
             weights, self._strategy_state = self._strategy.step(model.weights, mean, self._strategy_state)
+        exponents = self._given[0].exponents if len(self._given) == 1 else ()
         self._manifest, self._sums, self._given = None, {}, ()
-        model = Model.of(weights, clip=released.clip if released else 0.0)
+        model = Model.of(weights, clip=released.clip if released else 0.0, exponents=exponents)
         _ = model.digest  # here and not on the event loop
         return model
 

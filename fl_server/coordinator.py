@@ -186,7 +186,7 @@ class Coordinator:
             raise UpdateError(f"{worker} is ready with the model {said.model[:12]}, not this round's")
         sums.admit(worker, said)
         self.ledger.runs_in(worker, said.image)
-        call = sums.protection.join(worker)
+        call = sums.protection.join(worker, message)
         self._do(() if waits else self.rounds.reported(worker))
         return call
 

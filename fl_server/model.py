@@ -17,16 +17,18 @@ class Model:
     """Manifest, flat buffer and digest of one round's model.
 
     `clip` is the clip norm of updates made from it, where it moves with the models; 0 stands for the plan's.
+    `exponents` are the ranges in which such updates are summed, where all workers' are the same and known.
     """
 
     manifest: Manifest
     buffer: bytes | memoryview
     clip: float = 0.0
+    exponents: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, weights: Weights, *, clip: float = 0.0) -> Model:
+    def of(cls, weights: Weights, *, clip: float = 0.0, exponents: tuple[int, ...] = ()) -> Model:
         """Flatten these weights."""
-        return cls(Manifest.of(weights), pack(weights), clip)
+        return cls(Manifest.of(weights), pack(weights), clip, exponents)
 
     @cached_property
     def digest(self) -> str:
@@ -42,6 +44,7 @@ class Model:
             nbytes=len(self.buffer),
             model=self.digest,
             clip=self.clip,
+            exponents=self.exponents,
         )
         return tuple(frames(head, self.buffer))
 

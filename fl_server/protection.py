@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import structlog
 
 from fl_core.errors import ProtocolError, RoundError
 from fl_core.gathering import Gathering
 from fl_core.plan import Plan
-from fl_core.secagg import flat, job
-from fl_core.secagg.masks import Layout, Vector
+from fl_core.secagg import job
+from fl_core.secagg.masks import Vector
 from fl_core.secagg.messages import Agreement, Shares
 from fl_core.secagg.server import Host
 from fl_core.secagg.session import Context, named
@@ -28,6 +29,7 @@ from fl_core.shortfall import GONE, LEFT, refused
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import secagg as wire
 from fl_server.journal import Journal
+from fl_server.opened import Opened, name, number
 from fl_server.spool import Spool
 
 log = structlog.get_logger()
@@ -69,17 +71,20 @@ class Protection:
         self._unmasking = unmasking
         self._buckets = job.buckets_of(plan)
         self._calls: dict[str, Call] = {}
+        self._early: dict[str, pb.MemberMessage] = {}
         self._left: set[str] = set()
         self._sessions: dict[int, Opened] = {}
 
     # -- calls, as the service sees them --
 
-    def join(self, worker: str) -> Call:
-        """A worker that holds its result opens a call; an older one of it ends."""
+    def join(self, worker: str, message: pb.MemberMessage | None = None) -> Call:
+        """A worker that holds its result opens a call, with an advertisement or none; an older call of it ends."""
         if older := self._calls.get(worker):
             self.leave(worker, older)
             older.put_nowait(ProtocolError(f"{worker} has begun another call"))
         self._left.discard(worker)
+        if message is not None and message.ready.HasField("advertisement"):
+            self._early[worker] = message
         call = self._calls[worker] = Call()
         return call
 
@@ -87,6 +92,7 @@ class Protection:
         """A call has ended."""
         if self._calls.get(worker) is call:
             del self._calls[worker]
+            self._early.pop(worker, None)
             self.lost(worker, GONE)
 
     def heard(self, worker: str, message: pb.MemberMessage) -> int:
@@ -169,7 +175,8 @@ class Protection:
         deadline = time.monotonic() + self._selection.deadline_seconds
         session = self._sessions[context.bucket] = Opened(host, summand.layout, deadline)
         try:
-            await self._ask(session, dict.fromkeys(members, _opening(summand, context)))
+            early = self._advertised(context, members)
+            await self._ask(session, dict.fromkeys(members, _opening(summand, context)), early=early)
             rosters = host.freeze()
             each = {id(one): one for one in rosters.values()}  # in cross-silo all are shown the same
             shown = {key: pb.HostMessage(roster=wire.roster_out(one)) for key, one in each.items()}
@@ -219,10 +226,14 @@ class Protection:
         session: Opened,
         messages: Mapping[str, pb.HostMessage],
         *,
+        early: Mapping[str, pb.MemberMessage] = MappingProxyType({}),
         stall: float = STEP_SECONDS,
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Tell each of these something, and wait until all have answered or are out; a little once `enough` have."""
+        """Tell each of these something, and wait until all have answered or are out; a little once `enough` have.
+
+        Those of whom an `early` answer is there are told nothing.
+        """
         here = [worker for worker in messages if worker in self._calls]
         for worker in sorted(set(messages).difference(here)):
             self._dropped(worker, session.why(worker, LEFT if worker in self._left else GONE))
@@ -236,7 +247,12 @@ class Protection:
             moved=dict.fromkeys(here, time.monotonic()),
         )
         for worker in here:
-            self._calls[worker].put_nowait(messages[worker])
+            if worker not in early:
+                self._calls[worker].put_nowait(messages[worker])
+        for worker, answer in early.items():
+            if session.expects(worker):
+                self.heard(worker, answer)
+                await asyncio.sleep(0)
         patience = session.deadline
         while True:
             session.news.clear()
@@ -250,6 +266,16 @@ class Protection:
                     await session.news.wait()
         for worker, reason in due.dropped.items():
             self._dropped(worker, reason)
+
+    def _advertised(self, context: Context, members: Collection[str]) -> dict[str, pb.MemberMessage]:
+        """What those of these have advertised who expected this very sum; each counts once."""
+        found = {}
+        for worker in sorted(members):
+            said = self._early.get(worker)
+            if said is not None and said.ready.context == context.digest:
+                del self._early[worker]
+                found[worker] = pb.MemberMessage(context=said.context, advertisement=said.ready.advertisement)
+        return found
 
     def _session_of(self, worker: str) -> Opened | None:
         """The session that is open in this worker's bucket."""
@@ -273,115 +299,6 @@ class Sum:
 
     total: Vector
     members: tuple[str, ...]
-
-
-class Opened:
-    """A session with the sum that it fills, and what it waits for until its deadline."""
-
-    def __init__(self, host: Host, layout: Layout, deadline: float) -> None:
-        self.host = host
-        self.layout = layout
-        self.deadline = deadline
-        self.total = Vector.zeros(layout)
-        self.due: Gathering | None = None
-        self.enough: Callable[[], bool] = lambda: False
-        self.news = asyncio.Event()
-        self.refused: dict[str, str] = {}
-        self._folds: list[asyncio.Task[None]] = []
-        self._lock = asyncio.Lock()
-
-    def expects(self, worker: str) -> bool:
-        """Whether this worker owes an answer."""
-        return self.due is not None and worker in self.due.missing
-
-    def answered(self, worker: str) -> None:
-        """The answer has come."""
-        if self.due is not None:
-            self.due.report(worker)
-        self._tell()
-
-    def lost(self, worker: str, reason: str) -> None:
-        """No answer will come."""
-        if self.due is not None:
-            self.due.drop(worker, reason)
-        self._tell()
-
-    def _tell(self) -> None:
-        """Wake who waits for the answers, if there is something to decide: not for each of them."""
-        if self.due is None or self.due.over or self.enough():
-            self.news.set()
-
-    def why(self, worker: str, reason: str) -> str:
-        """Why this worker is out: whoever was refused goes for that, even if it owed nothing just then."""
-        return self.refused.get(worker, reason)
-
-    def moved(self, worker: str) -> None:
-        """The answer is on its way."""
-        if self.due is not None:
-            self.due.moved[worker] = time.monotonic()
-
-    def check_place(self, worker: str, said: pb.Context) -> None:
-        """Refuse what is said of another job, round or attempt."""
-        here = self.host.context
-        if (said.job, said.plan, said.round, said.attempt) != (here.job, here.plan, here.round, here.attempt):
-            raise ProtocolError(
-                f"{worker} speaks of round {said.round}, attempt {said.attempt} of job {said.job!r}; "
-                f"the open session is {here}"
-            )
-
-    def take(self, worker: str, message: pb.MemberMessage) -> None:
-        """Hand a member's message to the protocol."""
-        who = number(worker)
-        match message.WhichOneof("what"):
-            case "advertisement":
-                self.host.advertised(who, wire.entry_in(message.advertisement))
-            case "shares":
-                self.host.shared_by(who, dict(message.shares.shares))
-            case "masked":
-                self._take_short(who, message.masked)
-            case "signature":
-                self.host.signed(who, message.signature.signature)
-            case "unmasking":
-                self.host.unmasked(who, wire.unmasking_in(message.unmasking))
-            case other:
-                raise ProtocolError(f"{worker} sends {other or 'nothing'}, which no session expects")
-
-    def fold(self, worker: str, spool: Spool) -> asyncio.Task[None]:
-        """Count a whole vector in, and add it as soon as it is its turn."""
-        self.host.arrived(number(worker))
-        task = asyncio.create_task(self._fold(spool))
-        self._folds.append(task)
-        return task
-
-    def _take_short(self, who: int, said: pb.Masked) -> None:
-        """Count a vector in that came as one message; so short a one is added without a thread."""
-        self.host.expects_vector(who)
-        data = wire.masked_in(said, nbytes=self.layout.nbytes)
-        self.host.arrived(who)
-        self._folds.append(asyncio.create_task(self._fold_short(data)))
-
-    async def folded(self) -> None:
-        """All that was counted in is in the sum."""
-        await asyncio.gather(*self._folds)
-
-    async def _fold(self, spool: Spool) -> None:
-        with spool:
-            async with self._lock:
-                await asyncio.to_thread(flat.add, self.total, self.layout, spool.chunks())
-
-    async def _fold_short(self, data: bytes) -> None:
-        async with self._lock:
-            flat.add(self.total, self.layout, [(0, memoryview(data))])
-
-
-def name(worker: int) -> str:
-    """As logs, records and certificates call a worker."""
-    return f"worker-{worker}"
-
-
-def number(worker: str) -> int:
-    """The number in a worker's name."""
-    return int(worker.removeprefix("worker-"))
 
 
 def _check_same(host: Host, before: Sequence[int]) -> None:

@@ -43,7 +43,8 @@ from fl_server.journal import Journal
 from fl_server.ledger import Ledger
 from fl_server.measurements import check_names
 from fl_server.model import Model
-from fl_server.protection import Opened, Protection, Sum, Unmasking, name, number
+from fl_server.opened import Opened, name, number
+from fl_server.protection import Protection, Sum, Unmasking
 from fl_server.storage import Storage
 
 log = structlog.get_logger()

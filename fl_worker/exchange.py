@@ -32,10 +32,11 @@ SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCod
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """A model, and the clip norm of updates made from it, where that moves."""
+    """A model; the clip norm of updates made from it, where that moves, and their ranges, where they are known."""
 
     weights: Weights | None = None
     clip: float = 0.0
+    exponents: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -74,7 +75,7 @@ class Exchange:
         if begun is None or begun.model != model:
             begun = self._begun = Begun(model, bytearray(self.manifest.nbytes))
         try:
-            clip = await self._complete(begun, place)
+            head = await self._complete(begun, place)
         except UpdateError:
             self._begun = None
             raise
@@ -83,10 +84,11 @@ class Exchange:
                 self._begun = None
             raise
         self._begun = None
-        return Pulled(self.manifest.views(memoryview(begun.buffer).toreadonly()), clip)
+        weights = self.manifest.views(memoryview(begun.buffer).toreadonly())
+        return Pulled(weights, head.clip, tuple(head.exponents))
 
-    async def _complete(self, begun: Begun, place: pb.Context) -> float:
-        """Bring what a model lacks, and give its clip norm."""
+    async def _complete(self, begun: Begun, place: pb.Context) -> pb.Transfer:
+        """Bring what a model lacks, and give the head that came with it."""
         view, had = memoryview(begun.buffer), begun.position
 
         def take(offset: int, data: bytes) -> None:
@@ -111,7 +113,7 @@ class Exchange:
             raise UpdateError(f"the model ended after {receiver.position} of {self.manifest.nbytes} bytes")
         if had or self.protection is not None:
             await asyncio.to_thread(_check_model, self.manifest, begun.buffer, begun.model)
-        return head.clip
+        return head
 
     # -- what goes --
 
@@ -119,8 +121,9 @@ class Exchange:
         """Hand in what was made of a model: masked where the job has secure aggregation."""
         if self.protection is not None:
             push = partial(self.push_masked, place)
+            known = self._pulled[1].exponents if self._pulled and self._pulled[0] == model else ()
             summed = await self.protection.hand_in(
-                place, model, product, server=self.server, push=push, image=self.image
+                place, model, product, server=self.server, push=push, image=self.image, exponents=known
             )
             log.info("summed" if summed else "not among those that were summed")
         elif product.update is not None:

@@ -56,16 +56,16 @@ class Protection:
         server: grpc.aio.Channel,
         push: Push,
         image: str = "",
+        exponents: tuple[int, ...] = (),
     ) -> bool:
         """Wait with this result until the server has summed it, and tell whether it was among those summed.
 
-        RoundError where the sum is not sound.
+        `exponents` are the ranges that came with the model. RoundError where the sum is not sound.
         """
         call = fl_pb2_grpc.ServerStub(server).Protect()
-        schema = Schema.of(product.metrics)
-        part: Part | None = None
+        part = self._expected(place, model, product, exponents)
         try:
-            ready = pb.Ready(model=model, schema=schema.text, image=image)
+            ready = _ready(model, product, part, image)
             await call.write(pb.MemberMessage(context=place, ready=ready))
             while (message := await call.read()) is not grpc.aio.EOF:
                 if where := strange(message):
@@ -82,6 +82,21 @@ class Protection:
         finally:
             call.cancel()
         return part is not None and part.member.step == Step.DONE
+
+    def _expected(
+        self, place: pb.Context, model: str, product: Product, exponents: tuple[int, ...]
+    ) -> Part | None:
+        """The session that the server will open, where all that it sums is known here."""
+        is_measured = product.update is None
+        if not (is_measured or exponents or job.whole_sum_of(self.plan, self.manifest, clip=product.clip)):
+            return None
+        opening = pb.Opening(
+            purpose="measure" if is_measured else "update",
+            exponents=exponents,
+            schema=Schema.of(product.metrics).text,
+            bucket=job.buckets_of(self.plan).of(self.me.signer.worker),
+        )
+        return self._part(opening, place, model, product)
 
     def _part(self, opening: pb.Opening, place: pb.Context, model: str, product: Product) -> Part:
         """A session, if what is to be summed is what this worker holds."""
@@ -187,3 +202,12 @@ class Part:
         vector, layout = self.vector(), self.summand.layout
         self.member.mask(vector, layout, dealt)
         return flat.pack(vector)
+
+
+def _ready(model: str, product: Product, part: Part | None, image: str) -> pb.Ready:
+    """A worker holds its result; where it knows in which session that is summed, it advertises for it at once."""
+    ready = pb.Ready(model=model, schema=Schema.of(product.metrics).text, image=image)
+    if part is not None:
+        ready.context = part.member.context.digest
+        ready.advertisement.CopyFrom(wire.entry_out(part.member.advertise()))
+    return ready

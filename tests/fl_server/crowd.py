@@ -55,6 +55,10 @@ class Crowd:
     endings: dict[str, FLJobError | None] = field(default_factory=dict)
     altered: dict[str, Altered] = field(default_factory=dict)
     said: list[tuple[str, pb.MemberMessage]] = field(default_factory=list)
+    early: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Who advertises as soon as it is ready, for a sum in these ranges."""
+    told: list[tuple[str, str]] = field(default_factory=list)
+    """Who was told what."""
     transferring: Collection[str] = ()
     """Whose vectors come as transfers, as long ones do."""
     received: int = 0
@@ -86,13 +90,18 @@ class Crowd:
     async def _attend(self, index: int, place: Place) -> None:
         name = f"worker-{index}"
         held = self.products.get(name) or product(index)
-        self.sums.admit(name, pb.Ready(model=DIGEST, schema=worker.Schema.of(held.metrics).text))
         self.memories.setdefault(name, me(index).memory)
         own = worker.Protection(self.plan, me(index, memory=self.memories[name]), MANIFEST, int)
         context = context_of(self.plan, round=place.round, attempt=place.attempt)
-        call, part = self.protection.join(name), None
+        part = None
+        if (known := self.early.get(name)) is not None:
+            part = own._expected(context, place.model, held, known)
+        ready = worker._ready(DIGEST, held, part)
+        self.sums.admit(name, ready)
+        call = self.protection.join(name, pb.MemberMessage(context=context, ready=ready))
         try:
             while isinstance(message := await call.get(), pb.HostMessage):
+                self.told.append((name, str(message.WhichOneof("what"))))
                 if message.WhichOneof("what") == "opening":
                     part = own._part(message.opening, context, place.model, held)
                 await self._answer(name, message, part, context)

@@ -14,7 +14,9 @@ import pytest
 from fl_core.errors import JobError, SpecError, UpdateError
 from fl_core.extensions import Extension
 from fl_core.plan import Plan, SecureAggregation
+from fl_core.secagg.summands import Summed
 from fl_core.weights import Manifest, pack
+from fl_core.wire import fl_pb2 as pb
 from fl_server.aggregator import Aggregator
 from fl_server.model import Model
 from fl_server.spool import Spools
@@ -49,6 +51,22 @@ def test_single_updates_are_compared_in_any_order(plan_of: Callable[..., Plan], 
 
     found = [asyncio.run(main(order)) for order in permutations(VALUES)]
     assert all(np.array_equal(each["w"], [1, 1, 1]) and np.array_equal(each["b"], [2, 2]) for each in found)
+
+
+@pytest.mark.parametrize(("exponents", "told"), [([(3, -2)], [3, -2]), ([(3, -2), (4, 0)], [])])
+def test_a_model_tells_in_which_ranges_its_updates_are_summed(
+    plan_of: Callable[..., Plan], exponents: list[tuple[int, ...]], told: list[int]
+) -> None:
+    """Those that follow from the sum it was made from stand in its head, where one sum is of all workers."""
+
+    async def main() -> Model:
+        one = Aggregator(plan_of(aggregation=MEDIAN, minimum=3))
+        one.open(MANIFEST)
+        one.take([Summed(1, 1, 0, known, {}, MODEL) for known in exponents])
+        return await one.step(Model.of(MODEL))
+
+    head = pb.Frame.FromString(asyncio.run(main()).frames[0]).transfer
+    assert list(head.exponents) == told
 
 
 def test_a_refused_update_is_no_part(plan_of: Callable[..., Plan], tmp_path: Path) -> None:

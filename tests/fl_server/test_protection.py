@@ -14,6 +14,7 @@ from fl_core.errors import ProtocolError
 from fl_core.plan import Plan
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.arrays import CHECKSUM, LENGTH
+from fl_core.wire.guard import context_of
 from fl_server.protection import Protection
 from tests.fl_server.crowd import MANIFEST, SECURE, SELECTION, Crowd, mean, silent_at
 
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.timeout(60)
 
 Build = Callable[..., Crowd]
 NAMES = [f"worker-{index}" for index in range(4)]
+LATER = ["roster", "dealt", "survivors", "agreement"]
+"""What a member of whom the advertisement is there is told in a session."""
 
 PATIENCE = 0.8
 """Seconds; honest members answer in much less, on a busy machine too."""
@@ -70,6 +73,70 @@ def test_a_sum_is_everybodys(crowd: Build, transferring: list[str]) -> None:
     assert one.dropped == {}
     assert one.received == sum(len(said.masked.data) for _, said in one.said)
     assert bool(one.received) == (transferring != NAMES)
+
+
+@pytest.mark.parametrize("early", [[], ["worker-2"], NAMES])
+def test_who_has_advertised_is_not_asked_for_it(crowd: Build, early: list[str]) -> None:
+    """A member that expected this very sum is first told the roster, and the sum is that of all."""
+    one = crowd()
+    one.sums.restore({"exponents": [[3, 3]]})
+    one.early = dict.fromkeys(early, (3, 3))
+    found, members = run(summed(one, 0, 1, 2, 3))
+    assert members == NAMES
+    assert found.mean()["w"] == pytest.approx([mean(range(4))] * 6, abs=1e-6)
+    assert {name for name, what in one.told if what == "opening"} == set(NAMES).difference(early)
+    assert [what for name, what in one.told if name == "worker-2"][-4:] == LATER
+    assert one.dropped == {}
+
+
+def test_what_was_advertised_for_another_sum_does_not_count(crowd: Build) -> None:
+    """A member that expected other ranges, or another attempt, is asked like those who expected nothing."""
+    one = crowd()
+    one.sums.restore({"exponents": [[3, 3]]})
+    one.early = {"worker-0": (3, 3), "worker-1": (2, 3)}
+    elsewhere = pb.MemberMessage(context=context_of(one.plan, round=1, attempt=2))
+    elsewhere.ready.context, elsewhere.ready.advertisement.worker = b"another attempt", 3
+
+    async def main() -> list[str]:
+        here = one.place()
+        async with one.attending(0, 1, 2, 3, place=here) as names:
+            one.protection._early["worker-3"] = elsewhere
+            return sorted((await one.sums.updates(here, MANIFEST, names)).members)
+
+    assert run(main()) == NAMES
+    assert {name for name, what in one.told if what == "opening"} == {"worker-1", "worker-2", "worker-3"}
+
+
+def test_an_advertisement_that_is_false_costs_its_sender_only(crowd: Build) -> None:
+    """What came early is checked like what was asked for: who signed something else is out, the others are summed."""
+    one = crowd()
+    one.sums.restore({"exponents": [[3, 3]]})
+    one.early = dict.fromkeys(NAMES, (3, 3))
+
+    async def main() -> list[str]:
+        here = one.place()
+        async with one.attending(0, 1, 2, 3, place=here) as names:
+            one.protection._early["worker-3"].ready.advertisement.commitment = bytes(32)
+            return sorted((await one.sums.updates(here, MANIFEST, names)).members)
+
+    assert run(main()) == NAMES[:3]
+    assert "the signature does not fit" in str(one.endings["worker-3"])
+    assert list(one.dropped) == ["worker-3"]
+
+
+def test_an_advertisement_goes_with_its_call(crowd: Build) -> None:
+    """Of a worker that has begun another call nothing of the older one counts."""
+    one = crowd()
+    said = pb.MemberMessage(context=context_of(one.plan, round=1, attempt=1))
+    said.ready.advertisement.worker = 1
+
+    async def main() -> None:
+        one.protection.join("worker-1", said)
+        assert "worker-1" in one.protection._early
+        one.protection.join("worker-1", pb.MemberMessage(context=said.context, ready=pb.Ready()))
+        assert one.protection._early == {}
+
+    run(main())
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ class Server(fl_pb2_grpc.ServerServicer):
 
     async def Pull(self, request: Any, call: Any) -> AsyncIterator[pb.Frame]:  # noqa: N802, ARG002
         manifest = Manifest.of(MODEL)
-        head = pb.Transfer(kind=pb.KIND_MODEL, manifest=manifest.to_json(), nbytes=manifest.nbytes, clip=0.25)
+        said = {"manifest": manifest.to_json(), "nbytes": manifest.nbytes, "clip": 0.25, "exponents": [3, -2]}
+        head = pb.Transfer(kind=pb.KIND_MODEL, **said)
         for frame in frames(head, pack(MODEL)):
             yield pb.Frame.FromString(frame)
 

@@ -61,6 +61,26 @@ def test_an_update_says_its_workers_image(world: World, tmp_path: Path, image: s
     asyncio.run(main())
 
 
+def test_the_ranges_that_came_with_a_model_go_into_its_sum(world: World, tmp_path: Path) -> None:
+    """What is handed in comes with the ranges of the model that it was made from."""
+
+    class Protection:
+        async def hand_in(self, *_: Any, exponents: tuple[int, ...], **__: Any) -> bool:
+            found.put_nowait(exponents)
+            return True
+
+    world.protection = Protection()
+    world.free.set()
+    found: asyncio.Queue[tuple[int, ...]] = asyncio.Queue()
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            world.order()
+            assert await found.get() == (3, -2)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(("nbytes", "transferred"), [(SHORT, False), (SHORT + 1, True)])
 def test_a_long_masked_vector_is_a_transfer_that_tells_its_length_only(
     world: World, tmp_path: Path, nbytes: int, *, transferred: bool

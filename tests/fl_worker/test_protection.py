@@ -17,23 +17,27 @@ from fl_core.errors import ProtocolError
 from fl_core.identity import Identity
 from fl_core.metrics import Accuracy, Measurement, mean_of
 from fl_core.plan import Plan, SecureAggregation
+from fl_core.secagg.job import context_of as context_of_sum
+from fl_core.secagg.job import ring_of
 from fl_core.secagg.ranges import HIGHEST
-from fl_core.secagg.summands import Schema
+from fl_core.secagg.summands import MeasureSum, Schema, UpdateSum
 from fl_core.weights import Manifest, digest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_core.wire.guard import context_of
+from fl_core.wire.secagg import entry_in
 from fl_worker.exchange import SILENT
 from fl_worker.product import Product
 from fl_worker.protection import Protection
-from tests.fl_core.secagg.cast import JOB, authority, me
+from tests.fl_core.secagg.cast import JOB, authority, me, trust
 
 pytestmark = pytest.mark.timeout(30)
 
 MODEL = {"w": np.zeros(3, "f4"), "b": np.zeros((), "f4")}
 METRICS = {"loss": mean_of(1.5, 7), "right": Measurement(Accuracy(), np.array([1.0, 2.0]))}
 SCHEMA = Schema.of(METRICS).text
+MANIFEST = Manifest.of(MODEL)
 TRAINED = Product(7, METRICS, {name: array + 1 for name, array in MODEL.items()})
 MEASURED = Product(7, METRICS)
 SECURE = SecureAggregation(profile="cross-silo", tolerate=None, bits=32, max_examples=100)
@@ -48,6 +52,7 @@ class Server(fl_pb2_grpc.ServerServicer):
     script: Script
     heard: asyncio.Queue[pb.MemberMessage] = field(default_factory=asyncio.Queue)
     pushed: list[bytes] = field(default_factory=list)
+    ready: pb.Ready = field(default_factory=pb.Ready)
 
     async def Protect(self, requests: Any, call: Any) -> AsyncIterator[pb.HostMessage]:  # noqa: N802
         self.call = call
@@ -59,7 +64,8 @@ class Server(fl_pb2_grpc.ServerServicer):
 
         listening = asyncio.create_task(listen())
         try:
-            assert (await self.heard.get()).ready.schema == SCHEMA
+            self.ready = (await self.heard.get()).ready
+            assert self.ready.schema == SCHEMA
             async for message in self.script(self):
                 yield message
         finally:
@@ -87,7 +93,9 @@ class World:
             yield channel
         await port.stop(None)
 
-    def hand_in(self, script: Script, product: Product = TRAINED) -> Server:
+    def hand_in(
+        self, script: Script, product: Product = TRAINED, *, exponents: tuple[int, ...] = ()
+    ) -> Server:
         """Hand a product in to a server that says this."""
 
         async def main() -> Server:
@@ -99,7 +107,9 @@ class World:
 
             place = context_of(self.plan, round=2, attempt=1)
             async with self._channel(server) as channel:
-                await own.hand_in(place, digest(MODEL), product, server=channel, push=push)
+                await own.hand_in(
+                    place, digest(MODEL), product, server=channel, push=push, exponents=exponents
+                )
             return server
 
         return asyncio.run(main())
@@ -205,6 +215,65 @@ def test_an_opening_shows_no_more_than_keys(world: World) -> None:
     keys: set[bytes] = set()
     assert world.hand_in(script).pushed == []
     assert len(keys) == 4 * 3
+
+
+@pytest.mark.parametrize(
+    ("product", "exponents", "sum_of"),
+    [
+        (
+            TRAINED,
+            (1, 1),
+            lambda plan: ("update", UpdateSum(ring_of(plan), MANIFEST, (1, 1), Schema(SCHEMA))),
+        ),
+        (MEASURED, (), lambda plan: ("measure", MeasureSum(Schema(SCHEMA), ring_of(plan).members))),
+        (MEASURED, (1, 1), lambda plan: ("measure", MeasureSum(Schema(SCHEMA), ring_of(plan).members))),
+        (TRAINED, (), None),
+    ],
+)
+def test_who_knows_what_is_summed_advertises_when_it_is_ready(
+    world: World, product: Product, exponents: tuple[int, ...], sum_of: Any
+) -> None:
+    """With ranges that came with the model, or measurements, the first message holds keys signed for that very sum."""
+    ready = world.hand_in(saying(), product, exponents=exponents).ready
+    assert ready.HasField("advertisement") == (sum_of is not None)
+    if sum_of is not None:
+        purpose, summand = sum_of(world.plan)
+        context = context_of_sum(
+            world.plan, summand, round=2, attempt=1, purpose=purpose, model=digest(MODEL)
+        )
+        assert ready.context == context.digest
+        entry = entry_in(ready.advertisement)
+        statement = entry.statement(context.digest)
+        trust().check(entry.certificate, worker=0, statement=statement, signature=entry.signature)
+
+
+def test_ranges_that_nobody_has_are_refused_before_anything_is_said(world: World) -> None:
+    """Ranges that came with a model are checked like those of an opening."""
+    with pytest.raises(ProtocolError, match="the server names the ranges"):
+        world.hand_in(saying(), exponents=(1, HIGHEST + 1))
+
+
+@pytest.mark.parametrize(
+    ("openings", "words"),
+    [
+        ([], "the roster shows worker-0; expected worker-0, worker-1, worker-2"),
+        ([opening(exponents=[2, 2])], "the roster does not hold what it advertised"),
+    ],
+)
+def test_an_opening_counts_more_than_what_was_expected(
+    world: World, openings: list[pb.HostMessage], words: str
+) -> None:
+    """Keys that were advertised at first are in the session, unless the worker was asked for others since."""
+
+    async def script(server: Server) -> AsyncIterator[pb.HostMessage]:
+        for message in openings:
+            yield message
+            await server.heard.get()
+        all_three = {"candidates": [0, 1, 2], "members": [0, 1, 2]}
+        yield pb.HostMessage(roster=pb.Roster(**all_three, entries=[server.ready.advertisement]))
+
+    with pytest.raises(ProtocolError, match=words):
+        world.hand_in(script, exponents=(1, 1))
 
 
 def test_a_call_that_ends_while_the_worker_answers_is_over(world: World) -> None:

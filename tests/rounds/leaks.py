@@ -110,9 +110,9 @@ def singles(run: SecureRun) -> list[float]:
 
 
 def advertised(run: SecureRun) -> list[pb.Advertisement]:
-    """All advertisements that came to the server."""
+    """All advertisements that came to the server, with a worker's first message or later."""
     said = [pb.MemberMessage.FromString(one) for one in run.messages("server", "Protect")]
-    return [one.advertisement for one in said if one.HasField("advertisement")]
+    return [way.advertisement for one in said for way in (one, one.ready) if way.HasField("advertisement")]
 
 
 def found(needles: Iterable[bytes], hay: Hay) -> list[str]:

@@ -149,6 +149,8 @@ def test_no_number_of_a_single_worker_is_anywhere(done: Done) -> None:
         assert "fl_training_examples_total 0.0" in page
 
 
+ADVERTISED = ("worker", "mask_key", "seal_key", "commitment", "certificate", "signature")
+
 SAID = {
     "Attend": {"beat.moved", "enrolment.manifest", "enrolment.weights", "enrolment.program"},
     "Convene": {"model", "manifest", "evaluate.workers"},
@@ -160,9 +162,9 @@ SAID = {
         *("chunk.crc32c", "chunk.data"),
     },
     "Protect": {
-        *("ready.model", "ready.schema", "shares.shares", "signature.signature", "unmasking.seeds"),
-        *(f"advertisement.{name}" for name in ("worker", "mask_key", "seal_key", "commitment")),
-        *("advertisement.certificate", "advertisement.signature", "masked.crc32c", "masked.data"),
+        *("ready.model", "ready.schema", "ready.context"),
+        *(f"{way}advertisement.{name}" for way in ("", "ready.") for name in ADVERTISED),
+        *("shares.shares", "signature.signature", "unmasking.seeds", "masked.crc32c", "masked.data"),
     },
 }
 """The fields that workers and server fill in, of each method; contexts apart, which all fill in alike."""
@@ -194,12 +196,11 @@ TOLD = {
     },
     "Protect": {
         *("opening.purpose", "opening.exponents", "opening.schema", "roster.candidates", "roster.members"),
-        *(f"roster.entries.{name}" for name in ("worker", "mask_key", "seal_key", "commitment")),
-        *("roster.entries.certificate", "roster.entries.signature", "roster.root"),
+        *("roster.root", *(f"roster.entries.{name}" for name in ADVERTISED)),
         *("dealt.shares", "survivors.workers", "agreement.signatures"),
     },
     "Pull": {
-        *("transfer.kind", "transfer.manifest", "transfer.nbytes", "transfer.model"),
+        *("transfer.kind", "transfer.manifest", "transfer.nbytes", "transfer.model", "transfer.exponents"),
         *("chunk.crc32c", "chunk.data"),
     },
 }
@@ -223,6 +224,11 @@ def test_messages_hold_nothing_but_what_the_protocol_needs(done: Done) -> None:
     assert {(one.kind, one.metrics) for one in heads if one.nbytes} == {(pb.KIND_INITIAL, "{}")}
     said = [pb.MemberMessage.FromString(one) for one in done.run.messages("server", "Protect")]
     assert sum(one.HasField("masked") for one in said) == len(EVERYBODY) * (1 + 2 * ROUNDS)
+    early = [one.ready.HasField("advertisement") for one in said if one.HasField("ready")]
+    assert sum(early) == len(early) - len(EVERYBODY)  # all but the first, of which no ranges were known
+    assert (
+        sum(one.HasField("advertisement") for one in said) == len(EVERYBODY) * 2
+    )  # of ranges, and within them
     assert (
         len({one.ready.schema for one in said if one.HasField("ready")}) == 2
     )  # of training and of evaluation
