@@ -81,8 +81,12 @@ class Journal:
     def signing(
         self, round: int, attempt: int, purpose: Purpose, *, bucket: int = 0, survivors: Sequence[int]
     ) -> None:
-        """The survivors are about to be asked to sign; StorageError where there is no room for their sum's model."""
-        self._check_room()
+        """The survivors are about to be asked to sign; StorageError where there is no room for their sum's model.
+
+        Of a sum of measurements comes none.
+        """
+        if purpose != "measure":
+            self._check_room()
         row = {"round": round, "attempt": attempt, "purpose": purpose, "bucket": bucket}
         self._add({**row, "survivors": list(survivors)})
 

@@ -112,7 +112,11 @@ class Exchange:
         if not receiver.complete:
             raise UpdateError(f"the model ended after {receiver.position} of {self.manifest.nbytes} bytes")
         if had or self.protection is not None:
-            await asyncio.to_thread(_check_model, self.manifest, begun.buffer, begun.model)
+            about = (self.manifest, begun.buffer, begun.model)
+            if len(begun.buffer) > SHORT:
+                await asyncio.to_thread(_check_model, *about)
+            else:  # less than the way to a thread and back
+                _check_model(*about)
         return head
 
     # -- what goes --

@@ -107,6 +107,7 @@ def test_nobody_signs_what_there_is_no_room_for(path: Path) -> None:
     written(path)
     with pytest.raises(StorageError, match="no room"):
         Journal(Lines(path), check_room=full).signing(3, 2, "update", survivors=[0, 1])
+    Journal(Lines(path), check_room=full).signing(3, 2, "measure", survivors=[0, 1])  # no model comes of it
     assert Journal(Lines(path)).restore(done=2).bound == set()
 
 
