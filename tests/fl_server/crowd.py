@@ -96,7 +96,7 @@ class Crowd:
         part = None
         if (known := self.early.get(name)) is not None:
             part = own._expected(context, place.model, held, known)
-        ready = worker._ready(DIGEST, held, part)
+        ready = worker._ready(DIGEST, held, part, "")
         self.sums.admit(name, ready)
         call = self.protection.join(name, pb.MemberMessage(context=context, ready=ready))
         try:
