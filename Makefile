@@ -23,7 +23,32 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # As workers run: threads of a framework would share two cores and add up in another order.
 export OMP_NUM_THREADS := 1
 
-.PHONY: able help demo test quick cluster test-cluster lint typecheck verify generate docs chart images cluster-images bench clean
+# The images: their names are those that the operator expects, see job_generator/settings.py. Rules that name them
+# stand below: make expands what a rule depends on when it reads the rule.
+
+IMAGES := control server paddle sklearn numpy
+# The first that answers: docker may be there without its daemon.
+CONTAINER ?= $(shell for tool in docker podman buildah; do \
+	if $$tool info >/dev/null 2>&1; then echo $$tool; break; fi; done)
+BUILD_FLAGS ?=
+REGISTRY ?=
+VERSION = $(shell $(BIN)/python -c 'import importlib.metadata as m; print(m.version("fljob"))')
+# Wheels are made for one Python: that of .venv, and so must the image's be.
+BASE ?= python:$(shell $(BIN)/python -c 'import platform; print(".".join(platform.python_version_tuple()[:2]))')-slim
+NAME_control := fljob
+FILE_control := operator/Dockerfile
+EXTRA_control := [operator]
+NAME_server := fljob-server
+FILE_server := images/server.Dockerfile
+EXTRA_server := [store]
+$(foreach name,paddle sklearn numpy,$(eval NAME_$(name) := fljob-worker-$(name)))
+$(foreach name,paddle sklearn numpy,$(eval FILE_$(name) := images/worker.Dockerfile))
+EXTRA_sklearn := [sklearn]
+# Programs take data from scikit-learn, whatever they train with.
+EXTRA_paddle := [paddle,sklearn]
+PACKAGES_paddle := libgomp1
+
+.PHONY: able help demo test quick cluster test-cluster lint typecheck verify generate docs chart wheels images builder cluster-images bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -96,8 +121,10 @@ wheels-%: $(VENV)/.release $(PACKAGED)
 	$(BIN)/python images/lock.py dist/wheels/$*
 	$(BIN)/cyclonedx-py requirements dist/wheels/$*/requirements.txt --output-reproducible --output-file dist/sbom/$(NAME_$*).cdx.json
 
-image-%: wheels-%
-	@test -n '$(CONTAINER)' || { echo 'docker, podman or buildah is needed to build images.' >&2; exit 1; }
+builder:
+	@test -n '$(CONTAINER)' || { echo 'docker with its daemon, podman or buildah is needed to build images.' >&2; exit 1; }
+
+image-%: builder wheels-%
 	$(CONTAINER) build $(BUILD_FLAGS) --file $(FILE_$*) --tag $(REGISTRY)$(NAME_$*):$(VERSION) \
 		--build-arg BASE=$(BASE) --build-arg FRAMEWORK=$* --build-arg VERSION=$(VERSION) \
 		--build-arg PACKAGES='$(PACKAGES_$*)' --build-arg REVISION="$$($(GIT) rev-parse HEAD)" dist/wheels/$*
@@ -122,28 +149,6 @@ bench: $(VENV)/.dev ## Print the benchmarks' ratios, measured now on this machin
 
 clean: ## Remove what was built, the environments included; runs stay
 	rm -rf $(VENV) $(VENV)-moto site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-
-# The images: their names are those that the operator expects, see job_generator/settings.py.
-
-IMAGES := control server paddle sklearn numpy
-CONTAINER ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))))
-BUILD_FLAGS ?=
-REGISTRY ?=
-VERSION = $(shell $(BIN)/python -c 'import importlib.metadata as m; print(m.version("fljob"))')
-# Wheels are made for one Python: that of .venv, and so must the image's be.
-BASE ?= python:$(shell $(BIN)/python -c 'import platform; print(".".join(platform.python_version_tuple()[:2]))')-slim
-NAME_control := fljob
-FILE_control := operator/Dockerfile
-EXTRA_control := [operator]
-NAME_server := fljob-server
-FILE_server := images/server.Dockerfile
-EXTRA_server := [store]
-$(foreach name,paddle sklearn numpy,$(eval NAME_$(name) := fljob-worker-$(name)))
-$(foreach name,paddle sklearn numpy,$(eval FILE_$(name) := images/worker.Dockerfile))
-EXTRA_sklearn := [sklearn]
-# Programs take data from scikit-learn, whatever they train with.
-EXTRA_paddle := [paddle,sklearn]
-PACKAGES_paddle := libgomp1
 
 # The environment: found, made and filled once, and again when the requirements change.
 

@@ -18,9 +18,9 @@ LABEL org.opencontainers.image.title="FLJob worker for ${FRAMEWORK}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Debian packages that the framework's wheels expect of the system; they must be in BASE where builds have no network.
+# Debian packages that the framework's wheels expect of the system; a BASE that has them needs no network here.
 ARG PACKAGES=""
-RUN if [ -n "${PACKAGES}" ]; then \
+RUN if [ -n "${PACKAGES}" ] && ! dpkg --status ${PACKAGES} > /dev/null 2>&1; then \
       apt-get update && apt-get install --yes --no-install-recommends ${PACKAGES} && rm -rf /var/lib/apt/lists/*; \
     fi
 COPY --from=build /opt/fljob /opt/fljob
