@@ -23,7 +23,7 @@ from fl_core.errors import MismatchError, RoundError, UpdateError
 from fl_core.plan import Plan
 from fl_core.serving import Health
 from fl_core.shortfall import BUSY
-from fl_core.weights import Manifest, Weights
+from fl_core.weights import Manifest, Weights, digest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.guard import context_of
@@ -265,6 +265,7 @@ class Session:
         try:
             if what == "initialise":
                 product = await self._product((what, place.round, ""), place)
+                await asyncio.to_thread(self._check_initial, product)
                 await self._exchange.push(place, pb.KIND_INITIAL, product)
             else:
                 model = order.train.model if what == "train" else order.evaluate.model
@@ -278,6 +279,13 @@ class Session:
             return False
         self._pause = FIRST_PAUSE
         return True
+
+    def _check_initial(self, product: Product) -> None:
+        """Refuse to hand in other arrays in the clear than those that this worker enrolled with."""
+        if (found := digest(product.update or {})) != self._own.weights:
+            raise UpdateError(
+                f"the initial weights have the digest {found[:12]}; this worker enrolled with {self._own.weights[:12]}"
+            )
 
     async def _product(self, key: Key, place: pb.Context) -> Product:
         """What the main thread makes of an order; made once, however often it is asked for."""

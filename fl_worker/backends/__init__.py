@@ -52,7 +52,7 @@ class Backend(Protocol):
         ...
 
     def weights(self) -> dict[str, Array]:
-        """Copy the initial weights."""
+        """Copy the initial weights; after any training still those, for they leave the worker in the clear."""
         ...
 
     def train(self, weights: Weights, *, round: int, moved: Moved) -> Trained:

@@ -58,15 +58,15 @@ class PaddleBackend:
         self._tensors = {name: tensor for name, tensor in state.items() if _travels(name, tensor)}
         self._buffers = {name for name, tensor in self._tensors.items() if tensor.stop_gradient}
         self._check_strategy()
-        self._initial = self.weights()
+        self._initial = checked_initial({name: tensor.numpy() for name, tensor in self._tensors.items()})
         self._kept: Any = None
         self._relabel: Callable[[Array], Array] | None = None
         if work.kind == "train":
             self._check_optimizer()
 
     def weights(self) -> dict[str, Array]:
-        """Copy the Layer's arrays of numbers with a fraction; whole-number buffers stay with the worker."""
-        return checked_initial({name: tensor.numpy() for name, tensor in self._tensors.items()})
+        """Copy the initial weights: what the Layer's arrays of numbers with a fraction held before any training."""
+        return {name: array.copy() for name, array in self._initial.items()}
 
     def train(self, weights: Weights, *, round: int, moved: Moved) -> Trained:
         """Train the epochs of one round, or take one gradient over all local examples."""

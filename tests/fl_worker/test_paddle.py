@@ -204,6 +204,18 @@ def test_buffers_follow_their_policy(policy: Any) -> None:
     assert np.any(own != weights["1._mean"]) == (policy != "first")
 
 
+@pytest.mark.parametrize("policy", ["average", "local", "first"])
+def test_the_initial_weights_stay_those_of_the_start(policy: Any) -> None:
+    """After a round and an evaluation a worker's initial weights hold nothing of what it has learned."""
+    one = backend(normed(), buffers=policy)
+    weights = one.weights()
+    one.train(add(weights, weights), round=1, moved=quiet)
+    assert digest(one.weights()) == digest(weights)
+    one.evaluate(weights, moved=quiet)
+    one.weights()["0.weight"][:] = 0
+    assert digest(one.weights()) == digest(weights)
+
+
 def test_whole_number_buffers_stay_with_the_worker() -> None:
     """A counter is no part of the model."""
 

@@ -120,6 +120,26 @@ def test_no_more_rounds_are_trained_than_the_plan_has(world: World, tmp_path: Pa
     asyncio.run(main())
 
 
+def test_other_arrays_than_those_of_the_start_do_not_leave_as_initial(world: World, tmp_path: Path) -> None:
+    """An order for initial weights, in whatever round, gets those that the worker enrolled with or nothing."""
+    given = [MODEL, {"w": MODEL["w"] + 1}, {}]
+    world.outcome = lambda work: Product(0, {}, given[work.round - 4])
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            await world.scheduler.said.get()
+            world.order(4, initialise=pb.Initialise())
+            head, _ = await world.server.pushed.get()
+            assert head.transfer.kind == pb.KIND_INITIAL
+            for number in (5, 6):
+                world.order(number, initialise=pb.Initialise())
+                told = (await world.scheduler.said.get()).decline.reason
+                assert f"this worker enrolled with {DIGEST[:12]}" in told
+            assert world.server.pushed.empty()
+
+    asyncio.run(main())
+
+
 def test_a_refused_order_may_come_again(world: World, tmp_path: Path) -> None:
     """A server that was restarted and has not opened its round yet refuses; when it orders the same, it gets it."""
     world.server.answers = [(grpc.StatusCode.INVALID_ARGUMENT, "the server is Waiting")]
