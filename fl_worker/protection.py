@@ -100,9 +100,10 @@ class Protection:
 
     def _part(self, opening: pb.Opening, place: pb.Context, model: str, product: Product) -> Part:
         """A session, if what is to be summed is what this worker holds."""
-        if product.update is None and opening.purpose != "measure":
+        if (product.update is None) != (opening.purpose == "measure"):
+            made = "measured" if product.update is None else "trained"
             raise ProtocolError(
-                f"the server wants {opening.purpose!r} summed; this worker has measured a model"
+                f"the server wants {opening.purpose!r} summed; this worker has {made} a model"
             )
         schema = Schema.of(product.metrics)
         whole = job.whole_sum_of(self.plan, self.manifest, clip=product.clip)

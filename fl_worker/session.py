@@ -258,18 +258,14 @@ class Session:
     async def _handed_in(self, order: pb.Order, what: str) -> bool:
         """Carry an order out; False where the server is silent, so that it is worth another try."""
         place = order.context
-        if what == "train" and not 1 <= place.round <= self._plan.rounds:
-            raise UpdateError(
-                f"round {place.round} is asked for; only the {self._plan.rounds} that the plan has are trained"
-            )
+        model = order.train.model or order.evaluate.model
+        self._check_order(what, place.round, model)
         try:
+            product = await self._product((what, place.round, model), place)
             if what == "initialise":
-                product = await self._product((what, place.round, ""), place)
                 await asyncio.to_thread(self._check_initial, product)
                 await self._exchange.push(place, pb.KIND_INITIAL, product)
             else:
-                model = order.train.model if what == "train" else order.evaluate.model
-                product = await self._product((what, place.round, model), place)
                 await self._exchange.give(place, product, model=model)
         except grpc.aio.AioRpcError as error:
             reason = error.details() or error.code().name
@@ -279,6 +275,17 @@ class Session:
             return False
         self._pause = FIRST_PAUSE
         return True
+
+    def _check_order(self, what: str, round: int, model: str) -> None:
+        """Refuse to train or measure without a model, or in a round that the plan does not have."""
+        if what == "initialise":
+            return
+        if not 1 <= round <= self._plan.rounds:
+            raise UpdateError(
+                f"round {round} is asked for; only the {self._plan.rounds} that the plan has are trained and measured"
+            )
+        if not model:
+            raise UpdateError(f"an order to {what} in round {round} names no model; expected its digest")
 
     def _check_initial(self, product: Product) -> None:
         """Refuse to hand in other arrays in the clear than those that this worker enrolled with."""

@@ -18,7 +18,7 @@ import structlog
 
 from fl_core import logs
 from fl_core.environment import GRACE
-from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError, MismatchError, RoundError
+from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError, MismatchError, RoundError, UpdateError
 from fl_core.identity import wall_time
 from fl_core.process import Settings, leave, process
 from fl_core.secagg.signing import AuthorityTrust, CertifiedSigner
@@ -26,7 +26,7 @@ from fl_core.secagg.worker import Me
 from fl_core.serving import Health, answering
 from fl_core.stages import State
 from fl_core.steps import reached
-from fl_core.weights import Manifest, check_finite, digest
+from fl_core.weights import Manifest, Weights, check_finite, digest
 from fl_core.wire.channels import open_channel
 from fl_worker.farewell import time_to_finish, told_to_end
 from fl_worker.memory import FileMemory
@@ -66,26 +66,28 @@ class Hand:
 
     def do(self, work: Work) -> Product:
         """Carry out one order."""
-        if work.kind == "initialise" or work.weights is None:
+        if work.kind == "initialise":
             return Product(0, {}, self.learner.initial())
+        if work.weights is None:
+            raise UpdateError(f"round {work.round}: an order to {work.kind} came without a model")
         if work.kind == "evaluate":
             reached("evaluate", work.round)
             measured = self.learner.evaluate(work.weights, moved=self.moved)
             log.info("evaluated", **self._open(examples=measured.examples))
             return Product(measured.examples, measured.metrics)
-        return self._train(work)
+        return self._train(work, work.weights)
 
     def _open(self, **numbers: float) -> dict[str, float]:
         """What may be told of this worker alone: nothing where sums are secure or private."""
         return {} if self.secret else numbers
 
-    def _train(self, work: Work) -> Product:
+    def _train(self, work: Work, weights: Weights) -> Product:
         if self.pending[0] and self.pending[0] < work.round:
             self.states, self.pending = self.pending[1], (0, ())
         spoil = reached("train", work.round)
         started = time.monotonic()
         finished = self.learner.train(
-            work.weights or {},
+            weights,
             round=work.round,
             states=self.states,
             moved=self.moved,

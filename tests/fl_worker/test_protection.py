@@ -199,11 +199,17 @@ def test_measurements_are_not_summed_as_an_update(world: World) -> None:
             world.hand_in(saying(opening(purpose=purpose)), MEASURED)
 
 
+def test_what_training_measured_is_in_no_sum_of_its_own(world: World) -> None:
+    """Numbers of a training travel with its update only: a second sum of them, of others, would tell one worker's."""
+    with pytest.raises(ProtocolError, match="wants 'measure' summed; this worker has trained a model"):
+        world.hand_in(saying(opening(purpose="measure")))
+
+
 def test_an_opening_shows_no_more_than_keys(world: World) -> None:
     """For each purpose the worker advertises fresh keys under its certificate, and nothing of what it holds."""
 
     async def script(server: Server) -> AsyncIterator[pb.HostMessage]:
-        for purpose, exponents in (("range", []), ("update", [1, 1]), ("update", [1, 1]), ("measure", [])):
+        for purpose, exponents in (("range", []), ("update", [1, 1]), ("update", [1, 1])):
             yield opening(purpose=purpose, exponents=exponents)
             said = await server.heard.get()
             assert said.WhichOneof("what") == "advertisement"
@@ -214,7 +220,7 @@ def test_an_opening_shows_no_more_than_keys(world: World) -> None:
 
     keys: set[bytes] = set()
     assert world.hand_in(script).pushed == []
-    assert len(keys) == 4 * 3
+    assert len(keys) == 3 * 3
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_a_refused_update_is_declined(world: World, tmp_path: Path) -> None:
 
 
 def test_no_more_rounds_are_trained_than_the_plan_has(world: World, tmp_path: Path) -> None:
-    """A server that asks for a round after the last, or before the first, gets nothing."""
+    """A server that asks for a round after the last, or before the first, gets no update and no measurement."""
 
     async def main() -> None:
         async with world.attending(tmp_path):
@@ -113,9 +113,28 @@ def test_no_more_rounds_are_trained_than_the_plan_has(world: World, tmp_path: Pa
                 world.order(number)
                 told = (await world.scheduler.said.get()).decline.reason
                 assert f"round {number} is asked for; only the 9 that the plan has are trained" in told
+                world.order(number, evaluate=pb.Evaluate(model=DIGEST))
+                assert (await world.scheduler.said.get()).decline.reason == told
             world.order(9)
             await world.server.pushed.get()
         assert [work.round for work in world.works] == [9]
+
+    asyncio.run(main())
+
+
+def test_an_order_without_a_model_gets_nothing(world: World, tmp_path: Path) -> None:
+    """Who is told to train or measure, and not what, does neither: what would it hand in then, and how protected?"""
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            await world.scheduler.said.get()
+            for what in ({"train": pb.Train()}, {"evaluate": pb.Evaluate()}):
+                world.order(4, **what)
+                told = (await world.scheduler.said.get()).decline.reason
+                assert (
+                    told == f"an order to {next(iter(what))} in round 4 names no model; expected its digest"
+                )
+        assert world.works == []
 
     asyncio.run(main())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from textwrap import dedent
@@ -12,7 +13,20 @@ import pytest
 
 from fl_core.errors import ProgramError, UpdateError
 from fl_worker.session import Product, Work
-from fl_worker.train import Conversation, converse, work_off
+from fl_worker.telemetry import Telemetry
+from fl_worker.train import Conversation, Hand, converse, work_off
+from tests.fl_worker.conftest import Written
+
+TOY = """
+    import numpy as np
+
+    class Toy:
+        def weights(self): return {"w": np.zeros((), "f4")}
+        def train(self, weights): return weights, 1
+        def evaluate(self, weights): return {}
+
+    def task(config, site): return Toy()
+"""
 
 
 def order(inbox: SimpleQueue[Work | None], number: int) -> Future[Product]:
@@ -36,6 +50,16 @@ def test_work_is_carried_out_in_order_until_none_comes() -> None:
     work_off(inbox, do)
     assert [results[0].result().examples, results[2].result().examples] == [1, 3]
     assert isinstance(results[1].exception(), UpdateError)
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_only_an_order_for_initial_weights_gets_them(write: Callable[..., Written], kind: str) -> None:
+    """What is to be trained or measured without a model makes nothing: initial weights would be no update."""
+    learner = write(TOY).learner()
+    hand = Hand(learner, (), Telemetry())
+    assert hand.do(Work("initialise", 1, None, Future())).update == {"w": 0}
+    with pytest.raises(UpdateError, match=f"round 1: an order to {kind} came without a model"):
+        hand.do(Work(kind, 1, None, Future()))
 
 
 def test_a_failed_program_ends_the_main_thread_and_is_told() -> None:

@@ -1,4 +1,4 @@
-"""A real worker whose scheduler and server order what no honest ones would, to see a model that it trained alone."""
+"""A real worker whose scheduler and server order what no honest ones would, to see what it has made alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from fl_core.wire.channels import OPTIONS, open_port
 from fl_core.wire.guard import context_of
 from tests.fl_worker.loopback import Scheduler, Server
 from tests.rounds.conftest import UID
+from tests.rounds.secure import PROGRAM as HOSPITAL
 from tests.rounds.secure import plan_of
 
-pytest.importorskip("paddle")
-pytestmark = [pytest.mark.rounds, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.rounds, pytest.mark.timeout(90)]
 
-PROGRAM = """
+PADDLE = """
 import paddle
 from fl_worker import Task
 
@@ -87,31 +88,76 @@ async def facing(folder: Path, plan: Plan, scheduler: Scheduler, server: Server)
         await other.stop(None)
 
 
+@dataclass
+class Orders:
+    """What a worker of a job with this program is ordered, and how it answers."""
+
+    folder: Path
+    text: str
+    spec: dict[str, Any]
+    secure: Any = None
+    scheduler: Scheduler = field(default_factory=Scheduler)
+    server: Cheat = field(default_factory=Cheat)
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        program = self.folder / "program" / "alone.py"
+        program.parent.mkdir()
+        program.write_text(self.text)
+        self.plan = plan_of(program.with_suffix(""), selection={}, secure=self.secure, size=8, spec=self.spec)
+
+    def order(self, number: int, **what: Any) -> None:
+        """Order something for a round."""
+        place = context_of(self.plan, round=number, attempt=1)
+        self.scheduler.orders.put_nowait(pb.Order(context=place, **what))
+
+    async def declined(self, number: int, **what: Any) -> str:
+        """Order something, and give the reason for which it is declined."""
+        self.order(number, **what)
+        return str((await self.scheduler.said.get()).decline.reason)
+
+    @asynccontextmanager
+    async def begun(self) -> AsyncIterator[None]:
+        """A worker process that has enrolled, and handed in its initial weights."""
+        async with facing(self.folder, self.plan, self.scheduler, self.server):
+            own = (await self.scheduler.said.get()).enrolment
+            self.model, self.server.manifest = own.weights, Manifest.from_json(own.manifest)
+            self.order(0, initialise=pb.Initialise())
+            self.server.model = await self.server.initial()
+            yield
+
+
 def test_no_order_brings_a_model_that_one_worker_trained(tmp_path: Path) -> None:
     """Once it has trained and measured, a worker gives whoever orders its initial weights those of the start."""
-    (tmp_path / "program").mkdir()
-    (tmp_path / "program" / "net.py").write_text(PROGRAM)
-    spec = {"program": {"entrypoint": "net:task", "framework": "paddle"}}
-    plan = plan_of(tmp_path / "program" / "net", selection={}, secure=None, size=0, spec=spec)
-    scheduler, server = Scheduler(), Cheat()
-
-    async def told(number: int, **what: Any) -> str:
-        order(number, **what)
-        return str((await scheduler.said.get()).decline.reason)
-
-    def order(number: int, **what: Any) -> None:
-        scheduler.orders.put_nowait(pb.Order(context=context_of(plan, round=number, attempt=1), **what))
+    pytest.importorskip("paddle")
+    one = Orders(tmp_path, PADDLE, {"program": {"entrypoint": "alone:task", "framework": "paddle"}})
 
     async def main() -> None:
-        async with facing(tmp_path, plan, scheduler, server):
-            own = (await scheduler.said.get()).enrolment
-            server.manifest = Manifest.from_json(own.manifest)
-            order(0, initialise=pb.Initialise())
-            start = server.model = await server.initial()
-            assert "server refused" in await told(1, train=pb.Train(model=own.weights))
-            assert "server refused" in await told(1, evaluate=pb.Evaluate(model=own.weights))
+        async with one.begun():
+            assert "server refused" in await one.declined(1, train=pb.Train(model=one.model))
+            assert "server refused" in await one.declined(1, evaluate=pb.Evaluate(model=one.model))
             for number in (0, 1, 2):
-                order(number, initialise=pb.Initialise())
-                assert await server.initial() == start
+                one.order(number, initialise=pb.Initialise())
+                assert await one.server.initial() == one.server.model
+
+    asyncio.run(main())
+
+
+def test_no_order_without_a_model_passes_by_the_noise(tmp_path: Path) -> None:
+    """A worker whose updates leave with noise hands in nothing for an order that names no model to make one from."""
+    mechanism = {"name": "local", "clip": 1.0, "noiseMultiplier": 2.0}
+    private = {"privacy": {"mechanism": mechanism, "budget": {"epsilon": 50, "delta": 1e-5}}}
+    one = Orders(tmp_path, HOSPITAL, private, secure={"enabled": False})
+
+    async def main() -> None:
+        async with one.begun():
+            one.order(1, train=pb.Train(model=one.model))
+            head, *_ = await one.server.pushed.get()
+            assert head.transfer.kind == pb.KIND_UPDATE
+            assert "an order to train in round 2 names no model" in await one.declined(2, train=pb.Train())
+            assert "names no model" in await one.declined(2, evaluate=pb.Evaluate())
+            assert "round 4 is asked for" in await one.declined(4, evaluate=pb.Evaluate(model=one.model))
+            assert one.server.pushed.empty()
+            assert one.server.measured.empty()
 
     asyncio.run(main())
