@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from fl_core import roster as r
 from fl_core.cohorts import MOST_NAMED, ONE, Draw
-from fl_core.errors import FLJobError, MismatchError
+from fl_core.errors import FencedError, FLJobError, MismatchError
 from fl_core.extensions import build
 from fl_core.plan import Plan
 from fl_core.replay import Replay
@@ -54,7 +54,8 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         self._outboxes: dict[str, Outbox] = {}
         self._refused: dict[str, str] = {}
         self._manifests: dict[str, Manifest] = {}
-        self._events: asyncio.Queue[pb.CohortEvent] | None = None
+        self._events: asyncio.Queue[pb.CohortEvent | None] | None = None
+        self._epoch = 0
         self._changed = asyncio.Event()
 
     async def Attend(self, requests: AsyncIterator[pb.Presence], call: Call) -> AsyncIterator[pb.Order]:  # noqa: N802
@@ -86,15 +87,18 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
                 self._changed.set()
 
     async def Convene(self, request: pb.Convening, call: Call) -> AsyncIterator[pb.CohortEvent]:  # noqa: N802
-        """A cohort for the server, for as long as it needs one."""
+        """A cohort for the server, for as long as it needs one; a later call ends this one."""
         await admit(call, request, plan=self.plan, roles=("server",))
+        await self._admit_newest(call, request.epoch)
         if request.HasField("train"):
             reached("select", request.context.round)
+        if self._events is not None:
+            self._events.put_nowait(None)
         events = self._events = asyncio.Queue()
         self._do(self.roster.call(_call(request), now=time.monotonic()))
         try:
-            while True:
-                yield await events.get()
+            while (event := await events.get()) is not None:
+                yield event
         finally:
             if self._events is events:
                 self._events = None
@@ -103,6 +107,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     async def Dismiss(self, request: pb.Dismissal, call: Call) -> pb.Ack:  # noqa: N802
         """The job is over: every worker is told to stop."""
         await admit(call, request, plan=self.plan, roles=("server",))
+        await self._admit_newest(call, request.epoch)
         for outbox in self._outboxes.values():
             outbox.put_nowait(self._order(stop=pb.Stop(reason=request.reason)))
         self.dismissed.set()
@@ -125,6 +130,17 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         while self._outboxes:
             self._changed.clear()
             await self._changed.wait()
+
+    async def _admit_newest(self, call: Call, epoch: int) -> None:
+        """Refuse a server that a newer one has taken the storage from: it may not know of that yet."""
+        if epoch < self._epoch:
+            sentence = (
+                f"a newer server of this job has called (its claim to the storage has epoch {self._epoch}, this one's "
+                f"{epoch}); this one is asked by nobody any more and ends; nothing is to be done"
+            )
+            log.warning("refused", reason=sentence)
+            await refuse(call, FencedError(sentence))
+        self._epoch = epoch
 
     async def _beats(self, name: str, requests: AsyncIterator[pb.Presence], outbox: Outbox) -> None:
         try:

@@ -43,7 +43,8 @@ async def coordinate(
     """Serve until the job is over; sites outside the cluster come in at `relay`."""
     plan = settings.plan
     channel = open_channel(scheduler, settings.identity_folder, peer="scheduler")
-    coordinator = Coordinator(plan, kept, Summons(plan, channel), credentials=settings.credentials)
+    summons = Summons(plan, channel, epoch=kept.fence.epoch)
+    coordinator = Coordinator(plan, kept, summons, credentials=settings.credentials)
     coordinator.first.origin = coordinator.spending.origin = origin
     kept.tell(coordinator.board.from_threads())
     server = grpc.aio.server(interceptors=(Legible(),), options=(*OPTIONS, *FLOW))

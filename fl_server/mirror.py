@@ -89,6 +89,11 @@ class Mirror:
                 "(If-None-Match), so two servers could overwrite one another's work; use another store"
             )
 
+    @property
+    def epoch(self) -> int:
+        """This server's number among those that have claimed the store."""
+        return self._head.epoch
+
     def restore(self) -> None:
         """Make the folder what was kept; FencedError where a newer server has removed of that what it replaced."""
         try:
@@ -239,6 +244,7 @@ class MirroredFence:
     """How often an idle server looks: each time is a request."""
 
     def __init__(self, fence: Fence, mirror: Mirror) -> None:
+        self.epoch = mirror.epoch
         self._fence = fence
         self._mirror = mirror
         self._lock = threading.Lock()

@@ -11,12 +11,12 @@ from typing import Literal, Protocol
 import grpc
 import structlog
 
-from fl_core.errors import FLJobError, JobError, MismatchError, UnavailableError
+from fl_core.errors import FencedError, FLJobError, JobError, MismatchError, UnavailableError
 from fl_core.plan import Plan
 from fl_core.steps import reached
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
-from fl_core.wire.guard import context_of
+from fl_core.wire.guard import FENCED, context_of
 from fl_server.model import Model
 
 log = structlog.get_logger()
@@ -58,10 +58,14 @@ class Listener(Protocol):
 
 
 class Summons:
-    """At most one open call; starting another or `end` closes it. `answering` tells whether the scheduler is heard."""
+    """At most one open call; starting another or `end` closes it. `answering` tells whether the scheduler is heard.
 
-    def __init__(self, plan: Plan, channel: grpc.aio.Channel) -> None:
+    `epoch` is that of this server's claim to the storage: a scheduler that has heard a newer one refuses the call.
+    """
+
+    def __init__(self, plan: Plan, channel: grpc.aio.Channel, *, epoch: int) -> None:
         self._plan = plan
+        self._epoch = epoch
         self._stub = fl_pb2_grpc.SchedulerStub(channel)
         self._task: asyncio.Task[None] | None = None
         self._chosen = False
@@ -80,7 +84,8 @@ class Summons:
         An evaluation is of those who are missing; so is a call for training that is repeated. Where there are any of
         whom `only` may train, all of them are waited for a while.
         """
-        request = pb.Convening(context=context_of(self._plan, round=place[0], attempt=place[1]))
+        context = context_of(self._plan, round=place[0], attempt=place[1])
+        request = pb.Convening(context=context, epoch=self._epoch)
         if listener.model is not None:
             request.model, request.manifest = listener.model.digest, listener.model.manifest.digest
         getattr(request, purpose).SetInParent()
@@ -100,7 +105,7 @@ class Summons:
     async def dismiss(self, reason: str) -> None:
         """The job is over: all workers may go; a scheduler that is gone has none to tell."""
         await self.end()
-        request = pb.Dismissal(context=context_of(self._plan), reason=reason)
+        request = pb.Dismissal(context=context_of(self._plan), reason=reason, epoch=self._epoch)
         try:
             await self._stub.Dismiss(request, timeout=DISMISS_SECONDS)
         except grpc.aio.AioRpcError as error:
@@ -124,6 +129,9 @@ class Summons:
                 reason, self.answering = error.details() or error.code().name, False
                 if error.code() in PERMANENT:
                     listener.failed(MismatchError(f"the scheduler refuses this server: {reason}"))
+                    return
+                if error.code() == FENCED:
+                    listener.failed(FencedError(reason))
                     return
             heard = time.monotonic() if contact else heard
             if time.monotonic() - heard > self._plan.ready_seconds:

@@ -145,7 +145,7 @@ class Refusal(_message.Message):
     def __init__(self, sentence: _Optional[str] = ...) -> None: ...
 
 class Convening(_message.Message):
-    __slots__ = ("context", "model", "manifest", "initialise", "train", "evaluate", "rejoin", "only")
+    __slots__ = ("context", "model", "manifest", "initialise", "train", "evaluate", "rejoin", "only", "epoch")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +154,7 @@ class Convening(_message.Message):
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
     REJOIN_FIELD_NUMBER: _ClassVar[int]
     ONLY_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     context: Context
     model: str
     manifest: str
@@ -162,7 +163,8 @@ class Convening(_message.Message):
     evaluate: Roll
     rejoin: Roll
     only: Roll
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., manifest: _Optional[str] = ..., initialise: _Optional[_Union[Initialise, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Roll, _Mapping]] = ..., rejoin: _Optional[_Union[Roll, _Mapping]] = ..., only: _Optional[_Union[Roll, _Mapping]] = ...) -> None: ...
+    epoch: int
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., manifest: _Optional[str] = ..., initialise: _Optional[_Union[Initialise, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Roll, _Mapping]] = ..., rejoin: _Optional[_Union[Roll, _Mapping]] = ..., only: _Optional[_Union[Roll, _Mapping]] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Roll(_message.Message):
     __slots__ = ("workers",)
@@ -235,12 +237,14 @@ class Waiting(_message.Message):
     def __init__(self, live: _Optional[int] = ..., wanted: _Optional[int] = ..., absent: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Dismissal(_message.Message):
-    __slots__ = ("context", "reason")
+    __slots__ = ("context", "reason", "epoch")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     context: Context
     reason: str
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., reason: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class PullRequest(_message.Message):
     __slots__ = ("context", "model", "offset")

@@ -10,13 +10,16 @@ import structlog
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from fl_core.errors import FLJobError, JobError, MismatchError, RoundError
+from fl_core.errors import FencedError, FLJobError, JobError, MismatchError, RoundError
 from fl_core.identity import Identity
 from fl_core.plan import Plan
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire.channels import caller
 
 Call = grpc.aio.ServicerContext[Any, Any]
+
+FENCED = grpc.StatusCode.ABORTED
+"""A newer process has taken the caller's place."""
 
 
 class Spoken(Protocol):
@@ -85,6 +88,8 @@ async def refuse(call: Call, error: FLJobError) -> None:
         status = grpc.StatusCode.FAILED_PRECONDITION
     elif isinstance(error, RoundError):
         status = grpc.StatusCode.INVALID_ARGUMENT
+    elif isinstance(error, FencedError):
+        status = FENCED
     else:
         status = grpc.StatusCode.UNAVAILABLE
     await call.abort(status, str(error))

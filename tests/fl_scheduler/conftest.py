@@ -74,10 +74,10 @@ class Office:
             worker.call.cancel()
 
     @asynccontextmanager
-    async def convening(self, number: int, **purpose: Any) -> AsyncIterator[Callable[[], Any]]:
+    async def convening(self, number: int, **fields: Any) -> AsyncIterator[Callable[[], Any]]:
         """The server's open call; what is yielded gives the next event."""
         async with self.speaking(Identity(JOB, "server")) as stub:
-            request = pb.Convening(context=context_of(self.plan, round=number, attempt=1), **purpose)
+            request = pb.Convening(context=context_of(self.plan, round=number, attempt=1), **fields)
             call = stub.Convene(request)
             yield lambda: _next(call)
             call.cancel()

@@ -192,6 +192,42 @@ def test_a_new_scheduler_waits_for_those_who_trained(office: Callable[..., Any])
     asyncio.run(main())
 
 
+def test_a_server_that_was_replaced_is_refused(office: Callable[..., Any]) -> None:
+    """With an older claim to the storage it may neither convene nor dismiss, and the newer one hears all the same."""
+
+    async def main() -> None:
+        async with office(minimum=1, workers=1).open() as one, one.convening(2, **TRAIN, epoch=2) as newer:
+            assert (await newer()).HasField("waiting")
+            async with one.convening(2, **TRAIN, epoch=1) as older:
+                with pytest.raises(grpc.aio.AioRpcError, match=r"has epoch 2, this one's 1\)") as refused:
+                    await older()
+            assert refused.value.code() == grpc.StatusCode.ABORTED
+            async with one.speaking(Identity("job-1", "server")) as stub:
+                with pytest.raises(grpc.aio.AioRpcError, match="a newer server of this job has called"):
+                    await stub.Dismiss(pb.Dismissal(context=context_of(one.plan), reason="mine", epoch=1))
+            assert not one.service.dismissed.is_set()
+            async with one.attending(0):
+                assert list((await newer()).cohort.workers) == ["worker-0"]
+
+    asyncio.run(main())
+
+
+def test_a_later_call_ends_the_one_before(office: Callable[..., Any]) -> None:
+    """A server whose call was superseded hears that it ended; its going takes nothing from the later one."""
+
+    async def main() -> None:
+        async with office(minimum=1, workers=1).open() as one, AsyncExitStack() as stack:
+            async with one.convening(1, **TRAIN, epoch=1) as older:
+                assert (await older()).HasField("waiting")
+                newer = await stack.enter_async_context(one.convening(1, **TRAIN, epoch=2))
+                assert (await newer()).HasField("waiting")
+                assert await older() is None
+            async with one.attending(0):
+                assert list((await newer()).cohort.workers) == ["worker-0"]
+
+    asyncio.run(main())
+
+
 def test_a_new_scheduler_waits_for_all_in_the_next_round(office: Callable[..., Any]) -> None:
     """After a repeated call the roster is as patient as in the first round, so that no cohort is smaller for it."""
     rejoin = {"rejoin": pb.Roll(workers=["worker-0"]), "model": "m"}

@@ -98,7 +98,10 @@ class World:
         async with open_channel(to_scheduler, self.identity("server"), peer="scheduler") as channel:
             credentials = Credentials.read(self.identity("server"))
             coordinator = Coordinator(
-                self.plan, storage, Summons(self.plan, channel), credentials=credentials
+                self.plan,
+                storage,
+                Summons(self.plan, channel, epoch=storage.fence.epoch),
+                credentials=credentials,
             )
             service = ServerService(self.plan, storage, coordinator)
             service.add_to(server)

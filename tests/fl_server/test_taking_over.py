@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
 from fl_core.errors import FencedError, ShortfallError
 from fl_core.plan import Checkpoint, EarlyStopping
 from fl_core.weights import digest
+from fl_core.wire import fl_pb2 as pb
 from fl_server.checkpoints import Saved
 from fl_server.storage import Storage
 from tests.fl_server.recorded import recorded
@@ -75,6 +77,28 @@ def test_who_was_fenced_off_before_it_asked_does_not_ask(world: Callable[..., An
                 with pytest.raises(FencedError):
                     await asyncio.wait_for(asyncio.shield(task), SECONDS)
         assert one.scheduler.calls.empty()
+
+    asyncio.run(main())
+
+
+def test_whom_the_scheduler_has_replaced_ends(
+    world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that cannot see the newer claim, and hears of it from the scheduler, ends as one that was fenced off."""
+    one = world(rounds=2)
+
+    async def convene(request: pb.Convening, call: Any) -> AsyncIterator[pb.CohortEvent]:
+        await call.abort(grpc.StatusCode.ABORTED, f"a newer server, not the one of epoch {request.epoch}")
+        yield pb.CohortEvent()
+
+    monkeypatch.setattr(one.scheduler, "Convene", convene)
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            with pytest.raises(FencedError, match="a newer server, not the one of epoch 1"):
+                await asyncio.wait_for(asyncio.shield(task), SECONDS)
+            assert one.scheduler.dismissed == []
+            assert served.coordinator.board.ending is None
 
     asyncio.run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from tests.rounds.conftest import until
 pytestmark = pytest.mark.rounds
 
 Job = Callable[..., Any]
+DEADLINE_SECONDS, HEAD_START_SECONDS = 5, 2
+"""Of a round; how long before the newer server the older one has begun its own."""
 MOMENTUM = {"strategy": {"name": "momentum:Momentum", "beta": 0.5}}
 
 
-def another(run: Any, name: str, module: list[str] | None = None) -> str:
+def another(run: Any, name: str, module: list[str] | None = None, *, listen: str = "127.0.0.1:0") -> str:
     """Start a server of this job on its storage, beside any that is there."""
     return str(
         run.start(
@@ -27,7 +30,7 @@ def another(run: Any, name: str, module: list[str] | None = None) -> str:
             identity=str(run.identity("server")),
             scheduler=run.announced["scheduler"]["address"],
             storage=str(run.storage),
-            listen="127.0.0.1:0",
+            listen=listen,
         )
     )
 
@@ -39,10 +42,13 @@ def kept(run: Any) -> dict[str, bytes]:
     }
 
 
-def ended(run: Any, name: str) -> None:
+def ended(run: Any, name: str, *, epoch: int = 1) -> None:
     """This server has ended because a newer one is there, and says so."""
     assert run.code(name) == FencedError.exit_code
-    assert "was claimed by a newer server of this job (epoch 2, this one has 1)" in run.said(name)
+    said = run.said(name)
+    claimed = f"was claimed by a newer server of this job (epoch {epoch + 1}, this one has {epoch})"
+    called = f"has called (its claim to the storage has epoch {epoch + 1}, this one's {epoch})"
+    assert claimed in said or called in said
 
 
 def test_a_server_that_slept_commits_nothing(job: Job, tmp_path: Path) -> None:
@@ -84,6 +90,33 @@ def test_an_idle_server_ends_too(job: Job) -> None:
     run.release()
     assert run.code("server") == 0
     assert [row["model"] for row in run.rounds()] == [row["model"] for row in undisturbed.finish()]
+
+
+def test_who_wakes_past_its_deadline_does_not_disturb_the_newer_one(job: Callable[..., Any]) -> None:
+    """Stopped past its round's deadline while a newer server goes on, it ends; not one attempt of the job is lost."""
+    brief = {"deadlineSeconds": DEADLINE_SECONDS, "stallSeconds": DEADLINE_SECONDS, "minimum": 3}
+    undisturbed, run = job(selection=brief), job(selection=brief, gate=3)
+    run.scheduler()
+    address = run.server()
+    run.worker(0, 1, 2)
+    run.wait_recorded(1)
+    run.kill("server")
+    another(run, "older")  # whom the workers do not find
+    run.wait_said("older", "cohort")
+    run.kill("older", signal.SIGSTOP)
+    stopped = time.monotonic()
+    until(lambda: time.monotonic() > stopped + HEAD_START_SECONDS, what="some of the older one's time")
+    another(run, "newer", listen=address)
+    run.wait_held()
+    until(lambda: time.monotonic() > stopped + DEADLINE_SECONDS, what="the older one's deadline")
+    run.kill("older", signal.SIGCONT)
+    ended(run, "older", epoch=2)
+    run.release()
+    assert run.code("newer") == 0, run.said("newer")
+    rounds = run.rounds()
+    assert [(row["round"], len(row["reporters"])) for row in rounds] == [(one, 3) for one in range(1, 5)]
+    assert [row["attempt"] for row in rounds[2:]] == [1, 1]
+    assert [row["model"] for row in rounds] == [row["model"] for row in undisturbed.finish()]
 
 
 def test_a_storage_that_another_plan_began_is_left_alone(job: Job) -> None:
