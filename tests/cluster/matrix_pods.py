@@ -11,38 +11,23 @@ all but SIGKILL, for a job finishes once.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fl_core.steps import STEPS
-from tests.cluster.remade import Recorded, rounds_of
-from tests.cluster.steps import CONFIG_MAP, TEMPLATE, Deed, Fault, Steps, listening
-from tests.cluster.tenant import SYSTEM, Map, Tenant
-from tests.rounds.secure import PROGRAM
+from tests.cluster.disturbed import DEADLINE_SECONDS, Tried, disturbed
+from tests.cluster.steps import Deed, Fault
+from tests.cluster.tenant import Tenant
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(1200)]
 
-DEADLINE_SECONDS = 5
 LONGER = DEADLINE_SECONDS + 2.0
 """How long a process is stopped, or its pod's network cut."""
-WORKERS = 4
-SELECTION = {
-    "minimum": WORKERS,
-    "deadlineSeconds": DEADLINE_SECONDS,
-    "stallSeconds": DEADLINE_SECONDS,
-    "joinSeconds": 60,
-    "onShortfall": {"action": "Retry", "attempts": 30},
-}
-"""All workers or another attempt: so each committed round has the cohort of the undisturbed job."""
 FIRST = 2
 """The round of the first cell: the one before it is undisturbed."""
-PATIENCE_SECONDS = 900
-NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -87,62 +72,14 @@ CELLS = [
 ]
 
 
-@dataclass(frozen=True)
-class Tried(Recorded):
-    """A job that is over, and the faults that were done to it."""
-
-    steps: Steps
-
-    def check(self) -> None:
-        """No round is lost, skipped or counted twice, each is of all workers, whose model is the recorded one."""
-        assert [row["round"] for row in self.rows] == list(range(1, self.plan.rounds + 1))
-        assert {row["result"] for row in self.rows} == {"Committed"}
-        assert {len(row["reporters"]) for row in self.rows} == {WORKERS}
-        assert self.models() == self.should_be()
-
-
 def run(tenant: Tenant, home: Path, cells: Sequence[Cell]) -> Tried:
     """A job with a round for each of these cells, `finish` in the last: all are done, and it completes as it should."""
     ordered = sorted(cells, key=lambda cell: cell.step == "finish")
     faults = [cell.at(FIRST + number) for number, cell in enumerate(ordered)]
     rounds = FIRST + len(faults) - 1 + (ordered[-1].step != "finish")
-    name, job = written(home, secure=cells[0].row.secure, rounds=rounds)
-    tenant.kubectl("apply", "-f", "-", stdin=json.dumps(CONFIG_MAP))
-    with listening(faults, operator=operator(tenant)) as steps:
-        tenant.fl_submit("submit", str(job))
-        tenant.completes(name, within=PATIENCE_SECONDS)
-    assert (steps.faults, len(steps.deeds)) == ([], len(cells))
-    tried = Tried(tenant.plan(name), job.parent, rounds_of(tenant.record(name)), steps)
-    tried.check()
+    tried = disturbed(tenant, home, faults, secure=cells[0].row.secure, rounds=rounds)
+    tried.check_whole()
     return tried
-
-
-def written(home: Path, *, secure: bool, rounds: int) -> tuple[str, Path]:
-    """The name and the file of the hospitals' job; its program is a module that no other job here has."""
-    number = next(NUMBERS)
-    name, folder = f"{'secure' if secure else 'plain'}-{number}", home / f"job-{number}"
-    folder.mkdir(parents=True)
-    (folder / f"ward_{number}.py").write_text(PROGRAM, encoding="utf-8")
-    program = {"entrypoint": f"ward_{number}:task", "framework": "numpy", "config": {"size": 8}}
-    spec: Map = {
-        "seed": 1,
-        "rounds": rounds,
-        "program": program,
-        "selection": SELECTION,
-        "workers": {"replicas": WORKERS, "restartsPerWorker": 10_000, "template": TEMPLATE},
-        "server": {"template": TEMPLATE},
-        "scheduler": {"template": TEMPLATE},
-        "secureAggregation": {"maxExamples": 2**30} if secure else {"enabled": False},
-    }
-    head = {"apiVersion": "fljob.dev/v1alpha1", "kind": "FLJob", "metadata": {"name": name}}
-    (folder / "job.yaml").write_text(yaml.safe_dump({**head, "spec": spec}), encoding="utf-8")
-    return name, folder / "job.yaml"
-
-
-def operator(tenant: Tenant) -> str:
-    """The name of the operator's pod, which is its host's name."""
-    words = ("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "name")
-    return str(tenant.cluster.kubectl(*words).stdout).split()[0].removeprefix("pod/")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

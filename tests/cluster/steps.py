@@ -3,6 +3,8 @@
 Python starts each process with a module of this test's, from a ConfigMap that a template of the job mounts: it dials
 the test and hands the socket over as `--chaos-fd`. Whoever tells a step waits for the answer, and the processes of the
 node are processes of this machine, so they can be killed and stopped from here, and their network can be cut.
+
+With `POINTS` they also tell the points of `tests/rounds/puppet.py`, such as each step of a secure sum.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,8 @@ from fl_core.steps import STARTED
 from harness.network import NODE_ADDRESS
 from harness.processes import system
 
+Map = dict[str, Any]
+ROOT: Final = Path(__file__).parents[2]
 PORT: Final = 27_700
 PATIENCE_SECONDS: Final = 60.0
 FOLDER: Final = "/steps"
@@ -41,12 +45,40 @@ if sys.argv and os.path.basename(sys.argv[0]) in ("fl-server", "fl-scheduler", "
     end.sendall(json.dumps({{"name": name, "host": os.uname().nodename}}).encode() + b"\\n")
     sys.argv += ["--chaos-fd", str(end.detach())]
 """
-CONFIG_MAP: Final = {
-    "apiVersion": "v1",
-    "kind": "ConfigMap",
-    "metadata": {"name": "steps"},
-    "data": {"sitecustomize.py": HOOK},
-}
+ENROLLED: Final = "enrolled"
+POINTS_HOOK: Final = f"""\
+{HOOK}
+    import pathlib
+    import puppet
+    from fl_core.steps import reached
+
+    class Told(puppet.Strings):
+        def visit(self, point):
+            step, _, number = point.rpartition(".")
+            return reached(step, int(number))
+
+    strings = Told(pathlib.Path("{FOLDER}"))
+    if role == "server":
+        puppet.on_server(strings)
+    elif role == "worker":
+        puppet.on_worker(strings)
+        from fl_worker.session import Session
+        puppet.before(Session, "_beat", lambda *_: reached("{ENROLLED}"))
+"""
+
+
+def config_map(**files: str) -> Map:
+    """The ConfigMap that `TEMPLATE` mounts."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "steps"}, "data": files}
+
+
+CONFIG_MAP: Final = config_map(**{"sitecustomize.py": HOOK})
+POINTS: Final = config_map(
+    **{
+        "sitecustomize.py": POINTS_HOOK,
+        "puppet.py": (ROOT / "tests" / "rounds" / "puppet.py").read_text(encoding="utf-8"),
+    }
+)
 TEMPLATE: Final = {
     "spec": {
         "containers": [
@@ -60,24 +92,26 @@ TEMPLATE: Final = {
     }
 }
 """Of each role's pods."""
-WORKERS_STEPS: Final = frozenset({"send", "train", "upload", "unmask", "evaluate"})
-
-Map = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is done to whom when this step of this round is reached; a stop or a cut lasts so many seconds."""
+    """What is done to whom when this step of this round is reached: kill, stop, cut, lose or corrupt.
+
+    A stop or a cut lasts so many seconds, and who is lost comes back after so many. Where the return of a worker is
+    awaited, the others train in the next round when it has enrolled again.
+    """
 
     fault: str
     who: str
     round: int
     step: str
     seconds: float = 0.0
+    awaited: bool = False
 
     def meets(self, name: str, step: str, number: int) -> bool:
-        """Whether this process's coming to this step is the moment: a worker waits for its own, others for any."""
-        mine = name == self.who or step not in WORKERS_STEPS or not self.who.startswith("worker")
+        """Whether this process's coming to this step is the moment: what workers tell, each worker tells for itself."""
+        mine = name == self.who or not (name.startswith("worker") and self.who.startswith("worker"))
         return mine and (step, number) == (self.step, self.round)
 
 
@@ -90,6 +124,15 @@ class Deed:
     back_after: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Return:
+    """The others wait for this worker before they train in this round."""
+
+    who: str
+    round: int
+    there: threading.Event = field(default_factory=threading.Event)
+
+
 @dataclass(slots=True)
 class Steps:
     """Who listens to the processes of one job, and does its faults."""
@@ -98,9 +141,12 @@ class Steps:
     operator: str
     """The host name of the operator's pod."""
     deeds: list[Deed] = field(default_factory=list)
-    _hosts: dict[str, str] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)
+    """The host names of the job's pods, by their processes."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _lasting: list[threading.Timer] = field(default_factory=list)
+    _returns: list[Return] = field(default_factory=list)
+    _lost_until: dict[str, float] = field(default_factory=dict)
 
     def listen(self, end: socket.socket) -> None:
         """Answer one process until it is gone."""
@@ -111,40 +157,64 @@ class Steps:
             for line in iter(stream.readline, b""):
                 step = json.loads(line)
                 with self._lock:
-                    self._told(told, step["step"], step["round"])
-                stream.write(b"{}\n")
+                    answer = self._told(told, step["step"], step["round"])
+                self.hold(told, step["step"], step["round"])
+                stream.write(json.dumps(answer).encode() + b"\n")
                 stream.flush()
+
+    def hold(self, process: Map, step: str, number: int) -> None:
+        """Have a process wait whose turn it is not yet."""
+        name = process["name"]
+        if step == STARTED:
+            time.sleep(max(0.0, self._lost_until.pop(name, 0.0) - time.monotonic()))
+        if step == "train":
+            for one in [one for one in self._returns if one.round == number and one.who != name]:
+                one.there.wait(PATIENCE_SECONDS)
 
     def end(self) -> None:
         """Wait until everything is undone."""
         for timer in self._lasting:
             timer.join()
 
-    def _told(self, process: Map, step: str, number: int) -> None:
+    def _told(self, process: Map, step: str, number: int) -> Map:
+        """Do what is to be done at a step; the answer says how to spoil the work there."""
         name = process["name"]
         if step == STARTED:
-            self._hosts[name] = process["host"]
-            return
+            self.hosts[name] = process["host"]
+            return {}
+        if step == ENROLLED:
+            for one in [one for one in self._returns if one.who == name]:
+                one.there.set()
         if name == "server":
             for deed in [one for one in self.deeds if one.back_after is None]:
                 deed.back_after = time.monotonic() - deed.at
+        answer: Map = {}
         for fault in [one for one in self.faults if one.meets(name, step, number)]:
             self.faults.remove(fault)
             self.end()
-            self._do(fault)
+            answer |= self._do(fault)
+        return answer
 
-    def _do(self, fault: Fault) -> None:
+    def _do(self, fault: Fault) -> Map:
         """Do a fault to a process that runs; whoever told the step waits until it does."""
-        host = self.operator if fault.who == "operator" else self._hosts[fault.who]
+        host = self.operator if fault.who == "operator" else self.hosts[fault.who]
         pid, deed = awaited(host, f"fl-{fault.who.partition('-')[0]}"), Deed(fault, time.monotonic())
-        if fault.fault == "cut":
-            self._later(fault.seconds, cut(pid))
-        elif fault.fault == "stop":
-            os.kill(pid, signal.SIGSTOP)
-            self._later(fault.seconds, lambda: resume(pid))
-        else:
-            os.kill(pid, signal.SIGKILL)
         self.deeds.append(deed)
+        match fault.fault:
+            case "corrupt":
+                return {"spoil": "corrupt"}
+            case "cut":
+                self._later(fault.seconds, cut(pid))
+            case "stop":
+                os.kill(pid, signal.SIGSTOP)
+                self._later(fault.seconds, lambda: resume(pid))
+            case "kill" | "lose":
+                if fault.awaited:
+                    self._returns.append(Return(fault.who, fault.round + 1))
+                if fault.fault == "lose":
+                    self._lost_until[fault.who] = deed.at + fault.seconds
+                os.kill(pid, signal.SIGKILL)
+        return {}
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
         timer = threading.Timer(seconds, act)
@@ -154,13 +224,12 @@ class Steps:
 
 
 @contextmanager
-def listening(faults: Sequence[Fault], *, operator: str) -> Iterator[Steps]:
-    """Listen to the processes of a job with `TEMPLATE`, whose namespace has `CONFIG_MAP`."""
-    steps = Steps(list(faults), operator)
-    with socket.create_server(("0.0.0.0", PORT), backlog=64) as door:  # noqa: S104 - a network of the cluster's own
+def listening(steps: Steps) -> Iterator[None]:
+    """Listen to the processes of jobs with `TEMPLATE`, whose namespace has `CONFIG_MAP`."""
+    with socket.create_server(("0.0.0.0", PORT), backlog=256) as door:  # noqa: S104 - a network of the cluster's own
         threading.Thread(target=_accept, args=(door, steps), daemon=True).start()
         try:
-            yield steps
+            yield
         finally:
             steps.end()
             door.shutdown(socket.SHUT_RDWR)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.matrix_pods import CELLS, Cell, Row, Tried, run
+from tests.cluster.matrix_pods import CELLS, Cell, Row, run
+from tests.cluster.steps import Fault
 from tests.cluster.tenant import Tenant
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
@@ -17,15 +18,23 @@ SEED = 162
 DRAWN = 2
 """Of each kind of job."""
 
+PLAIN, SECURE = (Row(secure=secure, role="worker-1") for secure in (False, True))
 ALWAYS = {
-    False: Cell(Row(secure=False, role="worker-1"), "stop", "train"),
-    True: Cell(Row(secure=True, role="worker-1"), "kill", "upload"),
+    False: [Cell(PLAIN, "stop", "train"), Cell(PLAIN, "lose", "train"), Cell(PLAIN, "corrupt", "upload")],
+    True: [Cell(SECURE, "kill", "upload")],
 }
-"""By whether sums are secure: a worker stands still while it trains, for longer than the deadline; a worker's pod dies
-while it has a part in a secure sum. It is the first fault, so that nobody is late for another reason.
+"""By whether sums are secure: a worker stands still while it trains, for longer than the deadline; its container dies
+and is back late; its update does not arrive as it was sent. A worker's container dies while it has a part in a secure
+sum. They are the first faults, so that nobody is late for another reason.
 """
-EVENTS = {"late": "WorkersLate", "lost": "WorkersLost"}
-"""By the word for a loss; whether a worker that says nothing is late or lost is a matter of a moment."""
+TOLD = {
+    "stop": {"late": "WorkersLate", "lost": "WorkersLost"},
+    "lose": {"lost": "WorkersLost"},
+    "corrupt": {"refused": "UpdatesRefused"},
+}
+"""By what was done the words for the loss and their Events; whether a worker that says nothing is late or lost is a
+matter of a moment.
+"""
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "secure"])
@@ -34,21 +43,22 @@ def test_a_job_in_pods_gets_over_faults(tenant: Tenant, tmp_path: Path, *, secur
     and who was missing is told.
     """
     cells = [cell for cell in CELLS if cell.row.secure == secure]
-    drawn = list(dict.fromkeys([ALWAYS[secure], *random.Random(SEED).sample(cells, DRAWN)]))
+    drawn = list(dict.fromkeys([*ALWAYS[secure], *random.Random(SEED).sample(cells, DRAWN)]))
     tried = run(tenant, tmp_path, drawn)
     assert {deed.fault.step for deed in tried.steps.deeds} == {cell.step for cell in drawn}
     assert all(deed.back_after is not None for deed in tried.steps.deeds if deed.fault.step != "finish")
     if not secure:
-        check_told(tenant, tried)
+        for deed in tried.steps.deeds[: len(TOLD)]:
+            check_told(tenant, tried.plan.job.name, deed.fault)
 
 
-def check_told(tenant: Tenant, tried: Tried) -> None:
-    """The worker that stood still while it trained is named by an Event, and by the story of its round."""
-    name, fault = tried.plan.job.name, tried.steps.deeds[0].fault
+def check_told(tenant: Tenant, name: str, fault: Fault) -> None:
+    """The worker that an attempt was given up for is named by an Event, and by the story of its round."""
+    words = "|".join(TOLD[fault.fault])
     story = tenant.fl_submit("explain", name, "--round", str(fault.round))
-    found = re.search(rf"Attempt 1 was given up: [^:]*{fault.who}[^:]*: (late|lost): ", story)
+    found = re.search(rf"Attempt 1 was given up: [^:]*{fault.who}[^:]*: ({words}): ", story)
     assert found, story
-    reason = EVENTS[found[1]]
+    reason = TOLD[fault.fault][found[1]]
     of_job = ("events", "--field-selector", f"involvedObject.kind=FLJob,reason={reason}")
     events = tenant.eventually(name, lambda: tenant.get(*of_job))
     assert any(re.search(rf"{fault.who}[^:]*: {found[1]}: ", one["message"]) for one in events), events
