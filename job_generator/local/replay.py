@@ -107,8 +107,9 @@ def _read_data(job: FLJob, found: Source) -> str:
     pool, reporters = found.plan.pool, {name for row in found.rows for name in row["reporters"]}
     if job.spec.workers.data and not reporters.isdisjoint(f"worker-{index}" for index in range(pool)):
         return f"spec.workers.data: on the cluster workers read the claim {job.spec.workers.data.claim_name}"
+    numbers = {site.name: site.index for site in found.plan.sites}
     for place, site in enumerate(job.spec.sites):
-        number = next(one.index for one in found.plan.sites if one.name == site.name)
+        number = numbers.get(site.name)
         if f"worker-{number}" in reporters and (site.data or site.external):
             where = f"read the claim {site.data.claim_name}" if site.data else "has data of its own"
             return f"spec.sites[{place}]: {site.name}, which is worker-{number}, {where}"

@@ -59,6 +59,16 @@ def test_the_images_of_those_whose_updates_are_in_the_model() -> None:
     assert "images" not in ledger.row
 
 
+def test_images_outlive_the_server_that_was_told_them() -> None:
+    """The one that records a round which another one has committed names them, too."""
+    before, after = opened(), Ledger()
+    before.runs_in("worker-0", "a:1")
+    before.committed(("worker-0", "worker-1"), model="m")
+    after.resume(json.loads(canonical(before.row)))
+    after.concluded(skipped="")
+    assert (after.row["result"], after.row["images"]) == ("Committed", {"a:1": 1})
+
+
 def test_a_skipped_round_says_why() -> None:
     """A round without a model has no reporters, and its reason."""
     ledger = opened()
