@@ -26,6 +26,7 @@ from fl_operator.kept import of_claim, of_job, of_pod, tells
 from fl_operator.loop import controller, itself, labelled, wished
 from fl_operator.progress import Progress
 from fl_operator.reconcile import Reconciler, present
+from fl_operator.rehearsal import approve_template
 from fl_operator.run import Engine, Parts, Watch
 from fl_operator.sites import Sites
 from fl_operator.warning_events import WarningEvents
@@ -53,6 +54,9 @@ async def assemble(engine: Engine) -> Parts:
     """The operator's logic for this process."""
     settings, connection = engine.settings, engine.connection
     authority = await authority_of(connection, settings.namespace)
+    jobs = settings.for_jobs(authority=authority.dump()[1].decode())
+    place = next(iter(settings.watch_namespaces), settings.namespace)
+    await approve_template(connection, jobs, namespace=place, path=settings.template)
     progress = Progress(authority, engine.look_at)
     reconciler = Reconciler(
         connection=connection,
@@ -61,7 +65,7 @@ async def assemble(engine: Engine) -> Parts:
         metrics=engine.metrics,
         progress=progress,
         warnings=WarningEvents(connection),
-        settings=settings.for_jobs(authority=authority.dump()[1].decode()),
+        settings=jobs,
     )
 
     engine.metrics.jobs.states = partial(_states, engine.mirror)

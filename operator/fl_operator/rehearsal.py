@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fl_core.errors import SpecError
 from fl_operator.cluster.connection import Connection
-from fl_operator.cluster.errors import AlreadyExistsError, ForbiddenError, InvalidError
+from fl_operator.cluster.errors import AlreadyExistsError, ForbiddenError, InvalidError, NotFoundError
 from fl_operator.cluster.resources import Object
 from fl_operator.stopwatch import together
-from fl_operator.trial import Trial, problems
+from fl_operator.trial import Trial, problems, trials_of_all
 from job_generator.problems import Problem
+from job_generator.settings import Settings
 
 
 async def unfit(connection: Connection, trials: Iterable[Trial]) -> tuple[Problem, ...]:
@@ -19,6 +21,20 @@ async def unfit(connection: Connection, trials: Iterable[Trial]) -> tuple[Proble
     """
     found = await together(_unfit(connection, trial) for trial in trials)
     return tuple(problem for some in found for problem in some)
+
+
+async def approve_template(
+    connection: Connection, settings: Settings, *, namespace: str, path: object
+) -> None:
+    """Raise SpecError where the API server finds something wrong with the template of all jobs, which is at this path
+    here; otherwise each of their authors would be told of it.
+    """
+    try:
+        wrong = await unfit(connection, trials_of_all(settings, namespace))
+    except NotFoundError:
+        return  # the namespace is still to come
+    if wrong:
+        raise SpecError("\n".join(f"--template {path}: {one}" for one in dict.fromkeys(wrong)))
 
 
 async def lacks_class(connection: Connection, claim: Object) -> bool:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 from fl_operator.attempt import Attempt
 from fl_operator.cluster.errors import ClusterError
@@ -18,6 +19,7 @@ from job_generator.names import ROLE, SITE
 from job_generator.overlay import KEYS
 from job_generator.problems import InvalidJobError, Problem, dotted
 from job_generator.schema import Path
+from job_generator.settings import Settings
 
 IN_JOB: Final = ("spec", "template")
 OF_METADATA: Final = ("labels", "annotations")
@@ -50,6 +52,21 @@ def trials(attempt: Attempt, spec: Mapping[str, Any]) -> tuple[Trial, ...]:
     jobs = [child for child in attempt.children if child["kind"] == "Job"]
     found = ((_path(job["metadata"]["labels"], spec), job) for job in jobs)
     return tuple(Trial(path, own, job) for path, job in found if (own := _at(spec, path[1:])))
+
+
+def trials_of_all(settings: Settings, namespace: str) -> tuple[Trial, ...]:
+    """The Jobs of a job that has no template itself, with that which the operator lays below those of all jobs."""
+    program = {"entrypoint": "program:task"}
+    spec = {"program": program, "rounds": 1, "workers": {"replicas": 1}}
+    metadata = {"name": "template-trial", "namespace": namespace, "uid": str(UUID(int=0))}
+    made = Attempt.render({"metadata": metadata, "spec": spec}, settings, number=1).children
+    jobs = (_unowned(child) for child in made if child["kind"] == "Job")
+    return tuple(Trial((), settings.template, job) for job in jobs) if settings.template else ()
+
+
+def _unowned(thing: Object) -> Object:
+    metadata = {name: value for name, value in thing["metadata"].items() if name != "ownerReferences"}
+    return {**thing, "metadata": metadata}
 
 
 def unclassed(attempt: Attempt) -> Object | None:

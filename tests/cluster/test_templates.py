@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fl_core.errors import SpecError
 from tests.cluster.lab import Lab
 
 pytestmark = pytest.mark.cluster
@@ -65,6 +66,20 @@ def test_what_the_api_server_says_of_a_template_is_told_at_its_path(
     lab.eventually(lambda: lab.condition("Compiled") == ("False", "InvalidSpec"))
     assert said in lab.told("Compiled")["message"]
     assert lab.children() == {}
+
+
+def test_the_operators_own_template_is_tried_before_it_works(lab: Lab) -> None:
+    """What is wrong with it ends the operator with the field's place, and is told to no job's author."""
+    path = lab.folder / "wrong.yaml"
+    path.write_text("spec: {nodeSelektor: {disk: ssd}, dnsPolicy: Maybe}\n", encoding="utf-8")
+    operator = lab.operator("--template", str(path))
+    lab.apply()
+    assert operator.process.wait(timeout=60) == SpecError.exit_code
+    assert f"--template {path}: spec.nodeSelektor: there is no such field" in operator.log.read_text()
+    assert "status" not in lab.get("fljob", "digits")
+    path.write_text("spec: {nodeSelector: {disk: ssd}}\n", encoding="utf-8")
+    lab.operator("--template", str(path))
+    lab.eventually(lambda: lab.jobs() == THREE)
 
 
 def test_an_operator_that_starts_anew_writes_no_child(lab: Lab) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fl_operator.attempt import Attempt
 from fl_operator.cluster.errors import refusal
-from fl_operator.trial import problems, trials
+from fl_operator.trial import problems, trials, trials_of_all
 from job_generator.settings import Settings
 
 SITES = [{"name": "north"}, {"name": "south", "template": {"spec": {"dnsPolicy": "None"}}}]
@@ -45,6 +46,25 @@ def test_only_what_somebody_wrote_is_tried() -> None:
     assert paths == [("spec", "workers", "template"), ("spec", "sites", 1, "template")]
     bare = {name: SPEC[name] for name in ("program", "rounds")} | {"workers": {"replicas": 2}}
     assert trials(attempt(bare), bare) == ()
+
+
+def test_the_template_of_all_jobs_is_tried_alone() -> None:
+    """On each kind of Job, which nobody owns; what is wrong stands at its place in the template, at no job's."""
+    template = {"spec": {"containers": [{"name": "fl", "env": [{"name": "A", "valve": "b"}]}]}}
+    made = trials_of_all(replace(Settings(), template=template), "lab")
+    assert [trial.job["metadata"]["name"].rpartition("-")[2] for trial in made] == [
+        "scheduler",
+        "server",
+        "worker",
+    ]
+    assert all("ownerReferences" not in trial.job["metadata"] for trial in made)
+    env = made[0].job["spec"]["template"]["spec"]["containers"][0]["env"]
+    place = [one["name"] for one in env].index("A")
+    field = f"spec.template.spec.containers[0].env[{place}].valve"
+    status = {"message": f'strict decoding error: unknown field "{field}"'}
+    [problem] = problems(made[0], refusal("POST /x", code=400, status=status))
+    assert str(problem) == "spec.containers[0].env[0].valve: there is no such field"
+    assert trials_of_all(Settings(), "lab") == ()
 
 
 @pytest.mark.parametrize(
