@@ -220,12 +220,15 @@ class Mirror:
 
 
 @contextmanager
-def final_at_first(folder: Path) -> Iterator[None]:
-    """UnusableError where a store refuses a server with an empty folder; one that was let in before may be again."""
+def final_at_first(folder: Path, *, holder: str) -> Iterator[None]:
+    """UnusableError where a store refuses a server with an empty folder; one that was let in before may be again.
+
+    A pod's folder is empty on each new node, and its credentials are read anew at each start: it asks again.
+    """
     try:
         yield
     except DeniedError as error:
-        if files_of(folder):
+        if holder or files_of(folder):
             raise
         raise UnusableError(str(error)) from error
 

@@ -14,7 +14,7 @@ from fl_core.models import INDEX
 from fl_core.process import last_words
 from fl_server.download import Known, Patient, fill, newest
 from fl_server.heads import Head
-from fl_server.objects import DeniedError, opened
+from fl_server.objects import opened
 
 TRIES = 5
 """How often a copy is begun again because the job's server has gone on and removed what was being read."""
@@ -34,8 +34,6 @@ def main(*, store: str, job: str, storage: Path, only: tuple[str, ...]) -> None:
     try:
         try:
             copy(Patient(opened(store)), job, storage, only=only)
-        except DeniedError as error:
-            raise UnusableError(str(error)) from error
         except OSError as error:
             raise StorageError(f"{error.filename or storage}: {error.strerror}") from error
     except FLJobError as error:

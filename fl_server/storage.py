@@ -98,7 +98,7 @@ class Storage:
         self.parents = parents
         self.replay = replay
         self.spool = folder / "spool"
-        with final_at_first(folder):
+        with final_at_first(folder, holder=holder):
             self._objects = Patient(opened(store)) if store else None
         self.fence = self._fenced(Owner.of(plan), holder)
         for made in (self.spool, folder / "checkpoints", folder / "models"):
@@ -124,7 +124,7 @@ class Storage:
         fence = Fence(self.folder, owner, holder=holder)
         if self._objects is None:
             return fence
-        with final_at_first(self.folder):
+        with final_at_first(self.folder, holder=holder):
             mirror = Mirror(self._objects, self.folder, owner, holder=holder)
         return MirroredFence(fence, mirror)
 

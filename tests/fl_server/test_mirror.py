@@ -417,6 +417,16 @@ def test_what_a_store_refuses_is_final_at_the_first_start_alone(tmp_path: Path, 
     assert committed(server(tmp_path / "one", uri)) == (1, [1])
 
 
+def test_a_pod_on_a_new_node_that_is_refused_asks_again(tmp_path: Path, uri: str) -> None:
+    """Its folder is empty, but what it may do can change from start to start: it goes on where the job was."""
+    commit(server(tmp_path / "one", uri, holder="pod-1"), 1)
+    (tmp_path / "store").rename(tmp_path / "away")
+    with pytest.raises(StorageError, match="is no folder; mount what it is on"):
+        server(tmp_path / "two", uri, holder="pod-2")
+    (tmp_path / "away").rename(tmp_path / "store")
+    assert committed(server(tmp_path / "two", uri, holder="pod-2")) == (1, [1])
+
+
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
