@@ -99,6 +99,12 @@ def wished(old: Object | None, new: Object | None) -> bool:
     )
 
 
+def _answered(thing: Object | None) -> bool:
+    """Whether an object's status says that somebody has looked at its spec."""
+    status = (thing or {}).get("status") or {}
+    return thing is not None and status.get("observedGeneration") == thing["metadata"].get("generation")
+
+
 @dataclass(slots=True)
 class Loop:
     """Runs `reconcile` for every key that something happened to, and for all of them now and then."""
@@ -116,7 +122,7 @@ class Loop:
         self, informer: Informer, keys: KeysOf, *, at_once: Change = never, news: Change = always
     ) -> None:
         """Look at the keys that a change of these objects concerns, once for all changes within GATHER_SECONDS
-        unless somebody waits; the first list counts as a resync.
+        unless somebody waits; the first list counts as a resync but for what nobody has looked at yet.
         """
 
         def changed(old: Object | None, new: Object | None) -> None:
@@ -124,10 +130,10 @@ class Loop:
                 return
             listed = not informer.synced.is_set()
             for key in {key for thing in (old, new) if thing for key in keys(thing)}:
-                if listed:
-                    self.queue.add(key, Urgency.RESYNC)
-                elif at_once(old, new):
+                if at_once(old, new) and not (listed and _answered(new)):
                     self.queue.add(key, Urgency.WISH)
+                elif listed:
+                    self.queue.add(key, Urgency.RESYNC)
                 else:
                     self.queue.add_after(key, self._patience(GATHER_SECONDS))
 

@@ -296,6 +296,23 @@ def test_a_wish_overtakes_a_crowd_that_crashes() -> None:
     run(lambda: World(workers=2), play)
 
 
+def test_what_was_wished_while_nobody_looked_goes_first() -> None:
+    """Of the first list an operator looks first at jobs whose spec no status answers, whatever happens to others."""
+
+    async def main() -> None:
+        world, informer = World(), Told()
+        world.loop.follow(informer, itself, at_once=wished)  # type: ignore[arg-type]
+        [changed] = informer.handlers
+        for name, generation in (("old", 1), ("changed", 2)):
+            metadata = {"namespace": "team", "name": name, "generation": generation}
+            changed(None, {"metadata": metadata, "status": {"observedGeneration": 1}})
+        changed(None, {"metadata": {"namespace": "team", "name": "new", "generation": 1}})
+        world.loop.queue.add(A)
+        assert [(await world.loop.queue.take()).name for _ in range(4)] == ["changed", "new", "a", "old"]
+
+    asyncio.run(main())
+
+
 def test_in_a_crowd_changes_are_gathered_for_longer() -> None:
     """While many keys are ready, one that changed waits longer; an empty queue keeps nobody waiting."""
 
