@@ -87,6 +87,7 @@ class Parameters:
             )
 
 
+@cache
 def cross_silo(n: int, *, tolerate: int | None = None, corrupt: int = 0) -> Parameters:
     """Everybody with everybody, and a threshold of floor(2n/3) + 1 or, if it is given, n - `tolerate`.
 
@@ -163,6 +164,7 @@ def verify(parameters: Parameters, *, corrupt: int, dropout: int, security_bits:
         )
 
 
+@cache
 def part_of(n: int, share: float) -> int:
     """So many of n members are this share of them, rounded up; the share is taken as it is written."""
     if not 0 <= share < 1:
