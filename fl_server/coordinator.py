@@ -178,6 +178,8 @@ class Coordinator:
     def ready(self, worker: str, message: pb.MemberMessage) -> Call:
         """A worker holds its result and waits for the session in which it is summed."""
         sums, said, gathering = self.secure, message.ready, self.rounds.gathering
+        if said.returns:
+            return sums.protection.rejoin(worker, message.context)
         waits = gathering is not None and worker in gathering.reported
         if not waits:
             phase = r.Phase.EVALUATING if self.rounds.phase == r.Phase.EVALUATING else r.Phase.TRAINING

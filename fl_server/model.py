@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from fl_core.errors import UpdateError
 from fl_core.weights import Array, Manifest, Weights, flat_digest, pack
 from fl_core.wire import fl_pb2 as pb
-from fl_core.wire.arrays import CHUNK, frames
+from fl_core.wire.arrays import CHUNK, check_offset, frames
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,8 @@ class Model:
 
     def frames_from(self, offset: int) -> Sequence[bytes]:
         """The head, and the chunks from this byte on; refuses one where no chunk ends."""
-        done, more = divmod(offset, CHUNK)
-        beyond = offset > (end := len(self.buffer))
-        if beyond or (more and offset != end):
-            expected = f"at most {end}" if beyond else f"a multiple of {CHUNK}"
-            raise UpdateError(f"byte {offset} of a model of {end} is asked for; expected {expected}")
-        return self.frames[:1] + self.frames[1 + done + bool(more) :]
+        check_offset(offset, len(self.buffer), what="a model")
+        return self.frames[:1] + self.frames[1 + -(-offset // CHUNK) :]
 
     def prepare(self) -> None:
         """Make now what the first worker would otherwise wait for."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fl_core.errors import ProtocolError
 from fl_core.gathering import Gathering
 from fl_core.secagg import flat
 from fl_core.secagg.masks import Layout, Vector
-from fl_core.secagg.server import Host
+from fl_core.secagg.server import Host, Step
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import secagg as wire
 from fl_server.spool import Spool
@@ -25,6 +25,7 @@ class Opened:
         self.deadline = deadline
         self.total = Vector.zeros(layout)
         self.due: Gathering | None = None
+        self.asked: Mapping[str, pb.HostMessage] = {}
         self.enough: Callable[[], bool] = lambda: False
         self.news = asyncio.Event()
         self.refused: dict[str, str] = {}
@@ -34,6 +35,11 @@ class Opened:
     def expects(self, worker: str) -> bool:
         """Whether this worker owes an answer."""
         return self.due is not None and worker in self.due.missing
+
+    def awaits_transfer(self, worker: str) -> bool:
+        """Whether this worker owes a vector that comes as a transfer, over as many calls as it takes."""
+        is_long = self.layout.nbytes > wire.SHORT
+        return is_long and self.host.step == Step.VECTORS and self.expects(worker)
 
     def answered(self, worker: str) -> None:
         """The answer has come."""

@@ -18,6 +18,7 @@ import structlog
 from fl_core.errors import ProtocolError, RoundError
 from fl_core.gathering import Gathering
 from fl_core.plan import Plan
+from fl_core.roster import RETURN_SECONDS
 from fl_core.secagg import job
 from fl_core.secagg.masks import Vector
 from fl_core.secagg.messages import Agreement, Shares
@@ -73,6 +74,7 @@ class Protection:
         self._calls: dict[str, Call] = {}
         self._early: dict[str, pb.MemberMessage] = {}
         self._left: set[str] = set()
+        self._away: dict[str, asyncio.TimerHandle] = {}
         self._sessions: dict[int, Opened] = {}
 
     # -- calls, as the service sees them --
@@ -83,16 +85,39 @@ class Protection:
             self.leave(worker, older)
             older.put_nowait(ProtocolError(f"{worker} has begun another call"))
         self._left.discard(worker)
+        if away := self._away.pop(worker, None):
+            away.cancel()
         if message is not None and message.ready.HasField("advertisement"):
             self._early[worker] = message
         call = self._calls[worker] = Call()
         return call
 
+    def rejoin(self, worker: str, place: pb.Context) -> Call:
+        """A member whose call was cut while its vector was on its way goes on with its session."""
+        session = self._expecting(worker)
+        session.check_place(worker, place)
+        if not session.awaits_transfer(worker):
+            raise ProtocolError(f"{worker} returns to a step that has no transfer, to which nobody can")
+        call = self.join(worker)
+        call.put_nowait(session.asked[worker])
+        return call
+
     def leave(self, worker: str, call: Call) -> None:
-        """A call has ended."""
-        if self._calls.get(worker) is call:
-            del self._calls[worker]
-            self._early.pop(worker, None)
+        """A call has ended. While its vector is on its way a member may come back."""
+        if self._calls.get(worker) is not call:
+            return
+        del self._calls[worker]
+        self._early.pop(worker, None)
+        session = self._session_of(worker)
+        if session is not None and session.awaits_transfer(worker):
+            loop = asyncio.get_running_loop()
+            self._away[worker] = loop.call_later(RETURN_SECONDS, self._stayed_away, worker, session)
+        else:
+            self.lost(worker, GONE)
+
+    def _stayed_away(self, worker: str, session: Opened) -> None:
+        del self._away[worker]
+        if self._session_of(worker) is session:
             self.lost(worker, GONE)
 
     def heard(self, worker: str, message: pb.MemberMessage) -> int:
@@ -237,7 +262,7 @@ class Protection:
         here = [worker for worker in messages if worker in self._calls]
         for worker in sorted(set(messages).difference(here)):
             self._dropped(worker, session.why(worker, LEFT if worker in self._left else GONE))
-        session.enough = enough
+        session.enough, session.asked = enough, messages
         due = session.due = Gathering(
             cohort=frozenset(here),
             enough=len(here),

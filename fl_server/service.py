@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
 from fl_core.errors import FLJobError, UpdateError
-from fl_core.identity import Identity
 from fl_core.plan import Plan
-from fl_core.updates import magnitude
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
-from fl_core.wire.arrays import Receiver, opened, unchanged
+from fl_core.wire.arrays import opened, unchanged
 from fl_core.wire.guard import Call, admit, refuse, strange
 from fl_server.coordinator import Coordinator
 from fl_server.model import Model
 from fl_server.protection import Call as Told
 from fl_server.protection import Protection
-from fl_server.spool import PATIENCE_SECONDS, Spool, Spools
+from fl_server.spool import PATIENCE_SECONDS, Spools
 from fl_server.storage import Storage
+from fl_server.uploads import Uploads
 
 log = structlog.get_logger()
 
@@ -41,8 +41,9 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         self.plan = plan
         self._coordinator = coordinator
         patience = min(PATIENCE_SECONDS, plan.selection.stall_seconds / 2)
-        self._spools = Spools(storage.spool, patience=patience)
+        self._uploads = Uploads(Spools(storage.spool, patience=patience), wanted=self._is_due)
         self._pushing: dict[str, asyncio.Timeout] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register; `Pull` sends frames that were serialised once for all workers, `Push` reads raw ones."""
@@ -79,11 +80,26 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         try:
             async with self._only_push(who.name):
                 with self._coordinator.refusals.noted(who.name, head.context):
-                    await self._receive(who, head, frames)
+                    fold = await self._receive(who.name, head, frames)
+                    if fold is not None:
+                        await asyncio.shield(fold)
         except FLJobError as error:
             log.warning("refused", reason=str(error))
             await refuse(call, error)
         return pb.Ack()
+
+    async def Held(self, request: pb.Transfer, call: Call) -> pb.Position:  # noqa: N802
+        """Where the worker may go on with an upload whose call was cut, which the server may not have noticed yet."""
+        who = await admit(call, request, plan=self.plan, roles=("worker",))
+        try:
+            async with self._only_push(who.name):
+                await self._coordinator.answered(request.context, initial=request.kind == pb.KIND_INITIAL)
+                self._due(who.name, request)
+                return pb.Position(offset=self._uploads.held(who.name, request))
+        except FLJobError as error:
+            log.warning("refused", reason=str(error))
+            await refuse(call, error)
+        return pb.Position()
 
     async def Protect(  # noqa: N802
         self, requests: AsyncIterator[pb.MemberMessage], call: Call
@@ -156,7 +172,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             older.reschedule(asyncio.get_running_loop().time())
         own = self._pushing[worker] = asyncio.timeout(None)
         try:
-            async with own:
+            async with own, self._turns.setdefault(worker, asyncio.Lock()):
                 yield
         except TimeoutError as error:
             raise UpdateError(f"{worker} has begun another transfer") from error
@@ -164,68 +180,39 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             if self._pushing[worker] is own:
                 del self._pushing[worker]
 
-    async def _receive(self, who: Identity, head: pb.Transfer, frames: AsyncIterator[bytes]) -> None:
+    async def _receive(
+        self, worker: str, head: pb.Transfer, frames: AsyncIterator[bytes]
+    ) -> asyncio.Future[None] | None:
+        """Take an upload, or the rest of one, and hand it over; gives what folds it into the sum."""
         await self._coordinator.answered(head.context, initial=head.kind == pb.KIND_INITIAL)
-        if head.kind == pb.KIND_MASKED:
-            await self._receive_masked(who.name, head, frames)
-            return
-        expected = self._coordinator.expects(head, who.name)
-        manifest = expected or Manifest.from_json(head.manifest)
-        admitted = self._spools.admit(manifest.nbytes, waited=lambda: self._coordinator.moved(who.name))
-        with ExitStack() as stack:
-            spool = stack.enter_context(await admitted)
-            largest = await self._spooled(spool, head, frames, manifest=manifest, worker=who.name)
-            if expected is None:
-                self._coordinator.first.take(Model(manifest, b"".join(data for _, data in spool.chunks())))
-                return
-            fold = self._coordinator.take(who.name, head, spool=spool, largest=largest)
-            stack.pop_all()
-        await asyncio.shield(fold)
+        nbytes, manifest = self._due(worker, head)
+        moved = partial(self._coordinator.moved, worker)
+        async with self._uploads.call(worker, head, nbytes=nbytes, waited=moved) as upload:
+            receiver = upload.receiver(nbytes=nbytes, manifest=manifest)
+            await upload.receive(receiver, frames, moved=moved)
+            if head.kind == pb.KIND_MASKED:
+                return self._coordinator.take_masked(worker, spool=upload.spool, nbytes=nbytes)
+            if head.kind == pb.KIND_UPDATE:
+                return self._coordinator.take(worker, head, spool=upload.spool, largest=upload.largest)
+            buffer = b"".join(data for _, data in upload.spool.chunks())
+            self._coordinator.first.take(Model(Manifest.from_json(head.manifest), buffer))
+        upload.spool.close()
+        return None
 
-    async def _receive_masked(self, worker: str, head: pb.Transfer, frames: AsyncIterator[bytes]) -> None:
-        nbytes = self._protection.expects(worker, head.context)
-        admitted = self._spools.admit(nbytes, waited=lambda: self._coordinator.moved(worker))
-        with ExitStack() as stack:
-            spool = stack.enter_context(await admitted)
-            receiver = Receiver(spool.take)
-            receiver.open_bytes(head, nbytes=nbytes)
-            await self._received(receiver, frames, worker=worker, nbytes=nbytes)
-            fold = self._coordinator.take_masked(worker, spool=spool, nbytes=nbytes)
-            stack.pop_all()
-        await asyncio.shield(fold)
+    def _due(self, worker: str, head: pb.Transfer) -> tuple[int, Manifest | None]:
+        """Bytes of the upload that is due from this worker, and what they mean; refuses one that is not due."""
+        if head.kind == pb.KIND_MASKED:
+            return self._protection.expects(worker, head.context), None
+        manifest = self._coordinator.expects(head, worker) or Manifest.from_json(head.manifest)
+        return manifest.nbytes, manifest
+
+    def _is_due(self, worker: str, head: pb.Transfer) -> bool:
+        try:
+            self._due(worker, head)
+        except FLJobError:
+            return False
+        return True
 
     @property
     def _protection(self) -> Protection:
         return self._coordinator.secure.protection
-
-    async def _received(
-        self, receiver: Receiver, frames: AsyncIterator[bytes], *, worker: str, nbytes: int
-    ) -> None:
-        """Take all frames of a transfer."""
-        async for frame in frames:
-            receiver.frame(frame)
-            self._coordinator.moved(worker)
-        if not receiver.complete:
-            raise UpdateError(f"the transfer ended after {receiver.position} of {nbytes} bytes")
-
-    async def _spooled(
-        self,
-        spool: Spool,
-        head: pb.Transfer,
-        frames: AsyncIterator[bytes],
-        *,
-        manifest: Manifest,
-        worker: str,
-    ) -> float:
-        """Take a whole transfer into the spool; returns the greatest magnitude in it."""
-        largest = 0.0
-
-        def take(offset: int, data: bytes) -> None:
-            nonlocal largest
-            largest = max(largest, magnitude(manifest, offset, memoryview(data)))
-            spool.take(offset, data)
-
-        receiver = Receiver(take)
-        receiver.open(head, expected=manifest)
-        await self._received(receiver, frames, worker=worker, nbytes=manifest.nbytes)
-        return largest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,11 +27,11 @@ PATIENCE_SECONDS = 2.0
 
 
 class Spool:
-    """One update on its way in; leaving the `with` block forgets it."""
+    """One update on its way in, until `close` or the end of a `with` block forgets it."""
 
     def __init__(self, place: Slab | IO[bytes], close: Callable[[], None]) -> None:
         self._place = place
-        self._close = close
+        self.close = close
 
     def take(self, offset: int, data: bytes) -> None:
         """Keep a verified chunk; they come in order, without gaps."""
@@ -40,17 +41,22 @@ class Spool:
             left = memoryview(data)
             with _on_disk():
                 while left:
-                    left = left[self._place.write(left) :]
+                    written = os.pwrite(self._place.fileno(), left, offset)
+                    left, offset = left[written:], offset + written
 
     def chunks(self) -> Iterator[tuple[int, memoryview]]:
         """All that came: at once from memory, a piece at a time from a file."""
         if isinstance(self._place, np.ndarray):
             yield 0, self._place.data.toreadonly()
             return
-        offset = self._place.seek(0)
-        while data := self._place.read(CHUNK):
+        offset = 0
+        while data := self._read(self._place, offset):
             yield offset, memoryview(data)
             offset += len(data)
+
+    def _read(self, file: IO[bytes], offset: int) -> bytes:
+        with _on_disk():
+            return os.pread(file.fileno(), CHUNK, offset)
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +64,7 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self.close()
 
 
 class Spools:

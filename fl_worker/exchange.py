@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -17,17 +18,14 @@ from fl_core.steps import reached
 from fl_core.weights import Manifest, Weights, flat_digest, pack
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
-from fl_core.wire.arrays import Receiver, frames, opened, unchanged
+from fl_core.wire.arrays import CHUNK, Receiver, check_offset, frames, opened, unchanged
 from fl_core.wire.secagg import SHORT, masked_out
 from fl_worker.product import Product
-from fl_worker.protection import Protection
+from fl_worker.protection import SILENT, Protection
 from fl_worker.spoiling import corrupted
 from fl_worker.telemetry import Telemetry
 
 log = structlog.get_logger()
-
-SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL)
-"""The server is not there now, and may come back; INTERNAL if it ended a call while something was written to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +59,8 @@ class Exchange:
     """How many messages have come and gone: what passes is progress."""
     _pulled: tuple[str, Pulled] | None = field(default=None, init=False)
     _begun: Begun | None = field(default=None, init=False)
+    _cut: str = field(default="", init=False)
+    """The digest of the upload whose last call did not end well."""
 
     # -- what comes --
 
@@ -166,14 +166,23 @@ class Exchange:
         request = pb.MeasureRequest(context=place, model=model, metrics=_text(product.metrics))
         await fl_pb2_grpc.ServerStub(self.server).Measure(request)
 
-    async def _send(self, head: pb.Transfer, buffer: memoryview) -> None:
+    async def _send(self, head: pb.Transfer, buffer: bytes | memoryview) -> None:
+        """Send a transfer; of the same bytes as one that was cut, only what has not come."""
+        if len(buffer) > CHUNK:
+            head.digest = await asyncio.to_thread(lambda: hashlib.sha256(buffer).hexdigest())
+        if head.digest and head.digest == self._cut:
+            held = await fl_pb2_grpc.ServerStub(self.server).Held(head)
+            check_offset(held.offset, len(buffer), what="an update")
+            head.start = held.offset
+        self._cut = head.digest
         call = self.server.stream_unary(
             "/fljob.v1.Server/Push", request_serializer=unchanged, response_deserializer=pb.Ack.FromString
         )
         await call(self._counted(head, buffer))
+        self._cut = ""
 
-    async def _counted(self, head: pb.Transfer, buffer: memoryview) -> AsyncIterator[bytes]:
-        for number, frame in enumerate(frames(head, buffer)):
+    async def _counted(self, head: pb.Transfer, buffer: bytes | memoryview) -> AsyncIterator[bytes]:
+        for number, frame in enumerate(frames(head, buffer, start=head.start)):
             yield corrupted(frame, reached("upload", head.context.round) if number == 1 else "")
             self._count(len(frame))
 

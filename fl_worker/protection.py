@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 import structlog
@@ -34,11 +34,14 @@ log = structlog.get_logger()
 Push = Callable[[memoryview], Awaitable[pb.Masked | None]]
 """Hands in the bytes of a masked vector, or makes them a message of the call where they are few."""
 
+SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL)
+"""The server is not there now, and may come back; INTERNAL if it ended a call while something was written to it."""
+
 FEW_ENTRIES = 100
 """Of a roster: their keys are agreed on within a twentieth of a second."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Protection:
     """One worker's way into the sums of its job; `weight` is the strategy's, from a number of examples."""
 
@@ -46,6 +49,8 @@ class Protection:
     me: Me
     manifest: Manifest
     weight: Callable[[int], int]
+    _cut: tuple[pb.Context, Product, Part] | None = field(default=None, init=False)
+    """Where, with what and in which session its vector was on its way when the call was cut."""
 
     async def hand_in(
         self,
@@ -63,7 +68,7 @@ class Protection:
         `exponents` are the ranges that came with the model. RoundError where the sum is not sound.
         """
         call = fl_pb2_grpc.ServerStub(server).Protect()
-        part = self._expected(place, model, product, exponents)
+        part = self._returning(place, product) or self._expected(place, model, product, exponents)
         try:
             ready = _ready(model, product, part, image)
             await call.write(pb.MemberMessage(context=place, ready=ready))
@@ -79,9 +84,21 @@ class Protection:
                     answer.context.CopyFrom(place)
                     with suppress(asyncio.InvalidStateError):  # the call has ended: reading tells how
                         await call.write(answer)
+        except grpc.aio.AioRpcError as error:
+            if part is not None and part.sent is not None and error.code() in SILENT:
+                self._cut = (place, product, part)
+            raise
         finally:
             call.cancel()
         return part is not None and part.member.step == Step.DONE
+
+    def _returning(self, place: pb.Context, product: Product) -> Part | None:
+        """The part to go on with, if the last call was cut while this product was on its way for this place."""
+        cut, self._cut = self._cut, None
+        if cut is None or cut[0] != place or cut[1] is not product:
+            return None
+        cut[2].returns = True
+        return cut[2]
 
     def _expected(
         self, place: pb.Context, model: str, product: Product, exponents: tuple[int, ...]
@@ -160,13 +177,17 @@ class Protection:
                 return summand.encode(product.metrics)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Part:
     """This worker's part in one session."""
 
     member: Member
     summand: Summand
     vector: Callable[[], Vector]
+    sent: memoryview | None = None
+    """The masked vector while it is on its way."""
+    returns: bool = False
+    """Whether the server, in a new call, asks once more for the vector that was on its way in the last one."""
 
     async def answer(self, message: pb.HostMessage, push: Push) -> pb.MemberMessage | None:
         """What is said to a message of the server; a long vector goes another way.
@@ -185,8 +206,11 @@ class Part:
                     sealed = self.member.share(roster)
                 return pb.MemberMessage(shares=pb.SealedShares(shares=dict(sealed)))
             case "dealt":
-                buffer = await asyncio.to_thread(self._masked, dict(message.dealt.shares))
-                masked = await push(buffer)
+                if self.sent is None or not self.returns:
+                    self.sent = await asyncio.to_thread(self._masked, dict(message.dealt.shares))
+                self.returns = False
+                masked = await push(self.sent)
+                self.sent = None
                 return None if masked is None else pb.MemberMessage(masked=masked)
             case "survivors":
                 signature = await asyncio.to_thread(self.member.sign, list(message.survivors.workers))
@@ -206,9 +230,11 @@ class Part:
 
 
 def _ready(model: str, product: Product, part: Part | None, image: str) -> pb.Ready:
-    """A worker holds its result; where it knows in which session that is summed, it advertises for it at once."""
+    """A worker holds its result; to a session that it knows already it returns, or advertises for it at once."""
     ready = pb.Ready(model=model, schema=Schema.of(product.metrics).text, image=image)
-    if part is not None:
+    if part is not None and part.returns:
+        ready.returns = True
+    elif part is not None:
         ready.context = part.member.context.digest
         ready.advertisement.CopyFrom(wire.entry_out(part.member.advertise()))
     return ready

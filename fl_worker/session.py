@@ -27,9 +27,9 @@ from fl_core.weights import Manifest, Weights, digest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.guard import context_of
-from fl_worker.exchange import SILENT, Exchange, Pulled
+from fl_worker.exchange import Exchange, Pulled
 from fl_worker.product import Product
-from fl_worker.protection import Protection
+from fl_worker.protection import SILENT, Protection
 from fl_worker.telemetry import Telemetry
 
 log = structlog.get_logger()

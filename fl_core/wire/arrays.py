@@ -33,14 +33,24 @@ class Chunk(NamedTuple):
     data: bytes
 
 
-def frames(transfer: pb.Transfer, buffer: bytes | bytearray | memoryview) -> Iterator[bytes]:
-    """The serialised frames of a whole transfer."""
+def frames(
+    transfer: pb.Transfer, buffer: bytes | bytearray | memoryview, *, start: int = 0
+) -> Iterator[bytes]:
+    """The serialised frames of a transfer: its head, and the chunks from this byte on, where one begins."""
     yield pb.Frame(transfer=transfer).SerializeToString()
     view = memoryview(buffer)
-    for offset in range(0, len(view), CHUNK):
+    for offset in range(start, len(view), CHUNK):
         data = bytes(view[offset : offset + CHUNK])
         before, after = _wrapping(offset, len(data))
         yield b"".join((before, google_crc32c.value(data).to_bytes(_CRC_BYTES, "little"), after, data))
+
+
+def check_offset(offset: int, end: int, *, what: str) -> None:
+    """Refuse to go on where no chunk begins or ends of something that has so many bytes."""
+    beyond = offset > end
+    if beyond or (offset % CHUNK and offset != end):
+        expected = f"at most {end}" if beyond else f"a multiple of {CHUNK}"
+        raise UpdateError(f"byte {offset} of {what} of {end} is asked for; expected {expected}")
 
 
 class Receiver:

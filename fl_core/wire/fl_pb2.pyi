@@ -265,7 +265,7 @@ class Frame(_message.Message):
     def __init__(self, transfer: _Optional[_Union[Transfer, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
 
 class Transfer(_message.Message):
-    __slots__ = ("context", "kind", "manifest", "nbytes", "examples", "metrics", "model", "clip", "image", "exponents")
+    __slots__ = ("context", "kind", "manifest", "nbytes", "examples", "metrics", "model", "clip", "image", "exponents", "digest", "start")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
@@ -276,6 +276,8 @@ class Transfer(_message.Message):
     CLIP_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     EXPONENTS_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     context: Context
     kind: Kind
     manifest: str
@@ -286,7 +288,15 @@ class Transfer(_message.Message):
     clip: float
     image: str
     exponents: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., kind: _Optional[_Union[Kind, str]] = ..., manifest: _Optional[str] = ..., nbytes: _Optional[int] = ..., examples: _Optional[int] = ..., metrics: _Optional[str] = ..., model: _Optional[str] = ..., clip: _Optional[float] = ..., image: _Optional[str] = ..., exponents: _Optional[_Iterable[int]] = ...) -> None: ...
+    digest: str
+    start: int
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., kind: _Optional[_Union[Kind, str]] = ..., manifest: _Optional[str] = ..., nbytes: _Optional[int] = ..., examples: _Optional[int] = ..., metrics: _Optional[str] = ..., model: _Optional[str] = ..., clip: _Optional[float] = ..., image: _Optional[str] = ..., exponents: _Optional[_Iterable[int]] = ..., digest: _Optional[str] = ..., start: _Optional[int] = ...) -> None: ...
+
+class Position(_message.Message):
+    __slots__ = ("offset",)
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    def __init__(self, offset: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("offset", "crc32c", "data")
@@ -341,18 +351,20 @@ class HostMessage(_message.Message):
     def __init__(self, opening: _Optional[_Union[Opening, _Mapping]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., dealt: _Optional[_Union[SealedShares, _Mapping]] = ..., survivors: _Optional[_Union[Survivors, _Mapping]] = ..., agreement: _Optional[_Union[Agreement, _Mapping]] = ...) -> None: ...
 
 class Ready(_message.Message):
-    __slots__ = ("model", "schema", "image", "context", "advertisement")
+    __slots__ = ("model", "schema", "image", "context", "advertisement", "returns")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     ADVERTISEMENT_FIELD_NUMBER: _ClassVar[int]
+    RETURNS_FIELD_NUMBER: _ClassVar[int]
     model: str
     schema: str
     image: str
     context: bytes
     advertisement: Advertisement
-    def __init__(self, model: _Optional[str] = ..., schema: _Optional[str] = ..., image: _Optional[str] = ..., context: _Optional[bytes] = ..., advertisement: _Optional[_Union[Advertisement, _Mapping]] = ...) -> None: ...
+    returns: bool
+    def __init__(self, model: _Optional[str] = ..., schema: _Optional[str] = ..., image: _Optional[str] = ..., context: _Optional[bytes] = ..., advertisement: _Optional[_Union[Advertisement, _Mapping]] = ..., returns: _Optional[bool] = ...) -> None: ...
 
 class Opening(_message.Message):
     __slots__ = ("purpose", "exponents", "schema", "bucket")

@@ -213,6 +213,11 @@ class ServerStub:
                 request_serializer=fl__core_dot_wire_dot_fl__pb2.Frame.SerializeToString,
                 response_deserializer=fl__core_dot_wire_dot_fl__pb2.Ack.FromString,
                 _registered_method=True)
+        self.Held = channel.unary_unary(
+                '/fljob.v1.Server/Held',
+                request_serializer=fl__core_dot_wire_dot_fl__pb2.Transfer.SerializeToString,
+                response_deserializer=fl__core_dot_wire_dot_fl__pb2.Position.FromString,
+                _registered_method=True)
         self.Measure = channel.unary_unary(
                 '/fljob.v1.Server/Measure',
                 request_serializer=fl__core_dot_wire_dot_fl__pb2.MeasureRequest.SerializeToString,
@@ -249,6 +254,13 @@ class ServerServicer:
 
     def Push(self, request_iterator, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Held(self, request, context):
+        """How much of the transfer with this head has come in calls of this worker that were cut.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -292,6 +304,11 @@ def add_ServerServicer_to_server(servicer, server):
                     servicer.Push,
                     request_deserializer=fl__core_dot_wire_dot_fl__pb2.Frame.FromString,
                     response_serializer=fl__core_dot_wire_dot_fl__pb2.Ack.SerializeToString,
+            ),
+            'Held': grpc.unary_unary_rpc_method_handler(
+                    servicer.Held,
+                    request_deserializer=fl__core_dot_wire_dot_fl__pb2.Transfer.FromString,
+                    response_serializer=fl__core_dot_wire_dot_fl__pb2.Position.SerializeToString,
             ),
             'Measure': grpc.unary_unary_rpc_method_handler(
                     servicer.Measure,
@@ -370,6 +387,33 @@ class Server:
             '/fljob.v1.Server/Push',
             fl__core_dot_wire_dot_fl__pb2.Frame.SerializeToString,
             fl__core_dot_wire_dot_fl__pb2.Ack.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Held(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fljob.v1.Server/Held',
+            fl__core_dot_wire_dot_fl__pb2.Transfer.SerializeToString,
+            fl__core_dot_wire_dot_fl__pb2.Position.FromString,
             options,
             channel_credentials,
             insecure,

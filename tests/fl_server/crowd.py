@@ -61,6 +61,8 @@ class Crowd:
     """Who was told what."""
     transferring: Collection[str] = ()
     """Whose vectors come as transfers, as long ones do."""
+    returning: Collection[str] = ()
+    """Whose call is cut while a vector is on its way, and who then comes back."""
     received: int = 0
     """Bytes of vectors that came as messages."""
 
@@ -104,12 +106,23 @@ class Crowd:
                 self.told.append((name, str(message.WhichOneof("what"))))
                 if message.WhichOneof("what") == "opening":
                     part = own._part(message.opening, context, place.model, held)
+                if part is not None and self._is_cut(name, message, part):
+                    self.protection.leave(name, call)
+                    call = self.protection.rejoin(name, context)
+                    continue
                 await self._answer(name, message, part, context)
             self.endings[name] = message
         except FLJobError as error:
             self.endings[name] = error
         finally:
             self.protection.leave(name, call)
+
+    def _is_cut(self, name: str, message: pb.HostMessage, part: worker.Part) -> bool:
+        """Whether a call ends here, with the vector masked; it does so once in each session."""
+        if name not in self.returning or message.WhichOneof("what") != "dealt" or part.sent is not None:
+            return False
+        part.sent, part.returns = part._masked(dict(message.dealt.shares)), True
+        return True
 
     async def _answer(self, name: str, message: pb.HostMessage, part: Any, context: pb.Context) -> None:
         said = await part.answer(message, lambda data: self.push(name, bytes(data), context))

@@ -13,8 +13,10 @@ import pytest
 from fl_core.errors import ProtocolError
 from fl_core.plan import Plan
 from fl_core.wire import fl_pb2 as pb
+from fl_core.wire import secagg as wire
 from fl_core.wire.arrays import CHECKSUM, LENGTH
 from fl_core.wire.guard import context_of
+from fl_server import protection
 from fl_server.protection import Protection
 from tests.fl_server.crowd import MANIFEST, SECURE, SELECTION, Crowd, mean, silent_at
 
@@ -186,6 +188,76 @@ def test_who_hangs_up_is_not_waited_for(crowd: Build) -> None:
     _, members = run(summed(one, 0, 1, 2, 3))
     assert members == ["worker-0", "worker-1", "worker-3"]
     assert one.dropped == {"worker-2": "gone"}
+
+
+@pytest.fixture
+def long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every vector is a transfer of its own."""
+    monkeypatch.setattr(wire, "SHORT", 0)
+
+
+@pytest.mark.usefixtures("long")
+def test_who_returns_while_its_vector_is_on_its_way_is_in_the_sum(crowd: Build) -> None:
+    """A call that is cut in that step costs nothing: its member is asked for the vector again, and nobody is lost."""
+    one = crowd()
+    one.transferring, one.returning = NAMES, NAMES[1:3]
+    found, members = run(summed(one, 0, 1, 2, 3))
+    assert members == NAMES
+    assert found.mean()["w"] == pytest.approx([mean(range(4))] * 6, abs=1e-6)
+    assert (one.dropped, set(one.endings.values()), one.protection._away) == ({}, {None}, {})
+
+
+@pytest.mark.usefixtures("long")
+def test_who_does_not_return_is_out(crowd: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before it would have stalled, and the sum is the others'."""
+    monkeypatch.setattr(protection, "RETURN_SECONDS", PATIENCE)
+    one = crowd(stall_seconds=1000, deadline_seconds=1000)
+    one.transferring = NAMES
+
+    def hanging_up(what: str, _: pb.HostMessage, said: pb.MemberMessage | None) -> pb.MemberMessage | None:
+        if what == "vector":
+            call = one.protection._calls["worker-2"]
+            one.protection.leave("worker-2", call)
+            assert one.dropped == {}
+            call.put_nowait(None)
+            return None
+        return said
+
+    one.altered["worker-2"] = hanging_up
+    _, members = run(summed(one, 0, 1, 2, 3))
+    assert members == ["worker-0", "worker-1", "worker-3"]
+    assert (one.dropped, one.protection._away) == ({"worker-2": "gone"}, {})
+
+
+@pytest.mark.usefixtures("long")
+def test_nobody_returns_to_what_is_not_waited_for(crowd: Build) -> None:
+    """To another attempt, to a step without a transfer, or with its vector in the sum: refused, and nothing changes."""
+    one, said = crowd(), []
+    one.transferring = NAMES
+
+    def returning(worker: str, attempt: int = 1) -> None:
+        place = context_of(one.plan, round=1, attempt=attempt)
+        with pytest.raises(ProtocolError) as error:
+            one.protection.rejoin(worker, place)
+        said.append(str(error.value))
+
+    def early(what: str, _: pb.HostMessage, answer: pb.MemberMessage | None) -> pb.MemberMessage | None:
+        if what == "roster":
+            returning("worker-1")
+        if what == "vector":
+            returning("worker-1", attempt=2)
+        if what == "survivors":
+            returning("worker-1")
+        return answer
+
+    one.sums.restore({"exponents": [[3, 3]]})
+    one.altered["worker-1"] = early
+    _, members = run(summed(one, 0, 1, 2, 3))
+    returning("worker-1")
+    assert (members, one.dropped) == (NAMES, {})
+    assert said[0] == said[2] == "worker-1 returns to a step that has no transfer, to which nobody can"
+    assert said[1].startswith("worker-1 speaks of round 1, attempt 2")
+    assert said[3] == "nothing (more) is expected of worker-1 in this step"
 
 
 def test_who_is_ready_and_goes_before_the_session_is_named(crowd: Build) -> None:

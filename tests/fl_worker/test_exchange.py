@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from fl_core.wire.channels import OPTIONS
 from fl_core.wire.guard import context_of
 from fl_core.wire.secagg import SHORT
 from fl_worker.exchange import Exchange
+from fl_worker.product import Product
 from fl_worker.telemetry import Telemetry
 from tests.fl_worker.loopback import DIGEST, World
 
@@ -131,7 +133,7 @@ class Breaking(fl_pb2_grpc.ServerServicer):
 
 
 @asynccontextmanager
-async def exchange(with_server: Breaking) -> AsyncIterator[Exchange]:
+async def exchange(with_server: Breaking | Cutting) -> AsyncIterator[Exchange]:
     """A worker's exchange with this server."""
     server = grpc.aio.server(options=OPTIONS)
     fl_pb2_grpc.add_ServerServicer_to_server(with_server, server)
@@ -208,3 +210,118 @@ def test_another_model_begins_anew() -> None:
 
     asyncio.run(main())
     assert breaking.asked == [0, 0]
+
+
+class Cutting(fl_pb2_grpc.ServerServicer):
+    """Takes uploads: of each call so many chunks, and then the call breaks; it says that it `holds` what came."""
+
+    def __init__(self, *calls: int) -> None:
+        self.calls = list(calls)
+        self.asked: list[str] = []
+        self.heads: list[pb.Transfer] = []
+        self.came: list[tuple[int, bytes]] = []
+        self.holds: int | None = None
+
+    async def Held(self, request: Any, call: Any) -> pb.Position:  # noqa: N802, ARG002
+        self.asked.append(request.digest)
+        return pb.Position(offset=self.position if self.holds is None else self.holds)
+
+    @property
+    def position(self) -> int:
+        """Bytes that have come."""
+        return sum(len(data) for _, data in self.came)
+
+    async def Push(self, requests: Any, call: Any) -> pb.Ack:  # noqa: N802
+        self.heads.append((await anext(requests)).transfer)
+        for _ in range(self.calls.pop(0)):
+            if not (frame := await anext(requests, None)):
+                break
+            self.came.append((frame.chunk.offset, frame.chunk.data))
+        else:
+            await call.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+        return pb.Ack()
+
+
+ALL = 4
+"""More chunks than there are."""
+
+
+def product(weights: Weights) -> Product:
+    return Product(7, {}, weights)
+
+
+def test_an_upload_that_broke_off_goes_on_where_it_stopped() -> None:
+    """Only after a break is it asked what has come, and each byte is taken once."""
+    cutting = Cutting(1, 0, 1, ALL, ALL)
+
+    async def main() -> None:
+        async with exchange(cutting) as worker:
+            for _ in range(3):
+                with pytest.raises(grpc.aio.AioRpcError, match="the connection broke"):
+                    await worker.push(PLACE, pb.KIND_UPDATE, product(LARGE))
+            await worker.push(PLACE, pb.KIND_UPDATE, product(LARGE))
+            assert b"".join(data for _, data in cutting.came) == bytes(pack(LARGE))
+            assert [offset for offset, _ in cutting.came] == [0, CHUNK, 2 * CHUNK]
+            await worker.push(PLACE, pb.KIND_UPDATE, product(LARGE))
+
+    asyncio.run(main())
+    assert [one.start for one in cutting.heads] == [0, CHUNK, CHUNK, 2 * CHUNK, 0]
+    assert cutting.asked == [hashlib.sha256(pack(LARGE)).hexdigest()] * 3
+
+
+def test_another_update_than_the_one_that_broke_off_begins_anew() -> None:
+    """A changed result is sent whole, and nothing is asked about it; nor about a short one, which names no digest."""
+    cutting = Cutting(1, 1, 0, ALL)
+    other, short = {"w": LARGE["w"] + 1}, {"w": np.zeros(CHUNK // 4, "f4")}
+
+    async def main() -> None:
+        async with exchange(cutting) as worker:
+            for weights in (LARGE, other, short):
+                with pytest.raises(grpc.aio.AioRpcError, match="the connection broke"):
+                    await worker.push(PLACE, pb.KIND_UPDATE, product(weights))
+            await worker.push(PLACE, pb.KIND_UPDATE, product(short))
+
+    asyncio.run(main())
+    assert (cutting.asked, {one.start for one in cutting.heads}) == ([], {0})
+    assert [bool(one.digest) for one in cutting.heads] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("place", [1, CHUNK - 1, 3 * CHUNK, 2**64 - 1])
+def test_a_server_that_wants_an_impossible_rest_gets_none(place: int) -> None:
+    """Within a chunk or behind the end: the worker says so, and sends nothing."""
+    cutting = Cutting(1)
+    cutting.holds = place
+
+    async def main() -> None:
+        async with exchange(cutting) as worker:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await worker.push(PLACE, pb.KIND_UPDATE, product(LARGE))
+            with pytest.raises(
+                UpdateError, match=f"^byte {place} of an update of {2 * CHUNK + 20} is asked for"
+            ):
+                await worker.push(PLACE, pb.KIND_UPDATE, product(LARGE))
+
+    asyncio.run(main())
+    assert len(cutting.heads) == 1
+
+
+def test_only_what_left_is_counted_as_sent() -> None:
+    """Over all calls the figure is the update, each head, and what was under way at a break."""
+    cutting = Cutting(1, ALL)
+
+    async def main() -> None:
+        async with exchange(cutting) as worker:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await worker.push(PLACE, pb.KIND_UPDATE, product(LARGE))
+            before = sent(worker)
+            await worker.push(PLACE, pb.KIND_UPDATE, product(LARGE))
+            rest = 2 * CHUNK + 20 - cutting.heads[1].start
+            assert rest < sent(worker) - before < rest + 500
+
+    asyncio.run(main())
+    assert cutting.heads[1].start == CHUNK
+
+
+def sent(worker: Exchange) -> float:
+    """The worker's own figure."""
+    return float(worker.telemetry.bytes.labels("sent", "update")._value.get())

@@ -27,9 +27,8 @@ from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_core.wire.guard import context_of
 from fl_core.wire.secagg import entry_in
-from fl_worker.exchange import SILENT
 from fl_worker.product import Product
-from fl_worker.protection import Protection
+from fl_worker.protection import SILENT, Protection
 from tests.fl_core.secagg.cast import JOB, authority, me, trust
 
 pytestmark = pytest.mark.timeout(30)

@@ -152,8 +152,8 @@ def on_worker(strings: Strings) -> None:
     Protection.hand_in = unless_absent(strings, Protection.hand_in)  # type: ignore[method-assign]
     plain = exchange.frames
 
-    def frames(head: Any, buffer: Any) -> Iterator[bytes]:
-        for number, frame in enumerate(plain(head, buffer)):
+    def frames(head: Any, buffer: Any, *, start: int) -> Iterator[bytes]:
+        for number, frame in enumerate(plain(head, buffer, start=start)):
             strings.visit(f"{purposes[0]}.upload-{number}.{head.context.round}")
             yield frame
 
