@@ -4,7 +4,8 @@
                     |             |  too few: another attempt, the next round, or Failed, by `onShortfall`
 
 With secure aggregation a worker has reported when it holds its result; what it holds is then summed by a session. A sum
-that may have been signed is sought again with the same workers; where that does not go well, the round is skipped.
+for which anybody may have sent a vector is sought again, of the same vectors; where that does not go well, the round is
+skipped.
 
 Whoever drives it (the server process, a simulation, a list in a test) carries the actions out and
 reports what happens. `now` is in seconds of any clock that does not go back.
@@ -116,7 +117,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What an earlier process began: each round's attempts, and the rounds that are bound to who may have signed."""
+    """What an earlier process began: each round's attempts, and the rounds that are bound to vectors that may have left."""
 
     attempts: Mapping[int, int] = field(default_factory=dict)
     bound: Collection[int] = ()
@@ -234,7 +235,7 @@ class Rounds:
     def unsummed(self, reason: str, *, bound: bool, spoilt: bool = False) -> Actions:
         """The session ended without a sum.
 
-        A round that is `bound` to workers who may have signed is tried again with them, unless its sum is `spoilt`: it
+        A round that is `bound` to vectors that may have left is tried again with them, unless its sum is `spoilt`: it
         would be so again.
         """
         if self._measuring:
@@ -283,7 +284,7 @@ class Rounds:
         self._outdated = self._outdated or self.round < last
         if self._outdated and self.round <= last:
             self.phase = Phase.CONCLUDING
-            why = f"workers have signed sums up to round {last}, which were made from models that are lost"
+            why = f"workers have sent vectors up to round {last}, which were made from models that are lost"
             return (Skip(self.round, f"round {self.round}: {why}"),)
         self._bound = self.round in self.past.bound
         return self._next_attempt()

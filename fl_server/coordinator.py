@@ -313,7 +313,7 @@ class Coordinator:
         except RoundError as error:
             log.warning("no sum", reason=str(error))
             self.metrics.unsummed(error)
-            bound, spoilt = bool(self.secure.bound(action.round)), isinstance(error, UnmaskError)
+            bound, spoilt = self.secure.begun(action.round), isinstance(error, UnmaskError)
             self._do(self.rounds.unsummed(str(error), bound=bound, spoilt=spoilt))
         else:
             self._do(self.rounds.summed(members))

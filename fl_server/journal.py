@@ -1,7 +1,7 @@
 """What a server must know of its sessions after a restart: which dealt out shares, among whom, and which were signed.
 
 Workers remember the same of themselves. A sum that anybody may have signed is sought again for the same survivors only,
-and one that anybody may have sent a vector for among the same candidates only. In a job with buckets others than a
+and one that anybody may have sent a vector for among the same candidates only, with the same vectors. In a job with buckets others than a
 signed one are sought again among those who took part in them. Ranges that were learned need nobody again.
 """
 
@@ -43,7 +43,8 @@ class Journal:
         for row in self._lines.read():
             with legible(f"{self._lines.path}: {row}"):
                 self._note(row)
-        needed = (sought for sought in self._survivors if sought[0] > done and self._is_needed(sought))
+        begun = {*self._candidates, *self._survivors}
+        needed = (sought for sought in begun if sought[0] > done and self._is_needed(sought))
         return Past(self._attempts, {number for number, _, _ in needed})
 
     def _is_needed(self, sought: Sought) -> bool:

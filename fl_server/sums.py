@@ -288,6 +288,10 @@ class Sums:
         found = (self._survivors(round, bucket) for bucket in range(self._buckets.count))
         return frozenset(map(name, frozenset[int]().union(*found)))
 
+    def begun(self, round: int) -> bool:
+        """Whether vectors of a sum that this round's model needs may have left: nobody sends another one for it."""
+        return any(self._candidates(round, bucket) for bucket in range(self._buckets.count))
+
     def only(self, round: int) -> frozenset[str]:
         """Who alone may be asked, if not everybody: once a bucket may have been signed, the others' members, too.
 

@@ -485,14 +485,14 @@ def test_what_an_earlier_process_had_signed_is_skipped_when_too_few_come() -> No
         assert isinstance(machine.unsummed("too few", bound=True)[1], Skip)
 
 
-def test_rounds_that_were_signed_after_a_lost_checkpoint_are_skipped() -> None:
-    """Workers sign no sum of an earlier round than their last one, nor of that one from another model."""
+def test_rounds_that_were_begun_after_a_lost_checkpoint_are_skipped() -> None:
+    """Workers send no vector of an earlier round than their last one, nor of that one from another model."""
     machine = Rounds(selection(), rounds=3, evaluation_every=1, secure=True)
     machine.past = Past({1: 1, 2: 1}, (1, 2))
     for actions in (machine.begin(), machine.concluded()):
         (skip,) = actions
         assert isinstance(skip, Skip)
-        assert "workers have signed sums up to round 2" in skip.reason
+        assert "workers have sent vectors up to round 2" in skip.reason
     assert machine.concluded() == (Convene(3, 1),)
 
 

@@ -45,16 +45,17 @@ def test_another_process_knows_what_this_one_began(path: Path) -> None:
     assert (after.survivors(2, "update"), after.survivors(3, "update")) == ((0, 2), ())
 
 
-@pytest.mark.parametrize(("done", "signed"), [(0, {1, 2}), (1, {2}), (2, set())])
-def test_rounds_that_were_signed_and_not_committed_are_known(path: Path, done: int, signed: set[int]) -> None:
-    """A range or an update that anybody may have signed binds its round; what was committed is no longer asked."""
+@pytest.mark.parametrize(("done", "begun"), [(0, {1, 2, 3}), (1, {2, 3}), (2, {3}), (3, set())])
+def test_rounds_that_were_begun_and_not_committed_are_known(path: Path, done: int, begun: set[int]) -> None:
+    """A range or an update for which a vector may have left binds its round; what was committed is no longer asked."""
     written(path)
-    assert set(Journal(Lines(path)).restore(done=done).bound) == signed
+    assert set(Journal(Lines(path)).restore(done=done).bound) == begun
 
 
 def test_a_measurement_binds_no_round(path: Path) -> None:
     """The model is committed already when it is measured."""
     journal = Journal(Lines(path))
+    journal.dealing(1, 1, "measure", candidates=[0, 1, 2])
     journal.signing(1, 1, "measure", survivors=[0, 1, 2])
     assert not Journal(Lines(path)).restore(done=0).bound
 
@@ -62,6 +63,7 @@ def test_a_measurement_binds_no_round(path: Path) -> None:
 def test_ranges_that_were_learned_bind_no_round(path: Path) -> None:
     """Whoever voted for them is not needed again; another process knows them, by bucket, the newest."""
     journal = Journal(Lines(path))
+    journal.dealing(1, 1, "range", candidates=[0, 1, 2])
     journal.signing(1, 1, "range", survivors=[0, 1, 2])
     journal.learned(1, 1, bucket=0, exponents=(3, 4))
     journal.signing(2, 1, "range", bucket=1, survivors=[3, 4, 5])
@@ -108,7 +110,9 @@ def test_nobody_signs_what_there_is_no_room_for(path: Path) -> None:
     with pytest.raises(StorageError, match="no room"):
         Journal(Lines(path), check_room=full).signing(3, 2, "update", survivors=[0, 1])
     Journal(Lines(path), check_room=full).signing(3, 2, "measure", survivors=[0, 1])  # no model comes of it
-    assert Journal(Lines(path)).restore(done=2).bound == set()
+    after = Journal(Lines(path))
+    assert after.restore(done=2).bound == {3}
+    assert after.survivors(3, "update") == ()
 
 
 def test_a_damaged_journal_is_refused(path: Path) -> None:

@@ -376,6 +376,7 @@ def test_measurements_of_buckets_are_added_up(bucketed: Crowd) -> None:
     """Counts are those of all whose bucket has a sum; a bucket without one is not missed."""
     away = buckets(bucketed)[1][1]
     here = [index for index in TWELVE if index != away]
+    bucketed.products = {f"worker-{index}": replace(product(index), update=None) for index in here}
 
     async def main() -> Any:
         async with bucketed.attending(*here) as names:

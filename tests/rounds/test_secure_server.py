@@ -119,6 +119,40 @@ def test_ranges_of_others_than_the_updates_outlive_the_server(job: Callable[...,
     assert list(row["ranges"]) == ["0"]
 
 
+def test_vectors_of_a_model_that_was_lost_skip_their_round(job: Callable[..., SecureRun]) -> None:
+    """Round 4's vectors were sent, not signed, when the server and round 3's model are lost: round 5 goes on without."""
+    run = job(rounds=5)
+    run.at("server", "update.close.4", "kill")
+    run.begin()
+    run.code("server")
+    max((run.storage / "checkpoints").glob("round-*")).unlink()
+    run.serve_again()
+    assert run.ends() == 0, run.said("server")
+    rows = list({row["round"]: row for row in run.rounds()}.values())
+    clear = Clear(run)
+    assert [clear.step(range(4)) for _ in range(2)] == [row["model"] for row in rows[:2]]
+    assert [row["result"] for row in rows[2:]] == ["Skipped", "Skipped", "Committed"]
+    assert all("workers have sent vectors up to round 4" in row["reason"] for row in rows[2:4])
+    clear.skip()
+    clear.skip()
+    assert rows[4]["model"] == clear.step(range(4))
+
+
+def test_noise_that_is_drawn_anew_skips_the_round(job: Callable[..., SecureRun]) -> None:
+    """Two of four die once their vectors are bound; what they make again has other noise, and no sum has it: a round."""
+    mechanism = {"name": "local", "clip": 1.0, "noiseMultiplier": 2.0}
+    private = {"mechanism": mechanism, "budget": {"epsilon": 50, "delta": 1e-5}}
+    run = job(rounds=3, size=100_000, selection={"minimum": 3}, privacy=private)
+    for worker in (1, 2):
+        run.at(f"worker-{worker}", "update.upload-0.2", "kill")
+    run.begin()
+    assert [run.code(f"worker-{worker}") for worker in (1, 2)] == [-9, -9]
+    run.come_back(1, 2)
+    assert run.ends() == 0, run.said("server")
+    assert [row["result"] for row in run.rounds()] == ["Committed", "Skipped", "Committed"]
+    assert "another vector of this sum was sent before" in run.said("worker-1")
+
+
 def test_a_scheduler_killed_in_a_session_disturbs_nothing(job: Callable[..., SecureRun]) -> None:
     """Killed while vectors come in and started again, it finds the workers; the session goes on as it was."""
     run = job()
