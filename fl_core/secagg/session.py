@@ -192,8 +192,12 @@ class Session:
         return digest("content", self.context.model, self.context.shape, vector)
 
     def candidacy(self) -> bytes:
-        """Among whom, and with which threshold."""
-        return digest("candidacy", self._named("candidates", self.candidates), self.threshold)
+        """Among whom, and in cross-silo with which threshold.
+
+        In cross-device that follows from the members, fewer of whom may come to a later attempt (decision 0021).
+        """
+        threshold = () if self._sparse else (self.threshold,)
+        return digest("candidacy", self._named("candidates", self.candidates), *threshold)
 
     @property
     def _floor(self) -> int:

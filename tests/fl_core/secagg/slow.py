@@ -80,9 +80,9 @@ def survivors(named: bytes, workers: Sequence[int]) -> bytes:
     return said("survivors", named, hashed("survivors", *workers))
 
 
-def candidacy(candidates: Sequence[int], t: int) -> bytes:
-    """Among whom a sum is sought, and with which threshold."""
-    return hashed("candidacy", hashed("candidates", *candidates), t)
+def candidacy(candidates: Sequence[int], *t: int) -> bytes:
+    """Among whom a sum is sought, and in cross-silo with which threshold."""
+    return hashed("candidacy", hashed("candidates", *candidates), *t)
 
 
 def derived(secret: bytes, *about: bytes | str | int) -> bytes:

@@ -16,10 +16,14 @@ from fl_core.errors import ProtocolError
 from fl_core.secagg.masks import CHUNK_BYTES, Layout, Vector
 from fl_core.secagg.terms import Terms
 from fl_worker.memory import FileMemory
+from tests.fl_core.secagg import slow
 from tests.fl_core.secagg.cast import DEVICE, SILO, SMALL, STEPS, Cohort, Notes, context, plain, same, state
 
 THRESHOLDS = {3: 3, 4: 3, 5: 4, 6: 5, 7: 5, 8: 6, 9: 7, 10: 7, 11: 8, 12: 9}
 """Of a complete graph; they are the design's, not computed."""
+
+MANY, FEWER = 24, 22
+"""Members of cross-device sessions with the thresholds 4 and 3."""
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -208,6 +212,30 @@ def test_what_was_signed_may_open_in_another_attempt() -> None:
     second.run()
     second.open()
     assert same(second.total, second.sum(range(4)))
+
+
+@pytest.mark.parametrize("last", ["upload", "sign"])
+def test_fewer_may_open_a_cross_device_sum_in_another_attempt(last: str) -> None:
+    """Where the threshold follows from the members, fewer of the same candidates open what was sent or signed."""
+    memories = {worker: Notes() for worker in range(MANY)}
+    first = attempt(1, range(MANY), memories, terms=DEVICE)
+    first.run(last=last, deaths=dict.fromkeys(range(FEWER, MANY), "upload"))
+    second = attempt(2, range(FEWER), memories, terms=DEVICE, candidates=range(MANY))
+    second.run()
+    second.open()
+    assert same(second.total, second.sum(range(FEWER)))
+    assert first.host.frozen.threshold > second.host.frozen.threshold
+    assert first.host.frozen.candidacy() == second.host.frozen.candidacy() == slow.candidacy(range(MANY))
+
+
+def test_a_cross_device_sum_keeps_its_candidates() -> None:
+    """Whoever sent a vector among some candidates sends none among others, in this profile too."""
+    memories = {worker: Notes() for worker in range(MANY)}
+    attempt(1, range(MANY), memories, terms=DEVICE).run(last="upload")
+    other = attempt(2, range(FEWER), memories, terms=DEVICE)
+    other.run(last="share")
+    with pytest.raises(ProtocolError, match="another candidacy was noted"):
+        other.upload()
 
 
 def test_other_survivors_than_those_signed_are_refused() -> None:
