@@ -1,4 +1,4 @@
-"""Whom a round asks: the same candidates, seed, round and attempt give the same cohort."""
+"""Whom a round asks: the same candidates, seed, round and number of the draw give the same cohort."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Draw:
         self._seed = seed
         self._buckets = buckets
 
-    def cohort(self, candidates: Sequence[str], count: int, *, round: int, attempt: int) -> list[str]:
+    def cohort(self, candidates: Sequence[str], count: int, *, round: int, number: int) -> list[str]:
         """So many of the candidates, who come in the order of their numbers; JobError where the policy is at fault."""
-        seed = hashlib.sha256(f"{self._seed}/selection/{round}/{attempt}".encode()).digest()
+        seed = hashlib.sha256(f"{self._seed}/selection/{round}/{number}".encode()).digest()
         randomness = random.Random(seed)  # noqa: S311 - replayable on purpose
         groups: dict[int, list[str]] = {}
         for name in candidates:

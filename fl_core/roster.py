@@ -42,7 +42,8 @@ Purpose = Literal["initialise", "train", "evaluate", "rejoin"]
 class Call:
     """The server's call for workers; `evaluate` and `rejoin` name them, else the policy chooses.
 
-    Where there are any of whom `only` may train, all of them are waited for a while, and nobody else is asked.
+    Where there are any of whom `only` may train, all of them are waited for a while, and nobody else is asked. The
+    policy chooses the same of the same for each call of a round with the same `draw`.
     """
 
     purpose: Purpose
@@ -52,6 +53,7 @@ class Call:
     manifest: str = ""
     workers: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    draw: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +369,7 @@ class Roster:
             agreed = [name for name in candidates if self.members[name].enrolment.weights == majority]
             return [agreed[(call.attempt - 1) % len(agreed)]]
         count = min(self._selection.asked, len(candidates))
-        return self._draw.cohort(candidates, count, round=call.round, attempt=call.attempt)
+        return self._draw.cohort(candidates, count, round=call.round, number=call.draw)
 
     def _choose(self, call: Call, workers: Collection[str]) -> tuple[Action, ...]:
         self._cohort, self._answered = frozenset(workers), True

@@ -25,10 +25,11 @@ from fl_core.shortfall import MENDING, recurs, too_few
 
 @dataclass(frozen=True, slots=True)
 class Convene:
-    """Ask the scheduler for a cohort for this attempt of this round."""
+    """Ask the scheduler for a cohort for this attempt of this round, which has so many a `draw` of it."""
 
     round: int
     attempt: int
+    draw: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +118,20 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What an earlier process began: each round's attempts, and the rounds that are bound to vectors that may have left."""
+    """What an earlier process began: each round's attempts, and the rounds bound to vectors that may have left.
+
+    `draws` are the last draw of each: whoever opens a round again asks those whom it would have asked.
+    """
 
     attempts: Mapping[int, int] = field(default_factory=dict)
     bound: Collection[int] = ()
+    draws: Mapping[int, int] = field(default_factory=dict)
+
+    def with_sums(self, sums: Past) -> Past:
+        """The same with what is known of its secure sums."""
+        numbers = self.attempts.keys() | sums.attempts.keys()
+        last = {number: max(self.attempts.get(number, 0), sums.attempts.get(number, 0)) for number in numbers}
+        return Past(last, sums.bound, self.draws)
 
 
 class Rounds:
@@ -144,7 +155,7 @@ class Rounds:
         self.past = Past()
         self.rounds = rounds
         self.round = done
-        self.attempt = 0
+        self.attempt = self.draw = 0
         self.phase = Phase.WAITING
         self.gathering: Gathering | None = None
         self._every = evaluation_every
@@ -276,6 +287,7 @@ class Rounds:
             return self._finished(self._ending or "RoundsDone")
         self.round += 1
         self.attempt = self.past.attempts.get(self.round, 0)
+        self.draw = self.past.draws.get(self.round, 1) - 1
         self._excused, self._spared = set(), 0
         if self._replayed is not None and self.round in self._replayed:
             self.phase = Phase.CONCLUDING
@@ -291,8 +303,9 @@ class Rounds:
 
     def _next_attempt(self) -> Actions:
         self.attempt += 1
+        self.draw += 1
         self.phase = Phase.SELECTING
-        return (Convene(self.round, self.attempt),)
+        return (Convene(self.round, self.attempt, self.draw),)
 
     def _gather(self, cohort: Collection[str], *, now: float, enough: int) -> None:
         deadline = now + self.selection.deadline_seconds

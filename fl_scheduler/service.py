@@ -247,6 +247,7 @@ def _call(request: pb.Convening) -> r.Call:
         purpose=request.WhichOneof("purpose") or "train",
         round=request.context.round,
         attempt=request.context.attempt,
+        draw=request.draw or 1,
         model=request.model,
         manifest=request.manifest,
         workers=tuple(request.evaluate.workers) or tuple(request.rejoin.workers),

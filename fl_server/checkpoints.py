@@ -58,6 +58,11 @@ class Saved:
         return base_of(self.facts)
 
 
+def unwritten(error: OSError) -> type[StorageError]:
+    """Which error it is that something could not be written."""
+    return FullError if error.errno in {errno.ENOSPC, errno.EDQUOT} else StorageError
+
+
 def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> None:
     """Write one file atomically, which takes its name `within` a fence; FullError leaves what was there."""
     arrays, _ = apart(saved.states)
@@ -70,8 +75,9 @@ def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> None:
         # A newer server sweeps away what its forerunner has not finished: that is said first.
         with suppress(StorageError), within():
             pass
-        kind = FullError if error.errno in {errno.ENOSPC, errno.EDQUOT} else StorageError
-        raise kind(f"{path} cannot be written: {error.strerror}; earlier checkpoints are whole") from error
+        raise unwritten(error)(
+            f"{path} cannot be written: {error.strerror}; earlier checkpoints are whole"
+        ) from error
 
 
 def read(path: Path) -> Saved:

@@ -128,10 +128,7 @@ class Coordinator:
     # -- what workers hand in, called by the service --
 
     async def answered(self, context: pb.Context, *, initial: bool = False) -> None:
-        """Wait for the scheduler's answer where a worker is early.
-
-        It has heard of it first and was quick, or it was asked before this server was started again.
-        """
+        """Wait for the scheduler's answer where a worker is early: it has heard of it first, and was quick."""
         here = (self.rounds.round, self.rounds.attempt)
         early = (context.round, context.attempt) >= here
         if self.first.is_wanted:
@@ -240,8 +237,8 @@ class Coordinator:
 
     async def _carry_out(self, action: r.Action) -> None:
         match action:
-            case r.Convene(number, attempt):
-                await self._open(number, attempt)
+            case r.Convene():
+                await self._open(action)
             case r.Abandon(_, _, reason):
                 log.warning("attempt abandoned", reason=reason)
                 self.metrics.abandoned()
@@ -265,9 +262,10 @@ class Coordinator:
         """Go on where an earlier server left off; a round that was committed but not recorded is evaluated again."""
         board = self.board
         found = await self._restoring.restore(told=board.notices.append, added=board.closed.extend)
+        self.rounds.past = self._restoring.past
         if found is None:
             return ()
-        self.model, self.rounds.round, self.rounds.past = found.model, found.resumed.over, found.past
+        self.model, self.rounds.round = found.model, found.resumed.over
         self._best.restore(found.resumed.rows, found.best)
         if found.resumed.recorded:
             self._values = found.resumed.metrics
@@ -288,20 +286,21 @@ class Coordinator:
     async def _save(self, model: Model) -> None:
         await self._restoring.save(model, round=self.rounds.round, row=self.ledger.row)
 
-    async def _open(self, number: int, attempt: int) -> None:
-        model = self._present
+    async def _open(self, convene: r.Convene) -> None:
+        model, number, attempt = self._present, convene.round, convene.attempt
         if self.spending.over:
             self._do(self.rounds.finish(SPENT))
             return
+        earlier = await self._restoring.opening(convene, lost=self.ledger.lost)
         await self.spending.asking(number, attempt)
         logs.bind(round=number, attempt=attempt)
         self.metrics.round.set(number)
-        self.ledger.open(number, attempt, base=model.digest, **self.spending.clip(model))
+        self.ledger.open(number, attempt, earlier=earlier, base=model.digest, **self.spending.clip(model))
         self._aggregator.open(model.manifest)
         self.refusals.begin(number, attempt)
         self._answer.clear()
         only = self.sums.only(number) if self.sums is not None else ()
-        self._summons.start("train", (number, attempt), self, only=only)
+        self._summons.start("train", (number, attempt), self, draw=convene.draw, only=only)
 
     async def _aggregate(self, action: r.Aggregate) -> None:
         """Have the workers sum what they hold."""

@@ -1,8 +1,9 @@
 """What a server must know of its sessions after a restart: which dealt out shares, among whom, and which were signed.
 
 Workers remember the same of themselves. A sum that anybody may have signed is sought again for the same survivors only,
-and one that anybody may have sent a vector for among the same candidates only, with the same vectors. In a job with buckets others than a
-signed one are sought again among those who took part in them. Ranges that were learned need nobody again.
+and one that anybody may have sent a vector for among the same candidates only, with the same vectors. In a job with
+buckets others than a signed one are sought again among those who took part in them. Ranges that were learned need
+nobody again.
 """
 
 from __future__ import annotations

@@ -28,8 +28,15 @@ class Ledger:
         self._images: dict[str, str] = {}
         self.up = self.down = 0
 
-    def open(self, number: int, attempt: int, **facts: float | str) -> None:
-        """A new attempt, of which these facts are known: of an earlier one only who was lost is remembered."""
+    def open(
+        self,
+        number: int,
+        attempt: int,
+        *,
+        earlier: Sequence[Mapping[str, Any]] = (),
+        **facts: float | str,
+    ) -> None:
+        """A new attempt, of which these facts are known, after `earlier` ones of the round that were given up."""
         row: dict[str, Any] = {
             "round": number,
             "attempt": attempt,
@@ -38,15 +45,13 @@ class Ledger:
             "seconds": {},
             **facts,
         }
-        self._begin(row | self._earlier(number))
+        self._begin(row | ({"earlier": list(earlier)} if earlier else {}))
 
-    def _earlier(self, number: int) -> dict[str, Any]:
-        """Who was lost in the attempts of this round that were given up."""
-        before = self.row
-        if before.get("round") != number or "result" in before:
-            return {}
-        lost = {"attempt": before["attempt"], "dropouts": before["dropouts"]}
-        return {"earlier": [*before.get("earlier", []), lost]}
+    @property
+    def lost(self) -> Mapping[str, str]:
+        """Who was lost in the open attempt, and why."""
+        lost: dict[str, str] = self.row.get("dropouts", {})
+        return lost
 
     def resume(self, row: dict[str, Any]) -> None:
         """Go on after the commit of a round that another process opened."""

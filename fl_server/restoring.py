@@ -6,15 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from fl_core.lineage import makers
 from fl_core.plan import Plan
-from fl_core.rounds import Past
+from fl_core.rounds import Convene, Past
 from fl_core.steps import reached
 from fl_server.aggregator import Aggregator
+from fl_server.attempts import Attempts, GivenUp
 from fl_server.checkpoints import FullError, Saved
 from fl_server.memory import States
 from fl_server.model import Model
@@ -25,8 +26,10 @@ from fl_server.sums import Sums
 
 log = structlog.get_logger()
 
+Kept = TypeVar("Kept")
+
 ROOM_SECONDS, ROOM_PAUSE = 30.0, 0.5
-"""How long a checkpoint for which there is no room is tried again, and after what pause."""
+"""How long something for which there is no room is tried again, and after what pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,6 @@ class Restored:
 
     model: Model
     resumed: Resumed
-    past: Past
     best: Mapping[str, float]
     row: Mapping[str, Any]
 
@@ -43,7 +45,8 @@ class Restored:
 class Restoring:
     """What is kept of one job between rounds: its model, and what those who make models remember.
 
-    `told` hears of a full disk and, with no word, that there is room again. `kept` is the newest checkpoint's model.
+    `told` hears of a full disk and, with no word, that there is room again. `kept` is the newest checkpoint's model,
+    `past` what earlier servers have begun.
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class Restoring:
         self._sums = sums
         self._spending = spending
         self._told = told
+        self._attempts = Attempts(storage.attempts)
         self.kept: Model | None = None
+        self.past = Past()
 
     async def restore(
         self, *, told: Callable[[str], object], added: Callable[[Iterable[str]], object]
@@ -72,6 +77,7 @@ class Restoring:
         `told` hears of each that is damaged or of another model, `added` the lines that the record has because of it.
         """
         saved = await asyncio.to_thread(self._storage.newest, told)
+        self.past = await asyncio.to_thread(self._attempts.restore)
         await self._spending.restore(saved)
         if saved is None:
             found = await asyncio.to_thread(self._storage.resumed, self._plan.done, model="", made=False)
@@ -80,14 +86,13 @@ class Restoring:
         self.kept = model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
         number, row = saved.facts["round"], saved.facts["row"]
         self.remember(saved.states)
-        past = Past()
         if self._sums is not None:
-            past = await asyncio.to_thread(self._sums.resume, done=number)
+            self.past = self.past.with_sums(await asyncio.to_thread(self._sums.resume, done=number))
         best = await asyncio.to_thread(self._storage.model, "best")
         log.info("restored", round=number, model=model.digest)
         found = await asyncio.to_thread(self._storage.resumed, number, model=model.digest, made=bool(row))
         added(found.told)
-        return Restored(model, found, past, best.facts["metrics"] if best is not None else {}, row)
+        return Restored(model, found, best.facts["metrics"] if best is not None else {}, row)
 
     def remember(self, states: States) -> None:
         """Give those who make models what they remembered."""
@@ -109,23 +114,38 @@ class Restoring:
         On a full disk it is tried again for a while: what came of a sum that is signed can be made only once.
         """
         await asyncio.to_thread(reached, "commit", round)
-        saved, end, is_full = self._checkpoint(model, round, row), time.monotonic() + ROOM_SECONDS, False
+        saved = self._checkpoint(model, round, row)
+        await self._patiently(lambda: self._storage.checkpoints.save(saved))
+        self.kept = model
+
+    async def opening(self, convene: Convene, *, lost: Mapping[str, str]) -> list[GivenUp]:
+        """Note the attempt that is about to be opened; gives those of its round that were given up.
+
+        `lost` are those whom this process has lost in the attempt before.
+        """
+        number, attempt, draw = convene.round, convene.attempt, convene.draw
+        return await self._patiently(
+            lambda: self._attempts.opening(number, attempt, draw=draw, lost=dict(lost))
+        )
+
+    async def _patiently(self, keep: Callable[[], Kept]) -> Kept:
+        """Keep something; on a full disk again and again for a while."""
+        end, is_full = time.monotonic() + ROOM_SECONDS, False
         while True:
             try:
-                await asyncio.to_thread(self._storage.checkpoints.save, saved)
+                kept = await asyncio.to_thread(keep)
             except FullError as error:
                 if time.monotonic() > end:
                     raise
                 if not is_full:
-                    log.warning("no room for a checkpoint", seconds=ROOM_SECONDS, reason=str(error))
+                    log.warning("no room for what is kept", seconds=ROOM_SECONDS, reason=str(error))
                     self._told(f"{error}; it is tried again for {ROOM_SECONDS:g} s: make room")
                 is_full = True
                 await asyncio.sleep(ROOM_PAUSE)
             else:
-                self.kept = model
                 if is_full:
                     self._told("")
-                return
+                return kept
 
     def described(self, model: Model, *, round: int, metrics: Mapping[str, float] | None = None) -> Saved:
         """The model after this round, as it is kept for others."""

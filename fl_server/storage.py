@@ -20,7 +20,7 @@ from fl_core.plan import Plan, canonical
 from fl_core.record import LINES
 from fl_core.replay import Replay
 from fl_core.steps import reached
-from fl_server.checkpoints import Checkpoints, Saved, read, write
+from fl_server.checkpoints import Checkpoints, Saved, read, unwritten, write
 from fl_server.download import Patient
 from fl_server.fence import Fence, Owner
 from fl_server.mirror import Mirror, MirroredFence, final_at_first
@@ -45,7 +45,7 @@ class Lines:
             with self._within():
                 durable.append(self.path, f"{line}\n".encode())
         except OSError as error:
-            raise StorageError(f"{self.path} cannot be written: {error.strerror}") from error
+            raise unwritten(error)(f"{self.path} cannot be written: {error.strerror}") from error
         return line
 
     def whole(self) -> bytes:
@@ -110,6 +110,7 @@ class Storage:
         within, path = self.fence.held, folder / LINES
         self._record = RoundRecord(Lines(path, within), path, plan, within)
         self.sessions = Lines(folder / "sessions.jsonl", within)
+        self.attempts = Lines(folder / "attempts.jsonl", within)
         self.checkpoints = Checkpoints(
             folder / "checkpoints",
             plan.digest,

@@ -77,6 +77,7 @@ class Summons:
         place: tuple[int, int],
         listener: Listener,
         *,
+        draw: int = 1,
         only: Collection[str] = (),
     ) -> None:
         """Call for workers for (round, attempt); what happens to them is told to the listener.
@@ -85,7 +86,7 @@ class Summons:
         whom `only` may train, all of them are waited for a while.
         """
         context = context_of(self._plan, round=place[0], attempt=place[1])
-        request = pb.Convening(context=context, epoch=self._epoch)
+        request = pb.Convening(context=context, epoch=self._epoch, draw=draw)
         if listener.model is not None:
             request.model, request.manifest = listener.model.digest, listener.model.manifest.digest
         getattr(request, purpose).SetInParent()

@@ -145,7 +145,7 @@ class Refusal(_message.Message):
     def __init__(self, sentence: _Optional[str] = ...) -> None: ...
 
 class Convening(_message.Message):
-    __slots__ = ("context", "model", "manifest", "initialise", "train", "evaluate", "rejoin", "only", "epoch")
+    __slots__ = ("context", "model", "manifest", "initialise", "train", "evaluate", "rejoin", "only", "epoch", "draw")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +155,7 @@ class Convening(_message.Message):
     REJOIN_FIELD_NUMBER: _ClassVar[int]
     ONLY_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DRAW_FIELD_NUMBER: _ClassVar[int]
     context: Context
     model: str
     manifest: str
@@ -164,7 +165,8 @@ class Convening(_message.Message):
     rejoin: Roll
     only: Roll
     epoch: int
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., manifest: _Optional[str] = ..., initialise: _Optional[_Union[Initialise, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Roll, _Mapping]] = ..., rejoin: _Optional[_Union[Roll, _Mapping]] = ..., only: _Optional[_Union[Roll, _Mapping]] = ..., epoch: _Optional[int] = ...) -> None: ...
+    draw: int
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., model: _Optional[str] = ..., manifest: _Optional[str] = ..., initialise: _Optional[_Union[Initialise, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Roll, _Mapping]] = ..., rejoin: _Optional[_Union[Roll, _Mapping]] = ..., only: _Optional[_Union[Roll, _Mapping]] = ..., epoch: _Optional[int] = ..., draw: _Optional[int] = ...) -> None: ...
 
 class Roll(_message.Message):
     __slots__ = ("workers",)

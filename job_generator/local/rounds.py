@@ -64,7 +64,7 @@ def _given_up(record: Record, number: int, *, again: bool) -> Iterable[str]:
 
 def _earlier(row: Row, plan: Plan) -> Iterable[str]:
     for one in row.get("earlier", ()):
-        lost = "; ".join(losses(one["dropouts"], plan)) or "nobody was lost in it"
+        lost = "; ".join(losses(one["dropouts"], plan)) or one.get("reason", "nobody was lost in it")
         yield f"Attempt {one['attempt']} was given up: {lost}."
 
 

@@ -19,7 +19,7 @@ def test_each_bucket_has_its_share_of_a_cohort(absent: int, shares: list[int]) -
     buckets = Buckets("job-1", 3)
     gone = {f"worker-{index}" for index in buckets.dealt(range(12))[1][:absent]}
     here = [name for name in names(12) if name not in gone]
-    drawn = Draw(Uniform(), seed=7, buckets=buckets).cohort(here, 6, round=1, attempt=1)
+    drawn = Draw(Uniform(), seed=7, buckets=buckets).cohort(here, 6, round=1, number=1)
     chosen = [by_number(name)[1] for name in drawn]
     assert sorted(len(some) for some in buckets.dealt(chosen).values()) == shares
 
@@ -27,7 +27,7 @@ def test_each_bucket_has_its_share_of_a_cohort(absent: int, shares: list[int]) -
 def test_rounds_and_attempts_draw_anew() -> None:
     """Another seed, round or attempt is another cohort."""
     drawn = {
-        tuple(Draw(Uniform(), seed=seed).cohort(names(8), 3, round=number, attempt=attempt))
+        tuple(Draw(Uniform(), seed=seed).cohort(names(8), 3, round=number, number=attempt))
         for seed, number, attempt in ((1, 1, 1), (1, 2, 1), (1, 1, 2), (2, 1, 1))
     }
     assert len(drawn) == 4

@@ -174,10 +174,10 @@ def test_only_a_few_of_the_absent_are_named() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.permutations(names(12)), st.integers(0, 2**31), st.integers(1, 50), st.integers(1, 3))
 def test_a_cohort_replays(order: list[str], seed: int, number: int, attempt: int) -> None:
-    """The cohort follows from seed, round, attempt and candidates, not from the order in which they came."""
-    call = Call("train", number, attempt)
+    """The cohort follows from seed, round, draw and candidates, not from the attempt or the order of their coming."""
+    call, later = (Call("train", number, one, draw=attempt) for one in (attempt, attempt + 7))
     once = cohort(roster(*names(12), seed=seed, expected=12).call(call, now=0))
-    again = cohort(roster(*order, seed=seed, expected=12).call(call, now=5))
+    again = cohort(roster(*order, seed=seed, expected=12).call(later, now=5))
     assert once == again
     assert len(set(once)) == 3
 

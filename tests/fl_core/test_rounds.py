@@ -50,7 +50,7 @@ def selection(**changes: Any) -> Selection:
 def opened(*, rounds: int = 2, every: int = 1, cohort: tuple[str, ...] = COHORT, **changes: Any) -> Rounds:
     """A machine in the training of its first round, at time 0."""
     machine = Rounds(selection(**changes), rounds=rounds, evaluation_every=every)
-    assert machine.begin() == (Convene(1, 1),)
+    assert machine.begin() == (Convene(1, 1, 1),)
     assert machine.convened(cohort, now=0) == ()
     return machine
 
@@ -71,7 +71,7 @@ def test_a_whole_job() -> None:
     machine = Rounds(selection(), rounds=2, evaluation_every=1)
     actions = machine.begin()
     for number in (1, 2):
-        assert actions == (Convene(number, 1),)
+        assert actions == (Convene(number, 1, 1),)
         assert machine.convened(COHORT, now=0) == ()
         assert reported(machine, *COHORT) == (Commit(number, 1, COHORT),)
         assert machine.committed(now=2) == (Evaluate(number, COHORT),)
@@ -102,7 +102,7 @@ def test_a_hopeless_round_does_not_wait() -> None:
     abandon, convene = machine.lost(COHORT[1], reason="no heartbeat")
     assert isinstance(abandon, Abandon)
     assert "selection.minimum (2) (worker-0: gone; worker-1: no heartbeat)" in abandon.reason
-    assert convene == Convene(1, 2)
+    assert convene == Convene(1, 2, 2)
 
 
 @pytest.mark.parametrize("action", ["Retry", "Skip", "Fail"])
@@ -116,7 +116,7 @@ def test_who_is_told_to_end_costs_no_attempt(action: str) -> None:
         abandon, again = machine.lost(worker, reason="left", live=3)
         assert isinstance(abandon, Abandon)
         assert f"({worker} left: told to end" in abandon.reason
-        assert again == Convene(1, attempt + 1)
+        assert again == Convene(1, attempt + 1, attempt + 1)
         assert machine.convened(COHORT, now=0) == ()
     assert [type(one) for one in machine.lost(COHORT[0], reason="gone", live=3)][1:] == [
         Skip if action == "Skip" else Fail
@@ -126,7 +126,7 @@ def test_who_is_told_to_end_costs_no_attempt(action: str) -> None:
 def test_who_goes_twice_costs_an_attempt() -> None:
     """A worker that comes back to a round only to leave it again cannot keep it open for ever."""
     machine = opened(minimum=3, on_shortfall=Shortfall(action="Fail", attempts=1))
-    assert machine.lost(COHORT[0], reason="left", live=3)[1] == Convene(1, 2)
+    assert machine.lost(COHORT[0], reason="left", live=3)[1] == Convene(1, 2, 2)
     machine.convened(COHORT, now=0)
     assert isinstance(machine.lost(COHORT[0], reason="left", live=3)[1], Fail)
 
@@ -164,7 +164,7 @@ def test_a_shortfall_is_what_the_spec_says(action: str, first: type, second: typ
     assert "0 updates of 3 asked" in abandon.reason
     assert isinstance(after, first)
     if isinstance(after, Skip):
-        assert machine.concluded() == (Convene(2, 1),)
+        assert machine.concluded() == (Convene(2, 1, 1),)
     machine.convened(COHORT, now=60)
     assert [type(one) for one in machine.tick(now=120)] == ([Abandon, second] if second else [])
 
@@ -175,7 +175,7 @@ def test_an_empty_cohort_is_a_shortfall() -> None:
     machine.begin()
     abandon, again = machine.convened((), now=0)
     assert isinstance(abandon, Abandon)
-    assert again == Convene(1, 2)
+    assert again == Convene(1, 2, 2)
 
 
 def test_the_deadline_holds_for_those_who_move() -> None:
@@ -268,8 +268,24 @@ def test_the_wish_to_end_before_a_cohort_is_chosen() -> None:
 
 def test_rounds_that_are_done_stay_done() -> None:
     """A server that starts again goes on after the rounds behind it."""
-    assert Rounds(selection(), rounds=5, evaluation_every=1, done=3).begin() == (Convene(4, 1),)
+    assert Rounds(selection(), rounds=5, evaluation_every=1, done=3).begin() == (Convene(4, 1, 1),)
     assert Rounds(selection(), rounds=5, evaluation_every=1, done=5).begin() == (Finish("RoundsDone"),)
+
+
+def test_an_attempt_of_another_process_is_not_opened_again() -> None:
+    """A server that starts again opens the next one with the same draw; one that comes to nothing then draws anew."""
+    machine = Rounds(selection(), rounds=5, evaluation_every=1, done=3)
+    machine.past = Past({4: 3}, draws={4: 2})
+    assert machine.begin() == (Convene(4, 4, 2),)
+    machine.convened(COHORT, now=0)
+    *_, convene = machine.tick(now=10**6)
+    assert convene == Convene(4, 5, 3)
+
+
+def test_what_sums_know_of_attempts_counts_too() -> None:
+    """The greater number of either is the last one."""
+    past = Past({1: 2, 2: 1}, draws={1: 1}).with_sums(Past({2: 4, 3: 1}, (2,)))
+    assert past == Past({1: 2, 2: 4, 3: 1}, (2,), {1: 1})
 
 
 def test_a_commit_of_another_process_is_gone_on_with() -> None:
@@ -277,7 +293,7 @@ def test_a_commit_of_another_process_is_gone_on_with() -> None:
     machine = Rounds(selection(), rounds=5, evaluation_every=1, done=3)
     assert machine.resume(2, reversed(COHORT), now=0) == (Evaluate(3, COHORT),)
     assert reported(machine, *COHORT) == (Conclude(3, COHORT),)
-    assert machine.concluded() == (Convene(4, 1),)
+    assert machine.concluded() == (Convene(4, 1, 1),)
 
 
 @pytest.mark.parametrize("worker", ["worker-0", "worker-1", "worker-5", "server", ""])
@@ -441,7 +457,7 @@ def aggregating(*, bound: tuple[int, ...] = (), **changes: Any) -> Rounds:
     machine = Rounds(selection(**changes), rounds=2, evaluation_every=1, secure=True)
     machine.past = Past({1: 3} if bound else {}, bound)
     (convene,) = machine.begin()
-    assert convene == Convene(1, 4 if bound else 1)
+    assert convene == Convene(1, *((4, 1) if bound else (1, 1)))
     machine.convened(COHORT, now=0)
     assert reported(machine, *COHORT) == (Aggregate(1, machine.attempt, COHORT, measurements=False),)
     return machine
@@ -451,11 +467,11 @@ def test_a_sum_that_may_be_signed_is_sought_again() -> None:
     """In as many attempts as the spec allows; after the last one the round is skipped, and the job goes on."""
     machine = aggregating()
     abandon, convene = machine.unsummed("too few", bound=True)
-    assert (abandon, convene) == (Abandon(1, 1, "round 1, attempt 1: too few"), Convene(1, 2))
+    assert (abandon, convene) == (Abandon(1, 1, "round 1, attempt 1: too few"), Convene(1, 2, 2))
     machine.convened(COHORT, now=0)
     reported(machine, *COHORT)
     assert machine.unsummed("again", bound=False)[1:] == (Skip(1, "round 1, attempt 2: again"),)
-    assert machine.concluded() == (Convene(2, 1),)
+    assert machine.concluded() == (Convene(2, 1, 1),)
 
 
 def test_too_few_to_seek_a_signed_sum_skip_the_round() -> None:
@@ -472,7 +488,7 @@ def test_a_sum_that_is_sought_again_can_be_made() -> None:
     machine.committed(now=0)
     reported(machine, *COHORT)
     machine.summed(COHORT)
-    assert machine.concluded() == (Convene(2, 1),)
+    assert machine.concluded() == (Convene(2, 1, 1),)
     machine.convened(COHORT, now=0)
     reported(machine, *COHORT)
     assert isinstance(machine.unsummed("too few", bound=False)[1], Convene)
@@ -493,7 +509,7 @@ def test_rounds_that_were_begun_after_a_lost_checkpoint_are_skipped() -> None:
         (skip,) = actions
         assert isinstance(skip, Skip)
         assert "workers have sent vectors up to round 2" in skip.reason
-    assert machine.concluded() == (Convene(3, 1),)
+    assert machine.concluded() == (Convene(3, 1, 1),)
 
 
 def test_a_spoilt_sum_is_not_sought_again() -> None:
@@ -518,7 +534,7 @@ def test_a_round_that_the_record_skipped_is_skipped() -> None:
     """Nobody is asked for it, and the next one goes on as recorded."""
     machine = following((1,))
     assert machine.begin() == (Skip(1, "round 1: the record that is replayed skipped it"),)
-    assert machine.concluded() == (Convene(2, 1),)
+    assert machine.concluded() == (Convene(2, 1, 1),)
 
 
 def test_a_replayed_round_needs_everybody() -> None:
@@ -529,7 +545,7 @@ def test_a_replayed_round_needs_everybody() -> None:
     assert reported(machine, *COHORT[:2]) == ()
     abandon, again = machine.lost(COHORT[2], reason="gone")
     assert isinstance(abandon, Abandon)
-    assert again == Convene(1, 2)
+    assert again == Convene(1, 2, 2)
 
 
 def test_a_sum_that_lacks_a_recorded_worker_ends_the_replay() -> None:
@@ -547,7 +563,7 @@ def test_a_replay_ends_with_the_record() -> None:
     """A target ends no replay, for the record went on; a user may."""
     machine = following()
     machine.begin()
-    assert machine.concluded(ending="TargetReached") == (Convene(2, 1),)
+    assert machine.concluded(ending="TargetReached") == (Convene(2, 1, 1),)
     machine.convened(COHORT, now=0)
     machine.finish("Stopped")
     assert machine.concluded() == (Finish("Stopped"),)

@@ -18,6 +18,7 @@ from fl_core.record import read
 from fl_core.weights import digest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
+from fl_core.wire.guard import context_of
 from fl_server.storage import Storage
 from tests.fl_server.recorded import recorded
 
@@ -252,21 +253,29 @@ def test_a_server_that_was_fenced_off_ends_at_its_next_write(world: Callable[...
     asyncio.run(main())
 
 
-def test_who_was_asked_before_a_restart_may_be_early(world: Callable[..., Any]) -> None:
-    """An update that comes before the restarted server has opened its round again waits for that, and is taken."""
-    one = world(rounds=1)
+def test_what_comes_before_a_restarted_server_has_opened_its_round_waits(world: Callable[..., Any]) -> None:
+    """It opens the next attempt: an update for that is taken, one for the attempt before its restart is refused."""
+    one, update = world(rounds=1), {"w": np.ones(3, "f4")}
 
     async def main() -> None:
         async with one.serving() as served, served.running():
             await play(served, calls=1)
-            training = await served.called()
-        async with one.serving() as served, served.speaking("worker-1") as client:
-            early = asyncio.ensure_future(
-                client.push(training.context, {"w": np.ones(3, "f4")}, model=training.model)
-            )
+            asked = await served.called()
+        async with (
+            one.serving() as served,
+            served.speaking("worker-1") as quick,
+            served.speaking("worker-2") as slow,
+        ):
+            again = context_of(one.plan, round=1, attempt=2)
+            early = asyncio.ensure_future(quick.push(again, update, model=asked.model))
+            late = asyncio.ensure_future(slow.push(asked.context, update, model=asked.model))
             async with served.running():
-                await served.called()
+                assert (await served.called()).context == again
                 await early
+                with pytest.raises(
+                    grpc.aio.AioRpcError, match=r"attempt 1; the server is \w+ in round 1, attempt 2"
+                ):
+                    await late
                 assert served.coordinator.rounds.gathering.reported == ["worker-1"]
 
     asyncio.run(main())

@@ -92,7 +92,8 @@ def test_another_attempt_forgets_the_first() -> None:
     """What came for an attempt that was given up is in no line; who was lost in it is."""
     ledger = opened()
     ledger.dropped("worker-2", "deadline")
-    ledger.open(3, 2)
+    assert ledger.lost == {"worker-2": "deadline"}
+    ledger.open(3, 2, earlier=[{"attempt": 1, "dropouts": ledger.lost}])
     ledger.concluded(skipped="")
     assert (ledger.row["attempt"], ledger.row["dropouts"]) == (2, {})
     assert ledger.row["bytes"] == {"up": 0, "down": 0}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from fl_core.shortfall import SILENT
+from tests.rounds.conftest import until
 
 pytestmark = pytest.mark.rounds
 
@@ -34,6 +38,37 @@ def test_a_server_killed_in_a_round_opens_it_again(job: Callable[..., Any]) -> N
     kept = [one.storage / "models" / "best.safetensors" for one in (run, undisturbed)]
     assert kept[0].read_bytes() == kept[1].read_bytes()
     assert all(run.code(f"worker-{index}") == 0 for index in range(3))
+
+
+def cohorts(run: Any) -> set[int]:
+    """The attempts for which the server has heard of a cohort."""
+    return {row["attempt"] for row in run.log("server") if row["event"] == "cohort"}
+
+
+def test_a_server_killed_in_a_later_attempt_counts_on(job: Callable[..., Any]) -> None:
+    """Its successor opens the third attempt with the second's draw, and tells who was lost in the first."""
+    run = job(selection={"minimum": 3}, gate=1)
+    run.begin()
+    address = run.announced["server"]["address"]
+    run.wait_held()
+    run.kill("worker-2")
+    run.wait_said("server", "attempt abandoned")
+    run.worker(2)
+    until(lambda: 2 in cohorts(run), what="the second attempt")
+    run.kill("server")
+    run.server(listen=address)
+    run.release()
+    assert run.code("server") == 0
+    first, *others = run.rounds()
+    assert (first["attempt"], len(first["reporters"])) == (3, 3)
+    assert first["earlier"] == [
+        {"attempt": 1, "dropouts": {"worker-2": SILENT}},
+        {"attempt": 2, "dropouts": {}, "reason": "the server was started again"},
+    ]
+    assert [row["attempt"] for row in others] == [1] * 3
+    lines = (run.storage / "attempts.jsonl").read_text().splitlines()
+    opened = [(row["attempt"], row["draw"]) for row in map(json.loads, lines) if row["round"] == 1]
+    assert opened == [(1, 1), (2, 2), (3, 2)]
 
 
 def test_a_scheduler_killed_in_a_round_leaves_it_open(job: Callable[..., Any]) -> None:

@@ -7,22 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from fl_server.attempts import RESTARTED
 from tests.rounds.secure import Clear, SecureRun, in_the_clear, models, numbers, runs
 
 pytestmark = [pytest.mark.rounds, pytest.mark.timeout(280)]
 
 EVERYBODY = [f"worker-{index}" for index in range(4)]
 
-AGAIN = {
-    "update.freeze": 1,
-    "update.frozen": 1,
-    "update.deal": 1,
-    "update.dealing": 2,
-    "update.dealt": 1,
-    "update.close": 2,
-    "update.closed": 2,
-}
-"""Killed there, the server seeks the same sum again; in which attempt: one counts once shares are to be dealt."""
+AGAIN = (
+    "update.freeze",
+    "update.frozen",
+    "update.deal",
+    "update.dealing",
+    "update.dealt",
+    "update.close",
+    "update.closed",
+)
+"""Killed there, the server seeks the same sum again, in another attempt."""
 
 SIGNED = ("update.signing", "update.agree", "update.agreed", "update.open", "update.opened", "save")
 """Killed there, it seeks the sum again with the same survivors: somebody may have signed."""
@@ -56,7 +57,9 @@ def check_killed(run: SecureRun, points: Sequence[str]) -> None:
     for number, point in enumerate(points):
         row = rounds[number + 1]
         assert row["reporters"] == EVERYBODY, point
-        assert row["attempt"] == (2 if point in SIGNED else AGAIN.get(point, 1)), point
+        assert row["attempt"] == (1 if point in MADE else 2), point
+        again = [{"attempt": 1, "dropouts": {}, "reason": RESTARTED}]
+        assert row.get("earlier", []) == ([] if point in MADE else again), point
         assert row["metrics"], point
     for number in range(1, len(rounds) + 1):
         attempts = [
@@ -120,7 +123,7 @@ def test_ranges_of_others_than_the_updates_outlive_the_server(job: Callable[...,
 
 
 def test_vectors_of_a_model_that_was_lost_skip_their_round(job: Callable[..., SecureRun]) -> None:
-    """Round 4's vectors were sent, not signed, when the server and round 3's model are lost: round 5 goes on without."""
+    """Round 4's vectors were sent and not signed when server and round 3's model are lost: round 5 goes on without."""
     run = job(rounds=5)
     run.at("server", "update.close.4", "kill")
     run.begin()
@@ -139,7 +142,7 @@ def test_vectors_of_a_model_that_was_lost_skip_their_round(job: Callable[..., Se
 
 
 def test_noise_that_is_drawn_anew_skips_the_round(job: Callable[..., SecureRun]) -> None:
-    """Two of four die once their vectors are bound; what they make again has other noise, and no sum has it: a round."""
+    """Two of four die once their vectors are bound; what they make again has other noise: no sum has it."""
     mechanism = {"name": "local", "clip": 1.0, "noiseMultiplier": 2.0}
     private = {"mechanism": mechanism, "budget": {"epsilon": 50, "delta": 1e-5}}
     run = job(rounds=3, size=100_000, selection={"minimum": 3}, privacy=private)

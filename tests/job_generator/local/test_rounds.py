@@ -74,12 +74,14 @@ def test_a_skipped_round_says_why() -> None:
 
 def test_earlier_attempts_and_left_out_buckets_are_told() -> None:
     """What was given up on the way belongs to the round."""
-    earlier = [{"attempt": 1, "dropouts": {"worker-1": "stalled"}}]
-    sentences = told(attempt=2, earlier=earlier, leftOut={"3": "too few have shared"}, dropouts={})
+    ended = {"attempt": 2, "dropouts": {}, "reason": "the server was started again"}
+    earlier = [{"attempt": 1, "dropouts": {"worker-1": "stalled"}}, ended]
+    sentences = told(attempt=3, earlier=earlier, leftOut={"3": "too few have shared"}, dropouts={})
     assert (
         "Attempt 1 was given up: worker-1: late: it had not moved for 30 s (selection.stallSeconds)."
         in sentences
     )
+    assert "Attempt 2 was given up: the server was started again." in sentences
     assert "Bucket 3 has no sum in this round: too few have shared." in sentences
     assert any("or its bucket had no sum" in one for one in sentences)
 
