@@ -40,7 +40,10 @@ Row = dict[str, Any]
 GIVEN_UP: Final = "was given up when the server went back"
 """What is said of a checkpoint whose round has no line that stands any more."""
 
-LINK: Final = ("round", "result", "line", "previous", "plan", "base", "model", "refused")
+LINK: Final = (
+    *("round", "result", "line", "previous", "plan", "base", "model", "refused"),
+    *("signer", "certificate"),
+)
 """What a line's place in the record hangs on."""
 
 EARLIER: Final = (

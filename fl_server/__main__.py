@@ -15,6 +15,7 @@ from fl_core.environment import POD
 from fl_core.errors import FencedError, RetryError
 from fl_core.process import Settings, process, run_until_terminated
 from fl_core.replay import Replay
+from fl_core.seals import Seal
 from fl_core.serving import Health, answering
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_core.wire.legible import Legible
@@ -117,7 +118,15 @@ def main(
     followed = Replay.read(replay) if replay else None
     origin = Origin.of(settings.plan, initial_model)
     parents, holder = origin.ledgers if origin else (), os.environ.get(POD, "")
-    kept = Storage(storage, settings.plan, store=store, parents=parents, replay=followed, holder=holder)
+    kept = Storage(
+        storage,
+        settings.plan,
+        store=store,
+        parents=parents,
+        replay=followed,
+        holder=holder,
+        seal=Seal(settings.credentials),
+    )
     run_until_terminated(coordinate(settings, scheduler=scheduler, kept=kept, relay=relay, origin=origin))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +26,20 @@ from fl_core.errors import MismatchError, StorageError, UnusableError
 from fl_core.identity import Credentials
 from fl_core.images import used
 from fl_core.plan import Plan
-from fl_core.record import RESTORED, SIGNATURE, SKIPPED, Head, Record, Row, digest, given_up, read, stray
+from fl_core.record import (
+    RESTORED,
+    SIGNATURE,
+    SKIPPED,
+    Finding,
+    Head,
+    Record,
+    Row,
+    digest,
+    given_up,
+    read,
+    stray,
+)
+from fl_core.seals import Seal, broken
 from fl_server.checkpoints import Saved
 from fl_server.sentences import way_out
 
@@ -61,10 +74,13 @@ class Kept(Protocol):
 
 
 class RoundRecord:
-    """A job's metrics.jsonl, which lies at `path`."""
+    """A job's metrics.jsonl, which lies at `path`; each line is signed with the `seal`, if there is one."""
 
-    def __init__(self, lines: Kept, path: Path, plan: Plan, within: Guard = nullcontext) -> None:
+    def __init__(
+        self, lines: Kept, path: Path, plan: Plan, within: Guard = nullcontext, *, seal: Seal | None = None
+    ) -> None:
         self._lines = lines
+        self._seal = seal
         self._within = within
         self._path = path
         self._plan = plan
@@ -79,20 +95,41 @@ class RoundRecord:
     def add(self, row: dict[str, Any]) -> str:
         """Append one line, and return it."""
         head = self._head or self.read().head
-        line = self._lines.add(head.bound(row | self._facts))
+        bound = head.bound(row | self._facts)
+        line = self._lines.add(self._seal.under(bound) if self._seal else bound)
         self._head = head.after(line.encode())
+        if self._seal:
+            self._seal.written()
         return line
 
     def read(self) -> Record:
-        """What there is; a last line that a crash left unfinished is cut off, and damage is an error."""
+        """What there is; a last line that a crash left unfinished is cut off, and damage is an error.
+
+        So is a line that another than a server of this job has written or changed, before this server read it first or
+        since: it signs nothing that it has not found whole, or written.
+        """
         try:
             record = read(self._lines.whole(), self._plan.digest)
         except MismatchError as error:
             raise MismatchError(f"{self._path}: {error}") from error
         if record.findings:
             raise self._damaged(str(record.findings[0]))
+        if self._head is not None and self._head != record.head:
+            with self._within():  # a newer server has added lines: that is said first
+                pass
+            raise self._damaged(
+                f"it has {record.head.lines} lines and is not what this server has read and written, which "
+                f"were {self._head.lines}"
+            )
+        if self._seal and (finding := next(self._unsigned(record, self._seal), None)):
+            raise self._damaged(str(finding))
         self._head = record.head
         return record
+
+    @staticmethod
+    def _unsigned(record: Record, seal: Seal) -> Iterator[Finding]:
+        """Lines that no server has signed; whether those of another authority hold, only who knows that can tell."""
+        return broken(record, job=seal.job, authorities=[seal.authority], others=True)
 
     def compared(self) -> Callable[[Saved], str]:
         """What says why a checkpoint is none to go on from, by the record as it is read for the first one.

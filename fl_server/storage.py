@@ -19,6 +19,7 @@ from fl_core.identity import Credentials
 from fl_core.plan import Plan, canonical
 from fl_core.record import LINES
 from fl_core.replay import Replay
+from fl_core.seals import Seal
 from fl_core.steps import reached
 from fl_server.checkpoints import Checkpoints, Saved, read, unwritten, write
 from fl_server.download import Patient
@@ -81,7 +82,7 @@ class Storage:
 
     `parents` are the privacy ledgers of the jobs that it was forked from, `holder` this server's pod, if any.
     `replay` is the record that the job follows, if it follows one. With the URI of a `store` what is kept is what is
-    there: the folder becomes that at first.
+    there: the folder becomes that at first. The record's lines are signed with the `seal`.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Storage:
         parents: Sequence[Path] = (),
         replay: Replay | None = None,
         holder: str = "",
+        seal: Seal | None = None,
     ) -> None:
         self.folder = folder
         self.parents = parents
@@ -108,7 +110,7 @@ class Storage:
         durable.sweep(folder)
         durable.settle(folder)
         within, path = self.fence.held, folder / LINES
-        self._record = RoundRecord(Lines(path, within), path, plan, within)
+        self._record = RoundRecord(Lines(path, within), path, plan, within, seal=seal)
         self.sessions = Lines(folder / "sessions.jsonl", within)
         self.attempts = Lines(folder / "attempts.jsonl", within)
         self.checkpoints = Checkpoints(

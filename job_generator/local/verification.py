@@ -19,6 +19,7 @@ from fl_core.images import used
 from fl_core.models import StoredModel, checkpoints
 from fl_core.plan import Plan
 from fl_core.record import LINES, SIGNATURE, Finding, Head, Record, Row, against, made, read, standing
+from fl_core.seals import broken
 
 Json = dict[str, Any]
 
@@ -60,6 +61,8 @@ def verify(storage: Path, plan: Plan, *, authorities: Sequence[bytes], over: boo
     signed, more, said = _signature(storage, plan, record, authorities=authorities, over=over)
     findings += more
     notes += said
+    if not record.findings:
+        findings += broken(record, job=plan.job.uid, authorities=authorities)
     rounds = [record.links[place] for place in standing(record.links)]
     if not record.findings:
         last = rounds[-1]["round"] if rounds else plan.done

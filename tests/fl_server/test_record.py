@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import pytest
 from fl_core.attestation import Ending
 from fl_core.errors import MismatchError, UnusableError
 from fl_core.identity import Authority, Identity
-from fl_core.record import read
+from fl_core.record import Head, read, written
+from fl_core.seals import Seal
 from fl_server.record import software
 from fl_server.storage import Storage
 
@@ -147,3 +149,42 @@ def test_nothing_is_added_to_a_record_that_was_changed(storage: Storage, world: 
     with pytest.raises(UnusableError, match=r"metrics.jsonl is damaged: line 2 \(round 2\): it was changed"):
         again(storage, world).resumed(3, model="m", made=True)
     assert path.read_text().count("\n") == 3
+
+
+def forged(path: Path, plan: str) -> None:
+    """Change the first line, and make the chain anew."""
+    head, content = Head.of(plan), b""
+    for row in map(json.loads, path.read_text().splitlines()):
+        line = written({**row, "reporters": ["worker-666"], **head.bound({})})
+        head, content = head.after(line), content + line + b"\n"
+    path.write_bytes(content)
+
+
+def test_what_was_changed_before_it_is_signed_is_not_signed(storage: Storage, world: World) -> None:
+    """Though its chain was made to fit: the server knows what it wrote last."""
+    recorded(storage, "CCC")
+    forged(storage.folder / "metrics.jsonl", world().plan.digest)
+    ending = Ending("RoundsDone", dt.datetime.now(dt.UTC), "m", 3)
+    with pytest.raises(UnusableError, match="is not what this server has read and written, which were 3"):
+        storage.sign(ending, Authority("job").issue(Identity("job", "server")))
+    assert not (storage.folder / "record.sig.json").exists()
+
+
+@pytest.mark.parametrize("is_forged", [False, True])
+def test_a_server_goes_on_with_what_servers_have_signed(world: World, *, is_forged: bool) -> None:
+    """Each line is signed by the server that wrote it, so a chain that was made anew is found when the next begins."""
+    job, authority = world(), Authority("job-1")
+    path = job.folder / "storage" / "metrics.jsonl"
+
+    def begun() -> Storage:
+        return Storage(path.parent, job.plan, seal=Seal(authority.issue(Identity("job-1", "server"))))
+
+    recorded(begun(), "CC")
+    if not is_forged:
+        assert begun().resumed(2, model="m", made=True).over == 2
+        return
+    forged(path, job.plan.digest)
+    before = path.read_bytes()
+    with pytest.raises(UnusableError, match=r"line 2 \(round 2\): its signature does not fit"):
+        begun().resumed(2, model="m", made=True)
+    assert path.read_bytes() == before

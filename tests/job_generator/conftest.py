@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fl_core.attestation import Ending
 from fl_core.identity import Authority, Identity
 from fl_core.plan import Plan, Privacy, Program, Site
+from fl_core.seals import Seal
 from fl_core.weights import digest
 from fl_server.checkpoints import Saved
 from fl_server.storage import Storage
@@ -293,7 +294,8 @@ def finished(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., RunF
         folder, authority = RunFolder(tmp_path / "runs" / "toy"), Authority(plan.job.uid)
         folder.prepare(job="", plan=plan)
         folder.trust(authority.dump()[1])
-        storage = Storage(folder.storage, plan, store=store)
+        credentials = authority.issue(Identity(plan.job.uid, "server"))
+        storage = Storage(folder.storage, plan, store=store, seal=Seal(credentials))
         models = [{"w": np.full(3, number, "f4")} for number in range(rounds + 1)]
         for number in range(1, rounds + 1):
             base, model = (digest(one) for one in models[number - 1 : number + 1])
@@ -303,7 +305,7 @@ def finished(tmp_path: Path, plan_of: Callable[..., Plan]) -> Callable[..., RunF
         storage.keep_model("last", Saved(models[-1], facts))
         if signed:
             ending = Ending("RoundsDone", dt.datetime.now(dt.UTC), model, rounds)
-            storage.sign(ending, authority.issue(Identity(plan.job.uid, "server")))
+            storage.sign(ending, credentials)
         now = dt.datetime.now(dt.UTC)
         state = RunState(job="toy", state="Complete", started=now, ended=now, program=".", restarts=1)
         folder.write(state.model_copy(update={"exit_code": 0, "store": store}))

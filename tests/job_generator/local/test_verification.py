@@ -15,6 +15,7 @@ from fl_core.attestation import Ending
 from fl_core.errors import MismatchError
 from fl_core.identity import Authority, Identity
 from fl_core.plan import InitialModel, Plan
+from fl_core.seals import Seal
 from fl_core.weights import digest
 from fl_server.checkpoints import Saved, write
 from fl_server.storage import Storage
@@ -136,6 +137,11 @@ def test_a_checkpoint_without_a_line(finished: Finished) -> None:
     )
 
 
+def seal(plan: Plan, authority: Authority | None = None) -> Seal:
+    """What a server of this job signs its lines with."""
+    return Seal((authority or Authority(plan.job.uid)).issue(Identity(plan.job.uid, "server")))
+
+
 def kept(storage: Storage, number: int, model: float, *, checkpoint: bool = True, best: bool = False) -> str:
     """Keep a model as that of this round; gives its digest."""
     weights = {"w": np.full(3, model, "f4")}
@@ -158,7 +164,7 @@ def committed(storage: Storage, number: int, base: str, model: float, *, best: b
 def fork(tmp_path: Path, plan_of: Callable[..., Plan]) -> tuple[Storage, Plan, str]:
     """What a fork from round 5 keeps before its first round: that checkpoint, and its parent's best, of round 3."""
     plan = plan_of(rounds=9, initial_model=InitialModel(round=5))
-    storage = Storage(tmp_path / "fork", plan)
+    storage = Storage(tmp_path / "fork", plan, seal=seal(plan))
     kept(storage, 3, 3, checkpoint=False, best=True)
     return storage, plan, kept(storage, 5, 5)
 
@@ -195,7 +201,8 @@ def test_a_fork_with_other_models(fork: tuple[Storage, Plan, str]) -> None:
 def test_the_best_model_of_a_round_that_was_given_up(tmp_path: Path, plan_of: Callable[..., Plan]) -> None:
     """It stays where a server goes back, and is the record's: at once, while others are made, and at the end."""
     plan = plan_of(rounds=9)
-    storage, models = Storage(tmp_path / "job", plan), [kept(Storage(tmp_path / "none", plan), 0, 0)]
+    storage = Storage(tmp_path / "job", plan, seal=seal(plan))
+    models = [kept(Storage(tmp_path / "none", plan), 0, 0)]
     for number in (1, 2, 3, 4):
         models.append(committed(storage, number, models[-1], number, best=number == 4))
     for number in (3, 4):
@@ -224,7 +231,11 @@ def test_a_signed_model_that_is_gone_is_noted(finished: Finished) -> None:
 def test_a_torn_line_and_lines_since_are_notes(finished: Finished) -> None:
     """What a crash leaves, and what a resumed job adds, is told and is not wrong."""
     run = finished()
-    Storage(run.storage, Plan.read(run.plan)).record({"round": 11, "result": "Skipped", "metrics": {}})
+    plan = Plan.read(run.plan)
+    authority = Authority(plan.job.uid)
+    run.trust(authority.dump()[1])
+    later = Storage(run.storage, plan, seal=seal(plan, authority))
+    later.record({"round": 11, "result": "Skipped", "metrics": {}})
     with run.record.open("a") as stream:
         stream.write('{"rou')
     assert looked(run).notes == (
