@@ -149,8 +149,8 @@ helm install fljob ./fljob --namespace fljob-system --create-namespace
 helm test fljob --namespace fljob-system --logs
 ```
 
-Kubernetes 1.35 or newer (tested on 1.37), Helm 4 (tested with 4.3.1). How to install, upgrade and remove it, and what
-it may do in your cluster, is in `docs/how-to/install.md` of the project.
+Kubernetes 1.35 or newer (tested on 1.37), Helm 4 (tested with 4.3.1) or 3 (tried with 3.22.0). How to install, upgrade
+and remove it, and what it may do in your cluster, is in `docs/how-to/install.md` of the project.
 
 The definition of the FLJob, the jobs themselves and the Secret `fljob-authority` stay when the release goes.
 
