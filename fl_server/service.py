@@ -11,7 +11,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from fl_core.errors import FLJobError, UpdateError
+from fl_core.errors import FLJobError, StorageError, UpdateError
 from fl_core.plan import Plan
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
@@ -194,7 +194,11 @@ class ServerService(fl_pb2_grpc.ServerServicer):
                 return self._coordinator.take_masked(worker, spool=upload.spool, nbytes=nbytes)
             if head.kind == pb.KIND_UPDATE:
                 return self._coordinator.take(worker, head, spool=upload.spool, largest=upload.largest)
-            buffer = b"".join(data for _, data in upload.spool.chunks())
+            try:
+                buffer = b"".join(data for _, data in upload.spool.chunks())
+            except StorageError as error:  # to bring it again would not help
+                self._coordinator.failed(error)
+                raise
             self._coordinator.first.take(Model(Manifest.from_json(head.manifest), buffer))
         upload.spool.close()
         return None

@@ -55,7 +55,7 @@ class Spool:
             offset += len(data)
 
     def _read(self, file: IO[bytes], offset: int) -> bytes:
-        with _on_disk():
+        with _on_disk("read back from", mending="look after it"):
             return os.pread(file.fileno(), CHUNK, offset)
 
     def __enter__(self) -> Self:
@@ -117,9 +117,9 @@ class Spools:
 
 
 @contextmanager
-def _on_disk() -> Iterator[None]:
+def _on_disk(what: str = "kept on", *, mending: str = "make room") -> Iterator[None]:
     """A full or broken disk is nobody's fault who sends: the transfer may be tried again."""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"an update cannot be kept on disk: {error.strerror}; make room") from error
+        raise StorageError(f"an update cannot be {what} disk: {error.strerror}; {mending}") from error

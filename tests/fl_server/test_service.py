@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +14,7 @@ import grpc
 import numpy as np
 import pytest
 
+from fl_core.errors import StorageError
 from fl_core.weights import Weights, pack
 from fl_core.wire import arrays
 from fl_core.wire import fl_pb2 as pb
@@ -198,5 +201,60 @@ def test_who_asks_what_is_held_says_for_which_job(world: Callable[..., Any]) -> 
             async with served.speaking("worker-1") as client:
                 with pytest.raises(grpc.aio.AioRpcError, match="this is job"):
                     await client.stub.Held(pb.Transfer())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("broken", "done"), [("pread", "read back from"), ("pwrite", "kept on")])
+def test_a_broken_disk_under_an_update_is_told(
+    world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, broken: str, done: str
+) -> None:
+    """What cannot be read back ends the server as a fault of the storage; what cannot be written may be sent again."""
+
+    def failing(*_: Any) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async def main() -> None:
+        one = world(rounds=1)
+        async with one.serving() as served, served.running() as task:
+            await served.hand_in(await served.called())
+            asked, spools = await served.called(), served.service._uploads._spools
+            spools.left, spools._patience = -1, 0
+            with monkeypatch.context() as disk:
+                disk.setattr(os, broken, failing)
+                with pytest.raises(
+                    grpc.aio.AioRpcError, match=f"cannot be {done} disk: Input/output error"
+                ) as told:
+                    await push(served, asked, SIX, start=0)
+                assert told.value.code() == grpc.StatusCode.UNAVAILABLE
+            if broken == "pwrite":
+                await push(served, asked, SIX, start=0)
+                await finish(served, asked, 2)
+                return
+            for name in ("worker-0", "worker-2"):
+                await push(served, asked, ZERO, start=0, name=name)
+            with pytest.raises(StorageError, match="cannot be read back from disk"):
+                await task
+
+    asyncio.run(main())
+
+
+def test_first_weights_that_cannot_be_read_back_end_the_server(
+    world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be brought again and again, and nothing would come of it."""
+
+    def failing(*_: Any) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async def main() -> None:
+        async with world().serving() as served, served.running() as task:
+            spools = served.service._uploads._spools
+            spools.left, spools._patience = -1, 0
+            monkeypatch.setattr(os, "pread", failing)
+            with pytest.raises(grpc.aio.AioRpcError, match="cannot be read back from disk"):
+                await served.hand_in(await served.called())
+            with pytest.raises(StorageError, match="cannot be read back from disk: Input/output error"):
+                await task
 
     asyncio.run(main())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -140,6 +142,28 @@ def test_a_full_disk_is_nobodys_fault_who_sends(tmp_path: Path) -> None:
             with await admitted(spools, 1 << 30) as spool, limited(4096), full:
                 spool.take(0, bytes(8192))
         assert spools.left == 100
+
+    asyncio.run(scene())
+
+
+def test_a_disk_that_cannot_be_read_is_nobodys_fault_who_sends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update that its file does not give back is a fault of the storage, and is told as one."""
+
+    def broken(*_: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async def scene() -> None:
+        spools = Spools(tmp_path, patience=0, budget=0)
+        spools.left = -1
+        with await admitted(spools, 24) as spool:
+            fill(spool, [8, 8, 8])
+            monkeypatch.setattr(os, "pread", broken)
+            with pytest.raises(
+                StorageError, match="cannot be read back from disk: Input/output error; look after"
+            ):
+                content(spool)
 
     asyncio.run(scene())
 

@@ -59,3 +59,45 @@ def test_an_upload_that_is_cut_goes_on_where_it_stopped(
     assert [row["model"]] == expected
     assert proxy.connections == CUTS + 1
     assert nbytes < proxy.came < nbytes + CUTS * UNHEARD
+
+
+BROKEN = """
+import errno, os, sys
+from pathlib import Path
+
+sound = os.pread
+
+def broken(*place):
+    if any(Path(storage, "checkpoints").iterdir()):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return sound(*place)
+
+if "fl_server" in sys.orig_argv:
+    from fl_server import spool
+
+    storage = sys.orig_argv[sys.orig_argv.index("--storage") + 1]
+
+    spool.PATIENCE_SECONDS = 0
+    spool.Spools._fits = lambda *_: False
+    os.pread = broken
+"""
+"""Every update waits in a file, which cannot be read once there is a first model."""
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_disk_that_gives_an_update_back_no_more_ends_the_server_with_a_sentence(
+    job: Callable[..., SecureRun], *, secure: bool
+) -> None:
+    """The exit code is that of the storage, and a server with a sound one makes the round."""
+    run = job(size=100_000, rounds=1, tied=False, secure=None if secure else {"enabled": False})
+    (run.folder / "sitecustomize.py").write_text(BROKEN)
+    run.begin()
+    assert run.code("server") == 74, run.said("server")
+    assert "an update cannot be read back from disk: Input/output error; look after it" in run.said("server")
+    assert run.rounds() == []
+    (run.folder / "sitecustomize.py").unlink()
+    run.server(listen=run.announced["server"]["address"])
+    assert run.ends() == 0, run.said("server")
+    (row,) = run.rounds()
+    expected = in_the_clear(run) if secure else list(added_up(run))  # type: ignore[arg-type]
+    assert [row["model"]] == expected
