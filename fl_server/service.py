@@ -82,6 +82,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
                 with self._coordinator.refusals.noted(who.name, head.context):
                     fold = await self._receive(who.name, head, frames)
                     if fold is not None:
+                        fold.add_done_callback(self._folded)
                         await asyncio.shield(fold)
         except FLJobError as error:
             log.warning("refused", reason=str(error))
@@ -202,6 +203,11 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             self._coordinator.first.take(Model(Manifest.from_json(head.manifest), buffer))
         upload.spool.close()
         return None
+
+    def _folded(self, fold: asyncio.Future[None]) -> None:
+        """What was taken and cannot be read back is no fault of its sender, nor of this attempt: the server ends."""
+        if not fold.cancelled() and isinstance(error := fold.exception(), StorageError):
+            self._coordinator.failed(error)
 
     def _due(self, worker: str, head: pb.Transfer) -> tuple[int, Manifest | None]:
         """Bytes of the upload that is due from this worker, and what they mean; refuses one that is not due."""
