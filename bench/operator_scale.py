@@ -273,7 +273,7 @@ async def _measure(
         yield "processor seconds of the API server meanwhile", spent
         yield "seconds until all jobs are ready", ready
         yield "processor seconds of the operator until then", first.cpu_seconds()
-        for name, value in _reconciles(first.samples()).items():
+        for name, value in {**_reconciles(first.samples()), **_waits(first.samples())}.items():
             yield name, value
         yield "peak MiB", first.peak_mebibytes()
         await asyncio.sleep(SETTLE_SECONDS)
@@ -301,6 +301,28 @@ def _reconciles(samples: dict[str, float]) -> dict[str, float]:
         "p99 of its own processor time, at most seconds": _p99(samples, own),
         "mean of a reconcile, seconds": samples[f"{whole}_sum[]"] / total,
         "mean of its own processor time, seconds": samples[f"{own}_sum[]"] / total,
+    }
+
+
+def _waits(samples: dict[str, float]) -> dict[str, float]:
+    """What a reconcile waits for: answers of the API server, and before that the operator's own limits."""
+
+    def mean(name: str, verb: str) -> float:
+        total, count = (
+            sum(
+                value
+                for key, value in samples.items()
+                if key.startswith(f"{name}_{part}[") and f"'{verb}'" in key
+            )
+            for part in ("sum", "count")
+        )
+        return total / count if count else 0.0
+
+    answer, own = "rest_client_request_duration_seconds", "rest_client_rate_limiter_duration_seconds"
+    return {
+        f"mean of {words} a {verb}, seconds": mean(name, verb)
+        for verb in ("POST", "PUT", "GET")
+        for name, words in ((answer, "the answer to"), (own, "our own limits before"))
     }
 
 

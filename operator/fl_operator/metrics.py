@@ -35,7 +35,7 @@ class ClientMetrics:
         )
         self.throttled = Histogram(
             "rest_client_rate_limiter_duration_seconds",
-            "Seconds that requests waited for our own rate limit, by method and host.",
+            "Seconds that requests waited for our own limits, of rate and of number, by method and host.",
             ("verb", "host"),
             buckets=_SECONDS,
             registry=registry,

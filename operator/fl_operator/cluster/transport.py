@@ -100,9 +100,11 @@ class Transport:
         """The answer to a request; one of `errors.py` if it is refused or does not come."""
         retries = 0
         while True:
+            asked = self._clock()
             await self._pace(request)
             try:
                 async with nullcontext() if request.urgent else self._places:
+                    self._held(request, since=asked)
                     return await self._once(request)
             except TransientError as error:
                 if error.retry_after is None or request.urgent or retries >= MOST_RETRIES:
@@ -128,10 +130,13 @@ class Transport:
         if request.urgent:
             return
         now = self._clock()
-        wait = max(self._bucket.reserve(now), self._held_until - now)
-        self._metrics.throttled.labels(request.method, self._label).observe(max(0.0, wait))
-        if wait > 0:
+        if (wait := max(self._bucket.reserve(now), self._held_until - now)) > 0:
             await asyncio.sleep(wait)
+
+    def _held(self, request: Request, *, since: float) -> None:
+        """Measure how long a request waited for us before it was sent."""
+        if not request.urgent:
+            self._metrics.throttled.labels(request.method, self._label).observe(self._clock() - since)
 
     async def _once(self, request: Request) -> Object:
         from aiohttp import ClientTimeout  # noqa: PLC0415 - takes a second

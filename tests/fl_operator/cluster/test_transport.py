@@ -202,6 +202,21 @@ def test_our_own_pace(run: Run) -> None:
     run(play)
 
 
+def test_waits_for_a_place_are_measured(run: Run) -> None:
+    """As those for the rate are, and apart from what the API server takes."""
+
+    async def play(world: World) -> None:
+        places = world.transport._places = asyncio.Semaphore(1)
+        async with places:
+            sent = asyncio.create_task(world.transport.send(GET))
+            await asyncio.sleep(0.3)
+        await sent
+        assert (world.metric("rate_limiter_duration_seconds_sum", verb="GET") or 0) >= 0.25
+        assert (world.metric("request_duration_seconds_sum", verb="GET") or 0) < 0.25
+
+    run(play)
+
+
 def test_so_many_at_once(run: Run) -> None:
     """Requests wait for one another where there are many, but neither watches nor the urgent for them."""
 
