@@ -61,7 +61,7 @@ GONE_EVENT = {
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A write that the API server has answered."""
+    """A write that the API server has answered; a dry run is none."""
 
     method: str
     path: str
@@ -171,7 +171,7 @@ class FaultProxy:
     async def _pass(self, request: web.Request, fault: Fault) -> web.StreamResponse:
         async with self._forward(request, await request.read(), request.method) as above:
             body = await above.read()
-        if request.method in WRITES:
+        if request.method in WRITES and "dryRun" not in request.query:
             self.heard(Done(request.method, request.path, above.status))
         if fault is Fault.CUT_AFTER:
             return _cut(request)
