@@ -248,7 +248,7 @@ def test_jobs_that_crash_do_not_slow_good_ones(lab: Lab) -> None:
 
 def behind(operator: Running, name: str, *, first: bool = True) -> Iterator[int]:
     """Behind how many others each job with such a name was looked at for the first time, or each time."""
-    known = set()
+    known: set[str] = set()
     for line in operator.said("looked at"):
         job = line["job"].partition("/")[2]
         if job.startswith(name) and not (first and job in known):
