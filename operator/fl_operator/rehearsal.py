@@ -6,7 +6,13 @@ from collections.abc import Iterable
 
 from fl_core.errors import SpecError
 from fl_operator.cluster.connection import Connection
-from fl_operator.cluster.errors import AlreadyExistsError, ForbiddenError, InvalidError, NotFoundError
+from fl_operator.cluster.errors import (
+    AlreadyExistsError,
+    ClusterError,
+    ForbiddenError,
+    InvalidError,
+    TransientError,
+)
 from fl_operator.cluster.resources import Object
 from fl_operator.stopwatch import together
 from fl_operator.trial import Trial, problems, trials_of_all
@@ -31,8 +37,10 @@ async def approve_template(
     """
     try:
         wrong = await unfit(connection, trials_of_all(settings, namespace))
-    except NotFoundError:
-        return  # the namespace is still to come
+    except TransientError:
+        raise
+    except ClusterError:
+        return  # nothing is learnt, as where the namespace is still to come
     if wrong:
         raise SpecError("\n".join(f"--template {path}: {one}" for one in dict.fromkeys(wrong)))
 

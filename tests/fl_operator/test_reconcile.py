@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from fl_core.errors import SpecError
 from fl_core.identity import Authority
 from fl_operator.assembly import WATCHES
 from fl_operator.cluster.connection import Connection
-from fl_operator.cluster.errors import refusal
+from fl_operator.cluster.errors import ServerFailureError, refusal
 from fl_operator.cluster.events import Recorder
 from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import (
@@ -33,6 +34,7 @@ from fl_operator.loop import GATHER_SECONDS, Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
 from fl_operator.reconcile import REFUSED_SECONDS, Reconciler
+from fl_operator.rehearsal import approve_template
 from fl_operator.warning_events import MOST, WarningEvents
 from job_generator.settings import Settings
 
@@ -313,6 +315,31 @@ def test_a_template_that_was_refused_is_tried_again(memory: Any) -> None:
         assert len(jobs(memory)) == 3
 
     play(memory, scene)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "ends"),
+    [
+        (400, 'strict decoding error: unknown field "spec.template.spec.a"', SpecError),
+        (404, "no such namespace", None),
+        (409, "changed", None),
+        (500, "later", ServerFailureError),
+    ],
+)
+def test_the_template_of_all_jobs_ends_the_operator_where_it_is_wrong(
+    memory: Any, code: int, said: str, ends: type[Exception] | None
+) -> None:
+    """With its path here and in it; what the API server cannot say now is asked again, or is no answer."""
+    memory.failing = [refusal("POST", code=code, status={"message": said})] * 3
+    settings = replace(Settings(), template={"spec": {"a": 1}})
+    asked = approve_template(Connection(memory), settings, namespace="lab", path="all.yaml")
+    if ends is None:
+        asyncio.run(asked)
+        return
+    with pytest.raises(ends) as ended:
+        asyncio.run(asked)
+    if ends is SpecError:
+        assert str(ended.value) == "--template all.yaml: spec.a: there is no such field"
 
 
 def test_a_job_whose_storage_would_get_no_class_waits_for_one(memory: Any) -> None:
