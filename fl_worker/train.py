@@ -178,7 +178,7 @@ def _protection(
     me = Me(
         signer=signer,
         trust=AuthorityTrust.of(job, credentials.authority, clock=wall_time),
-        memory=FileMemory(settings.identity_folder / "sums.jsonl"),
+        memory=FileMemory.alone(settings.identity_folder / "sums.jsonl"),
         random=os.urandom,
         policy=policy.sums(),
         endorsement=policy.endorsement(job=job, worker=signer.worker, own=signer.certificate),

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from fl_core.errors import StorageError
 from fl_core.identity import Authority, Identity
 from fl_core.plan import Plan
 from fl_core.weights import Manifest
@@ -21,6 +22,7 @@ from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import frames
 from fl_core.wire.channels import OPTIONS, open_port
 from fl_core.wire.guard import context_of
+from fl_worker.memory import FileMemory
 from tests.fl_worker.loopback import Scheduler, Server
 from tests.rounds.conftest import UID
 from tests.rounds.secure import PROGRAM as HOSPITAL
@@ -139,6 +141,18 @@ def test_no_order_brings_a_model_that_one_worker_trained(tmp_path: Path) -> None
             for number in (0, 1, 2):
                 one.order(number, initialise=pb.Initialise())
                 assert await one.server.initial() == one.server.model
+
+    asyncio.run(main())
+
+
+def test_two_processes_are_not_the_same_worker(tmp_path: Path) -> None:
+    """While a worker of secure sums runs, no other process can have what its identity remembers of them."""
+    one = Orders(tmp_path, HOSPITAL, {})
+
+    async def main() -> None:
+        async with one.begun():
+            with pytest.raises(StorageError, match="one process at a time may be the worker of an identity"):
+                FileMemory.alone(tmp_path / "worker" / "sums.jsonl", patience=0)
 
     asyncio.run(main())
 
