@@ -23,7 +23,7 @@ from fl_core.secagg import job
 from fl_core.secagg.masks import Vector
 from fl_core.secagg.messages import Agreement, Shares
 from fl_core.secagg.server import Host
-from fl_core.secagg.session import Context, named
+from fl_core.secagg.session import SHOWN, Context, named
 from fl_core.secagg.signing import Trust
 from fl_core.secagg.summands import MeasureSum, Summand, UpdateSum
 from fl_core.shortfall import GONE, LEFT, refused
@@ -244,6 +244,9 @@ class Protection:
             self._forget(session)
         if recovery.liars:
             log.warning("wrong shares", workers=[name(worker) for worker in sorted(recovery.liars)])
+        if pairs := sorted(recovery.unexplained)[:SHOWN]:
+            disputed = [f"{name(dealer)} to {name(holder)}" for dealer, holder in pairs]
+            log.warning("shares that whoever dealt them or whoever held them has spoilt", shares=disputed)
         return Sum(session.total, survivors)
 
     async def _ask(

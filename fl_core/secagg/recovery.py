@@ -1,4 +1,4 @@
-"""Secrets from shares: which of them fit what was advertised, and who held wrong ones."""
+"""Secrets from shares: which of them fit what was advertised, and whose were wrong."""
 
 from __future__ import annotations
 
@@ -20,18 +20,40 @@ MOST_SUBSETS = 500
 
 
 class Recovery:
-    """Puts secrets together, checks each against its owner's advertisement, and remembers who gave wrong shares.
+    """Puts secrets together, checks each against its owner's advertisement, and remembers which shares were wrong.
 
-    Of m holders up to (m - t + 1)/2 can be named: more could agree on lies by which others would seem to be the liars.
+    Of a secret's m holders the shares of up to (m - t + 1)/2 can be told to be wrong: more could agree on lies by
+    which others would seem to be the liars. A wrong share was spoilt by its holder or by its dealer, whose secret
+    it is of; no message shows by which. `disputes` holds (dealer, holder) of each, also where a holder says that a
+    seal did not open.
     """
 
     def __init__(
         self, session: Session, entries: Mapping[int, Entry], answers: Mapping[int, Unmasking]
     ) -> None:
-        self.liars: set[int] = set()
+        self.disputes = {(dealer, holder) for holder, answer in answers.items() for dealer in answer.spoilt}
         self._session = session
         self._entries = entries
         self._answers = answers
+
+    @property
+    def liars(self) -> set[int]:
+        """Who is found out: whose own share of its own secret is wrong, or with whom most of its circle is in dispute.
+
+        It would be innocent only if all of these were liars.
+        """
+        against: dict[int, set[int]] = {}
+        for dealer, holder in self.disputes:
+            against.setdefault(dealer, set()).add(holder)
+            against.setdefault(holder, set()).add(dealer)
+        size = {worker: len(self._session.circle(worker)) for worker in against}
+        return {one for one, others in against.items() if one in others or 2 * len(others) > size[one]}
+
+    @property
+    def unexplained(self) -> set[tuple[int, int]]:
+        """The disputes between a dealer and a holder neither of whom is found out: one of both has lied."""
+        liars = self.liars
+        return {pair for pair in self.disputes if liars.isdisjoint(pair)}
 
     def seeds(self, workers: Iterable[int]) -> dict[int, bytes]:
         """The seeds of the self-masks of these workers."""
@@ -53,6 +75,8 @@ class Recovery:
     def _secrets(self, held: Mapping[int, Mapping[int, bytes]], fits: Fits) -> dict[int, bytes]:
         """All secrets together; those that do not fit what was advertised once more, without liars."""
         threshold = self._session.threshold
+        for worker, shares in held.items():
+            self._check_sealed(worker, len(shares))
         points = {worker: self._at_points(shares) for worker, shares in held.items()}
         found = shamir.combine_many(list(points.values()), threshold=threshold)
         secrets = dict(zip(held, found, strict=True))
@@ -63,10 +87,20 @@ class Recovery:
             for worker, secret in secrets.items()
         }
 
+    def _check_sealed(self, worker: int, came: int) -> None:
+        """Refuse a secret of which there would be enough shares, had its dealer sealed them so that they open."""
+        spoilt = sum(dealer == worker for dealer, _ in self.disputes)
+        if came < self._session.threshold <= came + spoilt:
+            raise UnmaskError(
+                f"{self._session.context}: {came} shares of worker-{worker}'s secret came and {spoilt} did not open, "
+                f"say their holders; the threshold is {self._session.threshold}"
+            )
+
     def _search(self, worker: int, shares: Mapping[int, bytes], fits: Fits) -> bytes:
-        """The secret from whichever holders' shares fit, those first who have not lied yet."""
+        """The secret from whichever holders' shares fit, those first whose shares were never wrong."""
         threshold = self._session.threshold
-        holders = sorted(shares, key=lambda holder: (holder in self.liars, holder))
+        doubtful = {holder for _, holder in self.disputes}
+        holders = sorted(shares, key=lambda holder: (holder in doubtful, holder))
         for some in islice(_subsets(holders, threshold), MOST_SUBSETS):
             chosen = self._at_points({holder: shares[holder] for holder in some})
             secret = shamir.combine_many([chosen], threshold=threshold)[0]
@@ -74,7 +108,7 @@ class Recovery:
                 apart = [holder for holder in holders if not self._agrees(chosen, holder, shares[holder])]
                 # Lies of several holders can cancel at the secret, and make others seem liars; those of so few cannot.
                 if 2 * len(apart) <= len(holders) - threshold + 1:
-                    self.liars.update(apart)
+                    self.disputes.update((worker, holder) for holder in apart)
                 return secret
         raise UnmaskError(
             f"{self._session.context}: the shares of worker-{worker}'s secret do not give what it advertised"

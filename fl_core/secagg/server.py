@@ -207,7 +207,7 @@ class Host:
         return self.step == Step.SECRETS and not self._lacking
 
     def open(self, total: Vector, layout: Layout) -> Recovery:
-        """Take all masks off the sum, in place, and check that they came off; says who gave wrong shares."""
+        """Take all masks off the sum, in place, and check that they came off; says whose shares were wrong."""
         self._expect(Step.SECRETS)
         recovery = Recovery(self.frozen, self._entries, self._unmaskings)
         seeds = recovery.seeds(self.survivors)

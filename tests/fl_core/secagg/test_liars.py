@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as some
 
-from fl_core.errors import ProtocolError
-from fl_core.secagg import keys
+from fl_core.errors import ProtocolError, UnmaskError
+from fl_core.secagg import keys, sealing
 from fl_core.secagg.masks import Mask, Vector, apply
 from fl_core.secagg.messages import Unmasking
 from fl_core.secagg.recovery import Recovery
@@ -21,13 +21,27 @@ from fl_core.secagg.server import Host
 from fl_core.secagg.shamir import PRIME
 from tests.fl_core.secagg.cast import DEVICE, STEPS, Cohort, same
 
-LIES = ("seeds", "mask keys", "masks", "commitment")
+LIES = ("seeds", "mask keys", "masks", "commitment", "dealing", "sealing")
+SPOIL = {"seeds", "mask keys", "dealing", "sealing"}
+"""Lies about shares: those that a member gives or deals."""
+
 THRESHOLDS = {4: 3, 5: 4, 6: 5, 7: 5, 8: 6}
 
 
 def spoilt(share: bytes) -> bytes:
     """Another share of the same length, in the field; any other, so that two lies do not cancel."""
     return bytes([1]) + hashlib.sha256(share).digest()[:3] + share[4:]
+
+
+def dealt_falsely(dealer: Any, victim: int, text: bytes, lie: str) -> bytes:
+    """Instead of a sealed share one under which lies another share, or none that opens."""
+    if lie == "sealing":
+        return spoilt(text)
+    session = dealer._session
+    key = session.seal_key(dealer._agreed[victim], sender=dealer._worker, receiver=victim)
+    share = sealing.unseal(key, text, about=session.id)
+    half = len(share) // 2
+    return sealing.seal(key, spoilt(share[:half]) + spoilt(share[half:]), about=session.id)
 
 
 class Liars:
@@ -41,10 +55,16 @@ class Liars:
         lie = self.lies.get(worker)
         if what == "unmasking" and lie == "seeds":
             seeds = {other: spoilt(share) for other, share in message.seeds.items()}
-            return Unmasking(seeds, message.mask_keys)
+            return replace(message, seeds=seeds)
         if what == "unmasking" and lie == "mask keys":
             mask_keys = {other: spoilt(share) for other, share in message.mask_keys.items()}
-            return Unmasking(message.seeds, mask_keys)
+            return replace(message, mask_keys=mask_keys)
+        if what == "shares" and lie in {"dealing", "sealing"}:
+            victim = min(message)
+            return {
+                **message,
+                victim: dealt_falsely(self.cohort.members[worker], victim, message[victim], lie),
+            }
         if what == "vector" and lie == "masks":
             apply(message, [Mask(bytes(32), 1)], layout=self.cohort.layout)
         if what == "advertisement" and lie == "commitment":
@@ -77,6 +97,12 @@ def outcome(cast: tuple[int, dict[int, str], dict[int, str]]) -> tuple[Cohort, R
         return cohort, None
 
 
+def framed(worker: int, lies: Mapping[int, str], n: int) -> bool:
+    """Whether somebody has dealt this worker a share that is none."""
+    dealers = [one for one, lie in lies.items() if lie in {"dealing", "sealing"}]
+    return any(worker == min(set(range(n)).difference([dealer])) for dealer in dealers)
+
+
 def check(cast: tuple[int, dict[int, str], dict[int, str]]) -> None:
     """Raise AssertionError where a sum is wrong, an honest member is blamed, or a sum fails without need."""
     n, deaths, lies = cast
@@ -86,10 +112,12 @@ def check(cast: tuple[int, dict[int, str], dict[int, str]]) -> None:
     if recovery is not None:
         assert not fatal, "a sum under masks was taken for one"
         assert same(cohort.total, cohort.sum(survivors)), "a wrong sum was taken for one"
-        assert recovery.liars <= {w for w, lie in lies.items() if lie in {"seeds", "mask keys"}}, "blamed"
+        spoilers = {w for w, lie in lies.items() if lie in SPOIL}
+        assert recovery.liars <= spoilers, "blamed"
+        assert all(spoilers.intersection(pair) for pair in recovery.disputes), "blamed"
         return
     answered = [w for w in range(n) if w not in deaths]
-    honest = [w for w in answered if lies.get(w) not in {"seeds", "mask keys"}]
+    honest = [w for w in answered if lies.get(w) not in SPOIL and not framed(w, lies, n)]
     assert fatal or len(honest) < THRESHOLDS[n], "a sum failed that could have been opened"
 
 
@@ -117,6 +145,33 @@ def test_who_gives_wrong_shares_is_named() -> None:
         assert recovery is not None
         assert recovery.liars <= {liar}
         assert bool(recovery.liars) == (liar < THRESHOLDS[7]), "only shares that were used are looked at"
+
+
+@pytest.mark.parametrize("lie", ["dealing", "sealing"])
+def test_who_holds_a_share_that_was_dealt_falsely_is_not_blamed(lie: str) -> None:
+    """The sum is exact; that dealer and holder are in dispute is told, and which of them has lied is not."""
+    _, recovery = outcome((7, {}, {6: lie}))
+    assert recovery is not None
+    assert (recovery.disputes, recovery.unexplained, recovery.liars) == ({(6, 0)}, {(6, 0)}, set())
+
+
+@pytest.mark.parametrize(("count", "opens"), [(2, True), (3, False), (6, False)])
+def test_spoilt_seals_are_told_with_their_dealer(count: int, *, opens: bool) -> None:
+    """As many as the threshold bears cost nothing; with more the error names the dealer, and would come again."""
+    cohort, dealer = Cohort(range(7)), 6
+    cohort.altered = lambda what, worker, message: (
+        {other: spoilt(text) if other < count else text for other, text in message.items()}
+        if (what, worker) == ("shares", dealer)
+        else message
+    )
+    cohort.run()
+    if opens:
+        assert cohort.open().unexplained == {(dealer, holder) for holder in range(count)}
+        return
+    with pytest.raises(
+        UnmaskError, match=f"{7 - count} shares of worker-6's secret came and {count} did not open"
+    ):
+        cohort.open()
 
 
 def test_no_more_liars_than_the_slack_can_be_outvoted() -> None:
@@ -175,7 +230,7 @@ def test_a_sealed_share_that_does_not_open_is_named_by_its_receiver() -> None:
     )
     cohort.run()
     assert cohort.host._unmaskings[1].spoilt == (2,)
-    cohort.open()
+    assert cohort.open().unexplained == {(2, 1)}
     assert same(cohort.total, cohort.sum(range(4)))
 
 

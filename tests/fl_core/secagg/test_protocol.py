@@ -60,7 +60,7 @@ def test_the_sum_is_that_of_the_survivors(script: Any, bits: Any, body: int) -> 
     survivors = left_at(n, deaths, "upload")
     assert cohort.host.survivors == tuple(survivors)
     assert same(cohort.total, cohort.sum(survivors))
-    assert recovery.liars == set()
+    assert recovery.disputes == set()
 
 
 @unhurried
