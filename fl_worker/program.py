@@ -41,6 +41,7 @@ def load(plan: Plan, *, folder: Path, site: Site) -> Backend:
         made = task(dict(plan.program.config), site)
     with user_code("its task was made ready", folder):
         backend: Backend = kind(made, site=site, work=work if private is None else WORK)
+    check_rows(plan, backend)
     return backend if private is None else Descent(backend, private)
 
 
@@ -60,6 +61,16 @@ def check_data(site: Site) -> None:
     if site.data is not None and not site.data.exists():
         raise ProgramError(
             f"{site.name}: there is no data at {site.data}; give --data a path that exists there"
+        )
+
+
+def check_rows(plan: Plan, backend: Backend) -> None:
+    """Refuse rows that one worker alone may move where sums are to hide who moved what, and no noise does."""
+    name = getattr(backend, "sparse", "")
+    if name and plan.secure_aggregation is not None and plan.privacy is None:
+        raise ProgramError(
+            f"{name} is a sparse Embedding: a row that one worker alone looks up stands alone in the secure sum; "
+            "build it with sparse=False, of rows that many workers have in common, or give the job spec.privacy"
         )
 
 

@@ -15,13 +15,20 @@ _SPARSE = (
     "sends another choice of elements from each worker: which these are tells of its data, and masks cancel only where "
     "all send the same; the nearest is spec.secureAggregation: {bits: 16}, or float16 without secure aggregation"
 )
+_COMBINERS = (
+    "is for servers between the workers and the job's own, each of which would see the sum of a few: the workers of a "
+    "job have one server; the nearest is spec.secureAggregation: {profile: cross-device}, for more than 100"
+)
 
 _NAMES = {
     **dict.fromkeys(("fedbuff", "fedasync"), _ASYNCHRONOUS),
     **dict.fromkeys(("loss", "high_loss", "oort", "power_of_choice"), _BY_LOSS),
     **dict.fromkeys(("topk", "top_k"), _SPARSE),
 }
-_FIELDS = dict.fromkeys(("mode", "async", "asynchronous", "staleness", "bufferSize"), _ASYNCHRONOUS)
+_FIELDS = {
+    **dict.fromkeys(("mode", "async", "asynchronous", "staleness", "bufferSize"), _ASYNCHRONOUS),
+    **dict.fromkeys(("combiner", "combiners"), _COMBINERS),
+}
 _ONLY = {"mode": ("asynchronous", "async")}
 """Fields that mean it with these values only."""
 

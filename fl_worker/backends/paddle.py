@@ -68,6 +68,12 @@ class PaddleBackend:
         """Copy the initial weights: what the Layer's arrays of numbers with a fraction held before any training."""
         return {name: array.copy() for name, array in self._initial.items()}
 
+    @property
+    def sparse(self) -> str:
+        """A layer of which a batch moves only the rows that it looks up; empty where there is none."""
+        layers = self._layer.named_sublayers(include_self=True)
+        return next((name or "the model" for name, layer in layers if getattr(layer, "_sparse", False)), "")
+
     def train(self, weights: Weights, *, round: int, moved: Moved) -> Trained:
         """Train the epochs of one round, or take one gradient over all local examples."""
         self.reseed(streams.derived(self._site.seed, "round", self._site.index, round))
@@ -258,8 +264,7 @@ class PaddleBackend:
         """Refuse what the job's strategy cannot do with this Layer."""
         if not any(True for _ in self._trained()):
             raise ProgramError("the model has no trainable parameter; set stop_gradient=False on some")
-        plain = self._work == LocalWork()
-        if not plain and any(getattr(layer, "_sparse", False) for layer in self._layer.sublayers()):
+        if self._work != LocalWork() and self.sparse:
             raise ProgramError("a sparse Embedding works with fedavg only; build it with sparse=False")
         if self._work.kind == "gradient" and self._buffers and self._task.buffers == "average":
             raise ProgramError(

@@ -15,6 +15,8 @@ import pytest
 
 from fl_core.bundle import bundle, bundle_digest
 from fl_core.errors import JobError, MismatchError, ProgramError
+from fl_core.plan import SecureAggregation
+from tests.conftest import private
 
 Write = Callable[..., Any]
 
@@ -138,6 +140,37 @@ def test_a_framework_that_is_not_installed_is_told(write: Write, monkeypatch: py
     monkeypatch.delitem(sys.modules, "fl_worker.backends.sklearn", raising=False)
     with pytest.raises(ProgramError, match=r"pip install 'fljob\[sklearn\]'"):
         write(GOOD, framework="sklearn").learner()
+
+
+SPARSE = """
+import paddle
+from fl_worker import Task
+def sgd(parameters, round): return paddle.optimizer.SGD(0.1, parameters)
+def task(config, site):
+    layer = paddle.nn.Sequential(paddle.nn.Embedding(9, 2, sparse=config["sparse"]), paddle.nn.Flatten())
+    return Task(model=layer, train=[], loss=paddle.nn.functional.cross_entropy, optimizer=sgd)
+"""
+
+
+@pytest.mark.parametrize("protected", ["sums", "sums with noise", "nothing"])
+def test_a_sparse_embedding_is_in_no_secure_sum_without_noise(write: Write, protected: str) -> None:
+    """A row that one worker alone looks up would be its own in the sum; with noise, or in the clear, it may be."""
+    pytest.importorskip("paddle")
+    secure = SecureAggregation(profile="cross-silo", tolerate=None, bits=32, max_examples=100)
+    changes = {
+        "secure_aggregation": None if protected == "nothing" else secure,
+        "privacy": private() if protected == "sums with noise" else None,
+    }
+    for sparse in (True, False):
+        job = write(SPARSE, framework="paddle", config={"sparse": sparse})
+        job = replace(job, plan=job.plan.model_copy(update=changes))
+        if sparse and protected == "sums":
+            with pytest.raises(
+                ProgramError, match="0 is a sparse Embedding: a row that one worker alone looks up"
+            ):
+                job.learner()
+        else:
+            assert job.learner().initial()["0.weight"].shape == (9, 2)
 
 
 def test_missing_data_is_named(write: Write, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from tests.job_generator.test_problems import OWN, complaints
         ("strategy: {name: fedavg, mode: async}", "strategy.mode", "asynchronous", "spec.selection.extra"),
         ("selection: {policy: {name: loss}}", "selection.policy.name", "by their losses", "the nearest is uniform"),
         ("selection: {policy: {name: power-of-choice}}", "selection.policy.name", "by their losses", "uniform"),
+        ("combiners: 3", "combiners", "between the workers and the job's own", "{profile: cross-device}"),
+        ("server: {combiner: {replicas: 2}}", "server.combiner", "the sum of a few", "cross-device"),
         ("compression: [{name: topk}]", "compression[0].name", "masks cancel only where all", "{bits: 16}, or float16"),
     ],
 )  # fmt: skip
