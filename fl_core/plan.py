@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -219,11 +220,14 @@ class Plan(Part):
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """Read what `to_json` wrote; refuses what another version of FLJob wrote."""
+        """Read what `to_json` wrote; refuses what another version of FLJob wrote, and numbers that are not finite."""
         try:
-            return cls.model_validate_json(text)
+            plan = cls.model_validate_json(text)
         except ValidationError as error:
             raise MismatchError(f"this is not a plan of version {VERSION}: {error}") from error
+        for place, number in _not_finite(plan.model_dump(), "plan"):
+            raise MismatchError(f"{place} is {number}; expected a finite number")
+        return plan
 
     @classmethod
     def read(cls, path: Path) -> Plan:
@@ -246,6 +250,15 @@ def canonical(value: Any) -> str:  # noqa: ANN401 - any JSON value
     return json.dumps(
         _whole(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
+
+
+def _not_finite(value: Any, path: str) -> Iterator[tuple[str, float]]:  # noqa: ANN401 - any JSON value
+    """Where numbers are that JSON has not: pydantic reads them in a program's config and in options."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path, value
+    parts = value.items() if isinstance(value, dict) else ()
+    for name, part in enumerate(value) if isinstance(value, list | tuple) else parts:
+        yield from _not_finite(part, f"{path}.{name}")
 
 
 def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value

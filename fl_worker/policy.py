@@ -5,6 +5,7 @@ No server and no spec can lower it. How it reads, line by line: docs/how-to/site
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,8 +62,8 @@ class Bounds(_Part):
             return f"{value!r}, which is none of {list(self.one_of)}"
         if self.at_least is None and self.at_most is None:
             return ""
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return f"{value!r}, which is no number"
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            return f"{value!r}, which is no finite number"
         if self.at_least is not None and value < self.at_least:
             return f"{value:g}, less than {self.at_least:g}"
         if self.at_most is not None and value > self.at_most:

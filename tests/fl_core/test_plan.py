@@ -125,6 +125,17 @@ def test_what_is_no_plan_of_this_version_is_refused(
         Plan.from_json(json.dumps(rows))
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("place", ["program.config.deep.0.rate", "strategy.options.mu"])
+def test_a_number_that_is_not_finite_is_refused_anywhere(plan: Build, place: str, number: str) -> None:
+    """Also where any JSON value may stand: such a plan has no digest."""
+    rows = json.loads(plan().to_json())
+    rows["program"]["config"] = {"deep": [{"rate": "X"}]} if place.startswith("program") else {}
+    rows["strategy"]["options"] = {"mu": "X"} if place.startswith("strategy") else {}
+    with pytest.raises(MismatchError, match=rf"plan\.{place} is -?(nan|inf); expected a finite number"):
+        Plan.from_json(json.dumps(rows).replace('"X"', number))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"plan"', "{}"])
 def test_what_is_no_json_object_is_refused(text: str) -> None:
     """Half a file is no plan."""

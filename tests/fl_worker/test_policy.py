@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from fl_core.errors import MismatchError, ProtocolError
 from fl_core.extensions import Extension
-from fl_core.plan import AdaptiveClip, Plan, Privacy, SecureAggregation
+from fl_core.plan import AdaptiveClip, Plan, Privacy, Program, SecureAggregation
 from fl_core.privacy.accountant import epsilon
 from fl_core.privacy.job import NEIGHBOURS, cost_of
 from fl_core.secagg.endorsement import NONE
@@ -97,6 +97,17 @@ def test_a_file_that_is_wrong_is_not_taken_for_an_empty_one(tmp_path: Path, text
         SitePolicy.read(file)
     with pytest.raises(MismatchError, match="cannot be read"):
         SitePolicy.read(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("bounds", [{"atLeast": 0}, {"atMost": 1}, {"oneOf": [0.5], "atMost": 1}])
+def test_what_is_not_finite_lies_in_no_range(plan_of: PlanOf, bounds: dict[str, float]) -> None:
+    """NaN is neither below nor above any limit, and refused by each, as infinity is."""
+    site = SitePolicy.model_validate({"secureAggregation": {"required": False}, "config": {"rate": bounds}})
+    for number in (float("nan"), float("inf"), float("-inf")):
+        program = Program(entrypoint="toy:task", framework="numpy")
+        made = plan_of(program=program.model_copy(update={"config": {"rate": number}}))
+        with pytest.raises(MismatchError, match=f"config.rate is {number!r}, which is n"):
+            site.check(made)
 
 
 def test_a_job_that_meets_every_demand_is_taken(plan_of: PlanOf) -> None:
