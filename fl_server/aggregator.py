@@ -15,10 +15,10 @@ from fl_core.plan import Plan
 from fl_core.privacy.job import wire_of
 from fl_core.secagg.summands import Summed
 from fl_core.stages import Pipeline, State
+from fl_core.states import States
 from fl_core.strategies import Strategy
 from fl_core.updates import ExactSum
 from fl_core.weights import Manifest, Weights
-from fl_server.memory import States
 from fl_server.model import Model
 from fl_server.privacy import Privacy, Spent
 from fl_server.spool import Spool

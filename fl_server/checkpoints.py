@@ -24,8 +24,8 @@ from fl_core.durable import Guard
 from fl_core.errors import MismatchError, StorageError, UnusableError
 from fl_core.models import base_of, checkpoint_name, checkpoints
 from fl_core.plan import canonical
+from fl_core.states import States, apart, together
 from fl_core.weights import Weights, digest
-from fl_server.memory import States, apart, together
 
 log = structlog.get_logger()
 

@@ -16,9 +16,9 @@ from fl_core.models import INDEX, checkpoints, read_model, strayed
 from fl_core.plan import Plan
 from fl_core.privacy.chain import Head, check_reaches
 from fl_core.privacy.ledger import looked_at
+from fl_core.states import States
 from fl_core.weights import Manifest, Weights, check_finite
 from fl_server.checkpoints import Saved, legible, read
-from fl_server.memory import States
 from fl_server.model import Model
 from fl_server.privacy import LEDGER
 

@@ -13,11 +13,11 @@ import structlog
 from fl_core.lineage import makers
 from fl_core.plan import Plan
 from fl_core.rounds import Convene, Past
+from fl_core.states import States
 from fl_core.steps import reached
 from fl_server.aggregator import Aggregator
 from fl_server.attempts import Attempts, GivenUp
 from fl_server.checkpoints import FullError, Saved
-from fl_server.memory import States
 from fl_server.model import Model
 from fl_server.record import Resumed
 from fl_server.spending import Spending

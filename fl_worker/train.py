@@ -24,7 +24,6 @@ from fl_core.process import Settings, leave, process
 from fl_core.secagg.signing import AuthorityTrust, CertifiedSigner
 from fl_core.secagg.worker import Me
 from fl_core.serving import Health, answering
-from fl_core.stages import State
 from fl_core.steps import reached
 from fl_core.weights import Manifest, Weights, check_finite, digest
 from fl_core.wire.channels import open_channel
@@ -34,6 +33,7 @@ from fl_worker.patience import stack_of, told_when_long
 from fl_worker.policy import OPEN_POLICY, SitePolicy
 from fl_worker.product import Product
 from fl_worker.protection import Protection
+from fl_worker.remembered import Remembered
 from fl_worker.session import Introduction, Outside, Session, Work
 from fl_worker.task import Site
 from fl_worker.telemetry import Telemetry
@@ -51,13 +51,12 @@ GOODBYE_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Hand:
-    """What the main thread does with each order, and what it remembers between rounds."""
+    """What the main thread does with each order."""
 
     learner: Learner
-    states: tuple[State, ...]
+    remembered: Remembered
     telemetry: Telemetry
     secret: bool = False
-    pending: tuple[int, tuple[State, ...]] = field(default=(0, ()))
     steps: int = 0
 
     def moved(self) -> None:
@@ -82,19 +81,17 @@ class Hand:
         return {} if self.secret else numbers
 
     def _train(self, work: Work, weights: Weights) -> Product:
-        if self.pending[0] and self.pending[0] < work.round:
-            self.states, self.pending = self.pending[1], (0, ())
         spoil = reached("train", work.round)
         started = time.monotonic()
         finished = self.learner.train(
             weights,
             round=work.round,
-            states=self.states,
+            states=self.remembered.before(work.round),
             moved=self.moved,
             clip=work.clip,
             spoil=spoil,
         )
-        self.pending = (work.round, finished.states)
+        self.remembered.keep(work.round, finished.states)
         seconds = round(time.monotonic() - started, 6)
         self.telemetry.trained(**self._open(examples=finished.examples, seconds=seconds))
         log.info("trained", **self._open(examples=finished.examples, seconds=seconds))
@@ -126,12 +123,20 @@ class Conversation:
             os._exit(code)
 
 
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The program's, and that for what the stages remember."""
+
+    program: Path
+    states: Path
+
+
 def train(
     settings: Settings,
     *,
     scheduler: str,
     server: str,
-    program: Path,
+    folders: Folders,
     site: Site,
     policy: SitePolicy,
     grace: float,
@@ -142,9 +147,10 @@ def train(
     telemetry, health = Telemetry(), Health()
     settings.announce(metrics=settings.serve(telemetry.registry, health))
     with told_when_long("the program is still being loaded"):
-        learner = Learner.load(settings.plan, folder=program, site=site)
+        learner = Learner.load(settings.plan, folder=folders.program, site=site)
     secret = settings.plan.secure_aggregation is not None or settings.plan.privacy is not None
-    hand = Hand(learner, learner.pipeline.fresh(), telemetry, secret=secret)
+    remembered = Remembered(folders.states, learner.pipeline.fresh(), settings.plan.checkpoint)
+    hand = Hand(learner, remembered, telemetry, secret=secret)
     initial = learner.initial()
     check_finite(initial, whose=f"{site.name}'s initial weights")
     own = Introduction(digest(initial), Manifest.of(initial), learner.backend.moves, image=settings.image)
@@ -239,6 +245,12 @@ async def _attend(session: Session, folder: Path, *, scheduler: str, server: str
 @click.option("--program", type=click.Path(path_type=Path), required=True, help="The program's folder.")
 @click.option("--data", type=click.Path(path_type=Path), help="This worker's own data.")
 @click.option(
+    "--states",
+    type=click.Path(path_type=Path),
+    help="Where it keeps what its stages remember, to go on with it when it is started again; beside its identity "
+    "if not given.",
+)
+@click.option(
     "--policy",
     type=click.Path(path_type=Path),
     envvar="FLJOB_SITE_POLICY",
@@ -262,6 +274,7 @@ def main(
     program: Path,
     data: Path | None,
     policy: Path | None,
+    states: Path | None,
     **peers: str,
 ) -> None:
     """Take part in a job until it ends."""
@@ -272,4 +285,5 @@ def main(
         peers = dict.fromkeys(peers, settings.invitation.address)
     site = Site(plan.called(own), own, plan.workers, data=data, seed=plan.seed)
     insisted = SitePolicy.read(policy) if policy else OPEN_POLICY
-    train(settings, **peers, program=program, site=site, policy=insisted, grace=grace)
+    folders = Folders(program, states or settings.identity_folder / "states")
+    train(settings, **peers, folders=folders, site=site, policy=insisted, grace=grace)

@@ -28,6 +28,7 @@ SECRETS = "/var/run/secrets/fljob"
 STORAGE = "/var/lib/fljob"
 PROGRAM = "/program"
 DATA = "/data"
+STATES = f"{HOME}/states"
 
 INHERITED = ("privacy.jsonl", "privacy.jsonl.head", "models/best.safetensors")
 """What the server of a fork reads of its parent's storage beside the checkpoint."""
@@ -147,6 +148,7 @@ def worker_pod(
         index=index,
         program=program,
         data=DATA if data is not None else None,
+        states=STATES,
     )
     return Pod(
         role="worker",

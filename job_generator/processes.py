@@ -45,6 +45,7 @@ class Place:
     index: str | None = None
     program: str | None = None
     data: str | None = None
+    states: str | None = None
     log_level: str | None = None
     enrol: str | None = None
     token_file: str | None = None
@@ -55,7 +56,7 @@ ALL = ("plan", "identity", "metrics", "log_level", "enrol", "token_file", "ca_fi
 TAKEN: dict[Role, tuple[str, ...]] = {
     "scheduler": (*ALL, "listen", "replicas", "replay"),
     "server": (*ALL, "listen", "scheduler", "storage", "store", "initial_model", "relay", "replay"),
-    "worker": (*ALL, "index", "scheduler", "server", "program", "data"),
+    "worker": (*ALL, "index", "scheduler", "server", "program", "data", "states"),
 }
 """The options of each role."""
 

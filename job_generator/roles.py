@@ -21,6 +21,7 @@ SECTIONS: dict[Role, tuple[str, ...]] = {
     ),
     "worker": (
         "seed", "workers", "sites", "program", "strategy", "compression", "secure_aggregation", "privacy", "selection",
+        "checkpoint",
     ),
 }  # fmt: skip
 """What of the Plan each role acts on; every role gets the whole Plan, and its digest guards it."""
@@ -36,6 +37,7 @@ ANYWHERE = Place(
     index="$(INDEX)",
     program="$(PROGRAM)",
     data="$(DATA)",
+    states="$(STATES)",
 )
 
 

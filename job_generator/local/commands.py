@@ -54,6 +54,7 @@ class LocalCommands:
             index=str(index),
             program=str(self.run.program.absolute()),
             data=str(data_path(self.run.data, index)) if self.run.data else None,
+            states=str(self.run.folder.states.absolute() / f"worker-{index}"),
         )
         return _command("worker", place)
 

@@ -1,7 +1,7 @@
 """The folder of a run: where its job, plan, logs, models and state lie, and who holds it.
 
     <name>-<time>/job.yaml plan.json run.json authorities.pem logs/<process>.log
-                  storage/{metrics.jsonl,record.sig.json,models,checkpoints}
+                  states/<worker> storage/{metrics.jsonl,record.sig.json,models,checkpoints}
 
 `run.json` is written by `fl-submit run` alone, atomically. While a run goes on it holds a lock on its
 folder, so a run that was killed is told from one that is alive without trusting process numbers.
@@ -107,6 +107,11 @@ class RunFolder:
     def logs(self) -> Path:
         """One file of JSON lines per process."""
         return self.path / "logs"
+
+    @property
+    def states(self) -> Path:
+        """What the workers' stages remember."""
+        return self.path / "states"
 
     @property
     def storage(self) -> Path:

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from queue import SimpleQueue
 from textwrap import dedent
 
 import pytest
 
 from fl_core.errors import ProgramError, UpdateError
+from fl_core.plan import Checkpoint
+from fl_worker.remembered import Remembered
 from fl_worker.session import Product, Work
 from fl_worker.telemetry import Telemetry
 from fl_worker.train import Conversation, Hand, converse, work_off
@@ -53,10 +56,12 @@ def test_work_is_carried_out_in_order_until_none_comes() -> None:
 
 
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
-def test_only_an_order_for_initial_weights_gets_them(write: Callable[..., Written], kind: str) -> None:
+def test_only_an_order_for_initial_weights_gets_them(
+    write: Callable[..., Written], tmp_path: Path, kind: str
+) -> None:
     """What is to be trained or measured without a model makes nothing: initial weights would be no update."""
     learner = write(TOY).learner()
-    hand = Hand(learner, (), Telemetry())
+    hand = Hand(learner, Remembered(tmp_path, (), Checkpoint(every_rounds=1, keep=1)), Telemetry())
     assert hand.do(Work("initialise", 1, None, Future())).update == {"w": 0}
     with pytest.raises(UpdateError, match=f"round 1: an order to {kind} came without a model"):
         hand.do(Work(kind, 1, None, Future()))

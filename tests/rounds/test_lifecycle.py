@@ -20,6 +20,9 @@ Build = Callable[..., Any]
 MORE: dict[str, Any] = {"suspendGraceSeconds": 0, "server": {"checkpoint": {"everyRounds": 2}}}
 
 
+ROUND_5 = "round-00000005.safetensors"
+
+
 def started(run: Any) -> subprocess.Popen[str]:
     """A run with a checkpoint every other round, and no grace for the open one when it is suspended."""
     return submitted(run, **MORE)
@@ -61,6 +64,30 @@ def test_sigterm_loses_nothing_that_was_committed(job: Build, undisturbed: bytes
     assert (process.returncode, state(folder(run))["state"]) == (0, "Complete"), told
     assert rounds(run) == [1, 2, 3, 4, 5]
     assert model(folder(run)) == undisturbed
+
+
+def test_what_stages_remember_outlives_a_worker(job: Build) -> None:
+    """Rounding errors are handed in once, by the worker that was killed and by that of a run that was resumed."""
+    half = {"compression": [{"name": "float16"}], "secureAggregation": {"enabled": False}}
+    models = []
+    for disturbed in (False, True):
+        run = job()
+        with submitted(run, **half) as process:
+            run.wait_held()
+            if disturbed:
+                os.kill(state(folder(run))["pids"]["worker-1"], signal.SIGKILL)
+                heard(process, "worker-1 crashed")
+                process.terminate()
+                process.communicate(timeout=60)
+            run.release()
+            if disturbed:
+                assert say(run, "resume").returncode == 0
+            else:
+                assert process.wait(60) == 0, process.communicate()
+        assert rounds(run) == [1, 2, 3, 4, 5]
+        models.append(model(folder(run)))
+        assert max(path.name for path in (folder(run) / "states" / "worker-1").iterdir()) == ROUND_5
+    assert models[0] == models[1]
 
 
 def test_a_run_is_suspended_and_resumed(job: Build, undisturbed: bytes) -> None:

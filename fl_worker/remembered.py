@@ -1,0 +1,91 @@
+"""What a worker's stages remember between rounds, by the round after which they did, in a folder.
+
+It is there before the update that goes with it is handed in, so that a worker that is started again hands in the same
+bytes; and where a server goes back to an older round the worker goes back with it. As private as the updates.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import structlog
+from safetensors import SafetensorError, safe_open
+
+from fl_core import durable, tensors
+from fl_core.durable import PRIVATE
+from fl_core.errors import StorageError
+from fl_core.plan import Checkpoint, canonical
+from fl_core.stages import State
+from fl_core.states import apart, together
+
+log = structlog.get_logger()
+
+States = tuple[State, ...]
+FILE = re.compile(r"round-(\d+)\.safetensors")
+
+
+class Remembered:
+    """One worker's, of one job; `fresh` is what stages remember that have seen no round.
+
+    As many rounds are kept as the server may go back with whole checkpoints.
+    """
+
+    def __init__(self, folder: Path, fresh: States, checkpoint: Checkpoint) -> None:
+        self._folder = folder
+        self._fresh = fresh
+        self._kept = checkpoint.every_rounds * checkpoint.keep + 1
+        self._newest: tuple[int, States] = (0, fresh)
+        durable.sweep(folder)
+
+    def before(self, round: int) -> States:
+        """What was remembered after the last round before this one; what came later is forgotten."""
+        rounds = self._rounds()
+        for later in (number for number in rounds if number >= round):
+            self._file(later).unlink()
+        last = max((number for number in rounds if number < round), default=0)
+        if last != self._newest[0]:
+            self._newest = (last, self._read(last) if last else self._fresh)
+        return self._newest[1]
+
+    def keep(self, round: int, states: States) -> None:
+        """Remember this after the round; stages that remember nothing take no file."""
+        if not any(states):
+            return
+        arrays, rest = apart({str(place): state for place, state in enumerate(states)})
+        try:
+            durable.folder(self._folder)
+            parts = tensors.parts(arrays, {"states": canonical(rest)})
+            durable.replace(self._file(round), *parts, mode=PRIVATE)
+            for old in self._rounds()[: -self._kept]:
+                self._file(old).unlink()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._newest = (round, states)
+
+    def _rounds(self) -> list[int]:
+        found = (FILE.fullmatch(path.name) for path in self._folder.glob("round-*"))
+        return sorted(int(named[1]) for named in found if named)
+
+    def _read(self, round: int) -> States:
+        """From the disk; a file that is damaged counts as none, which is sound, and told."""
+        path = self._file(round)
+        try:
+            with safe_open(path, "np") as stream:
+                arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
+                states = together(arrays, json.loads((stream.metadata() or {})["states"]))
+            return tuple(states[str(place)] for place in range(len(self._fresh)))
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning(
+                "what stages remembered is damaged; they begin anew", file=str(path), reason=str(error)
+            )
+            return self._fresh
+
+    def _file(self, round: int) -> Path:
+        return self._folder / f"round-{round:08}.safetensors"
+
+    def _unwritable(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"{self._folder} cannot be written: {error.strerror}; make room, or give --states another"
+        )
