@@ -180,13 +180,15 @@ class Client:
     async def push(self, place: pb.Context, weights: Weights, **fields: Any) -> pb.Ack:
         """Hand in weights."""
         head = self.head(place, weights, **fields)
-        return await self.stub.Push(iter([pb.Frame.FromString(part) for part in frames(head, pack(weights))]))
+        sent = iter([pb.Frame.FromString(part) for part in frames(head, pack(weights))])
+        return await self.stub.Push(sent, wait_for_ready=True)
 
     async def measure(self, request: pb.Convening, *, loss: float) -> pb.Ack:
         """Hand in a measurement."""
         metrics = json.dumps({"loss": mean_of(loss, 1).to_json()})
         place = context_of(self.plan, round=request.context.round, attempt=request.context.attempt)
-        return await self.stub.Measure(pb.MeasureRequest(context=place, model=request.model, metrics=metrics))
+        said = pb.MeasureRequest(context=place, model=request.model, metrics=metrics)
+        return await self.stub.Measure(said, wait_for_ready=True)
 
 
 @pytest.fixture
