@@ -127,8 +127,9 @@ class Tenant:
         return Plan.model_validate_json(next(found)["data"]["plan.json"])
 
     def record(self, name: str) -> list[Map]:
-        """The lines of the server's record."""
-        lines = (self.storage(name) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        """The lines of the server's record; none before its first round is over."""
+        path = self.storage(name) / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines]
 
     def model(self, name: str, folder: Path) -> Map:
