@@ -81,6 +81,8 @@ def _kubelet_configuration(folder: Path, authority: Authority) -> dict[str, obje
         "failCgroupV1": False,
         "failSwapOn": False,
         "oomScoreAdj": 0,
+        # As many as `PODS` has addresses for.
+        "maxPods": 250,
         # By itself it would wait for up to five minutes before it starts a container again.
         "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
         # A test machine may be fuller than a node should be.
