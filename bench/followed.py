@@ -52,7 +52,9 @@ class Followed:
         lines = self.folder / "storage" / LINES
         closed = lines.read_bytes().count(b"\n") if lines.exists() else 0
         if self.warm_up <= closed < self.rounds and closed not in self.seen:
-            self.seen[closed] = _spent(self.folder)
+            spent = _spent(self.folder)
+            if spent.keys() == set(ROLES):  # else the last round has closed meanwhile, and they end
+                self.seen[closed] = spent
 
 
 def _spent(folder: Path) -> dict[str, float]:
