@@ -25,6 +25,9 @@ PROCESSES = ("server", "scheduler", *(f"worker-{index}" for index in EVERYBODY))
 SECRETS_IN_A_SESSION = 3
 """Two private keys and a seed; the coefficients of the polynomials come beside them."""
 
+DERIVED_IN_A_SESSION = 4 * 3 + 1
+"""Two secrets with each of three others, the keys of a mask and of a seal from them, and one's own mask's: at least."""
+
 Hay = dict[str, bytes]
 
 
@@ -76,6 +79,12 @@ def secrets(run: SecureRun, index: int) -> list[bytes]:
     """What a worker has drawn from the operating system's generator, over all its lives."""
     rows = run.recorded(f"worker-{index}")
     return [base64.b64decode(row["secret"]) for row in rows if "secret" in row]
+
+
+def derived(run: SecureRun, index: int) -> list[bytes]:
+    """What a worker has agreed on with others, and the keys of masks and seals that it has derived."""
+    rows = run.recorded(f"worker-{index}")
+    return [base64.b64decode(row["derived"]) for row in rows if "derived" in row]
 
 
 def private(drawn: Iterable[bytes], seen: Hay) -> list[bytes]:

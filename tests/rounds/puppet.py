@@ -160,7 +160,20 @@ def on_worker(strings: Strings) -> None:
     exchange.frames = frames
     if (strings.folder / "record").exists():
         os.urandom = noted(strings, os.urandom)
+        note_derived(strings)
         note_alone(strings)
+
+
+def note_derived(strings: Strings) -> None:
+    """Write down what a worker agrees on with another one, and every key that it derives."""
+    from fl_core.secagg import keys  # noqa: PLC0415 - not in the others
+
+    def noted_key(key: bytes, *_: Any) -> bytes:
+        strings.keep({"derived": base64.b64encode(key).decode()})
+        return key
+
+    after(keys.KeyPair, "agree", noted_key)
+    after(keys, "derive", noted_key)
 
 
 def note_alone(strings: Strings) -> None:

@@ -125,12 +125,14 @@ def test_the_record_says_nothing_of_a_single_worker(done: Done) -> None:
 
 
 def test_no_secret_is_anywhere_but_in_its_worker(done: Done) -> None:
-    """No private key, seed or coefficient is in a file, log, metric page or message; the public halves are."""
+    """No private or derived key, seed or coefficient is in a file, log, page or message; the public halves are."""
     seen, sent = done.everything, leaks.traffic(done.run)
     for index in EVERYBODY:
         drawn = leaks.secrets(done.run, index)
         assert leaks.found([one[: keys.KEY_BYTES] for one in drawn], seen) == []
-        sessions = 1 + 2 * ROUNDS
+        sessions, made = 1 + 2 * ROUNDS, leaks.derived(done.run, index)
+        assert len(made) >= leaks.DERIVED_IN_A_SESSION * sessions
+        assert leaks.found(set(made), seen) == []
         assert len(leaks.private(drawn, sent)) == leaks.SECRETS_IN_A_SESSION * sessions
 
 

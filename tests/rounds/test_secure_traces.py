@@ -82,12 +82,15 @@ def test_all_of_it_happened(troubled: Troubled) -> None:
 
 
 def test_no_secret_of_a_session_that_failed_is_anywhere(troubled: Troubled) -> None:
-    """No key, seed or coefficient of any life of a worker is in a file, log, message or page; the public halves are."""
+    """No key, seed, coefficient or agreed secret of any life of a worker is anywhere; the public halves are."""
     seen, sent = leaks.everything(troubled.run, troubled.pages), leaks.traffic(troubled.run)
     come = Counter(one.worker for one in leaks.advertised(troubled.run))
     for index in EVERYBODY:
         drawn = leaks.secrets(troubled.run, index)
         assert leaks.found([one[: keys.KEY_BYTES] for one in drawn], seen) == []
+        made = leaks.derived(troubled.run, index)
+        assert len(made) >= leaks.DERIVED_IN_A_SESSION * ROUNDS
+        assert leaks.found(set(made), seen) == []
         assert len(leaks.private(drawn, sent)) == leaks.SECRETS_IN_A_SESSION * come[index]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -130,13 +129,18 @@ def test_a_sparse_graph_opens_what_can_be_recovered(n: int, data: Any) -> None:
             cohort.open()
 
 
+@some.composite
+def losses(draw: Any, n: int) -> dict[int, str]:
+    """Who of so many workers dies at which step: up to three in ten."""
+    dead = draw(some.permutations(range(n)))[: draw(some.integers(0, 3 * n // 10))]
+    return {worker: draw(some.sampled_from(STEPS)) for worker in dead}
+
+
 @pytest.mark.parametrize("terms", [SILO, DEVICE], ids=lambda terms: terms.profile)
-@pytest.mark.parametrize("bits", [16, 32])
-def test_a_hundred_workers_of_whom_a_third_is_lost(terms: Terms, bits: Any) -> None:
-    """Up to 30 of 100, lost at steps drawn from a seed, leave the sum of the others to the bit."""
-    random = Random(f"{terms.profile} {bits}")
-    dead = random.sample(range(100), random.randint(10, 30))
-    deaths = {worker: random.choice(STEPS) for worker in dead}
+@settings(unhurried, max_examples=3)
+@given(deaths=losses(100), bits=some.sampled_from([16, 32]))
+def test_a_hundred_workers_of_whom_a_third_is_lost(terms: Terms, deaths: dict[int, str], bits: Any) -> None:
+    """Up to 30 of 100, whoever they are and at whatever steps, leave the sum of the others to the bit."""
     layout = Layout(header=3, body=17, bits=bits)
     cohort = Cohort(range(100), terms=terms, layout=layout)
     cohort.run(deaths=deaths)
