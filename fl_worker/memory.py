@@ -92,7 +92,7 @@ class FileMemory:
         left, self._left = self._left - len(line), 0
         try:
             if left < 0 or not self._path.exists():
-                durable.replace(self._path, _line(rows))
+                durable.replace(self._path, _line(rows), mode=durable.PRIVATE)
                 left = MOST_BYTES
             else:
                 durable.append(self._path, line)

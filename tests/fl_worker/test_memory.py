@@ -98,6 +98,15 @@ def test_the_next_round_begins_afresh(path: Path) -> None:
         }
 
 
+def test_a_memory_is_its_owners_alone(path: Path) -> None:
+    """The digest of a vector could confirm a guess of it: nobody else reads the file, also when it is written anew."""
+    FileMemory(path).bind(sum_of(1), HERE, HERE)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)
+    FileMemory(path).bind(sum_of(2), HERE, HERE)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_an_older_round_is_refused_whole(path: Path) -> None:
     """Rounds only go on, whatever a server says that was set back."""
     FileMemory(path).sign(sum_of(3), HERE)
