@@ -40,7 +40,11 @@ HUNG_UP = (ConnectionError, BrokenPipeError)
 
 @dataclass(slots=True)
 class Deed:
-    """One fault that was done; seconds since the run began, and from it to the server's next step."""
+    """One fault that was done; seconds since the run began, and from it to the server's next step.
+
+    `training_after` are those until, after that step, a worker came to one of its own or the server to its next commit:
+    a server that is there again does not train yet.
+    """
 
     fault: str
     who: str
@@ -49,6 +53,7 @@ class Deed:
     step: str
     at: float
     back_after: float | None = None
+    training_after: float | None = None
 
 
 @dataclass(slots=True)
@@ -151,6 +156,8 @@ class Chaos:
             return self._filled() if name == "server" else {}
         if name == "server":
             self._returned()
+        if name.startswith("worker") or step == "commit":
+            self._trained()
         if step == "open":
             self.story.opened.setdefault(number, []).append(self._seconds())
         answer: dict[str, Any] = {}
@@ -171,6 +178,12 @@ class Chaos:
         for deed in self.story.deeds:
             if deed.back_after is None:
                 deed.back_after = round(self._seconds() - deed.at, 3)
+
+    def _trained(self) -> None:
+        """The job trains: note how long it took since each fault after which the server is there again."""
+        for deed in self.story.deeds:
+            if deed.training_after is None and deed.back_after is not None:
+                deed.training_after = round(self._seconds() - deed.at, 3)
 
     # -- doing it --
 

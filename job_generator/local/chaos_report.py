@@ -104,14 +104,13 @@ def read(folder: RunFolder) -> dict[str, Any] | None:
 def page(document: dict[str, Any]) -> RenderableType:
     """Draw the report."""
     table = Table(title="Faults", title_justify="left", box=None, pad_edge=False)
-    for heading in ("at", "fault", "who", "round", "step", "back after", "round lost"):
-        table.add_column(
-            heading, justify="right" if heading in {"at", "back after", "round lost"} else "left"
-        )
+    seconds = ("back after", "trains after", "round lost")
+    for heading in ("at", "fault", "who", "round", "step", *seconds):
+        table.add_column(heading, justify="right" if heading in {"at", *seconds} else "left")
     for deed in document["done"][:MOST_ROWS]:
         round_ = f"{deed['round']}" + (f" ({deed['attempt']})" if deed["attempt"] > 1 else "")
-        seconds = [_seconds(deed[name]) for name in ("back_after", "round_seconds_lost")]
-        table.add_row(_seconds(deed["at"]), deed["fault"], deed["who"], round_, deed["step"], *seconds)
+        took = [_seconds(deed[name]) for name in ("back_after", "training_after", "round_seconds_lost")]
+        table.add_row(_seconds(deed["at"]), deed["fault"], deed["who"], round_, deed["step"], *took)
     more = len(document["done"]) - MOST_ROWS
     notes = [Text(f"and {more} more")] if more > 0 else []
     notes += [Text(f"not done: {sentence}", style="dim") for sentence in document["not_done"][:MOST_ROWS]]

@@ -36,7 +36,8 @@ ROLES = ("server", "scheduler", "worker-1")
 FIRST = 2
 """The round of the first cell: the one before it is undisturbed."""
 MOST_SECONDS, MOST_SECONDS_LOADED = 10, 60
-"""From a fault until the server is at its next step: where a row begins with processors to spare, and elsewhere."""
+"""From a fault until the server is at its next step, and from its death until the job trains again: where a row begins
+with processors to spare, and elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,24 @@ def test_a_job_gets_over_it_at_every_step(tmp_path: Path, row: Row) -> None:
         has_next = deed["step"] != "finish" or (deed["who"], deed["fault"]) == ("server", "kill")
         assert deed["back_after"] is not None or not has_next, deed
         assert (deed["back_after"] or 0) < limit, deed
+        if (deed["who"], deed["fault"]) == ("server", "kill") and deed["step"] != "finish":
+            assert deed["training_after"] < limit, deed
 
 
-def line(row: Row, done: Tried) -> str:
-    """A row of the table: seconds until the server came to its next step, step by step."""
-    took = {deed["step"]: deed["back_after"] for deed in done.report["done"]}
-    cells = [f"{took[step]:.1f}" if took.get(step) is not None else "" for step in STEPS]
-    return f"| {row.name} | {' | '.join(cells)} |"
+def lines(row: Row, done: Tried) -> str:
+    """A row of the table: seconds until the server came to its next step, step by step; and until the job trained."""
+    told = [(row.name, "back_after")]
+    if (row.role, row.fault) == ("server", "kill"):
+        told.append((f"{row.name}, to training", "training_after"))
+    return "\n".join(
+        line(name, {deed["step"]: deed[what] for deed in done.report["done"]}) for name, what in told
+    )
+
+
+def line(name: str, took: dict[str, float | None]) -> str:
+    """A row of these seconds."""
+    cells = ["" if (seconds := took.get(step)) is None else f"{seconds:.1f}" for step in STEPS]
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def main(words: Iterable[str]) -> None:
@@ -104,7 +116,7 @@ def main(words: Iterable[str]) -> None:
     for row in wanted:
         home = Path(tempfile.mkdtemp())
         try:
-            sys.stdout.write(line(row, run(home, [(row, step) for step in row.steps])) + "\n")
+            sys.stdout.write(lines(row, run(home, [(row, step) for step in row.steps])) + "\n")
             shutil.rmtree(home)
         except AssertionError as error:
             sys.stdout.write(f"| {row.name} | failed, see {home}: {error} |\n")

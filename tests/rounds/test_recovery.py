@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fl_core.steps import STEPS
-from tests.rounds.matrix_recovery import FAULTS, ROLES, Row, run
+from tests.rounds.matrix_recovery import FAULTS, MOST_SECONDS, ROLES, Row, run
 
 pytestmark = [pytest.mark.rounds, pytest.mark.timeout(300)]
 
@@ -31,6 +31,13 @@ def drawn(seed: int) -> dict[bool, Cells]:
 def test_some_faults_at_some_steps(tmp_path: Path, *, secure: bool) -> None:
     """No round is lost or counted twice, each model is the undisturbed job's; all cells are tried by the matrix."""
     run(tmp_path, drawn(SEED)[secure])
+
+
+def test_a_server_that_was_killed_trains_again_in_time(tmp_path: Path) -> None:
+    """In ten seconds from its death in a round; on a busy machine in twice what the whole job took to come so far."""
+    server = Row(False, "server", "kill")
+    (deed,) = run(tmp_path, [(server, "train")]).report["done"]
+    assert deed["back_after"] <= deed["training_after"] < max(MOST_SECONDS, 2 * deed["at"])
 
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + 20))

@@ -55,8 +55,9 @@ async def puppet(chaos: Chaos, name: str) -> AsyncIterator[Puppet]:
         process.wait()
 
 
-def chaos(*faults: dict[str, Any], storage: Path = Path("storage")) -> Chaos:
-    return Chaos(Faults.model_validate({"faults": faults}), workers=2, storage=storage, tell=lambda _: None)
+def chaos(*faults: dict[str, Any], storage: Path = Path("storage"), **more: Any) -> Chaos:
+    chosen = Faults.model_validate({"faults": faults})
+    return Chaos(chosen, workers=2, storage=storage, tell=lambda _: None, **more)
 
 
 def test_a_fault_of_another_happens_when_the_first_comes_to_the_step() -> None:
@@ -74,6 +75,30 @@ def test_a_fault_of_another_happens_when_the_first_comes_to_the_step() -> None:
             story = await chosen.end()
         (deed,) = story.deeds
         assert (deed.fault, deed.who, deed.round, deed.step) == ("kill", "server", 2, "train")
+
+    asyncio.run(run())
+
+
+def test_the_job_trains_again_later_than_the_server_is_back() -> None:
+    """What a worker does for a server that is gone is not it, nor is its successor itself; what comes then is."""
+
+    async def run() -> None:
+        time = iter(range(1_000))
+        chosen = chaos(
+            {"fault": "kill", "who": "server", "round": 2, "step": "train"}, now=lambda: next(time)
+        )
+        async with puppet(chosen, "server"), puppet(chosen, "worker-1") as worker:
+            await worker.tell("train", 2)
+            await worker.tell("upload", 2)
+            (deed,) = chosen.story.deeds
+            assert (deed.back_after, deed.training_after) == (None, None)
+            async with puppet(chosen, "server") as again:
+                await again.tell("open", 2)
+                assert deed.back_after is not None
+                assert deed.training_after is None
+                await worker.tell("upload", 2)
+            await chosen.end()
+        assert deed.training_after > deed.back_after
 
     asyncio.run(run())
 
