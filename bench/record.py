@@ -20,8 +20,9 @@ import click
 
 from bench.plans import UID, plain
 from fl_core import attestation, record
-from fl_core.identity import Authority, Identity
+from fl_core.identity import Authority, Credentials, Identity
 from fl_core.plan import Plan, Program
+from fl_core.seals import Seal
 from fl_server.storage import Storage
 from job_generator.local.verification import verify
 
@@ -34,9 +35,9 @@ def plan_of(rounds: int) -> Plan:
     return plain(rounds=rounds, cohort=len(WORKERS), program=program, workers=10_000)
 
 
-def written(folder: Path, plan: Plan, authority: Authority) -> bytes:
+def written(folder: Path, plan: Plan, credentials: Credentials) -> bytes:
     """Write and sign a record; its bytes."""
-    head, lines = record.Head.of(plan.digest), []
+    head, lines, seal = record.Head.of(plan.digest), [], Seal(credentials)
     for number in range(1, plan.rounds + 1):
         row = {
             "round": number,
@@ -57,14 +58,19 @@ def written(folder: Path, plan: Plan, authority: Authority) -> bytes:
             "seconds": {"select": 0.001, "train": 1.234567, "aggregate": 0.01, "commit": 0.02, "total": 1.3},
             "bytes": {"up": 1_000_000, "down": 1_000_000},
         }
-        line = record.written(head.bound(row))
+        line = record.written(seal.under(head.bound(row)))
+        seal.written()
         head = head.after(line)
         lines.append(line + b"\n")
     content = b"".join(lines)
     (folder / record.LINES).write_bytes(content)
     ending = attestation.Ending("RoundsDone", dt.datetime.now(dt.UTC), "", plan.rounds)
-    Storage(folder, plan).sign(ending, authority.issue(Identity(plan.job.uid, "server")))
+    Storage(folder, plan, seal=seal).sign(ending, credentials)
     return content
+
+
+def _resumed(folder: Path, plan: Plan, credentials: Credentials) -> None:
+    Storage(folder, plan, seal=Seal(credentials)).resumed(plan.rounds, model="", made=True)
 
 
 def seconds(act: Callable[[], object], *, times: int) -> tuple[float, float]:
@@ -80,14 +86,15 @@ def seconds(act: Callable[[], object], *, times: int) -> tuple[float, float]:
 def measured(rounds: int, *, times: int) -> None:
     """Print one line."""
     plan, authority = plan_of(rounds), Authority(UID)
+    credentials = authority.issue(Identity(plan.job.uid, "server"))
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        content = written(folder, plan, authority)
+        content = written(folder, plan, credentials)
         trusted = [authority.dump()[1]]
         assert not verify(folder, plan, authorities=trusted, over=True).findings
         hashing = seconds(lambda: hashlib.sha256(content).digest(), times=times)
         verifying = seconds(lambda: verify(folder, plan, authorities=trusted, over=True), times=times)
-        resuming = seconds(lambda: Storage(folder, plan).resumed(rounds, model="", made=True), times=times)
+        resuming = seconds(lambda: _resumed(folder, plan, credentials), times=times)
     print(
         f"{rounds:>7} rounds  {len(content) / 1e6:6.1f} MB  hashing {hashing[1] * 1e3:6.1f} ms  "
         f"verify {verifying[1]:6.3f} s = {verifying[1] / hashing[1]:5.1f} x ({verifying[0]:.3f} s by the clock)  "

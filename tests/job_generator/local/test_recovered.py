@@ -85,7 +85,7 @@ def test_a_store_that_cannot_be_read_is_told(lost: RunFolder, store: Path) -> No
     store.rename(store.with_name("away"))
     for words in (("record", "show"), ("run", "--resume")):
         done = submit(*words, lost.path)
-        assert (done.exit_code, "is no folder; mount what it is on" in done.stderr) == (72, True)
+        assert (done.exit_code, "is no folder; mount what it is on" in done.stderr) == (74, True)
     assert not contents(lost.storage)
     store.with_name("away").rename(store)
     next(store.glob("objects/*/*")).parent.rename(store / "objects" / "gone")
