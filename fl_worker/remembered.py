@@ -29,13 +29,13 @@ FILE = re.compile(r"round-(\d+)\.safetensors")
 class Remembered:
     """One worker's, of one job; `fresh` is what stages remember that have seen no round.
 
-    As many rounds are kept as the server may go back with whole checkpoints.
+    What stays is what a round needs that is made again, or the one after a checkpoint to which the server may go back.
     """
 
     def __init__(self, folder: Path, fresh: States, checkpoint: Checkpoint) -> None:
         self._folder = folder
         self._fresh = fresh
-        self._kept = checkpoint.every_rounds * checkpoint.keep + 1
+        self._checkpoint = checkpoint
         self._newest: tuple[int, States] = (0, fresh)
         durable.sweep(folder)
 
@@ -58,11 +58,20 @@ class Remembered:
             durable.folder(self._folder)
             parts = tensors.parts(arrays, {"states": canonical(rest)})
             durable.replace(self._file(round), *parts, mode=PRIVATE)
-            for old in self._rounds()[: -self._kept]:
+            there = self._rounds()
+            for old in set(there) - self._staying(there):
                 self._file(old).unlink()
         except OSError as error:
             raise self._unwritable(error) from error
         self._newest = (round, states)
+
+    def _staying(self, there: list[int]) -> set[int]:
+        """The newest two, and for each checkpoint that the server keeps the newest that is not younger."""
+        every = self._checkpoint.every_rounds
+        last = (there[-1] - 1) // every * every
+        checkpoints = range(last, last - every * self._checkpoint.keep, -every)
+        needed = (max((one for one in there if one <= number), default=0) for number in checkpoints)
+        return {*there[-2:], *needed}
 
     def _rounds(self) -> list[int]:
         found = (FILE.fullmatch(path.name) for path in self._folder.glob("round-*"))

@@ -28,7 +28,7 @@ SECRETS = "/var/run/secrets/fljob"
 STORAGE = "/var/lib/fljob"
 PROGRAM = "/program"
 DATA = "/data"
-STATES = f"{HOME}/states"
+STATES = "/states"
 
 INHERITED = ("privacy.jsonl", "privacy.jsonl.head", "models/best.safetensors")
 """What the server of a fork reads of its parent's storage beside the checkpoint."""
@@ -141,6 +141,9 @@ def worker_pod(
     if data is not None:
         volumes.append(_claimed("data", data.claim_name, read_only=data.read_only))
         mounts.append(_data_mount(data, index))
+    if plan.compression:
+        volumes.append({"name": "states", "emptyDir": {}})
+        mounts.append({"name": "states", "mountPath": STATES})
     place = replace(
         _place(settings),
         scheduler=names.address(plan.job, "scheduler"),
@@ -148,7 +151,7 @@ def worker_pod(
         index=index,
         program=program,
         data=DATA if data is not None else None,
-        states=STATES,
+        states=STATES if plan.compression else None,
     )
     return Pod(
         role="worker",

@@ -55,11 +55,8 @@ def test_a_server_that_goes_back_has_the_same_again(tmp_path: Path, *, anew: boo
     expected = trained(one, *range(1, 10))
     one = remembered(tmp_path, every=every, keep=keep) if anew else one
     assert trained(one, *range(4, 10)) == expected[3:]
-    assert one.before(5)[0]["w"].tobytes() == one.before(5)[0]["w"].tobytes()
-    assert [path.name for path in sorted(tmp_path.iterdir())] == [
-        "round-00000003.safetensors",
-        "round-00000004.safetensors",
-    ]
+    one.before(5)
+    assert [path.name for path in tmp_path.iterdir()] == ["round-00000003.safetensors"]
 
 
 def test_a_worker_that_was_not_chosen_goes_on_from_its_own_last_round(tmp_path: Path) -> None:
@@ -71,10 +68,10 @@ def test_a_worker_that_was_not_chosen_goes_on_from_its_own_last_round(tmp_path: 
 
 
 def test_only_so_many_rounds_stay(tmp_path: Path) -> None:
-    """One more than a server may go back; files are the worker's alone, and stages without memory write none."""
-    trained(remembered(tmp_path / "some", every=2, keep=2), *range(1, 20))
+    """Two, and one for each checkpoint; files are the worker's alone, and stages without memory write none."""
+    trained(remembered(tmp_path / "some", every=5, keep=2), *range(1, 9), *range(11, 20))
     files = sorted((tmp_path / "some").iterdir())
-    assert [path.name[6:14] for path in files] == ["00000015", "00000016", "00000017", "00000018", "00000019"]
+    assert [int(path.name[6:14]) for path in files] == [8, 15, 18, 19]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     remembered(tmp_path / "none").keep(1, FRESH)
     assert not (tmp_path / "none").exists()

@@ -98,6 +98,17 @@ def test_templates(whole_map: Build) -> None:
     assert env.items() >= {"HOUSE": "blue", "ALL": None, "HOME": "/tmp"}.items()  # noqa: S108 - the pod's own
 
 
+def test_what_stages_remember_has_a_volume_of_its_own(job_map: Build) -> None:
+    """It is as large as several models, which the limit of the pod's other scratch space is not made for."""
+    given = {"secureAggregation": {"enabled": False}, "compression": [{"name": "float16"}]}
+    for more, expected in ((given, {"name": "states", "emptyDir": {}}), ({}, None)):
+        template = pods(job_map(**more))["digits-worker"]
+        found = {one["name"]: one for one in template["spec"]["volumes"]}
+        assert found.get("states") == expected
+        paths = {one["name"]: one["mountPath"] for one in container(template)["volumeMounts"]}
+        assert option(template, "--states") == paths.get("states")
+
+
 def test_dialling(whole_map: Build) -> None:
     """Workers dial server and scheduler, the server dials the scheduler, each where it listens."""
     found = pods(whole_map())
