@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from fl_core.gathering import Gathering
 from fl_core.rounds import Rounds
 from fl_core.wire import fl_pb2 as pb
-
-MOST_CLOSED = 100
-"""Closed rounds in one observation: a watcher that comes late gets them in several, none too long to send."""
+from fl_core.wire.channels import MOST_CLOSED
 
 
 class Board:
@@ -61,7 +59,7 @@ class Board:
                 news.clear()
                 self._describe(self.standing)
                 self.standing.notice = "; ".join(filter(None, (*self.notices, self.trouble)))
-                while len(self.closed) - seen > MOST_CLOSED:
+                while len(self.closed) - seen >= MOST_CLOSED:
                     yield pb.Observation(
                         standing=self.standing, closed=self.closed[seen : seen + MOST_CLOSED]
                     )

@@ -18,7 +18,7 @@ import structlog
 from fl_core.errors import FLJobError, UnavailableError
 from fl_core.identity import Authority, Identity
 from fl_core.plan import Plan
-from fl_core.wire.channels import dial
+from fl_core.wire.channels import MOST_CLOSED, dial
 from fl_operator.actions import Note
 from fl_operator.cluster.resources import Key
 from fl_operator.findings import Listener
@@ -57,6 +57,10 @@ class _Stream:
     report: Report | None = None
     silent_since: dt.datetime | None = None
     """None while it speaks."""
+    behind: bool = True
+    """Until all has come in that its server knew when it began to speak, which may be in several pieces."""
+    caught_up: bool = False
+    """Whether all that a server knew has come in once."""
     told: int = 0
     """The last round whose losses are among the notes, or were before."""
     line: int = 0
@@ -162,6 +166,7 @@ class Progress:
 
     def _heard(self, stream: _Stream, observation: Observation) -> None:
         first, stream.silent_since = stream.silent_since is not None, None
+        old = first or stream.behind
         before, moment = stream.report or Report(standing=observation.standing), dt.datetime.now(dt.UTC)
         now = before.standing_at(observation.standing, moment)
         if observation.closed:
@@ -171,10 +176,12 @@ class Progress:
             now = replace(
                 now,
                 closed=over[-1] if over else None,
-                closed_at=before.closed_at if first else moment,
+                closed_at=before.closed_at if old else moment,
                 evaluated=measured[-1] if measured else None,
             )
         stream.report = now
+        stream.behind = old and len(observation.closed) >= MOST_CLOSED
+        stream.caught_up |= not stream.behind
         moved = before.standing.round != now.standing.round or before.at_work != now.at_work
         if first or observation.closed or moved:
             self.changed(stream.key)
@@ -191,7 +198,7 @@ class Progress:
             stream.line = closed.line
             if closed.restored:
                 stream.told = min(stream.told, closed.round)
-                stream.notes += [Note("WentBack", went_back(closed), "Warning")] if stream.report else []
+                stream.notes += [Note("WentBack", went_back(closed), "Warning")] if stream.caught_up else []
             elif closed.round > stream.told:
                 stream.told = closed.round
                 stream.notes += losses_in(closed, stream.plan)

@@ -17,7 +17,7 @@ from fl_core.errors import UnavailableError
 from fl_core.identity import Authority, Identity
 from fl_core.plan import Job
 from fl_core.wire import fl_pb2 as pb
-from fl_core.wire.channels import open_port
+from fl_core.wire.channels import MOST_CLOSED, open_port
 from fl_core.wire.fl_pb2_grpc import ServerServicer, add_ServerServicer_to_server
 from fl_operator import progress
 from fl_operator.cluster.resources import Key
@@ -56,7 +56,7 @@ class Server(ServerServicer):
 
 
 class OneMore(Server):
-    """Tells of a round that closes while it is heard."""
+    """Tells of a round that closes while it is heard; what it begins with, it says in pieces."""
 
     def __init__(self, round: int) -> None:
         super().__init__(round)
@@ -64,7 +64,10 @@ class OneMore(Server):
 
     async def Observe(self, request: Any, context: Any) -> AsyncIterator[pb.Observation]:  # noqa: N802
         async for observation in super().Observe(request, context):
-            yield observation
+            lines = list(observation.closed)
+            for start in range(0, len(lines) + 1, MOST_CLOSED):
+                closed = lines[start : start + MOST_CLOSED]
+                yield pb.Observation(standing=observation.standing, closed=closed)
             await self.closes.wait()
             now = pb.Standing(round=self.round + 1, rounds=9)
             yield pb.Observation(standing=now, closed=[json.dumps({"round": self.round, "line": self.round})])
@@ -235,8 +238,11 @@ def test_the_losses_of_each_round_are_told_once(stage: Stage) -> None:
     play(scene())
 
 
-def test_only_a_round_that_closes_while_it_is_heard_has_a_time(stage: Stage) -> None:
-    """What a server begins with may have closed long ago; for a suspension in its grace the open round counts."""
+@pytest.mark.parametrize("before", [2, MOST_CLOSED, MOST_CLOSED + 30])
+def test_only_a_round_that_closes_while_it_is_heard_has_a_time(stage: Stage, before: int) -> None:
+    """What a server begins with may have closed long ago, in however many pieces it is said; for a suspension in its
+    grace the open round counts.
+    """
 
     def closed() -> tuple[int, bool]:
         report = stage.progress.report(UID)
@@ -245,15 +251,17 @@ def test_only_a_round_that_closes_while_it_is_heard_has_a_time(stage: Stage) -> 
         return report.closed.round, report.closed_at is not None
 
     async def scene() -> None:
-        server = OneMore(3)
+        server = OneMore(before + 1)
         async with stage.serving(service=server):
-            server.closed = [json.dumps({"round": n, "line": n}) for n in (1, 2)]
+            server.closed = [json.dumps({"round": n, "line": n}) for n in range(1, before + 1)]
             stage.follow(since="12:00:00")
-            await stage.hears(3)
-            assert closed() == (2, False)
+            await stage.hears(before + 1)
+            while closed()[0] < before:
+                await asyncio.sleep(0.01)
+            assert closed() == (before, False)
             server.closes.set()
-            await stage.hears(4)
-            assert closed() == (3, True)
+            await stage.hears(before + 2)
+            assert closed() == (before + 1, True)
             await stage.progress.forget(UID)
 
     play(scene())
@@ -287,6 +295,29 @@ def test_rounds_that_are_made_again_are_told_again(stage: Stage) -> None:
                 assert report.closed is not None
                 assert report.closed.round == again[-1][0]
             assert went == [["The server lost a newer model and went back to that of round 1"], []]
+            await stage.progress.forget(UID)
+
+    play(scene())
+
+
+def test_a_long_record_in_which_a_server_went_back_says_nothing_new(stage: Stage) -> None:
+    """An operator that comes later is told the older rounds in pieces, of which the last may hold the going back."""
+    server = OneMore(32)
+    server.closed = [json.dumps({"round": n, "line": n}) for n in range(1, MOST_CLOSED + 31)]
+    server.closed.append(json.dumps({"round": 30, "line": MOST_CLOSED + 31, "result": "Restored"}))
+    server.closed.append(json.dumps({"round": 31, "line": MOST_CLOSED + 32}))
+
+    async def scene() -> None:
+        async with stage.serving(service=server):
+            stage.follow(since="12:00:00")
+            async with asyncio.timeout(SOON):
+                while (
+                    (report := stage.progress.report(UID)) is None
+                    or not report.closed
+                    or report.closed.round != 31
+                ):
+                    await asyncio.sleep(0.01)
+            assert stage.progress.notes(UID) == []
             await stage.progress.forget(UID)
 
     play(scene())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_core.wire import fl_pb2 as pb
-from fl_server.board import MOST_CLOSED, Board
+from fl_core.wire.channels import MOST_CLOSED
+from fl_server.board import Board
 
 
 def board_of(*, rounds: int, expected: int) -> Board:
@@ -89,15 +91,18 @@ def test_every_round_is_seen_once(steps: list[tuple[int, bool, bool]]) -> None:
     run(scene())
 
 
-def test_who_comes_late_gets_the_rounds_in_pieces() -> None:
-    """However many rounds have closed, no observation is too long to send, and none is missed."""
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_who_comes_late_gets_the_rounds_in_pieces(beyond: int) -> None:
+    """However many rounds have closed, no observation is too long to send, none is missed, and after a full one there
+    is another.
+    """
 
     async def scene() -> None:
         board = board_of(rounds=1000, expected=1)
-        board.closed += [str(number) for number in range(2 * MOST_CLOSED + 1)]
+        board.closed += [str(number) for number in range(2 * MOST_CLOSED + beyond)]
         board.ending = pb.Ending(complete=True)
         seen = [observation async for observation in board.watch()]
-        assert [len(one.closed) for one in seen] == [MOST_CLOSED, MOST_CLOSED, 1]
+        assert [len(one.closed) for one in seen] == [MOST_CLOSED, MOST_CLOSED, beyond]
         assert [line for one in seen for line in one.closed] == board.closed
         assert [one.HasField("ending") for one in seen] == [False, False, True]
 
