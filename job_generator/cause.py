@@ -17,8 +17,9 @@ ERRORS: Final = frozenset({"error", "critical"})
 
 _MARGIN: Final = re.compile(r"^ *\| ?")
 """What stands before each line of the errors in a group."""
-_LAST_VALUE: Final = re.compile(r'((?:[^"\\]|\\.)*)"\}$')
-"""The end of a line of JSON whose last value is a text."""
+_VALUE_ENDS: Final = '"}'
+"""How a line of JSON ends whose last value is a text."""
+_ESCAPED_OR_QUOTE: Final = re.compile(r'\\.|"')
 
 
 def error_in(lines: Sequence[str]) -> tuple[str, str]:
@@ -69,8 +70,8 @@ def raised_in(lines: Sequence[str]) -> str:
 
 
 def entry_in(line: str) -> dict[str, object] | None:
-    """A log line's fields; None for one that is no JSON."""
-    with suppress(ValueError):
+    """A log line's fields; None for one that is no JSON, or nested too deeply to be read."""
+    with suppress(ValueError, RecursionError):
         entry = json.loads(line)
         if isinstance(entry, dict):
             return entry
@@ -97,9 +98,16 @@ def _whole(tail: str) -> Iterator[str]:
     lines = [_MARGIN.sub("", line) for line in tail.rstrip().splitlines()]
     if lines and len(tail.encode()) >= TAIL_BYTES and entry_in(lines[0]) is None:
         first = lines.pop(0)
-        if last := _LAST_VALUE.search(first):
+        if first.endswith(_VALUE_ENDS):
             with suppress(ValueError):
-                yield from json.loads(f'"{last[1]}"').splitlines()[1:]
+                yield from json.loads(f'"{_last_value(first)}"').splitlines()[1:]
         elif not lines:
             yield first
     yield from lines
+
+
+def _last_value(line: str) -> str:
+    """The last value of a line of JSON that ends with a text, as it is written, in time linear in the line."""
+    body = line.removesuffix(_VALUE_ENDS)
+    quotes = (found.end() for found in _ESCAPED_OR_QUOTE.finditer(body) if found[0] == '"')
+    return body[max(quotes, default=0) :]

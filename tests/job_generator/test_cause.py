@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -41,6 +42,20 @@ def test_a_cut_line_gives_what_was_raised() -> None:
     assert cause_in(f"{long}\n{INFO}"[-TAIL_BYTES:]) == 'OSError: no "x"'
     half = json.dumps({"event": "y" * TAIL_BYTES, "level": "info", "round": 3})
     assert cause_in(f"{half}\nno licence"[-TAIL_BYTES:]) == "no licence"
+
+
+def test_a_line_that_nests_too_deeply_is_plain() -> None:
+    """Nobody's log ends the look at their job."""
+    assert cause_in("[" * TAIL_BYTES) == "[" * TAIL_BYTES
+    assert cause_told("[" * 100_000) == "[" * 100_000
+
+
+@pytest.mark.parametrize("line", ["y" * 200_000, "y" * 200_000 + '"}', "\\n" * 100_000])
+def test_a_long_line_is_read_in_no_time(line: str) -> None:
+    """It is read in the operator's loop, once for each pod and look: in time linear in its length."""
+    began = time.process_time()
+    cause_in(line)
+    assert time.process_time() - began < 5
 
 
 PROGRAMS = {
