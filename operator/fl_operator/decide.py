@@ -37,7 +37,7 @@ from fl_operator.findings import (
     of_events,
     of_pods,
     pods_of,
-    sentences,
+    shown,
     soon,
     summary,
 )
@@ -320,9 +320,11 @@ class _Visit:
             self.conditions.set(c.DEGRADED, "False", "AllWell")
 
     def _given_up(self, findings: Sequence[Finding]) -> None:
-        """An event for workers that are started no more, also where the job was degraded before."""
-        for sentence in sentences(one for one in findings if one.reason == EXHAUSTED):
-            if not self.conditions.became(c.DEGRADED) and not self.conditions.said(c.DEGRADED, sentence):
+        """An event for workers started no more that the condition did not show before, whatever they died of since."""
+        for sentence in shown(findings):
+            names, exhausted, _ = sentence.partition(f": {EXHAUSTED}")
+            known = self.conditions.became(c.DEGRADED) or self.conditions.said(c.DEGRADED, names + exhausted)
+            if exhausted and not known:
                 self.notes.append(Note(EXHAUSTED, sentence, "Warning"))
 
     # -- the ends

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from fl_core.errors import PERMANENT_EXIT_CODES, RetryError
 from fl_operator.cluster.resources import Object
 from fl_operator.conditions import REASONS
-from fl_operator.deaths import NO_CAUSE, cause_of, death_of, ended_of, exit_of, short
+from fl_operator.deaths import NO_CAUSE, cause_of, death_of, ended_of, short
 from job_generator.containers import RESTORING
 from job_generator.names import PORT, ROLE, SITE
 from job_generator.pods import CONTAINER
@@ -166,11 +166,16 @@ def sentences(findings: Iterable[Finding]) -> list[str]:
     return [str(replace(one, who=_several(names))) for one, names in alike.items()]
 
 
-def summary(findings: Iterable[Finding]) -> str:
+def shown(findings: Iterable[Finding]) -> list[str]:
+    """The first of the sentences: no reader wants them all."""
+    return sentences(findings)[:MOST_SENTENCES]
+
+
+def summary(findings: Sequence[Finding]) -> str:
     """The first of the sentences, in one line."""
-    each = sentences(findings)
-    more = f"; and {len(each) - MOST_SENTENCES} more" if len(each) > MOST_SENTENCES else ""
-    return "; ".join(each[:MOST_SENTENCES]) + more
+    left = len(sentences(findings)) - MOST_SENTENCES
+    more = f"; and {left} more" if left > 0 else ""
+    return "; ".join(shown(findings)) + more
 
 
 def _several(names: list[str]) -> str:
@@ -291,8 +296,14 @@ def _of_container(pod: Object, container: Mapping[str, Any], now: dt.datetime) -
         reason = CRASH_LOOP
     if reason in WAITING and code not in PERMANENT_EXIT_CODES:
         if reason == CRASH_LOOP:
-            detail = f"{exit_of(code)}: {cause_of(ended) or NO_CAUSE}"
+            detail = _crash(ended)
         yield Finding(who(pod), reason, short(detail), code)
+
+
+def _crash(ended: Mapping[str, Any]) -> str:
+    """How a container died that is started again ever later; who is killed for its memory can say nothing of it."""
+    cause = cause_of(ended) or ("" if ended.get("reason") == "OOMKilled" else NO_CAUSE)
+    return death_of(ended) + (f": {cause}" if cause else "")
 
 
 def _crashing_until(container: Mapping[str, Any]) -> dt.datetime | None:

@@ -525,6 +525,19 @@ TROUBLES = [
         "worker 2: CrashLoopBackOff (exit code 139, SIGSEGV: no data: KeyError: 'x'); look at its log",
     ),
     (
+        pod(
+            "worker",
+            3,
+            state={"waiting": {"reason": "CrashLoopBackOff"}},
+            last=ended(137, reason="OOMKilled"),
+        ),
+        "CrashLoopBackOff",
+        (
+            "worker 3: CrashLoopBackOff (OOMKilled, exit code 137); look at its log; "
+            "worker 3: OOMKilled (limit 512Mi); raise the memory limit in its template"
+        ),
+    ),
+    (
         pod("worker", state={"waiting": {"reason": "CrashLoopBackOff"}}, last=ended(1, LOG.splitlines()[0])),
         "CrashLoopBackOff",
         "worker 0: CrashLoopBackOff (exit code 1: it did not say why); look at its log",
@@ -907,6 +920,30 @@ def test_a_worker_that_died_too_often_is_lost(running: World, limit: int, lost: 
     running.pods[2] = pod("worker", 1, ready=True)
     running.settle()
     assert running.status["workers"]["lost"] == 0
+
+
+def test_many_workers_that_died_too_often_are_told_once(running: World) -> None:
+    """Each of its own cause: an event for each that the condition shows, none at the next look, nor for a new cause."""
+    running.spec["workers"]["replicas"] = 12
+    running.settle()
+
+    def died(often: int) -> list[Object]:
+        return [
+            pod("worker", n, last=ended(1, f"OSError: {often} of {n}"), restarts=10 + often) for n in range(8)
+        ]
+
+    running.pods += [pod("worker", 9, last=ended(137, reason="OOMKilled"))]
+    running.settle()
+    running.notes.clear()
+    running.pods += died(1)
+    running.settle()
+    noted = [note.note.partition(" (")[0] for note in running.notes]
+    assert noted == [f"worker {n}: RestartsExhausted" for n in range(5)]
+    running.pods[-8:] = died(2)
+    running.settle()
+    running.visit()
+    assert "OSError: 2 of 4" in running.condition("Degraded")[2]
+    assert len(running.notes) == 5
 
 
 @pytest.mark.parametrize("code", [75, 143])
