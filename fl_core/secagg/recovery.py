@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, combinations, count, islice
@@ -35,6 +36,8 @@ class Recovery:
         self._session = session
         self._entries = entries
         self._answers = answers
+        self._spoilt = Counter(dealer for dealer, _ in self.disputes)
+        """Of how many seals of each dealer their holders say that they did not open."""
 
     @property
     def liars(self) -> set[int]:
@@ -89,7 +92,7 @@ class Recovery:
 
     def _check_sealed(self, worker: int, came: int) -> None:
         """Refuse a secret of which there would be enough shares, had its dealer sealed them so that they open."""
-        spoilt = sum(dealer == worker for dealer, _ in self.disputes)
+        spoilt = self._spoilt[worker]
         if came < self._session.threshold <= came + spoilt:
             raise UnmaskError(
                 f"{self._session.context}: {came} shares of worker-{worker}'s secret came and {spoilt} did not open, "

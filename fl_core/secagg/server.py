@@ -137,6 +137,8 @@ class Host:
         circle = set(self.frozen.circle(worker)).intersection(self.shared)
         live, dead = circle.intersection(self.survivors), circle.difference(self.survivors)
         spoilt = set(answer.spoilt)
+        if strangers := spoilt - circle:
+            raise ProtocolError(f"worker-{worker} names seals of {named(strangers)}, which it does not hold")
         for what, given, held in (("seeds", answer.seeds, live), ("mask keys", answer.mask_keys, dead)):
             if set(given) != (due := held - spoilt):
                 raise ProtocolError(

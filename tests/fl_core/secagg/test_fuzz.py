@@ -39,7 +39,10 @@ def damaged(value: Any, random: Random) -> Any:
     if isinstance(value, str):
         return value + "?"
     name = random.choice([one.name for one in fields(value)])
-    return replace(value, **{name: damaged(_plain(getattr(value, name)), random)})
+    part = _plain(getattr(value, name))
+    numbers = tuple(random.choices([*range(9), 2**32 - 1], k=random.randrange(1, 4)))
+    # Empty in most messages, so that its type cannot be seen.
+    return replace(value, **{name: numbers if name == "spoilt" else damaged(part, random)})
 
 
 def flipped(text: bytes, random: Random) -> bytes:
@@ -91,8 +94,10 @@ def test_one_damaged_message_breaks_nothing(random: Random, terms: Terms, step: 
         with suppress(ProtocolError):
             _each(cohort, one)
     with suppress(ProtocolError):
-        cohort.open()
+        recovery = cohort.open()
         assert same(cohort.total, cohort.sum(cohort.host.survivors))
+        assert {worker} >= recovery.liars
+        assert all(worker in pair for pair in recovery.unexplained)
 
 
 def _each(cohort: Cohort, step: str) -> None:

@@ -21,9 +21,9 @@ from fl_core.secagg.server import Host
 from fl_core.secagg.shamir import PRIME
 from tests.fl_core.secagg.cast import DEVICE, STEPS, Cohort, same
 
-LIES = ("seeds", "mask keys", "masks", "commitment", "dealing", "sealing")
-SPOIL = {"seeds", "mask keys", "dealing", "sealing"}
-"""Lies about shares: those that a member gives or deals."""
+LIES = ("seeds", "mask keys", "masks", "commitment", "dealing", "sealing", "accusing")
+SPOIL = {"seeds", "mask keys", "dealing", "sealing", "accusing"}
+"""Lies about shares: those that a member gives, deals, or says that it cannot give."""
 
 THRESHOLDS = {4: 3, 5: 4, 6: 5, 7: 5, 8: 6}
 
@@ -59,6 +59,11 @@ class Liars:
         if what == "unmasking" and lie == "mask keys":
             mask_keys = {other: spoilt(share) for other, share in message.mask_keys.items()}
             return replace(message, mask_keys=mask_keys)
+        if what == "unmasking" and lie == "accusing":
+            seeds = dict(message.seeds)
+            victim = next(other for other in seeds if other != worker)
+            del seeds[victim]
+            return replace(message, seeds=seeds, spoilt=(*message.spoilt, victim))
         if what == "shares" and lie in {"dealing", "sealing"}:
             victim = min(message)
             return {

@@ -172,6 +172,10 @@ ANSWERS: Mapping[str, tuple[Callable[[Unmasking], Unmasking], str]] = {
         lambda u: replace(u, spoilt=(1,)),
         "shares of seeds of .*; expected worker-0, worker-2",
     ),
+    "a stranger's seal": (
+        lambda u: replace(u, spoilt=(999_999,)),
+        "worker-0 names seals of worker-999999, which it does not hold",
+    ),
 }
 
 
