@@ -12,11 +12,13 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from fl_core.errors import MismatchError
 from fl_core.identity import Credentials, Identity
@@ -28,11 +30,14 @@ PREFIX: Final = b"fljob record line 1\n"
 
 
 class Seal:
-    """One server's signature under each of its lines."""
+    """One server's signature under each of its lines.
 
-    def __init__(self, credentials: Credentials) -> None:
+    Lines of others hold that are signed under its own authority or an `earlier` one of the job (PEM).
+    """
+
+    def __init__(self, credentials: Credentials, *, earlier: Sequence[bytes] = ()) -> None:
         self.job = credentials.identity.job
-        self.authority = credentials.authority
+        self.authorities = (credentials.authority, *earlier)
         self._signer = CertifiedSigner(credentials)
         self._certificate: str | None = _text(self._signer.certificate)
         self._name = _name(self._signer.certificate)
@@ -48,13 +53,21 @@ class Seal:
         self._certificate = None
 
 
-def broken(
-    record: Record, *, job: str, authorities: Sequence[bytes], others: bool = False
-) -> Iterator[Finding]:
+def read_authorities(path: Path) -> list[bytes]:
+    """The certificates in a PEM file, each as a text of its own; none where there is no file."""
+    if not path.exists():
+        return []
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise MismatchError(f"{path} holds no certificate in PEM: {error}") from error
+    return [one.public_bytes(Encoding.PEM) for one in found]
+
+
+def broken(record: Record, *, job: str, authorities: Sequence[bytes]) -> Iterator[Finding]:
     """What is wrong with the signatures of a record whose chain holds, by these authorities (PEM).
 
-    Without an authority nobody vouches for a certificate, and none is asked for. Lines that `others` have signed, under
-    an authority that is not known here, are passed over where they may be.
+    Without an authority nobody vouches for a certificate, and none is asked for.
     """
     trusted = [x509.load_pem_x509_certificate(text) for text in authorities]
     begins = [place for place, link in enumerate(record.links) if "certificate" in link]
@@ -63,14 +76,12 @@ def broken(
         yield _finding(record, 0, "no server has signed it")
     for first, after in zip(begins, ends, strict=False):
         try:
-            _check(record, range(first, after), job=job, trusted=trusted, others=others)
+            _check(record, range(first, after), job=job, trusted=trusted)
         except MismatchError as error:
             yield _finding(record, after - 1, str(error))
 
 
-def _check(
-    record: Record, places: range, *, job: str, trusted: Sequence[x509.Certificate], others: bool
-) -> None:
+def _check(record: Record, places: range, *, job: str, trusted: Sequence[x509.Certificate]) -> None:
     """Refuse the lines of one server that it has not signed."""
     links, last = record.links, places[-1]
     try:
@@ -83,8 +94,6 @@ def _check(
     except (*UNREADABLE, KeyError) as error:
         raise MismatchError(f"its server's certificate or signature cannot be read: {error!r}") from error
     if trusted and not any(issued(certificate, one) for one in trusted):
-        if others:
-            return
         raise MismatchError("it is signed under a certificate that no trusted authority has issued")
     if who != Identity(job, "server"):
         raise MismatchError(f"it is signed by {who.uri}, which is not the server of job {job}")

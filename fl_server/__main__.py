@@ -15,7 +15,7 @@ from fl_core.environment import POD
 from fl_core.errors import FencedError, RetryError
 from fl_core.process import Settings, process, run_until_terminated
 from fl_core.replay import Replay
-from fl_core.seals import Seal
+from fl_core.seals import Seal, read_authorities
 from fl_core.serving import Health, answering
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_core.wire.legible import Legible
@@ -99,11 +99,16 @@ def _own(address: str) -> str:
     help="The rounds of a record, which are trained again: all that they ask must report.",
 )
 @click.option(
+    "--authorities",
+    type=click.Path(path_type=Path),
+    help="Certificates (PEM) of the authorities under which earlier servers of this job have signed its record.",
+)
+@click.option(
     "--initial-model",
     type=click.Path(path_type=Path),
     help="The model's file of spec.initialModel; beside the folder of a checkpoint lies its privacy ledger.",
 )
-def main(
+def main(  # noqa: PLR0913 - one for each option
     settings: Settings,
     *,
     scheduler: str,
@@ -111,6 +116,7 @@ def main(
     store: str | None,
     relay: str | None,
     replay: Path | None,
+    authorities: Path | None,
     initial_model: Path | None,
 ) -> None:
     """Send models, sum updates, and keep the model of one job."""
@@ -125,7 +131,7 @@ def main(
         parents=parents,
         replay=followed,
         holder=holder,
-        seal=Seal(settings.credentials),
+        seal=Seal(settings.credentials, earlier=read_authorities(authorities) if authorities else ()),
     )
     run_until_terminated(coordinate(settings, scheduler=scheduler, kept=kept, relay=relay, origin=origin))
 

@@ -128,8 +128,8 @@ class RoundRecord:
 
     @staticmethod
     def _unsigned(record: Record, seal: Seal) -> Iterator[Finding]:
-        """Lines that no server has signed; whether those of another authority hold, only who knows that can tell."""
-        return broken(record, job=seal.job, authorities=[seal.authority], others=True)
+        """Lines that no server of this job has signed."""
+        return broken(record, job=seal.job, authorities=seal.authorities)
 
     def compared(self) -> Callable[[Saved], str]:
         """What says why a checkpoint is none to go on from, by the record as it is read for the first one.

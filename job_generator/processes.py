@@ -42,6 +42,7 @@ class Place:
     relay: str | None = None
     replicas: str | None = None
     replay: str | None = None
+    authorities: str | None = None
     index: str | None = None
     program: str | None = None
     data: str | None = None
@@ -55,7 +56,10 @@ class Place:
 ALL = ("plan", "identity", "metrics", "log_level", "enrol", "token_file", "ca_file")
 TAKEN: dict[Role, tuple[str, ...]] = {
     "scheduler": (*ALL, "listen", "replicas", "replay"),
-    "server": (*ALL, "listen", "scheduler", "storage", "store", "initial_model", "relay", "replay"),
+    "server": (
+        *ALL,
+        *("listen", "scheduler", "storage", "store", "initial_model", "relay", "replay", "authorities"),
+    ),
     "worker": (*ALL, "index", "scheduler", "server", "program", "data", "states"),
 }
 """The options of each role."""

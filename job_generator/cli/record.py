@@ -206,8 +206,8 @@ def fetch(job: str, *, where: Where, target: Path | None) -> None:
 @contextmanager
 def kept(what: str, *, where: Where, ca: Path | None) -> Iterator[Kept]:
     """A run's storage, a record that was fetched, or a copy of one on a cluster, which is gone when this is left."""
+    from fl_core.seals import read_authorities
     from job_generator.local.fetched import FetchedRecord
-    from job_generator.local.verification import read_authorities
 
     fetched = FetchedRecord(Path(what))
     if fetched.is_there:
@@ -235,7 +235,7 @@ def kept(what: str, *, where: Where, ca: Path | None) -> Iterator[Kept]:
 def _here(fetched: FetchedRecord, ca: Path | None) -> Kept:
     """What was fetched; it stands as the job stood then."""
     from fl_core.plan import Plan
-    from job_generator.local.verification import read_authorities
+    from fl_core.seals import read_authorities
 
     folder, state = fetched.folder, fetched.origin.state
     trusted = read_authorities(ca or folder.authorities)

@@ -42,6 +42,7 @@ class LocalCommands:
             store=self.run.store,
             initial_model=model,
             replay=self._replay,
+            authorities=str(self.run.folder.authorities.absolute()),
         )
         return _command("server", place)
 

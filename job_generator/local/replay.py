@@ -18,10 +18,11 @@ from pydantic_core import from_json
 from fl_core.errors import MismatchError, SpecError, StorageError
 from fl_core.plan import Plan, Shortfall
 from fl_core.record import COMMITTED, written
+from fl_core.seals import read_authorities
 from job_generator.aside import for_this_machine
 from job_generator.local.fetched import FetchedRecord
 from job_generator.local.folder import RunFolder, RunState, write_atomically
-from job_generator.local.verification import read_authorities, verify
+from job_generator.local.verification import verify
 from job_generator.program import program_digest
 from job_generator.spec import FLJob
 

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from fl_core import attestation
 from fl_core.digests import file_digest
 from fl_core.errors import MismatchError, StorageError
@@ -77,17 +74,6 @@ def record_in(storage: Path, plan: Plan) -> Record:
         return read(path.read_bytes() if path.exists() else b"", plan.digest)
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def read_authorities(path: Path) -> list[bytes]:
-    """The certificates in a PEM file, each as a text of its own; none where there is no file."""
-    if not path.exists():
-        return []
-    try:
-        found = x509.load_pem_x509_certificates(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise MismatchError(f"{path} holds no certificate in PEM: {error}") from error
-    return [one.public_bytes(Encoding.PEM) for one in found]
 
 
 def envelope_in(storage: Path) -> Json | None:

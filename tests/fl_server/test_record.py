@@ -170,21 +170,49 @@ def test_what_was_changed_before_it_is_signed_is_not_signed(storage: Storage, wo
     assert not (storage.folder / "record.sig.json").exists()
 
 
-@pytest.mark.parametrize("is_forged", [False, True])
-def test_a_server_goes_on_with_what_servers_have_signed(world: World, *, is_forged: bool) -> None:
-    """Each line is signed by the server that wrote it, so a chain that was made anew is found when the next begins."""
-    job, authority = world(), Authority("job-1")
-    path = job.folder / "storage" / "metrics.jsonl"
+@pytest.fixture
+def begun(world: World) -> Callable[..., Storage]:
+    """The job's storage in the hands of a server under this authority, which trusts earlier ones, too."""
+    job = world()
 
-    def begun() -> Storage:
-        return Storage(path.parent, job.plan, seal=Seal(authority.issue(Identity("job-1", "server"))))
+    def storage(authority: Authority, *earlier: Authority) -> Storage:
+        credentials = authority.issue(Identity("job-1", "server"))
+        seal = Seal(credentials, earlier=[one.dump()[1] for one in earlier])
+        return Storage(job.folder / "storage", job.plan, seal=seal)
 
-    recorded(begun(), "CC")
-    if not is_forged:
-        assert begun().resumed(2, model="m", made=True).over == 2
-        return
-    forged(path, job.plan.digest)
+    return storage
+
+
+def unchanged(storage: Storage, finding: str) -> None:
+    """The server that begins with this storage tells the finding, and leaves the record as it is."""
+    path = storage.folder / "metrics.jsonl"
     before = path.read_bytes()
-    with pytest.raises(UnusableError, match=r"line 2 \(round 2\): its signature does not fit"):
-        begun().resumed(2, model="m", made=True)
+    with pytest.raises(UnusableError, match=finding):
+        storage.resumed(2, model="m", made=True)
     assert path.read_bytes() == before
+
+
+def test_a_server_goes_on_with_what_servers_have_signed(begun: Callable[..., Storage], world: World) -> None:
+    """Each line is signed by the server that wrote it, so a chain that was made anew is found when the next begins."""
+    authority = Authority("job-1")
+    recorded(begun(authority), "CC")
+    storage = begun(authority)
+    assert storage.resumed(2, model="m", made=True).over == 2
+    forged(storage.folder / "metrics.jsonl", world().plan.digest)
+    unchanged(begun(authority), r"line 2 \(round 2\): its signature does not fit")
+
+
+def test_nobody_makes_up_an_authority_for_lines(begun: Callable[..., Storage]) -> None:
+    """Lines under an authority that the server does not know are no server's, though all signatures fit."""
+    authority, invented = Authority("job-1"), Authority("job-1")
+    recorded(begun(invented), "CC")
+    unchanged(begun(authority), r"line 2 \(round 2\): it is signed under a certificate that no trusted")
+    assert begun(authority, invented).resumed(2, model="m", made=True).over == 2
+
+
+def test_lines_of_earlier_authorities_are_checked(begun: Callable[..., Storage], world: World) -> None:
+    """A run that was resumed has a new authority: what servers under the earlier one wrote cannot be changed either."""
+    earlier, authority = Authority("job-1"), Authority("job-1")
+    recorded(storage := begun(earlier), "CC")
+    forged(storage.folder / "metrics.jsonl", world().plan.digest)
+    unchanged(begun(authority, earlier), r"line 2 \(round 2\): its signature does not fit")

@@ -22,7 +22,7 @@ from job_generator.processes import (
 EVERYTHING = Place(
     plan="p.json", identity="id", metrics="m:0", listen="l:0", scheduler="s:1", server="s:2", storage="st", relay="r:0",
     store="file:///s", initial_model="m.npz", index="3", replicas="3", replay="r.jsonl", program="prog", data="d",
-    states="s", log_level="debug",
+    states="s", authorities="a.pem", log_level="debug",
     enrol="https://o:1", token_file="t", ca_file="c",  # noqa: S106 - a path
 )  # fmt: skip
 

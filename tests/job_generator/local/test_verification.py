@@ -15,12 +15,12 @@ from fl_core.attestation import Ending
 from fl_core.errors import MismatchError
 from fl_core.identity import Authority, Identity
 from fl_core.plan import InitialModel, Plan
-from fl_core.seals import Seal
+from fl_core.seals import Seal, read_authorities
 from fl_core.weights import digest
 from fl_server.checkpoints import Saved, write
 from fl_server.storage import Storage
 from job_generator.local.folder import RunFolder
-from job_generator.local.verification import Verdict, envelope_in, read_authorities, unsigned, verify
+from job_generator.local.verification import Verdict, envelope_in, unsigned, verify
 
 Finished = Callable[..., RunFolder]
 
@@ -137,9 +137,10 @@ def test_a_checkpoint_without_a_line(finished: Finished) -> None:
     )
 
 
-def seal(plan: Plan, authority: Authority | None = None) -> Seal:
+def seal(plan: Plan, authority: Authority | None = None, *earlier: bytes) -> Seal:
     """What a server of this job signs its lines with."""
-    return Seal((authority or Authority(plan.job.uid)).issue(Identity(plan.job.uid, "server")))
+    by = authority or Authority(plan.job.uid)
+    return Seal(by.issue(Identity(plan.job.uid, "server")), earlier=earlier)
 
 
 def kept(storage: Storage, number: int, model: float, *, checkpoint: bool = True, best: bool = False) -> str:
@@ -233,8 +234,8 @@ def test_a_torn_line_and_lines_since_are_notes(finished: Finished) -> None:
     run = finished()
     plan = Plan.read(run.plan)
     authority = Authority(plan.job.uid)
+    later = Storage(run.storage, plan, seal=seal(plan, authority, *read_authorities(run.authorities)))
     run.trust(authority.dump()[1])
-    later = Storage(run.storage, plan, seal=seal(plan, authority))
     later.record({"round": 11, "result": "Skipped", "metrics": {}})
     with run.record.open("a") as stream:
         stream.write('{"rou')
