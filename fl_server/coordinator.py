@@ -292,7 +292,10 @@ class Coordinator:
             self._do(self.rounds.finish(SPENT))
             return
         earlier = await self._restoring.opening(convene, lost=self.ledger.lost)
-        await self.spending.asking(number, attempt)
+        if self.rounds.phase == r.Phase.SELECTING:
+            await self.spending.asking(number, attempt)
+        if self.rounds.phase != r.Phase.SELECTING:  # told to finish meanwhile
+            return
         logs.bind(round=number, attempt=attempt)
         self.metrics.round.set(number)
         self.ledger.open(number, attempt, earlier=earlier, base=model.digest, **self.spending.clip(model))

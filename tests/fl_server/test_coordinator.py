@@ -386,6 +386,42 @@ def test_a_job_that_is_asked_to_finish_before_a_round_ends_at_once(world: Callab
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("step", ["_restoring.opening", "spending.asking"])
+def test_nobody_is_asked_by_a_job_that_was_told_to_finish_while_its_round_opened(
+    world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """What is noted before a round may take long; who is told to finish in that time orders no training any more."""
+    one = world()
+
+    async def main() -> None:
+        async with one.serving() as served:
+            owner, name = step.split(".")
+            part = getattr(served.coordinator, owner)
+            noted = getattr(part, name)
+
+            async def told(*place: Any, **more: Any) -> Any:
+                done = await noted(*place, **more)
+                served.coordinator.finish("Stopped")
+                return done
+
+            monkeypatch.setattr(part, name, told)
+            asked: list[tuple[int, int]] = []
+            if owner == "_restoring":
+
+                async def asking(*place: int) -> None:
+                    asked.append(place)
+
+                monkeypatch.setattr(served.coordinator.spending, "asking", asking)
+            async with served.running() as task:
+                await play(served, calls=1)
+                await ended(task)
+            assert (one.scheduler.dismissed, asked) == (["Stopped"], [])
+            assert one.scheduler.calls.empty()
+            assert served.storage.model("last").facts["round"] == 0
+
+    asyncio.run(main())
+
+
 def test_a_broken_call_is_made_again_for_the_same_cohort(world: Callable[..., Any]) -> None:
     """A call that breaks off while workers train names those still missing, and the attempt goes on."""
     one = world(rounds=1)
