@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, combinations, count, islice
 from math import comb
@@ -26,16 +26,22 @@ class Recovery:
     Of a secret's m holders the shares of up to (m - t + 1)/2 can be told to be wrong: more could agree on lies by
     which others would seem to be the liars. A wrong share was spoilt by its holder or by its dealer, whose secret
     it is of; no message shows by which. `disputes` holds (dealer, holder) of each, also where a holder says that a
-    seal did not open.
+    seal did not open. Those who are `absent` may give their shares in another session.
     """
 
     def __init__(
-        self, session: Session, entries: Mapping[int, Entry], answers: Mapping[int, Unmasking]
+        self,
+        session: Session,
+        entries: Mapping[int, Entry],
+        answers: Mapping[int, Unmasking],
+        *,
+        absent: Collection[int] = (),
     ) -> None:
         self.disputes = {(dealer, holder) for holder, answer in answers.items() for dealer in answer.spoilt}
         self._session = session
         self._entries = entries
         self._answers = answers
+        self._absent = frozenset(absent)
         self._spoilt = Counter(dealer for dealer, _ in self.disputes)
         """Of how many seals of each dealer their holders say that they did not open."""
 
@@ -91,9 +97,10 @@ class Recovery:
         }
 
     def _check_sealed(self, worker: int, came: int) -> None:
-        """Refuse a secret of which there would be enough shares, had its dealer sealed them so that they open."""
+        """Refuse a secret of which there can never be enough shares, as too many of its seals did not open."""
         spoilt = self._spoilt[worker]
-        if came < self._session.threshold <= came + spoilt:
+        absent = len(self._absent.intersection(self._session.circle(worker)))
+        if spoilt and came + absent < self._session.threshold:
             raise UnmaskError(
                 f"{self._session.context}: {came} shares of worker-{worker}'s secret came and {spoilt} did not open, "
                 f"say their holders; the threshold is {self._session.threshold}"

@@ -211,7 +211,8 @@ class Host:
     def open(self, total: Vector, layout: Layout) -> Recovery:
         """Take all masks off the sum, in place, and check that they came off; says whose shares were wrong."""
         self._expect(Step.SECRETS)
-        recovery = Recovery(self.frozen, self._entries, self._unmaskings)
+        absent = set(self.survivors).difference(self._unmaskings)
+        recovery = Recovery(self.frozen, self._entries, self._unmaskings, absent=absent)
         seeds = recovery.seeds(self.survivors)
         lost = [worker for worker in self.shared if worker not in self.survivors]
         mask_keys = recovery.mask_keys(lost)

@@ -179,6 +179,26 @@ def test_spoilt_seals_are_told_with_their_dealer(count: int, *, opens: bool) -> 
         cohort.open()
 
 
+@pytest.mark.parametrize(("accusers", "is_final"), [((0,), False), ((0, 1), True)])
+def test_a_sum_may_be_sought_again_where_who_is_absent_would_do(
+    accusers: tuple[int, ...], *, is_final: bool
+) -> None:
+    """One of four dies before it gives its shares: with them one false claim would cost nothing; two are final."""
+    cohort, dealer = Cohort(range(4)), 2
+
+    def accusing(what: str, worker: int, message: Any) -> Any:
+        if what != "unmasking" or worker not in accusers:
+            return message
+        seeds = {other: share for other, share in message.seeds.items() if other != dealer}
+        return replace(message, seeds=seeds, spoilt=(dealer,))
+
+    cohort.altered = accusing
+    cohort.run(deaths={3: "unmask"})
+    with pytest.raises(ProtocolError) as error:
+        cohort.open()
+    assert isinstance(error.value, UnmaskError) == is_final
+
+
 def test_no_more_liars_than_the_slack_can_be_outvoted() -> None:
     """With three of seven lying there are not five good shares, and the error names whose secret it is."""
     cohort = Cohort(range(7))
