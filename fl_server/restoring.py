@@ -80,19 +80,24 @@ class Restoring:
         self.past = await asyncio.to_thread(self._attempts.restore)
         await self._spending.restore(saved)
         if saved is None:
+            await self._resume_sums(self._plan.done)
             found = await asyncio.to_thread(self._storage.resumed, self._plan.done, model="", made=False)
             added(found.told)
             return None
         self.kept = model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
         number, row = saved.facts["round"], saved.facts["row"]
         self.remember(saved.states)
-        if self._sums is not None:
-            self.past = self.past.with_sums(await asyncio.to_thread(self._sums.resume, done=number))
+        await self._resume_sums(number)
         best = await asyncio.to_thread(self._storage.model, "best")
         log.info("restored", round=number, model=model.digest)
         found = await asyncio.to_thread(self._storage.resumed, number, model=model.digest, made=bool(row))
         added(found.told)
         return Restored(model, found, best.facts["metrics"] if best is not None else {}, row)
+
+    async def _resume_sums(self, done: int) -> None:
+        """Take up what is known of the secure sums after round `done`."""
+        if self._sums is not None:
+            self.past = self.past.with_sums(await asyncio.to_thread(self._sums.resume, done=done))
 
     def remember(self, states: States) -> None:
         """Give those who make models what they remembered."""

@@ -22,6 +22,7 @@ from fl_server import restoring
 from fl_server.checkpoints import FullError, Saved, write
 from fl_server.model import Model
 from fl_server.storage import Storage
+from tests.fl_server.crowd import SECURE
 
 
 @dataclass
@@ -92,6 +93,25 @@ def test_a_fork_that_begins_again_goes_back_to_its_parents_round(world: Callable
     asyncio.run(main())
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert (last["result"], last["round"]) == ("Restored", 5)
+
+
+def test_a_server_without_a_whole_checkpoint_knows_of_whom_vectors_may_have_left(
+    world: Callable[..., Any],
+) -> None:
+    """Only the first model was kept, and is damaged: round 1 is sought again among the same candidates."""
+    one = world(secure_aggregation=SECURE)
+
+    async def main() -> None:
+        async with one.serving() as served:
+            served.coordinator.secure.protection.journal.dealing(1, 1, "update", candidates=[0, 1, 2])
+        (one.folder / "storage" / "checkpoints" / "round-0000000.safetensors").write_bytes(b"nonsense")
+        async with one.serving() as served:
+            await served.coordinator._restore()
+            assert served.coordinator.model is None
+            assert set(served.coordinator.rounds.past.bound) == {1}
+            assert served.coordinator.secure.protection.journal.candidates(1, "update") == (0, 1, 2)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("patience", [60.0, 0.0])
