@@ -51,6 +51,11 @@ EARLIER: Final = (
     "let that version finish the job, or run the job anew"
 )
 
+UNSIGNED: Final = (
+    "has no signed line: a version of FLJob wrote it that signed none, or somebody else changed it; "
+    "let that version finish the job, or run the job anew"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -30,6 +30,7 @@ from fl_core.record import (
     RESTORED,
     SIGNATURE,
     SKIPPED,
+    UNSIGNED,
     Finding,
     Head,
     Record,
@@ -121,6 +122,8 @@ class RoundRecord:
                 f"it has {record.head.lines} lines and is not what this server has read and written, which "
                 f"were {self._head.lines}"
             )
+        if self._seal and record.links and not any("signer" in link for link in record.links):
+            raise MismatchError(f"{self._path}: the record {UNSIGNED}")
         if self._seal and (finding := next(self._unsigned(record, self._seal), None)):
             raise self._damaged(str(finding))
         self._head = record.head

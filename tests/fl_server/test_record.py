@@ -202,6 +202,21 @@ def test_a_server_goes_on_with_what_servers_have_signed(begun: Callable[..., Sto
     unchanged(begun(authority), r"line 2 \(round 2\): its signature does not fit")
 
 
+def test_a_record_from_before_lines_were_signed_is_of_another_version(
+    begun: Callable[..., Storage], world: World
+) -> None:
+    """It is not called damaged; nothing is added to it all the same."""
+    job = world()
+    recorded(Storage(job.folder / "storage", job.plan), "CC")
+    path = job.folder / "storage" / "metrics.jsonl"
+    before = path.read_bytes()
+    with pytest.raises(
+        MismatchError, match="metrics.jsonl: the record has no signed line: a version of FLJob"
+    ):
+        begun(Authority("job-1")).resumed(2, model="m", made=True)
+    assert path.read_bytes() == before
+
+
 def test_nobody_makes_up_an_authority_for_lines(begun: Callable[..., Storage]) -> None:
     """Lines under an authority that the server does not know are no server's, though all signatures fit."""
     authority, invented = Authority("job-1"), Authority("job-1")
