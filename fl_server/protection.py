@@ -296,12 +296,11 @@ class Protection:
             self._dropped(worker, reason)
 
     def _advertised(self, context: Context, members: Collection[str]) -> dict[str, pb.MemberMessage]:
-        """What those of these have advertised who expected this very sum; each counts once."""
+        """What those of these have advertised who expected this very sum; what anybody expected counts for no other."""
         found = {}
         for worker in sorted(members):
-            said = self._early.get(worker)
+            said = self._early.pop(worker, None)
             if said is not None and said.ready.context == context.digest:
-                del self._early[worker]
                 found[worker] = pb.MemberMessage(context=said.context, advertisement=said.ready.advertisement)
         return found
 

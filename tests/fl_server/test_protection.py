@@ -103,7 +103,9 @@ def test_what_was_advertised_for_another_sum_does_not_count(crowd: Build) -> Non
         here = one.place()
         async with one.attending(0, 1, 2, 3, place=here) as names:
             one.protection._early["worker-3"] = elsewhere
-            return sorted((await one.sums.updates(here, MANIFEST, names)).members)
+            members = sorted((await one.sums.updates(here, MANIFEST, names)).members)
+            assert one.protection._early == {}, "whoever is asked anew throws its older keys away"
+            return members
 
     assert run(main()) == NAMES
     assert {name for name, what in one.told if what == "opening"} == {"worker-1", "worker-2", "worker-3"}
