@@ -136,7 +136,8 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
         if epoch < self._epoch:
             sentence = (
                 f"a newer server of this job has called (its claim to the storage has epoch {self._epoch}, this one's "
-                f"{epoch}); this one is asked by nobody any more and ends; nothing is to be done"
+                f"{epoch}); this one is asked by nobody any more and ends; nothing is to be done, unless its storage "
+                "was put back from a backup or is new: then start the scheduler again"
             )
             log.warning("refused", reason=sentence)
             await refuse(call, FencedError(sentence))
