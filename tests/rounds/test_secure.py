@@ -116,9 +116,13 @@ def test_the_record_says_nothing_of_a_single_worker(done: Done) -> None:
     numbers = {"bytes", "examples", "metrics", "seconds", "train", "attempt", "round", "clipped", "line"}
     digests = {"base", "model", "plan", "previous", "program"}
     names = {"cohort", "dropouts", "reporters", "result", "selection", "software"}
+    signed = {"signer", "signature"}
     for row, plain in zip(done.run.rounds(), done.plain.rounds(), strict=True):
+        first = {"certificate"} if row["line"] == 1 else set()
         voted = {"ranges"} if row["round"] == 1 else set()  # the smallest that hold everybody's updates
-        assert set(row) == {*plain, "clipped", *voted} == {*numbers, *digests, *names, *voted}
+        assert (
+            set(row) == {*plain, "clipped", *voted} == {*numbers, *digests, *names, *signed, *first, *voted}
+        )
         assert row["selection"] == {"live": len(EVERYBODY)}
         assert row["dropouts"] == {}
         assert not [name for name in numbers if "worker" in json.dumps(row[name])]
@@ -155,8 +159,8 @@ ADVERTISED = ("worker", "mask_key", "seal_key", "commitment", "certificate", "si
 
 SAID = {
     "Attend": {"beat.moved", "enrolment.manifest", "enrolment.weights", "enrolment.program"},
-    "Convene": {"model", "manifest", "evaluate.workers"},
-    "Dismiss": {"reason"},
+    "Convene": {"model", "manifest", "evaluate.workers", "epoch", "draw"},
+    "Dismiss": {"reason", "epoch"},
     "Observe": set(),
     "Pull": {"model"},
     "Push": {

@@ -49,13 +49,17 @@ def job(tmp_path: Path) -> Iterator[Callable[..., SecureRun]]:
 
 
 def killed_at(run: SecureRun, steps: Sequence[str], *, purpose: str = "update") -> None:
-    """Kill worker 1 at one step in every other round, from the second on, and start it again in the round after."""
+    """Kill worker 1 at one step in every other round, from the second on, and start it again in the round after.
+
+    One that comes back while it is waited for would take part in its own round.
+    """
     for number, step in enumerate(steps):
         run.at("worker-1", f"{purpose}.{step}.{2 * number + 2}", "kill")
         run.hold(f"train.{2 * number + 3}", 0, 2, 3)
     run.begin()
     for number in range(len(steps)):
         assert run.code("worker-1") == -9
+        run.wait_at("worker-0", f"train.{2 * number + 3}")
         run.come_back(1)
         run.let_go(f"train.{2 * number + 3}", 0, 2, 3)
     assert run.ends() == 0, run.said("server")
