@@ -6,11 +6,8 @@ was set back to an earlier state goes on with rounds that nobody has signed.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +17,6 @@ from fl_core.secagg.session import Context
 
 MOST_BYTES = 1 << 16
 """What is added to the file at most before it is written anew with what counts."""
-
-
-PATIENCE_SECONDS = 30.0
-"""How long a process waits for the one before it, which may still be about to end."""
-
-PAUSE_SECONDS = 0.05
 
 
 class FileMemory:
@@ -41,15 +32,6 @@ class FileMemory:
         self._rows: dict[str, dict[str, Any]] = self._read()
         self._left = 0
         """Bytes that may still be added: none at first and after an error, so that no half line is added to."""
-
-    @classmethod
-    def alone(cls, path: Path, *, patience: float = PATIENCE_SECONDS) -> FileMemory:
-        """The memory of this process until it ends; StorageError while another one has it, after so many seconds.
-
-        Two that had read the same file would each send and sign what the other one knows nothing of.
-        """
-        _hold(path.with_suffix(".lock"), patience)
-        return cls(path)
 
     def bind(self, context: Context, candidacy: bytes, content: bytes) -> None:
         """Note that a vector of this sum is about to leave; refuse another one than before, or other candidates."""
@@ -113,32 +95,6 @@ class FileMemory:
             raise StorageError(
                 f"{self._path} is damaged: {error}; without it no sum is safe to join"
             ) from error
-
-
-def _hold(path: Path, patience: float) -> None:
-    """Lock this file for as long as this process lives, whatever children it leaves behind."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.PRIVATE)
-        end = time.monotonic() + patience
-        while not _locked(descriptor):
-            if time.monotonic() >= end:
-                os.close(descriptor)
-                raise StorageError(
-                    f"{path} has been locked by another process for {patience:g} s; one process at a time may be the "
-                    "worker of an identity"
-                )
-            time.sleep(PAUSE_SECONDS)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be locked: {error.strerror}") from error
-    os.register_at_fork(after_in_child=lambda: os.close(descriptor))
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _line(rows: dict[str, dict[str, Any]]) -> bytes:

@@ -67,8 +67,8 @@ class Protection:
 
         `exponents` are the ranges that came with the model. RoundError where the sum is not sound.
         """
-        call = fl_pb2_grpc.ServerStub(server).Protect()
         part = self._returning(place, product) or self._expected(place, model, product, exponents)
+        call = fl_pb2_grpc.ServerStub(server).Protect()
         try:
             ready = _ready(model, product, part, image)
             await call.write(pb.MemberMessage(context=place, ready=ready))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -37,13 +39,15 @@ class Remembered:
         self._fresh = fresh
         self._checkpoint = checkpoint
         self._newest: tuple[int, States] = (0, fresh)
-        durable.sweep(folder)
+        with self._told():
+            durable.sweep(folder)
 
     def before(self, round: int) -> States:
         """What was remembered after the last round before this one; what came later is forgotten."""
         rounds = self._rounds()
-        for later in (number for number in rounds if number >= round):
-            self._file(later).unlink()
+        with self._told():
+            for later in (number for number in rounds if number >= round):
+                self._file(later).unlink()
         last = max((number for number in rounds if number < round), default=0)
         if last != self._newest[0]:
             self._newest = (last, self._read(last) if last else self._fresh)
@@ -54,24 +58,25 @@ class Remembered:
         if not any(states):
             return
         arrays, rest = apart({str(place): state for place, state in enumerate(states)})
-        try:
+        with self._told():
             durable.folder(self._folder)
             parts = tensors.parts(arrays, {"states": canonical(rest)})
             durable.replace(self._file(round), *parts, mode=PRIVATE)
             there = self._rounds()
             for old in set(there) - self._staying(there):
                 self._file(old).unlink()
-        except OSError as error:
-            raise self._unwritable(error) from error
         self._newest = (round, states)
 
     def _staying(self, there: list[int]) -> set[int]:
-        """The newest two, and for each checkpoint that the server keeps the newest that is not younger."""
+        """The newest, and for each checkpoint that the server keeps the newest that is not younger.
+
+        A round that was skipped has no checkpoint, so that one more may be needed of the newest than the server keeps.
+        """
         every = self._checkpoint.every_rounds
         last = (there[-1] - 1) // every * every
         checkpoints = range(last, last - every * self._checkpoint.keep, -every)
         needed = (max((one for one in there if one <= number), default=0) for number in checkpoints)
-        return {*there[-2:], *needed}
+        return {*there[-self._checkpoint.keep - 1 :], *needed}
 
     def _rounds(self) -> list[int]:
         found = (FILE.fullmatch(path.name) for path in self._folder.glob("round-*"))
@@ -94,7 +99,11 @@ class Remembered:
     def _file(self, round: int) -> Path:
         return self._folder / f"round-{round:08}.safetensors"
 
-    def _unwritable(self, error: OSError) -> StorageError:
-        return StorageError(
-            f"{self._folder} cannot be written: {error.strerror}; make room, or give --states another"
-        )
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"{self._folder} cannot be written: {error.strerror}; make room, or give --states another"
+            ) from error

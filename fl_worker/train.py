@@ -27,6 +27,7 @@ from fl_core.serving import Health, answering
 from fl_core.steps import reached
 from fl_core.weights import Manifest, Weights, check_finite, digest
 from fl_core.wire.channels import open_channel
+from fl_worker.alone import stay_alone
 from fl_worker.farewell import time_to_finish, told_to_end
 from fl_worker.memory import FileMemory
 from fl_worker.patience import stack_of, told_when_long
@@ -143,6 +144,7 @@ def train(
 ) -> None:
     """Attend one job from enrolment to Stop."""
     logs.bind(worker=site.name)
+    stay_alone(settings.identity_folder)
     policy.check(settings.plan, image=settings.image)
     telemetry, health = Telemetry(), Health()
     settings.announce(metrics=settings.serve(telemetry.registry, health))
@@ -184,7 +186,7 @@ def _protection(
     me = Me(
         signer=signer,
         trust=AuthorityTrust.of(job, credentials.authority, clock=wall_time),
-        memory=FileMemory.alone(settings.identity_folder / "sums.jsonl"),
+        memory=FileMemory(settings.identity_folder / "sums.jsonl"),
         random=os.urandom,
         policy=policy.sums(),
         endorsement=policy.endorsement(job=job, worker=signer.worker, own=signer.certificate),

@@ -1,7 +1,7 @@
 """One worker's side of a round: train or measure, check the result, and let the stages run on it.
 
-State goes in and comes out: what the stages remember belongs to whoever calls, who keeps the new state
-when the round has been committed and the old one when it is replayed.
+State goes in and comes out: what the stages remember belongs to whoever calls, who keeps it by round, so that a round
+that is made again begins with the same.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fl_worker.task import Site
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a worker hands in, and what its stages will remember once the round is committed.
+    """What a worker hands in, and what its stages remember after it.
 
     With differential privacy that is the update alone: numbers of its training would be a release without noise.
     """

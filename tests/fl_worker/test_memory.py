@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -59,29 +56,6 @@ def test_a_second_one_is_refused_over_restarts(
         with pytest.raises(ProtocolError, match=f"round 1, attempt 3.*{words}"):
             getattr(one, act)(sum_of(1, attempt=3), *second)
         getattr(one, act)(sum_of(1), *first)
-
-
-def test_one_process_at_a_time_has_a_memory(path: Path) -> None:
-    """A second process of an identity waits a while and is refused; one whose predecessor dies meanwhile is not."""
-    program = (
-        "import os, sys, time; from pathlib import Path; from fl_worker.memory import FileMemory\n"
-        "memory = FileMemory.alone(Path(sys.argv[1])); print(os.fork() and 'held', flush=True); time.sleep(600)"
-    )
-    start = [sys.executable, "-c", program, str(path)]
-    with subprocess.Popen(start, stdout=subprocess.PIPE, start_new_session=True) as process:
-        try:
-            assert process.stdout is not None
-            while process.stdout.readline() != b"held\n":
-                pass
-            with pytest.raises(
-                StorageError, match=r"sums.lock has been locked by another process for 0\.2 s"
-            ):
-                FileMemory.alone(path, patience=0.2)
-            threading.Timer(0.3, process.kill).start()
-            FileMemory.alone(path).sign(sum_of(1), HERE)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert kept(path)["update"]["signed"] == HERE.hex()
 
 
 def test_the_next_round_begins_afresh(path: Path) -> None:

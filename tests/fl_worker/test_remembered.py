@@ -68,10 +68,10 @@ def test_a_worker_that_was_not_chosen_goes_on_from_its_own_last_round(tmp_path: 
 
 
 def test_only_so_many_rounds_stay(tmp_path: Path) -> None:
-    """Two, and one for each checkpoint; files are the worker's alone, and stages without memory write none."""
+    """The newest, and one for each checkpoint; files are the worker's alone, and stages without memory write none."""
     trained(remembered(tmp_path / "some", every=5, keep=2), *range(1, 9), *range(11, 20))
     files = sorted((tmp_path / "some").iterdir())
-    assert [int(path.name[6:14]) for path in files] == [8, 15, 18, 19]
+    assert [int(path.name[6:14]) for path in files] == [8, 15, 17, 18, 19]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     remembered(tmp_path / "none").keep(1, FRESH)
     assert not (tmp_path / "none").exists()

@@ -22,7 +22,7 @@ from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import frames
 from fl_core.wire.channels import OPTIONS, open_port
 from fl_core.wire.guard import context_of
-from fl_worker.memory import FileMemory
+from fl_worker.alone import stay_alone
 from tests.fl_worker.loopback import Scheduler, Server
 from tests.rounds.conftest import UID
 from tests.rounds.secure import PROGRAM as HOSPITAL
@@ -146,13 +146,13 @@ def test_no_order_brings_a_model_that_one_worker_trained(tmp_path: Path) -> None
 
 
 def test_two_processes_are_not_the_same_worker(tmp_path: Path) -> None:
-    """While a worker of secure sums runs, no other process can have what its identity remembers of them."""
+    """While a worker runs, no other process can be the worker of its identity."""
     one = Orders(tmp_path, HOSPITAL, {})
 
     async def main() -> None:
         async with one.begun():
             with pytest.raises(StorageError, match="one process at a time may be the worker of an identity"):
-                FileMemory.alone(tmp_path / "worker" / "sums.jsonl", patience=0)
+                stay_alone(tmp_path / "worker", patience=0)
 
     asyncio.run(main())
 
