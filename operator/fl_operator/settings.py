@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -232,7 +232,30 @@ def _template(path: Path) -> dict[str, Any]:
         raise SpecError(f"--template {path}: {error}") from error
     if not isinstance(found, dict):
         raise SpecError(f"--template {path} holds no mapping; expected metadata and spec of a pod template")
+    for place, value, wanted in _misshapen(found):
+        raise SpecError(f"--template {path}: {place} is {value!r}; expected {wanted}")
     return found
+
+
+def _misshapen(template: dict[str, Any]) -> Iterator[tuple[str, object, str]]:
+    """The fields on which jobs' pods are built and that are none: where, what stands there, what is expected."""
+    for above, name in (("metadata", "labels"), ("metadata", "annotations"), ("spec", "containers")):
+        outer = template.get(above, {})
+        if not isinstance(outer, dict):
+            yield above, outer, "a mapping"
+        elif name == "containers":
+            yield from _miscontained(outer.get(name, []))
+        elif not isinstance(inner := outer.get(name, {}), dict):
+            yield f"{above}.{name}", inner, "a mapping"
+
+
+def _miscontained(containers: object) -> Iterator[tuple[str, object, str]]:
+    if not isinstance(containers, list):
+        yield "spec.containers", containers, "a list of containers"
+        return
+    for place, one in enumerate(containers):
+        if not isinstance(one, dict):
+            yield f"spec.containers[{place}]", one, "a mapping"
 
 
 def _user(given: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,25 @@ def test_templates_that_are_none(tmp_path: Path, text: str) -> None:
     template = tmp_path / "template.yaml"
     template.write_text(text, encoding="utf-8")
     with pytest.raises(SpecError, match="--template"):
+        Settings(namespace="a", template=template).for_jobs(authority="")
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("spec: x", "spec is 'x'"),
+        ("metadata:", "metadata is None"),
+        ("metadata: {labels: x}", "metadata.labels is 'x'"),
+        ("metadata: {annotations: [1]}", "metadata.annotations is [1]"),
+        ("spec: {containers: x}", "spec.containers is 'x'"),
+        ("spec: {containers: [{name: fl}, 1]}", "spec.containers[1] is 1"),
+    ],
+)
+def test_templates_of_another_shape(tmp_path: Path, text: str, field: str) -> None:
+    """What no pod can be built on is refused with its place, as the API server's own findings are."""
+    template = tmp_path / "template.yaml"
+    template.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecError, match=re.escape(f"--template {template}: {field}; expected a ")):
         Settings(namespace="a", template=template).for_jobs(authority="")
 
 
