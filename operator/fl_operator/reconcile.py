@@ -77,7 +77,9 @@ REFUSED_SECONDS: Final = 15.0
 about a field of a template may be a webhook's.
 """
 CLASSED_SECONDS: Final = 60.0
-"""A cluster that has a default storage class is not asked for it again for so long."""
+"""A cluster that has a default storage class is not asked for it again for so long; one without for REFUSED_SECONDS,
+however many jobs wait.
+"""
 MOST_THAWED: Final = 16
 """Attempts that are kept as they were read; each takes 0.1 MB."""
 SERVER_SECONDS: Final = 5.0
@@ -133,7 +135,9 @@ class Reconciler:
     """Attempts by the uid of their ConfigMap."""
     _memories: dict[str, Memory] = field(default_factory=dict)
     _uids: dict[Key, str] = field(default_factory=dict)
-    _classed_until: float = float("-inf")
+    _classless: bool = False
+    """Whether claims that name no storage class get none, as was learnt last."""
+    _class_known_until: float = float("-inf")
 
     async def reconcile(self, key: Key) -> Requeue | None:
         """Look at one job and do what is due."""
@@ -179,12 +183,19 @@ class Reconciler:
     async def _wrong(self, decision: Decision) -> tuple[Problem, ...]:
         """What the API server finds wrong with a job that is not made yet; its default class is asked for rarely."""
         wrong = await unfit(self.connection, decision.trials)
-        if decision.unclassed is None or self.clock() < self._classed_until:
-            return wrong
-        if await lacks_class(self.connection, decision.unclassed):
+        if decision.unclassed is not None and await self._lacks_class(decision.unclassed):
             return (*wrong, UNCLASSED)
-        self._classed_until = self.clock() + CLASSED_SECONDS
         return wrong
+
+    async def _lacks_class(self, claim: Object) -> bool:
+        """Whether a claim would get no storage class, as far as is known."""
+        if self.clock() < self._class_known_until:
+            return self._classless
+        learnt = await lacks_class(self.connection, claim)
+        if learnt is not None:
+            self._classless = learnt
+            self._class_known_until = self.clock() + (REFUSED_SECONDS if learnt else CLASSED_SECONDS)
+        return bool(learnt)
 
     # -- observe
 

@@ -45,12 +45,14 @@ async def approve_template(
         raise SpecError("\n".join(f"--template {path}: {one}" for one in dict.fromkeys(wrong)))
 
 
-async def lacks_class(connection: Connection, claim: Object) -> bool:
-    """Whether a claim that names no storage class would get none; not where nothing is learnt, as beyond a quota."""
+async def lacks_class(connection: Connection, claim: Object) -> bool | None:
+    """Whether a claim that names no storage class would get none; None where nothing is learnt, as beyond a quota, or
+    where the claim is there already.
+    """
     try:
         made = await connection.create(claim, dry=True)
     except (AlreadyExistsError, ForbiddenError, InvalidError):
-        return False
+        return None
     return not made["spec"].get("storageClassName")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -356,8 +357,41 @@ def test_a_job_whose_storage_would_get_no_class_waits_for_one(memory: Any) -> No
         )
         assert "template" not in told["message"]
         memory.default_class = "standard"
+        one.clock = lambda: time.monotonic() + REFUSED_SECONDS
         await one.reconcile(KEY)
         assert len(jobs(memory)) == 3
+
+    play(memory, scene)
+
+
+def test_many_jobs_that_wait_for_a_class_ask_for_it_once(memory: Any) -> None:
+    """What was learnt holds for all of them until they are looked at again."""
+
+    async def scene(one: Reconciler) -> None:
+        memory.default_class = ""
+        for _ in range(3):
+            assert await one.reconcile(KEY) == Requeue(REFUSED_SECONDS)
+        dry = [request for request in memory.requests if "dryRun" in request.query]
+        assert [request.path.rpartition("/")[2] for request in dry] == ["persistentvolumeclaims"]
+
+    play(memory, scene)
+
+
+def test_a_claim_of_which_nothing_is_learnt_says_nothing_of_the_next(memory: Any) -> None:
+    """A quota may refuse one job's; whether the cluster has a default class is asked for the next all the same."""
+    second = Key("lab", "second")
+    metadata = {**JOB["metadata"], "name": second.name, "uid": "job-2"}
+
+    async def scene(one: Reconciler) -> None:
+        memory.default_class = ""
+        memory.failing = [refusal("POST", code=403, status={"message": "exceeded quota"})]
+        await one.reconcile(KEY)
+        memory.put(FLJOBS.path(*second), {**JOB, "metadata": metadata})
+        while one.mirror.find(FLJOBS, second) is None:
+            await asyncio.sleep(0)
+        await one.reconcile(second)
+        told = memory.objects[FLJOBS.path(*second)]["status"]["conditions"][0]
+        assert (told["status"], told["reason"]) == ("False", "NoStorageClass")
 
     play(memory, scene)
 
