@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from typing import Final
+
+import structlog
 
 from fl_core.errors import SpecError
 from fl_operator.cluster.connection import Connection
@@ -19,6 +23,11 @@ from fl_operator.trial import Trial, problems, trials_of_all
 from job_generator.problems import Problem
 from job_generator.settings import Settings
 
+log = structlog.get_logger()
+
+PAUSES: Final = (1.0, 2.0, 4.0)
+"""Seconds before the template of all jobs is tried again with an API server that fails."""
+
 
 async def unfit(connection: Connection, trials: Iterable[Trial]) -> tuple[Problem, ...]:
     """What the API server finds wrong with templates, field by field, or cannot read of them.
@@ -33,16 +42,21 @@ async def approve_template(
     connection: Connection, settings: Settings, *, namespace: str, path: object
 ) -> None:
     """Raise SpecError where the API server finds something wrong with the template of all jobs, which is at this path
-    here; otherwise each of their authors would be told of it.
+    here; otherwise each of their authors would be told of it. Where it does not say, as with a webhook of the namespace
+    that is down, nothing is learnt.
     """
-    try:
-        wrong = await unfit(connection, trials_of_all(settings, namespace))
-    except TransientError:
-        raise
-    except ClusterError:
-        return  # nothing is learnt, as where the namespace is still to come
-    if wrong:
-        raise SpecError("\n".join(f"--template {path}: {one}" for one in dict.fromkeys(wrong)))
+    for pause in (*PAUSES, None):
+        try:
+            wrong = await unfit(connection, trials_of_all(settings, namespace))
+        except ClusterError as error:
+            if isinstance(error, TransientError) and pause is not None:
+                await asyncio.sleep(pause)
+                continue
+            log.warning("the template of all jobs was not tried", namespace=namespace, reason=str(error))
+            return
+        if wrong:
+            raise SpecError("\n".join(f"--template {path}: {one}" for one in dict.fromkeys(wrong)))
+        return
 
 
 async def lacks_class(connection: Connection, claim: Object) -> bool | None:
