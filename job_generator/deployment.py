@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from job_generator.part import NAME, OBJECT_NAME, Part
+from job_generator.part import NAME, NAME_OR_NONE, OBJECT_NAME, Part
 
 MOST_SITES = 100
 INSIDE = r"[A-Za-z0-9_{][A-Za-z0-9_.{}-]*"
@@ -92,8 +92,10 @@ class Storage(Part):
     ) = None
     """How much is claimed. 1Gi without it."""
 
-    storage_class_name: ObjectName | None = None
-    """The storage class; the cluster's default without it."""
+    storage_class_name: (
+        Annotated[str, Field(pattern=NAME_OR_NONE, max_length=253, examples=["fast"])] | None
+    ) = None
+    """The storage class; the cluster's default without it. With `""` none, for a volume made before without a class."""
 
     on_delete: Literal["Retain", "Delete"] = "Retain"
     """What becomes of the claim when the job is deleted."""

@@ -111,7 +111,8 @@ def _claim(of: Rendering) -> list[Object]:
     storage = of.job.spec.server.storage
     if storage.existing_claim or storage.uri:
         return []
-    chosen = {"storageClassName": storage.storage_class_name} if storage.storage_class_name else {}
+    named = storage.storage_class_name
+    chosen = {} if named is None else {"storageClassName": named}
     claim = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": storage.size or STORAGE_SIZE}},

@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 
 NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+NAME_OR_NONE = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"
 """An object of Kubernetes (RFC 1123 subdomain)."""
 
 

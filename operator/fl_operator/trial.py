@@ -28,7 +28,7 @@ OF_METADATA: Final = ("labels", "annotations")
 UNCLASSED: Final = Problem(
     ("spec", "server", "storage"),
     "names no storage class, and the cluster has no default: give it one, or submit the job with storageClassName, "
-    "existingClaim or uri",
+    'existingClaim or uri; storageClassName: "" is for a volume that has no class either',
 )
 
 _UNKNOWN: Final = re.compile(r'unknown field "([^"]+)"')

@@ -370,6 +370,23 @@ def test_a_job_whose_storage_would_get_no_class_waits_for_one(memory: Any) -> No
     play(memory, scene)
 
 
+def test_a_job_that_wants_no_class_is_not_asked_for_one(memory: Any) -> None:
+    """A volume that was made before without a class is bound by a claim that says that it has none."""
+
+    async def scene(one: Reconciler) -> None:
+        memory.default_class = ""
+        storage = {"storage": {"storageClassName": ""}}
+        memory.put(FLJOBS.path(*KEY), {**JOB, "spec": {**JOB["spec"], "server": storage}})
+        while "server" not in (one.mirror.find(FLJOBS, KEY) or JOB)["spec"]:
+            await asyncio.sleep(0)
+        await one.reconcile(KEY)
+        assert len(jobs(memory)) == 3
+        [claim] = [made for path, made in memory.objects.items() if "/persistentvolumeclaims/" in path]
+        assert claim["spec"]["storageClassName"] == ""
+
+    play(memory, scene)
+
+
 def test_many_jobs_that_wait_for_a_class_ask_for_it_once(memory: Any) -> None:
     """What was learnt holds for all of them until they are looked at again."""
 
