@@ -42,7 +42,7 @@ GIVEN_UP: Final = "was given up when the server went back"
 
 LINK: Final = (
     *("round", "result", "line", "previous", "plan", "base", "model", "refused"),
-    *("signer", "certificate"),
+    *("attempt", "signer", "certificate"),
 )
 """What a line's place in the record hangs on."""
 
@@ -176,6 +176,15 @@ def stray(record: Record, number: int, model: str) -> str:
     if any(model in row.get("refused", ()) for row in record.links):
         return f"is the model {model[:12]}, which was refused before"
     return ""
+
+
+def undone(record: Record, over: int) -> frozenset[tuple[int, int]]:
+    """The attempts that were committed, by round, of rounds after this one: what they made is given up."""
+    return frozenset(
+        (row["round"], row["attempt"])
+        for row in record.links
+        if row.get("result") == COMMITTED and row["round"] > over and "attempt" in row
+    )
 
 
 def given_up(record: Record, number: int, *, base: str) -> str:

@@ -7,7 +7,7 @@ asked: it has the same `draw`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from fl_core.rounds import Past
@@ -16,13 +16,18 @@ from fl_server.storage import Lines
 
 RESTARTED: Final = "the server was started again"
 """Why an attempt was given up of which nobody knows who was lost in it."""
+UNDONE: Final = "the server went back to an older model"
+"""Why one was given up that had been committed."""
 
 GivenUp = dict[str, Any]
 """An attempt that came to nothing: its number, who was lost in it, and, where no worker is the reason, the reason."""
 
 
 class Attempts:
-    """The attempts of one job, a line for each. Those of the newest round are remembered with who was lost in them."""
+    """The attempts of one job, a line for each; those that came to nothing with who was lost in them.
+
+    Those that are `undone`, by round, were committed before the server went back to an older checkpoint.
+    """
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
@@ -30,6 +35,7 @@ class Attempts:
         self._draws: dict[int, int] = {}
         self._lost: dict[int, list[GivenUp]] = {}
         self._own = 0
+        self.undone: Collection[tuple[int, int]] = ()
 
     def restore(self) -> Past:
         """What earlier processes opened."""
@@ -46,10 +52,11 @@ class Attempts:
         row: dict[str, Any] = {"round": round, "attempt": attempt, "draw": draw}
         if before := self._last.get(round):
             here = self._own == round
+            reason = UNDONE if (round, before) in self.undone else RESTARTED
             row["before"] = {
                 "attempt": before,
                 "dropouts": dict(lost) if here else {},
-                **({} if here else {"reason": RESTARTED}),
+                **({} if here else {"reason": reason}),
             }
         self._lines.add(row)
         self._note(row)

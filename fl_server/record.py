@@ -39,6 +39,7 @@ from fl_core.record import (
     given_up,
     read,
     stray,
+    undone,
 )
 from fl_core.seals import Seal, broken
 from fl_server.checkpoints import Saved
@@ -60,6 +61,8 @@ class Resumed(NamedTuple):
     recorded: bool = True
     told: tuple[str, ...] = ()
     """The lines that were added, for those who watch."""
+    undone: frozenset[tuple[int, int]] = frozenset()
+    """Of later rounds the attempts that were committed and given up."""
 
 
 class Kept(Protocol):
@@ -159,7 +162,7 @@ class RoundRecord:
         self._check_whole(record, made=number if made else 0)
         rows = {row["round"]: row for row in record.rows()}
         if made and number not in rows:
-            return Resumed(number, {}, rows, recorded=False)
+            return Resumed(number, {}, rows, recorded=False, undone=undone(record, number))
         over = number
         while over + 1 in rows and rows[over + 1]["result"] == SKIPPED:
             over += 1
@@ -167,7 +170,8 @@ class RoundRecord:
         refused = {"refused": self._refused} if self._refused else {}
         told = (self.add({"round": over, "result": RESTORED, "model": model, **refused}),) if back else ()
         kept = {place: row for place, row in rows.items() if place <= over}
-        return Resumed(over, rows[number]["metrics"] if number in rows else {}, kept, told=told)
+        metrics = rows[number]["metrics"] if number in rows else {}
+        return Resumed(over, metrics, kept, told=told, undone=undone(record, over))
 
     def _check_whole(self, record: Record, *, made: int) -> None:
         """A round that made a checkpoint is recorded, or the next one to be; and what was signed before is there."""

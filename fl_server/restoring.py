@@ -82,6 +82,7 @@ class Restoring:
         if saved is None:
             await self._resume_sums(self._plan.done)
             found = await asyncio.to_thread(self._storage.resumed, self._plan.done, model="", made=False)
+            self._attempts.undone = found.undone
             added(found.told)
             return None
         self.kept = model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
@@ -91,6 +92,7 @@ class Restoring:
         best = await asyncio.to_thread(self._storage.model, "best")
         log.info("restored", round=number, model=model.digest)
         found = await asyncio.to_thread(self._storage.resumed, number, model=model.digest, made=bool(row))
+        self._attempts.undone = found.undone
         added(found.told)
         return Restored(model, found, best.facts["metrics"] if best is not None else {}, row)
 

@@ -232,6 +232,12 @@ def test_a_damaged_checkpoint_is_told_to_whoever_watches(world: Callable[..., An
             assert seen.standing.notice == "round-0000001.safetensors is damaged and was passed over"
             (back,) = map(json.loads, seen.closed)
             assert (back["result"], back["round"]) == ("Restored", 0)
+            earlier = [{"attempt": 1, "dropouts": {}, "reason": "the server went back to an older model"}]
+            assert served.coordinator.ledger.row["earlier"] == earlier
+        async with one.serving() as served, served.running():
+            assert (await served.called()).context.round == 1
+            earlier += [{"attempt": 2, "dropouts": {}, "reason": "the server was started again"}]
+            assert served.coordinator.ledger.row["earlier"] == earlier
 
     asyncio.run(main())
 
