@@ -167,7 +167,7 @@ class Sums:
         """The sums of the members' updates."""
         schema, agreeing = self._agreeing(members)
         dealt, short = self._dealt(agreeing), Short()
-        if self._buckets.count > 1 and not self.bound(place.round):
+        if self._buckets.count > 1 and not self.signed(place.round):
             asked = sorted(map(number, agreeing))
             await asyncio.to_thread(self.protection.journal.gathered, place.round, place.attempt, asked)
 
@@ -283,7 +283,7 @@ class Sums:
             log.warning("left out, for their metrics are of another kind", workers=odd, expected=schema.names)
         return schema, agreeing
 
-    def bound(self, round: int) -> frozenset[str]:
+    def signed(self, round: int) -> frozenset[str]:
         """For whom sums that this round's model needs may have been signed: without all of them they cannot be."""
         found = (self._survivors(round, bucket) for bucket in range(self._buckets.count))
         return frozenset(map(name, frozenset[int]().union(*found)))
@@ -299,7 +299,7 @@ class Sums:
         """
         candidates = {bucket: self._candidates(round, bucket) for bucket in range(self._buckets.count)}
         draws = self._plan.selection.per_round < self._plan.workers
-        if not self.bound(round) and not (draws and any(candidates.values())):
+        if not self.signed(round) and not (draws and any(candidates.values())):
             return frozenset()
         members = self._buckets.dealt(self.protection.journal.members(round))
         found = (self._survivors(round, at) or some or members[at] for at, some in candidates.items())

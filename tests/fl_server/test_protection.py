@@ -428,7 +428,7 @@ def test_candidates_stay_once_shares_were_dealt(crowd: Build) -> None:
         with pytest.raises(ProtocolError, match="1 vectors, fewer than the 3"):
             await summed(one, 0, 1, 2)
         assert one.journal.candidates(1, "update") == (0, 1, 2)
-        assert not one.sums.bound(1)
+        assert not one.sums.signed(1)
         one.altered = {}
         _, members = await summed(one, 0, 1, 2, 3, attempt=2)
         assert members == ["worker-0", "worker-1", "worker-2"]
@@ -450,8 +450,8 @@ def test_a_sum_that_may_be_signed_is_sought_with_the_same(crowd: Build) -> None:
         }
         with pytest.raises(ProtocolError, match="1 signatures, fewer than the 3"):
             await summed(one, 0, 1, 2, 3)
-        assert one.sums.bound(1) == {"worker-0", "worker-1", "worker-2"}
-        assert not one.sums.bound(2)
+        assert one.sums.signed(1) == {"worker-0", "worker-1", "worker-2"}
+        assert not one.sums.signed(2)
         one.altered = {"worker-2": silent_at("vector")}
         with pytest.raises(ProtocolError, match="2 vectors, fewer than the 3"):
             await summed(one, 0, 1, 2, 3, attempt=2)

@@ -92,7 +92,7 @@ def test_a_charge_that_fails_opens_nothing(crowd: Callable[..., Crowd]) -> None:
     with pytest.raises(StorageError):
         asyncio.run(summed(one))
     assert "unmasking" not in said(one)
-    assert len(one.sums.bound(1)) == 4
+    assert len(one.sums.signed(1)) == 4
 
 
 def test_votes_on_the_clip_norm_are_in_the_same_sum(crowd: Callable[..., Crowd]) -> None:

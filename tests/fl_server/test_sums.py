@@ -149,8 +149,8 @@ def test_a_round_is_bound_to_those_with_whom_what_it_needs_was_signed(
     one = crowd()
     one.sums.restore({"exponents": [[1, 1] if learned else []]})
     one.journal.signing(7, 1, signed, survivors=[1, 2])
-    assert one.sums.bound(7) == ({"worker-1", "worker-2"} if bound else set())
-    assert not one.sums.bound(8)
+    assert one.sums.signed(7) == ({"worker-1", "worker-2"} if bound else set())
+    assert not one.sums.signed(8)
 
 
 WRONG_SCHEMAS = {
@@ -261,7 +261,7 @@ def test_too_few_buckets_sign_nothing_and_try_again(bucketed: Crowd) -> None:
         ):
             await parts(one, *TWELVE)
         assert not any(one.journal.survivors(1, "update", bucket) for bucket in range(4))
-        assert not one.sums.bound(1)
+        assert not one.sums.signed(1)
         one.altered = {}
         return await parts(one, *TWELVE, attempt=2)
 
