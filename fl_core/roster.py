@@ -42,8 +42,8 @@ Purpose = Literal["initialise", "train", "evaluate", "rejoin"]
 class Call:
     """The server's call for workers; `evaluate` and `rejoin` name them, else the policy chooses.
 
-    Where there are any of whom `only` may train, all of them are waited for a while, and nobody else is asked. The
-    policy chooses the same of the same for each call of a round with the same `draw`.
+    Where there are any of whom `only` may train, all of them are waited for a while, and nobody else is asked. Calls of
+    a round with the same `draw` get the same cohort, where the same workers are there to choose from.
     """
 
     purpose: Purpose

@@ -25,7 +25,11 @@ from fl_core.shortfall import MENDING, recurs, too_few
 
 @dataclass(frozen=True, slots=True)
 class Convene:
-    """Ask the scheduler for a cohort for this attempt of this round, which has so many a `draw` of it."""
+    """Ask the scheduler for a cohort for this attempt of this round.
+
+    `draw` counts the cohorts that were drawn for the round, this one included. An attempt after the server's restart
+    repeats the last draw, so it may be less than `attempt`.
+    """
 
     round: int
     attempt: int

@@ -19,7 +19,7 @@ RESTARTED: Final = "the server was started again"
 UNDONE: Final = "the server went back to an older model"
 """Why one was given up that had been committed."""
 
-GivenUp = dict[str, Any]
+Abandoned = dict[str, Any]
 """An attempt that came to nothing: its number, who was lost in it, and, where no worker is the reason, the reason."""
 
 
@@ -33,7 +33,7 @@ class Attempts:
         self._lines = lines
         self._last: dict[int, int] = {}
         self._draws: dict[int, int] = {}
-        self._lost: dict[int, list[GivenUp]] = {}
+        self._lost: dict[int, list[Abandoned]] = {}
         self._own = 0
         self.undone: Collection[tuple[int, int]] = ()
 
@@ -44,7 +44,7 @@ class Attempts:
                 self._note(row)
         return Past(dict(self._last), draws=dict(self._draws))
 
-    def opening(self, round: int, attempt: int, *, draw: int, lost: Mapping[str, str]) -> list[GivenUp]:
+    def opening(self, round: int, attempt: int, *, draw: int, lost: Mapping[str, str]) -> list[Abandoned]:
         """Somebody is about to be asked; gives the attempts of this round that were given up.
 
         `lost` are those whom this process has lost in the attempt before.

@@ -298,7 +298,9 @@ class Coordinator:
             return
         logs.bind(round=number, attempt=attempt)
         self.metrics.round.set(number)
-        self.ledger.open(number, attempt, earlier=earlier, base=model.digest, **self.spending.clip(model))
+        drawn = {"draw": convene.draw} if convene.draw != attempt else {}
+        clip = self.spending.clip(model)
+        self.ledger.open(number, attempt, earlier=earlier, base=model.digest, **drawn, **clip)
         self._aggregator.open(model.manifest)
         self.refusals.begin(number, attempt)
         self._answer.clear()

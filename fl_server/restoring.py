@@ -16,7 +16,7 @@ from fl_core.rounds import Convene, Past
 from fl_core.states import States
 from fl_core.steps import reached
 from fl_server.aggregator import Aggregator
-from fl_server.attempts import Attempts, GivenUp
+from fl_server.attempts import Abandoned, Attempts
 from fl_server.checkpoints import FullError, Saved
 from fl_server.model import Model
 from fl_server.record import Resumed
@@ -125,7 +125,7 @@ class Restoring:
         await self._patiently(lambda: self._storage.checkpoints.save(saved))
         self.kept = model
 
-    async def opening(self, convene: Convene, *, lost: Mapping[str, str]) -> list[GivenUp]:
+    async def opening(self, convene: Convene, *, lost: Mapping[str, str]) -> list[Abandoned]:
         """Note the attempt that is about to be opened; gives those of its round that were given up.
 
         `lost` are those whom this process has lost in the attempt before.

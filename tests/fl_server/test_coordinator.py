@@ -287,6 +287,23 @@ def test_what_comes_before_a_restarted_server_has_opened_its_round_waits(world: 
     asyncio.run(main())
 
 
+def test_a_round_tells_which_draw_its_cohort_was(world: Callable[..., Any]) -> None:
+    """An attempt after a restart repeats the draw of the one before, and its line says so; others leave it out."""
+    one = world()
+
+    async def main() -> None:
+        async with one.serving() as served, served.running():
+            await play(served, calls=1)
+            await served.called()
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=4)
+            await ended(task)
+            told = [(row["attempt"], row.get("draw")) for row in recorded(served.storage)]
+            assert told == [(2, 1), (1, None)]
+
+    asyncio.run(main())
+
+
 def test_an_unfinished_line_of_the_record_is_cut_off(world: Callable[..., Any]) -> None:
     """A line that a crash left unfinished is gone, so that the next one stands for itself."""
     one = world()
