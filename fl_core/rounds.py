@@ -131,12 +131,6 @@ class Past:
     bound: Collection[int] = ()
     draws: Mapping[int, int] = field(default_factory=dict)
 
-    def with_sums(self, sums: Past) -> Past:
-        """The same with what is known of its secure sums."""
-        numbers = self.attempts.keys() | sums.attempts.keys()
-        last = {number: max(self.attempts.get(number, 0), sums.attempts.get(number, 0)) for number in numbers}
-        return Past(last, sums.bound, self.draws)
-
 
 class Rounds:
     """The whole sequence of rounds of one job; `done` rounds lie behind it already.

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fl_core.rounds import Past
 from fl_core.secagg.ranges import Exponents
 from fl_core.secagg.session import Purpose
 from fl_server.checkpoints import legible
@@ -33,20 +32,18 @@ class Journal:
         self._lines = lines
         self._check_room = check_room
         self._lock = threading.Lock()
-        self._attempts: dict[int, int] = {}
         self._candidates: dict[Sought, tuple[int, ...]] = {}
         self._survivors: dict[Sought, tuple[int, ...]] = {}
         self._members: dict[int, tuple[int, ...]] = {}
         self._ranges: dict[tuple[int, int], Exponents] = {}
 
-    def restore(self, *, done: int) -> Past:
-        """What an earlier process began after so many rounds were committed."""
+    def restore(self, *, done: int) -> set[int]:
+        """Take up what earlier processes began; gives the rounds after `done` for which vectors may have left."""
         for row in self._lines.read():
             with legible(f"{self._lines.path}: {row}"):
                 self._note(row)
         begun = {*self._candidates, *self._survivors}
-        needed = (sought for sought in begun if sought[0] > done and self._is_needed(sought))
-        return Past(self._attempts, {number for number, _, _ in needed})
+        return {sought[0] for sought in begun if sought[0] > done and self._is_needed(sought)}
 
     def _is_needed(self, sought: Sought) -> bool:
         """Whether the model of this sum's round cannot be made without it."""
@@ -103,8 +100,7 @@ class Journal:
             self._lines.add(row)
 
     def _note(self, row: dict[str, Any]) -> None:
-        number, attempt = int(row["round"]), int(row["attempt"])
-        self._attempts[number] = max(self._attempts.get(number, 0), attempt)
+        number = int(row["round"])
         match row:
             case {"members": members}:
                 self._members[number] = tuple(members)

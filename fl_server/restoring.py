@@ -99,7 +99,7 @@ class Restoring:
     async def _resume_sums(self, done: int) -> None:
         """Take up what is known of the secure sums after round `done`."""
         if self._sums is not None:
-            self.past = self.past.with_sums(await asyncio.to_thread(self._sums.resume, done=done))
+            self.past = replace(self.past, bound=await asyncio.to_thread(self._sums.resume, done=done))
 
     def remember(self, states: States) -> None:
         """Give those who make models what they remembered."""

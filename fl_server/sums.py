@@ -21,7 +21,7 @@ from fl_core.errors import ProtocolError, RoundError, UnmaskError
 from fl_core.identity import wall_time
 from fl_core.metrics import Measurement, total
 from fl_core.plan import Plan
-from fl_core.rounds import Aggregate, Past
+from fl_core.rounds import Aggregate
 from fl_core.secagg import job, ranges
 from fl_core.secagg.session import Context, Purpose
 from fl_core.secagg.signing import AuthorityTrust
@@ -136,14 +136,14 @@ class Sums:
         with legible("what the checkpoint knows of ranges"):
             self._exponents = [tuple(one) for one in state.get("exponents", [()] * self._buckets.count)]
 
-    def resume(self, *, done: int) -> Past:
-        """What an earlier process began after the checkpoint of round `done`; ranges that it learned are known."""
+    def resume(self, *, done: int) -> set[int]:
+        """The rounds after the checkpoint of round `done` that are bound; ranges learned in them are known."""
         journal = self.protection.journal
-        past = journal.restore(done=done)
+        bound = journal.restore(done=done)
         for bucket, exponents in journal.ranges(done=done).items():
             if not self._exponents[bucket]:
                 self._exponents[bucket] = self._voted[bucket] = exponents
-        return past
+        return bound
 
     def admit(self, worker: str, ready: pb.Ready) -> None:
         """Note in which metrics a worker has measured; refuses what are none."""

@@ -282,12 +282,6 @@ def test_an_attempt_of_another_process_is_not_opened_again() -> None:
     assert convene == Convene(4, 5, 3)
 
 
-def test_what_sums_know_of_attempts_counts_too() -> None:
-    """The greater number of either is the last one."""
-    past = Past({1: 2, 2: 1}, draws={1: 1}).with_sums(Past({2: 4, 3: 1}, (2,)))
-    assert past == Past({1: 2, 2: 4, 3: 1}, (2,), {1: 1})
-
-
 def test_a_commit_of_another_process_is_gone_on_with() -> None:
     """A server that starts again after a commit measures that model before the next round."""
     machine = Rounds(selection(), rounds=5, evaluation_every=1, done=3)

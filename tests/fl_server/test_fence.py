@@ -47,7 +47,7 @@ class Server:
         self.storage = Storage(folder, PLAN)
         self.found = self.storage.checkpoints.newest()
         self.journal = Journal(self.storage.sessions)
-        self.past = self.journal.restore(done=self.round)
+        self.journal.restore(done=self.round)
         privacy = Charged.of(PLAN, folder, within=self.storage.fence.held)
         assert privacy is not None
         self.privacy = privacy

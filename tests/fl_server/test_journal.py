@@ -34,10 +34,9 @@ def written(path: Path) -> Journal:
 
 
 def test_another_process_knows_what_this_one_began(path: Path) -> None:
-    """Candidates, signatures and attempts are the same after a restart."""
+    """Candidates, signatures and members are the same after a restart."""
     before, after = written(path), Journal(Lines(path))
-    past = after.restore(done=1)
-    assert past.attempts == {1: 1, 2: 1, 3: 2, 4: 1}
+    assert after.restore(done=1) == {2, 3}
     assert (after.members(4), after.members(3)) == ((0, 2), ())
     for number, purpose in ((1, "range"), (2, "update"), (2, "measure"), (3, "update"), (4, "update")):
         assert after.candidates(number, purpose) == before.candidates(number, purpose)  # type: ignore[arg-type]
@@ -49,7 +48,7 @@ def test_another_process_knows_what_this_one_began(path: Path) -> None:
 def test_rounds_that_were_begun_and_not_committed_are_known(path: Path, done: int, begun: set[int]) -> None:
     """A range or an update for which a vector may have left binds its round; what was committed is no longer asked."""
     written(path)
-    assert set(Journal(Lines(path)).restore(done=done).bound) == begun
+    assert Journal(Lines(path)).restore(done=done) == begun
 
 
 def test_a_measurement_binds_no_round(path: Path) -> None:
@@ -57,7 +56,7 @@ def test_a_measurement_binds_no_round(path: Path) -> None:
     journal = Journal(Lines(path))
     journal.dealing(1, 1, "measure", candidates=[0, 1, 2])
     journal.signing(1, 1, "measure", survivors=[0, 1, 2])
-    assert not Journal(Lines(path)).restore(done=0).bound
+    assert not Journal(Lines(path)).restore(done=0)
 
 
 def test_ranges_that_were_learned_bind_no_round(path: Path) -> None:
@@ -69,7 +68,7 @@ def test_ranges_that_were_learned_bind_no_round(path: Path) -> None:
     journal.signing(2, 1, "range", bucket=1, survivors=[3, 4, 5])
     journal.learned(3, 1, bucket=0, exponents=(5, 6))
     after = Journal(Lines(path))
-    assert after.restore(done=0).bound == {2}
+    assert after.restore(done=0) == {2}
     assert (after.ranges(done=0), after.ranges(done=3)) == ({0: (5, 6)}, {})
 
 
@@ -88,9 +87,9 @@ def test_a_line_that_a_crash_cut_off_was_never_acted_upon(path: Path) -> None:
     lines = path.read_bytes()
     path.write_bytes(lines[: lines.rindex(b'"attempt":2') + 4])
     journal = Journal(Lines(path))
-    assert journal.restore(done=2).attempts[3] == 1
-    journal.dealing(3, 2, "update", candidates=[0, 1, 2])
-    assert Journal(Lines(path)).restore(done=2).attempts[3] == 2
+    assert journal.restore(done=2) == {3}
+    journal.dealing(4, 1, "update", candidates=[0, 1, 2])
+    assert Journal(Lines(path)).restore(done=2) == {3, 4}
 
 
 def test_a_full_disk_stops_what_was_to_be_noted(tmp_path: Path) -> None:
@@ -111,7 +110,7 @@ def test_nobody_signs_what_there_is_no_room_for(path: Path) -> None:
         Journal(Lines(path), check_room=full).signing(3, 2, "update", survivors=[0, 1])
     Journal(Lines(path), check_room=full).signing(3, 2, "measure", survivors=[0, 1])  # no model comes of it
     after = Journal(Lines(path))
-    assert after.restore(done=2).bound == {3}
+    assert after.restore(done=2) == {3}
     assert after.survivors(3, "update") == ()
 
 
