@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.level(3)]
 Map = dict[str, Any]
 CROWD = 50
 PROBES = 5
-UNJUST = 2.0
+UNJUST = 4.0
 """So many times as long may good jobs take beside crashing ones as beside good ones, by the clock of a busy machine."""
 MOST_LOOKS = 12
 """Looks at a job that crashes until its end is told; usual are six, and two at one that runs."""
