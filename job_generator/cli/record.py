@@ -190,7 +190,7 @@ def fetch(job: str, *, where: Where, target: Path | None) -> None:
 
     refuse_run(job, where, instead="its record is in it: fl-submit record verify {run}")
     folder = FetchedRecord(target or Path(f"{job}-record"))
-    if occupied := folder.folder.occupied:
+    if occupied := folder.occupied:
         raise click.UsageError(occupied)
     with _on_cluster(job, where) as found:
         now = dt.datetime.now(dt.UTC)

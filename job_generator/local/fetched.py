@@ -53,6 +53,16 @@ class FetchedRecord:
         return RunFolder(self.path)
 
     @property
+    def occupied(self) -> str:
+        """Why no record can be fetched into this folder: it holds something; else nothing."""
+        if not self.folder.occupied:
+            return ""
+        broken = (
+            "" if self.is_there or self.folder.is_run else ", or remove this one if a fetch was broken off"
+        )
+        return f"{self.path} is not empty; choose another with -o{broken}"
+
+    @property
     def origin(self) -> Origin:
         """Where it came from."""
         try:
@@ -78,7 +88,7 @@ class FetchedRecord:
         self, origin: Origin, job: dict[str, Any], plan: Plan, *, authority: str, storage: Path
     ) -> None:
         """Make the folder, of a job as the API server has it and the files that came of its storage."""
-        if occupied := self.folder.occupied:
+        if occupied := self.occupied:
             raise StorageError(occupied)
         metadata = {name: job["metadata"][name] for name in ("name", "namespace", "uid")}
         shown = {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": metadata}

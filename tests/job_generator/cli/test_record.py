@@ -171,4 +171,4 @@ def test_a_folder_that_holds_something_is_refused_before_a_cluster_is_asked(
 ) -> None:
     """Nothing is fetched over what is there."""
     done = submit("record", "fetch", "toy", "-o", fetched)
-    assert (done.exit_code, "is not empty; choose another" in done.stderr) == (2, True)
+    assert (done.exit_code, "is not empty; choose another with -o" in done.stderr) == (2, True)

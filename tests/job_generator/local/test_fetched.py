@@ -36,7 +36,7 @@ def test_nothing_is_written_over(folder: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     again = RunFolder(tmp_path / "runs" / "toy")
     (tmp_path / "toy-reader").rename(tmp_path / "earlier")
-    with pytest.raises(StorageError, match="is not empty; choose another"):
+    with pytest.raises(StorageError, match="is not empty; choose another with -o$"):
         fetched_from(again, folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -48,6 +48,7 @@ def test_one_that_was_broken_off_is_none(folder: Path) -> None:
     with pytest.raises(StorageError, match=r"fetched.json is damaged: .* fetch the record again"):
         _ = FetchedRecord(folder).origin
     mark.unlink()
+    assert "or remove this one if a fetch was broken off" in FetchedRecord(folder).occupied
     assert not FetchedRecord(folder).is_there
 
 
