@@ -17,7 +17,7 @@ from fl_server.protection import GRACE_SECONDS, STEP_SECONDS
 from tests.cluster.disturbed import SELECTION, WORKERS, Tried, disturbed
 from tests.cluster.steps import POINTS, Fault
 from tests.cluster.tenant import Map, Tenant
-from tests.rounds.test_secure_loss import EVERYBODY, LEFT, QUIET, SIZE, SLACK_SECONDS
+from tests.rounds.test_secure_loss import EVERYBODY, LEFT, NOT_READY, QUIET, SIZE, SLACK_SECONDS
 from tests.rounds.test_secure_server import AGAIN, MADE, SIGNED
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(900)]
@@ -106,13 +106,16 @@ def check(row: Map, death: Death, *, minimum: int) -> None:
     """The round of a death came to what the protocol says: whose updates are in it, after how many attempts."""
     attempt, reporters = row["attempt"], row["reporters"]
     if death.who == ("server",):
-        again = 2 if death.point in SIGNED else AGAIN.get(death.point, 1)
+        again = 1 if death.point in MADE else 2
         assert (attempt, reporters) == (again, EVERYBODY), (death, row)
     elif not death.leaves_enough(minimum):
         assert (attempt > 1, len(reporters) >= minimum) == (True, True), (death, row)
+    elif death.step == NOT_READY and reporters == EVERYBODY:
+        assert (attempt, row["dropouts"]) == (1, {}), (death, row)  # its next pod was there in time
     else:
         assert (attempt, reporters) == (1, LEFT[death.step]), (death, row)
-        assert row["dropouts"] == {"worker-1": "gone"}, (death, row)
+        why = "no heartbeat" if death.step == NOT_READY else "gone"
+        assert row["dropouts"] == {"worker-1": why}, (death, row)
         assert row["seconds"]["secure"] < GRACE_SECONDS + SLACK_SECONDS < STEP_SECONDS, (death, row)
 
 
