@@ -82,7 +82,7 @@ def test_a_cluster_without_a_storage_class_is_told_what_to_do(lab: Lab, default:
     lab.eventually(lambda: lab.condition("Compiled") == ("False", "NoStorageClass"))
     told = (
         "spec.server.storage: names no storage class, and the cluster has no default: give it one, or submit the job "
-        "with storageClassName, existingClaim or uri"
+        'with storageClassName, existingClaim or uri; storageClassName: "" is for a volume that has no class either'
     )
     assert lab.told("Compiled")["message"] == told
     assert lab.children() == {}
