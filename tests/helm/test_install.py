@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from harness.waiting import until
+from tests.cluster.lab import CLASS
 
 if TYPE_CHECKING:
     from conftest import Render
@@ -58,6 +59,7 @@ def eventually(what: Callable[[], Any]) -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def _namespaces(cluster: Any) -> None:
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(CLASS))
     for name in ("ops", "team-a", "team-b", "trials"):
         cluster.kubectl("create", "namespace", name)
         cluster.kubectl("create", "serviceaccount", "fljob-test", "-n", name)
