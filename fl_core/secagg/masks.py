@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
@@ -159,18 +159,25 @@ def apply(vector: Vector, masks: Sequence[Mask], *, layout: Layout) -> None:
     """Add the keystreams of all masks to a vector, or take them off, in place; lets other threads run."""
     layout.check(vector)
     _check(masks)
-    ciphers = [(AES256(key), np.add if sign > 0 else np.subtract, sign) for key, sign in masks]
+    streams = [(_keystream(key), np.add if sign > 0 else np.subtract, sign) for key, sign in masks]
     longest = max(map(_length, chunks(vector, layout)))
     zeros, stream = bytes(longest), bytearray(longest + SLACK)
     for number, chunk in enumerate(chunks(vector, layout)):
         size, sentinel = _length(chunk), int(vector.sentinels[number])
-        nothing = memoryview(zeros)[:size]
-        keystream = np.frombuffer(stream, chunk.dtype, chunk.size)
-        for cipher, combine, sign in ciphers:
-            Cipher(cipher, CTR(_start(number))).encryptor().update_into(nothing, stream)
-            combine(chunk, keystream, out=chunk)
-            sentinel += sign * int.from_bytes(stream[size - WIDE.itemsize : size], "little")
+        nothing, last = memoryview(zeros)[:size], slice(size - WIDE.itemsize, size)
+        start = _start(number)
+        numbers = np.frombuffer(stream, chunk.dtype, chunk.size)
+        for keystream, combine, sign in streams:
+            keystream.reset_nonce(start)
+            keystream.update_into(nothing, stream)
+            combine(chunk, numbers, out=chunk)
+            sentinel += sign * int.from_bytes(stream[last], "little")
         vector.sentinels[number] = sentinel % 2**64
+
+
+def _keystream(key: bytes) -> CipherContext:
+    """One key's, which is set to where a chunk's begins; to make one anew would cost a tenth of a whole chunk."""
+    return Cipher(AES256(key), CTR(_start(0))).encryptor()
 
 
 def _length(chunk: Numbers) -> int:
