@@ -29,6 +29,7 @@ from job_generator.local.chaos_spec import (
     LabelFlip,
     Nan,
     Planned,
+    Reorder,
     SignFlip,
     Slow,
     Stop,
@@ -209,7 +210,7 @@ class Chaos:
             case Corrupt(what="connection"):
                 for link in self._net.of(who):
                     link.weather.spoil_next = True
-            case Cut() | Slow():
+            case Cut() | Slow() | Reorder():
                 for link in self._net.of(who):
                     _worsen(link, fault)
                     self._later(fault.seconds, link.calm)
@@ -259,6 +260,8 @@ def describe(fault: AnyFault) -> str:
             rate = f" {fault.kilobytes_per_second:g} kB/s" if fault.kilobytes_per_second else ""
             late = f" {fault.delay_seconds:g} s late" if fault.delay_seconds else ""
             return f"slow{rate}{late} for {fault.seconds:g} s"
+        case Reorder():
+            return f"reorder up to {fault.delay_seconds:g} s for {fault.seconds:g} s"
         case Corrupt():
             return f"corrupt {fault.what}"
     return fault.fault
@@ -272,7 +275,7 @@ def _concerns(who: str, name: str, step: str) -> bool:
     return name == who or step not in WORKERS_STEPS or not who.startswith("worker")
 
 
-def _worsen(link: Link, fault: Cut | Slow) -> None:
+def _worsen(link: Link, fault: Cut | Slow | Reorder) -> None:
     match fault:
         case Cut(silent=True):
             link.weather.flowing.clear()
@@ -282,3 +285,5 @@ def _worsen(link: Link, fault: Cut | Slow) -> None:
             rate = fault.kilobytes_per_second
             link.weather.bandwidth = rate * KILO if rate else None
             link.weather.delay = fault.delay_seconds
+        case Reorder():
+            link.weather.scatter = fault.delay_seconds

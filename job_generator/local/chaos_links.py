@@ -6,6 +6,7 @@ What passes is TLS, so a changed byte is a broken connection here, never a chang
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ class Weather:
     flowing: asyncio.Event = field(default_factory=asyncio.Event)
     delay: float = 0.0
     """Seconds that each piece is late."""
+    scatter: float = 0.0
+    """Seconds that each piece is late beyond that, at most: drawn for each."""
     bandwidth: float | None = None
     """Bytes a second, in each direction."""
     spoil_next: bool = False
@@ -32,7 +35,8 @@ class Weather:
 
     def seconds(self, nbytes: int) -> float:
         """How long a piece of this size takes."""
-        return self.delay + (nbytes / self.bandwidth if self.bandwidth else 0.0)
+        late = self.delay + random.uniform(0.0, self.scatter)  # noqa: S311 - nothing secret
+        return late + (nbytes / self.bandwidth if self.bandwidth else 0.0)
 
     def spoilt(self, piece: bytes) -> bytes:
         """The piece, with a byte changed if one is to be."""
@@ -75,7 +79,8 @@ class Link:
     def calm(self) -> None:
         """Be an ordinary connection again."""
         weather = self.weather
-        weather.broken, weather.delay, weather.bandwidth, weather.spoil_next = False, 0.0, None, False
+        weather.broken, weather.spoil_next = False, False
+        weather.delay, weather.scatter, weather.bandwidth = 0.0, 0.0, None
         weather.flowing.set()
 
     async def close(self) -> None:

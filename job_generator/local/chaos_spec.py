@@ -83,6 +83,18 @@ class Slow(Fault):
     delay_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
 
 
+class Reorder(Fault):
+    """For so many seconds each piece on its connections is late by a time of its own, drawn up to `delay_seconds`.
+
+    Pieces of one connection stay in their order, as TCP's do; those of several overtake each other.
+    """
+
+    fault: Literal["reorder"]
+    who: Who
+    seconds: Seconds
+    delay_seconds: Annotated[float, Field(gt=0, le=60)]
+
+
 class Cut(Fault):
     """Its connections break, and no new one is made for so many seconds; `silent` ones stay and carry nothing."""
 
@@ -140,11 +152,12 @@ class FullDisk(Fault):
     seconds: Seconds
 
 
-AnyFault = Kill | Stop | Slow | Cut | Corrupt | Nan | SignFlip | LabelFlip | FullDisk
+AnyFault = Kill | Stop | Slow | Reorder | Cut | Corrupt | Nan | SignFlip | LabelFlip | FullDisk
 KINDS: dict[str, type[Fault]] = {
     "kill": Kill,
     "stop": Stop,
     "slow": Slow,
+    "reorder": Reorder,
     "cut": Cut,
     "corrupt": Corrupt,
     "nan": Nan,

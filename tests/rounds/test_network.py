@@ -1,4 +1,4 @@
-"""Whole jobs whose network is slow or silent for longer than `stallSeconds`."""
+"""Whole jobs whose network is slow or silent for longer than `stallSeconds`, or mixes what it carries."""
 
 from __future__ import annotations
 
@@ -52,3 +52,14 @@ def test_who_falls_silent_is_out_of_one_round(tmp_path: Path) -> None:
     assert (during["attempt"], during["reporters"]) == (1, ["worker-1"])
     assert during["dropouts"] == {"worker-0": STALLED}
     assert before["reporters"] == after["reporters"] == ["worker-0", "worker-1"]
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "secure"])
+def test_what_overtakes_on_the_way_changes_nothing(tmp_path: Path, *, secure: bool) -> None:
+    """All links of a run are late by times of their own: each round is the first attempt's, of all workers."""
+    mixed = {"fault": "reorder", "round": 1, "step": "open", "seconds": 600, "delaySeconds": 0.2}
+    both = [{**mixed, "who": who} for who in ("server", "scheduler")]
+    run = tried(tmp_path, both, secure=secure, rounds=2, selection={"minimum": 4})
+    run.check()
+    everybody = [f"worker-{index}" for index in range(4)]
+    assert [(row["attempt"], row["reporters"]) for row in run.rounds()] == [(1, everybody)] * 2

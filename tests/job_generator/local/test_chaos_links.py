@@ -91,6 +91,31 @@ def test_a_silent_link_holds_what_it_carries() -> None:
     through(test)
 
 
+def test_a_mixed_link_keeps_each_connection_in_order_and_not_one_beside_another() -> None:
+    """Of forty pieces on two connections in turn each has its own in order; together they come in another."""
+
+    async def heard(reader: asyncio.StreamReader, came: list[int]) -> None:
+        for _ in range(20):
+            came.extend(await reader.readexactly(1))
+
+    async def test(link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link.weather.scatter = 0.05
+        other, beside = await asyncio.open_connection(*writer.get_extra_info("peername"))
+        came: list[int] = []
+        async with asyncio.TaskGroup() as group:
+            group.create_task(heard(reader, came))
+            group.create_task(heard(other, came))
+            for number in range(40):
+                (beside if number % 2 else writer).write(bytes([number]))
+                await asyncio.sleep(0.01)
+        beside.transport.abort()
+        assert [number for number in came if number % 2] == list(range(1, 40, 2))
+        assert [number for number in came if not number % 2] == list(range(0, 40, 2))
+        assert came != list(range(40))
+
+    through(test)
+
+
 def test_a_slow_link_takes_its_time() -> None:
     """100 kB at 500 kB a second take 200 ms each way, one behind the other but for the last piece."""
 
