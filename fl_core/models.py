@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import zipfile
@@ -19,7 +20,7 @@ from safetensors.numpy import save
 from fl_core import durable
 from fl_core.errors import MismatchError, StorageError
 from fl_core.plan import canonical
-from fl_core.record import LINES, Record, given_up, read, stray
+from fl_core.record import LINES, Claim, Record, read, strayed
 from fl_core.weights import Array, digest
 
 ZIP = b"PK\x03\x04"
@@ -31,6 +32,9 @@ HEAD = 8
 CHECKPOINT = r"round-(\d+)\.safetensors"
 """What checkpoints are called in their folder, as a regular expression with the round as its group."""
 
+
+STATES = "fljob.state/"
+"""In a checkpoint, before the names of arrays that are not the model's."""
 
 INDEX = "kept.txt"
 """The file in a copy of some of a storage's files that names all of them, one in a line."""
@@ -44,6 +48,15 @@ def checkpoint_name(number: int) -> str:
 def base_of(facts: Mapping[str, Any]) -> str:
     """The model that a checkpoint's round began with, by its digest; empty where its facts hold no line of a round."""
     return str(facts.get("row", {}).get("base", ""))
+
+
+def seal(content: Mapping[str, Any], model: str, remembered: Mapping[str, Array]) -> str:
+    """SHA-256 over all that a checkpoint holds, as hex: its texts, its model's digest, its other arrays by name."""
+    found = hashlib.sha256(f"{canonical(content)}\n{model}\n".encode())
+    for name, array in sorted(remembered.items()):
+        found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -65,6 +78,8 @@ class StoredModel:
     arrays: dict[str, Array]
     facts: dict[str, Any]
     metadata: dict[str, str]
+    seal: str = ""
+    """What all that the file holds hashes to; empty in a file that says nothing of it."""
 
     @classmethod
     def read(cls, path: Path) -> StoredModel:
@@ -74,14 +89,19 @@ class StoredModel:
                 there, metadata = list(file.keys()), file.metadata() or {}
                 sealed = json.loads(metadata.get("fljob", "{}"))
                 arrays = {name: file.get_tensor(name) for name in sealed.get("arrays", there)}
-                facts = dict(sealed.get("facts", {}))
+                others = {
+                    name.removeprefix(STATES): file.get_tensor(name) for name in there if name not in arrays
+                }
+                facts, sealing = dict(sealed.get("facts", {})), str(sealed.pop("sha256", ""))
         except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
             raise StorageError(f"{path} is no safetensors file that can be read: {error}") from error
-        if facts.get("digest", "") not in {"", digest(arrays)}:
+        if facts.get("digest", "") not in {"", model := digest(arrays)}:
             raise StorageError(f"{path} is damaged: its arrays do not have the digest it was written with")
+        if sealing not in {"", seal(sealed, model, others)}:
+            raise StorageError(f"{path} is damaged: its contents do not have the digest it was written with")
         if len(arrays) < len(there):
             metadata = {"fljob": canonical({"arrays": list(arrays), "facts": facts})}
-        return cls(path, arrays, facts, metadata)
+        return cls(path, arrays, facts, metadata, sealing)
 
     @property
     def round(self) -> int:
@@ -89,9 +109,9 @@ class StoredModel:
         return int(self.facts.get("round", 0))
 
     @property
-    def base(self) -> str:
-        """The model that its round began with, by its digest; empty where nobody wrote that down."""
-        return base_of(self.facts)
+    def claim(self) -> Claim:
+        """What it says that it is, to be held against the record."""
+        return Claim(self.round, self.digest, base_of(self.facts), self.seal)
 
     @property
     def digest(self) -> str:
@@ -104,16 +124,13 @@ class StoredModel:
         return sum(array.size for array in self.arrays.values())
 
 
-def strayed(storage: Path, number: int, model: str, *, base: str) -> str:
-    """Why this model, made from `base`, is not the one after a round by the record in this storage; empty where it is.
+def astray(storage: Path, claim: Claim) -> str:
+    """Why a checkpoint is none to go on from, by the record in this storage; empty where it is one.
 
     Where there is no record, or one whose chain does not hold, nothing is said.
     """
-    return _strayed(_chain(storage), number, model, base=base)
-
-
-def _strayed(record: Record | None, number: int, model: str, *, base: str) -> str:
-    return "" if record is None else stray(record, number, model) or given_up(record, number, base=base)
+    record = _chain(storage)
+    return "" if record is None else strayed(record, claim)
 
 
 def _chain(storage: Path) -> Record | None:
@@ -134,7 +151,7 @@ def sound(storage: Path, *, after: int = 0) -> Iterator[StoredModel]:
             return
         with suppress(StorageError):
             found = StoredModel.read(path)
-            if found.round == number and not _strayed(record, number, found.digest, base=found.base):
+            if found.round == number and (record is None or not strayed(record, found.claim)):
                 yield found
 
 

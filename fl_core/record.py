@@ -42,7 +42,7 @@ GIVEN_UP: Final = "was given up when the server went back"
 
 LINK: Final = (
     *("round", "result", "line", "previous", "plan", "base", "model", "refused"),
-    *("attempt", "signer", "certificate"),
+    *("checkpoint", "attempt", "signer", "certificate"),
 )
 """What a line's place in the record hangs on."""
 
@@ -76,6 +76,19 @@ class Head:
     def after(self, line: bytes) -> Head:
         """The head once this line has been added."""
         return Head(self.lines + 1, digest(line))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a checkpoint says that it is; `base` is the model its round began with, `seal` what all of it hashes to.
+
+    The last two are empty where nobody wrote them down.
+    """
+
+    round: int
+    model: str
+    base: str = ""
+    seal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +177,17 @@ def made(rows: Iterable[Mapping[str, Any]]) -> dict[int, list[str]]:
     return found
 
 
-def stray(record: Record, number: int, model: str) -> str:
-    """Why this is not the model after a round, by the lines that stand; empty where it is, or where none says.
+def strayed(record: Record, claim: Claim) -> str:
+    """Why a checkpoint is none to go on from, by the record; empty where it is one, or where no line says."""
+    return stray(record, claim) or resealed(record, claim) or given_up(record, claim)
+
+
+def stray(record: Record, claim: Claim) -> str:
+    """Why its model is not the one after its round, by the lines that stand; empty where it is, or where none says.
 
     A model that was refused when the server went back stays refused until its round has a line again.
     """
+    number, model = claim.round, claim.model
     known = made(record.links[place] for place in standing(record.links)).get(number, [])
     if known:
         of = f"while the record has {known[-1][:12]} after round {number}"
@@ -187,12 +206,27 @@ def undone(record: Record, over: int) -> frozenset[tuple[int, int]]:
     )
 
 
-def given_up(record: Record, number: int, *, base: str) -> str:
+def resealed(record: Record, claim: Claim) -> str:
+    """Why a checkpoint with the right model is not the one that was kept; empty where it is, or where no line says.
+
+    A line of its round that does not stand any more names its own checkpoint all the same, which may be found again.
+    """
+    lines = [
+        row for row in record.links if (row.get("round"), row.get("model")) == (claim.round, claim.model)
+    ]
+    named = [str(row["checkpoint"]) for row in lines if "checkpoint" in row]
+    if not named or claim.seal in named:
+        return ""
+    return f"is not the checkpoint {named[-1][:12]} that the record has beside its model"
+
+
+def given_up(record: Record, claim: Claim) -> str:
     """Why a round without a line that stands is none to go on from; empty where it may be committed and not recorded.
 
     That may only the round after the last line, made from the `base` that was there then. Where the record never came
     as far as to this round, lines are missing, which is not for this function to say.
     """
+    number, base = claim.round, claim.base
     if not record.links or number <= (last := int(record.links[-1]["round"])):
         return ""
     reached = max(row["round"] for row in record.links)

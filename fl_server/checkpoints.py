@@ -8,11 +8,10 @@ another name, synced, and renamed.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,13 @@ from safetensors import SafetensorError, safe_open
 from fl_core import durable, tensors
 from fl_core.durable import Guard
 from fl_core.errors import MismatchError, StorageError, UnusableError
-from fl_core.models import base_of, checkpoint_name, checkpoints
+from fl_core.models import STATES, base_of, checkpoint_name, checkpoints, seal
 from fl_core.plan import canonical
+from fl_core.record import Claim
 from fl_core.states import States, apart, together
 from fl_core.weights import Weights, digest
 
 log = structlog.get_logger()
-
-STATES = "fljob.state/"
-"""Before the names of arrays that are not the model's."""
 
 SPARE_BYTES = 1 << 20
 """What a commit writes besides checkpoint and model: lines of the record, of the sessions, of the ledger."""
@@ -51,11 +48,13 @@ class Saved:
     facts: dict[str, Any]
     states: States = field(default_factory=dict)
     digest: str = field(default="", compare=False)
+    seal: str = field(default="", compare=False)
+    """What all of it hashes to, once it was read."""
 
     @property
-    def base(self) -> str:
-        """The model that its round began with, by its digest; empty where nobody wrote that down."""
-        return base_of(self.facts)
+    def claim(self) -> Claim:
+        """What it says that it is, to be held against the record."""
+        return Claim(self.facts["round"], self.digest, base_of(self.facts), self.seal)
 
 
 def unwritten(error: OSError) -> type[StorageError]:
@@ -63,11 +62,15 @@ def unwritten(error: OSError) -> type[StorageError]:
     return FullError if error.errno in {errno.ENOSPC, errno.EDQUOT} else StorageError
 
 
-def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> None:
-    """Write one file atomically, which takes its name `within` a fence; FullError leaves what was there."""
+def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> str:
+    """Write one file atomically, which takes its name `within` a fence; FullError leaves what was there.
+
+    Gives the seal: what all of it hashes to.
+    """
     arrays, _ = apart(saved.states)
     remembered = {f"{STATES}{name}": array for name, array in arrays.items()}
-    parts = tensors.parts({**saved.weights, **remembered}, {"fljob": canonical(_sealed(saved))})
+    sealed = _sealed(saved)
+    parts = tensors.parts({**saved.weights, **remembered}, {"fljob": canonical(sealed)})
     try:
         durable.folder(path.parent)
         durable.replace(path, *parts, within=within)
@@ -78,6 +81,7 @@ def write(path: Path, saved: Saved, *, within: Guard = nullcontext) -> None:
         raise unwritten(error)(
             f"{path} cannot be written: {error.strerror}; earlier checkpoints are whole"
         ) from error
+    return str(sealed["sha256"])
 
 
 def read(path: Path) -> Saved:
@@ -96,7 +100,7 @@ def read(path: Path) -> Saved:
         raise UnusableError(f"{path} is damaged: {error}") from error
     if sealed != _sealed(saved):
         raise UnusableError(f"{path} is damaged: its contents do not have the digest it was written with")
-    return saved
+    return replace(saved, seal=sealed["sha256"])
 
 
 @contextmanager
@@ -127,15 +131,16 @@ class Checkpoints:
     """What several changes happen within that may become durable at once."""
     every: int = 1
 
-    def save(self, saved: Saved) -> None:
-        """Add a checkpoint, then let go of those that need not stay."""
+    def save(self, saved: Saved) -> str:
+        """Add a checkpoint, then let go of those that need not stay; gives its seal."""
         number = saved.facts["round"]
         with self.together():
-            write(self.folder / checkpoint_name(number), saved, within=self.within)
+            sealed = write(self.folder / checkpoint_name(number), saved, within=self.within)
             with self.within():
                 there = checkpoints(self.folder)
                 for old in there.keys() - self._staying(there, number):
                     there[old].unlink(missing_ok=True)
+        return sealed
 
     def _staying(self, there: Collection[int], number: int) -> set[int]:
         """Which rounds of those that are `there`, newest first, stay once the one of this number is."""
@@ -219,8 +224,4 @@ def _sealed(saved: Saved) -> dict[str, Any]:
     """One text field, because the format keeps several in no order, and the same model is the same file."""
     arrays, states = apart(saved.states)
     content = {"facts": saved.facts, "arrays": list(saved.weights), "states": states}
-    seal = hashlib.sha256(f"{canonical(content)}\n{saved.digest or digest(saved.weights)}\n".encode())
-    for name, array in sorted(arrays.items()):
-        seal.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        seal.update(array.tobytes())
-    return {**content, "sha256": seal.hexdigest()}
+    return {**content, "sha256": seal(content, saved.digest or digest(saved.weights), arrays)}

@@ -283,8 +283,8 @@ class Coordinator:
             await asyncio.to_thread(self._storage.keep_model, "best", start.best)
         await self._save(start.model)
 
-    async def _save(self, model: Model) -> None:
-        await self._restoring.save(model, round=self.rounds.round, row=self.ledger.row)
+    async def _save(self, model: Model) -> str:
+        return await self._restoring.save(model, round=self.rounds.round, row=self.ledger.row)
 
     async def _open(self, convene: r.Convene) -> None:
         model, number, attempt = self._present, convene.round, convene.attempt
@@ -337,7 +337,8 @@ class Coordinator:
         number = self.rounds.round
         if self._restoring.due(number):
             # The disk and the next round's frames need not wait for each other.
-            await asyncio.gather(self._save(model), asyncio.to_thread(model.prepare))
+            sealed, _ = await asyncio.gather(self._save(model), asyncio.to_thread(model.prepare))
+            self.ledger.row["checkpoint"] = sealed
             self.metrics.saved()
         self.ledger.lap("commit")
         if number < self.rounds.rounds and self.spending.over:

@@ -12,7 +12,7 @@ import structlog
 from fl_core.digests import file_digest
 from fl_core.errors import JobError, MismatchError, StorageError, UnusableError, UpdateError
 from fl_core.lineage import begun_anew, check_fork
-from fl_core.models import INDEX, checkpoints, read_model, strayed
+from fl_core.models import INDEX, astray, checkpoints, read_model
 from fl_core.plan import Plan
 from fl_core.privacy.chain import Head, check_reaches
 from fl_core.privacy.ledger import looked_at
@@ -136,7 +136,7 @@ class Origin:
             raise MismatchError(
                 f"{FIELD}.round: {self.path} is the checkpoint of round {there}, not of {self._round}"
             )
-        if sentence := strayed(self._storage, there, found.digest, base=found.base):
+        if sentence := astray(self._storage, found.claim):
             raise MismatchError(
                 f"{FIELD}: {self.path} {sentence}; put a copy of it back, or take another round"
             )

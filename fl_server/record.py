@@ -36,9 +36,9 @@ from fl_core.record import (
     Record,
     Row,
     digest,
-    given_up,
     read,
     stray,
+    strayed,
     undone,
 )
 from fl_core.seals import Seal, broken
@@ -144,13 +144,12 @@ class RoundRecord:
         """
         once = cache(self.read)
 
-        def strayed(saved: Saved) -> str:
-            number = saved.facts["round"]
-            if sentence := stray(once(), number, saved.digest):
+        def astray(saved: Saved) -> str:
+            if stray(once(), saved.claim):
                 self._refused.append(saved.digest)
-            return sentence or given_up(once(), number, base=saved.base)
+            return strayed(once(), saved.claim)
 
-        return strayed
+        return astray
 
     def resumed(self, number: int, *, model: str, made: bool) -> Resumed:
         """How the job goes on from this round's model, which the round `made` unless it is the first.

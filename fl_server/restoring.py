@@ -86,7 +86,8 @@ class Restoring:
             added(found.told)
             return None
         self.kept = model = Model.of(saved.weights, clip=saved.facts.get("clip", 0.0))
-        number, row = saved.facts["round"], saved.facts["row"]
+        number, row = saved.facts["round"], dict(saved.facts["row"])
+        row |= {"checkpoint": saved.seal} if row else {}
         self.remember(saved.states)
         await self._resume_sums(number)
         best = await asyncio.to_thread(self._storage.model, "best")
@@ -115,15 +116,16 @@ class Restoring:
         every = self._sums is not None or round % self._plan.checkpoint.every_rounds == 0
         return every or round == self._plan.rounds
 
-    async def save(self, model: Model, *, round: int, row: Mapping[str, Any]) -> None:
-        """Keep a checkpoint after this round, whose line is known so far.
+    async def save(self, model: Model, *, round: int, row: Mapping[str, Any]) -> str:
+        """Keep a checkpoint after this round, whose line is known so far; gives its seal.
 
         On a full disk it is tried again for a while: what came of a sum that is signed can be made only once.
         """
         await asyncio.to_thread(reached, "commit", round)
         saved = self._checkpoint(model, round, row)
-        await self._patiently(lambda: self._storage.checkpoints.save(saved))
+        seal = await self._patiently(lambda: self._storage.checkpoints.save(saved))
         self.kept = model
+        return seal
 
     async def opening(self, convene: Convene, *, lost: Mapping[str, str]) -> list[Abandoned]:
         """Note the attempt that is about to be opened; gives those of its round that were given up.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fl_core import durable
 from fl_core.errors import JobError, StorageError
-from fl_core.models import StoredModel, checkpoint_name, checkpoints, strayed
+from fl_core.models import StoredModel, astray, checkpoint_name, checkpoints
 from fl_core.plan import Plan
 from job_generator.amend import not_kept
 from job_generator.local.folder import Parent, RunFolder
@@ -49,7 +49,7 @@ class Ancestor:
                 f"{self.checkpoint} is the checkpoint of round {there}; expected that of round {self.round}: fork from "
                 "another round, or put a copy of it back"
             )
-        if sentence := strayed(self.run.storage, self.round, stored.digest, base=stored.base):
+        if sentence := astray(self.run.storage, stored.claim):
             raise StorageError(
                 f"{self.checkpoint} {sentence}; fork from another round, or put a copy of it back"
             )

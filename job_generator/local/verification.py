@@ -15,7 +15,19 @@ from fl_core.errors import MismatchError, StorageError
 from fl_core.images import used
 from fl_core.models import StoredModel, checkpoints
 from fl_core.plan import Plan
-from fl_core.record import LINES, SIGNATURE, Finding, Head, Record, Row, against, made, read, standing
+from fl_core.record import (
+    LINES,
+    SIGNATURE,
+    Finding,
+    Head,
+    Record,
+    Row,
+    against,
+    made,
+    read,
+    resealed,
+    standing,
+)
 from fl_core.seals import broken
 
 Json = dict[str, Any]
@@ -63,7 +75,7 @@ def verify(storage: Path, plan: Plan, *, authorities: Sequence[bytes], over: boo
     rounds = [record.links[place] for place in standing(record.links)]
     if not record.findings:
         last = rounds[-1]["round"] if rounds else plan.done
-        findings += _models(storage, record.links, done=plan.done, last=last, over=over)
+        findings += _models(storage, record, done=plan.done, last=last, over=over)
     return Verdict(record, rounds, signed, tuple(findings), tuple(notes))
 
 
@@ -156,13 +168,14 @@ def _absent(storage: Path, content: Json) -> list[str]:
     return [f"{name} was signed and is not here, so nothing is said of it" for name in absent]
 
 
-def _models(storage: Path, rows: Sequence[Row], *, done: int, last: int, over: bool) -> Iterable[Finding]:
+def _models(storage: Path, record: Record, *, done: int, last: int, over: bool) -> Iterable[Finding]:
     """Models and checkpoints that no round of the record made, one that was given up or not.
 
     A fork's best may be of a round `done` before it; one that goes on may have committed the round after the `last`.
     """
-    of_round = made(rows)
-    paths = [*storage.glob("models/*.safetensors"), *checkpoints(storage / "checkpoints").values()]
+    of_round = made(record.links)
+    kept = checkpoints(storage / "checkpoints").values()
+    paths = [*storage.glob("models/*.safetensors"), *kept]
     for path in sorted(paths):
         try:
             stored = StoredModel.read(path)
@@ -171,7 +184,8 @@ def _models(storage: Path, rows: Sequence[Row], *, done: int, last: int, over: b
             continue
         known = of_round.get(stored.round, [])
         inherited = (path.stem == "best" and stored.round < done) or (stored.round == done and not known)
-        if not inherited and (sentence := _stray(stored, known, last=last, over=over)):
+        sentence = "" if inherited else _stray(stored, known, last=last, over=over)
+        if sentence := sentence or (resealed(record, stored.claim) if path in kept else ""):
             yield Finding(f"{path.parent.name}/{path.name} {sentence}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,11 @@ class Job:
     def make(self, number: int, value: float, *, base: float, kept: bool = True, told: bool = True) -> None:
         """A round, with a checkpoint if it is `kept`, and a line if it was `told`."""
         storage = Storage(self.folder, self.plan)
+        row = self.row(number, value, base=base)
         if kept:
-            storage.checkpoints.save(self.saved(number, value, base=base))
+            row["checkpoint"] = storage.checkpoints.save(self.saved(number, value, base=base))
         if told:
-            storage.record(self.row(number, value, base=base))
+            storage.record(row)
 
     def start(self) -> int:
         """The round from which a server that starts goes on; one that is not recorded is recorded."""
@@ -156,6 +157,19 @@ def test_a_checkpoint_of_another_model_stays_refused(job: Job) -> None:
     assert (back["result"], back["round"], back["refused"]) == ("Restored", 2, [digest(forged.weights)])
     assert job.told[0].startswith("round-0000003.safetensors is the model ")
     job.make(3, 3, base=2)
+    assert job.start() == 3
+
+
+def test_a_checkpoint_whose_memory_was_changed_is_passed_over(job: Job) -> None:
+    """With its model, another memory and a seal of it, it is not the record's, before going back and after."""
+    for number in (1, 2, 3):
+        job.make(number, number, base=number - 1)
+    good = job.checkpoint(3).read_bytes()
+    write(job.checkpoint(3), replace(job.saved(3, 3, base=2), states={"strategy": {"momentum": 9.0}}))
+    assert [job.start() for _ in range(2)] == [2, 2]
+    assert job.told[0].startswith("round-0000003.safetensors is not the checkpoint ")
+    assert newest_model(job.folder).round == 2
+    job.checkpoint(3).write_bytes(good)
     assert job.start() == 3
 
 

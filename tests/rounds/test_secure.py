@@ -114,7 +114,7 @@ def test_the_measurements_are_those_of_the_workers_together(done: Done) -> None:
 def test_the_record_says_nothing_of_a_single_worker(done: Done) -> None:
     """A round's line names who took part; all its numbers are the round's, and are those of the plain job's line."""
     numbers = {"bytes", "examples", "metrics", "seconds", "train", "attempt", "round", "clipped", "line"}
-    digests = {"base", "model", "plan", "previous", "program"}
+    digests = {"base", "checkpoint", "model", "plan", "previous", "program"}
     names = {"cohort", "dropouts", "reporters", "result", "selection", "software"}
     signed = {"signer", "signature"}
     for row, plain in zip(done.run.rounds(), done.plain.rounds(), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,21 +144,28 @@ def seal(plan: Plan, authority: Authority | None = None, *earlier: bytes) -> Sea
     return Seal(by.issue(Identity(plan.job.uid, "server")), earlier=earlier)
 
 
+def model_of(number: int, value: float) -> Saved:
+    """The model of this round that holds this value."""
+    weights = {"w": np.full(3, value, "f4")}
+    facts = {"round": number, "digest": digest(weights), "metrics": {}}
+    return Saved(weights, facts, digest=digest(weights))
+
+
 def kept(storage: Storage, number: int, model: float, *, checkpoint: bool = True, best: bool = False) -> str:
     """Keep a model as that of this round; gives its digest."""
-    weights = {"w": np.full(3, model, "f4")}
-    saved = Saved(weights, {"round": number, "digest": digest(weights), "metrics": {}})
+    saved = model_of(number, model)
     if checkpoint:
         storage.checkpoints.save(saved)
     if best:
         storage.keep_model("best", saved)
-    return digest(weights)
+    return saved.digest
 
 
 def committed(storage: Storage, number: int, base: str, model: float, *, best: bool = False) -> str:
     """Keep and record a round that made this model; gives its digest."""
-    made = kept(storage, number, model, best=best)
-    storage.record({"round": number, "result": "Committed", "base": base, "model": made, "metrics": {}})
+    made = kept(storage, number, model, checkpoint=False, best=best)
+    row = {"round": number, "result": "Committed", "base": base, "model": made, "metrics": {}}
+    storage.record(row | {"checkpoint": storage.checkpoints.save(model_of(number, model))})
     return made
 
 
@@ -197,6 +205,19 @@ def test_a_fork_with_other_models(fork: tuple[Storage, Plan, str]) -> None:
     found = unmade(storage, plan)
     assert [one.split()[0] for one in found] == [f"checkpoints/round-000000{n}.safetensors" for n in (4, 5)]
     assert found[1].endswith(f"is the model {digest(other)[:12]}, while round 5 made {base[:12]}")
+
+
+def test_a_checkpoint_whose_memory_was_changed(fork: tuple[Storage, Plan, str]) -> None:
+    """It has its round's model and a seal of its own: the line names another; without a fitting seal it is damaged."""
+    storage, plan, base = fork
+    committed(storage, 6, base, 6)
+    path = storage.folder / "checkpoints/round-0000006.safetensors"
+    write(path, replace(model_of(6, 6), states={"strategy": {"momentum": np.ones(2)}}))
+    (found,) = unmade(storage, plan)
+    assert found.startswith("checkpoints/round-0000006.safetensors is not the checkpoint ")
+    path.write_bytes(path.read_bytes().replace(np.ones(2).tobytes(), np.zeros(2).tobytes()))
+    (found,) = unmade(storage, plan)
+    assert found.endswith("is damaged: its contents do not have the digest it was written with")
 
 
 def test_the_best_model_of_a_round_that_was_given_up(tmp_path: Path, plan_of: Callable[..., Plan]) -> None:
