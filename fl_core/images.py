@@ -75,7 +75,8 @@ def used(rows: Iterable[Mapping[str, Any]]) -> list[Used]:
     """The images that the lines of a record name, of the server and of the workers, in the order of their rounds."""
     rounds: Counter[tuple[str, str]] = Counter()
     for row in rows:
-        if server := row.get("software", {}).get("image"):
+        software, images = row.get("software"), row.get("images")
+        if isinstance(software, Mapping) and isinstance(server := software.get("image"), str):
             rounds["server", server] += 1
-        rounds.update(("worker", name) for name in row.get("images", {}))
+        rounds.update(("worker", name) for name in (images if isinstance(images, Mapping) else ()))
     return [Used(role, reference, count) for (role, reference), count in rounds.items()]

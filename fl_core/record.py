@@ -209,15 +209,15 @@ def undone(record: Record, over: int) -> frozenset[tuple[int, int]]:
 def resealed(record: Record, claim: Claim) -> str:
     """Why a checkpoint with the right model is not the one that was kept; empty where it is, or where no line says.
 
-    A line of its round that does not stand any more names its own checkpoint all the same, which may be found again.
+    One that was refused when the server went back stays refused.
     """
-    lines = [
-        row for row in record.links if (row.get("round"), row.get("model")) == (claim.round, claim.model)
-    ]
-    named = [str(row["checkpoint"]) for row in lines if "checkpoint" in row]
-    if not named or claim.seal in named:
-        return ""
-    return f"is not the checkpoint {named[-1][:12]} that the record has beside its model"
+    rows = (record.links[place] for place in standing(record.links))
+    kept = next((row.get("checkpoint") for row in rows if row["round"] == claim.round), None)
+    if kept not in {None, claim.seal}:
+        return f"is not the checkpoint {kept[:12]} that the record has beside its model"
+    if claim.seal and any(claim.seal in row.get("refused", ()) for row in record.links):
+        return f"is the checkpoint {claim.seal[:12]}, which was refused before"
+    return ""
 
 
 def given_up(record: Record, claim: Claim) -> str:

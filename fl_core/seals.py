@@ -90,8 +90,8 @@ def _check(record: Record, places: range, *, job: str, trusted: Sequence[x509.Ce
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         who = Identity.from_uri(*names.get_values_for_type(x509.UniformResourceIdentifier))
         key, row = certificate.public_key(), json.loads(record.lines[last])
-        signature = base64.b64decode(row.pop("signature"), validate=True)
-    except (*UNREADABLE, KeyError) as error:
+        signature, stated = base64.b64decode(row.pop("signature"), validate=True), _stated(row)
+    except (*UNREADABLE, KeyError, RecursionError) as error:
         raise MismatchError(f"its server's certificate or signature cannot be read: {error!r}") from error
     if trusted and not any(issued(certificate, one) for one in trusted):
         raise MismatchError("it is signed under a certificate that no trusted authority has issued")
@@ -99,7 +99,7 @@ def _check(record: Record, places: range, *, job: str, trusted: Sequence[x509.Ce
         raise MismatchError(f"it is signed by {who.uri}, which is not the server of job {job}")
     if any(links[place].get("signer") != _name(der) for place in places):
         raise MismatchError(f"not all lines from {places[0] + 1} to here name the server that has signed")
-    if not _fits(key, signature, _stated(row)):
+    if not _fits(key, signature, stated):
         raise MismatchError(
             "its signature does not fit: somebody else than the server has changed it or a line before it"
         )

@@ -37,6 +37,7 @@ from fl_core.record import (
     Row,
     digest,
     read,
+    resealed,
     stray,
     strayed,
     undone,
@@ -147,6 +148,8 @@ class RoundRecord:
         def astray(saved: Saved) -> str:
             if stray(once(), saved.claim):
                 self._refused.append(saved.digest)
+            elif resealed(once(), saved.claim):
+                self._refused.append(saved.seal)
             return strayed(once(), saved.claim)
 
         return astray

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fl_core.errors import UpdateError
@@ -56,6 +58,14 @@ def test_a_record_tells_the_images_of_all_its_rounds() -> None:
     assert used(rows) == [
         Used("server", "server:1", 1), Used("worker", PINNED, 2), Used("worker", "worker:1", 1)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "row", [{"software": "x"}, {"images": [["b"]]}, {"software": {"image": 3}, "images": None}]
+)
+def test_a_line_that_somebody_changed_tells_no_images(row: dict[str, Any]) -> None:
+    """What is not as a server writes it is passed over."""
+    assert used([row]) == []
 
 
 def test_a_descriptor_has_a_digest_only_where_one_is_known() -> None:

@@ -95,6 +95,17 @@ def test_who_has_not_the_servers_key_cannot_sign_for_it(change: Any, finding: st
     assert found(change(signed(seal(), seal())))[0].startswith(finding)
 
 
+@pytest.mark.parametrize("number", ["1e905", "NaN", "[" * 5_000 + "]" * 5_000])
+def test_what_no_server_could_have_signed_is_found(number: str) -> None:
+    """Numbers beyond all floats, which JSON's reader takes, and lines that nobody can read."""
+    rows = signed(seal())
+    content = b"".join(written(row) + b"\n" for row in rows)
+    place = content.rindex(b'"loss":')
+    after = content[place:].partition(b",")[2]
+    record = read(content[:place] + b'"loss":' + number.encode() + b"," + after, PLAN)
+    assert [*record.findings, *broken(record, job=JOB, authorities=[AUTHORITY.dump()[1]])]
+
+
 def test_lines_hold_under_each_authority_that_is_trusted() -> None:
     """A run that is resumed has a new authority: who knows both checks all lines, who knows one trusts no others."""
     earlier = Authority(JOB)

@@ -173,6 +173,18 @@ def test_a_checkpoint_whose_memory_was_changed_is_passed_over(job: Job) -> None:
     assert job.start() == 3
 
 
+def test_a_round_made_again_with_the_same_model_is_gone_on_from(job: Job) -> None:
+    """Its checkpoint, of another attempt, is whole and has no line yet; the given-up line names another."""
+    for number in (1, 2):
+        job.make(number, number, base=number - 1)
+    job.checkpoint(2).write_bytes(b"damaged")
+    assert job.start() == 1
+    again = job.saved(2, 2, base=1)
+    again.facts["row"]["attempt"] = 2
+    write(job.checkpoint(2), again)
+    assert job.start() == 2
+
+
 def test_a_good_copy_of_a_round_that_was_given_up_is_passed_over(job: Job) -> None:
     """Put back over a stray one after the server went back and on, it neither ends the job nor is gone on from."""
     for number in range(1, 11):

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fl_core.attestation import Ending
 from fl_core.errors import MismatchError
@@ -39,6 +41,12 @@ def findings(run: RunFolder, **changes: Any) -> list[str]:
 def lines(run: RunFolder, change: Callable[[list[str]], list[str]]) -> None:
     """Write the record's lines anew."""
     run.record.write_text("".join(change(run.record.read_text().splitlines(keepends=True))))
+
+
+@pytest.fixture
+def ended(finished: Finished) -> RunFolder:
+    """A run that is over, whole."""
+    return finished()
 
 
 def test_what_the_server_left_is_whole(finished: Finished) -> None:
@@ -136,6 +144,22 @@ def test_a_checkpoint_without_a_line(finished: Finished) -> None:
         findings(run)[1]
         == "checkpoints/round-0000010.safetensors is of round 10, of which the record has no line"
     )
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(0, 255))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_byte_of_the_last_line_that_was_changed_is_found(
+    ended: RunFolder, part: float, byte: int
+) -> None:
+    """No later line has its digest; the signature and what was signed at the end have."""
+    content = ended.record.read_bytes()
+    start = content[:-1].rindex(b"\n") + 1
+    place = start + int(part * (len(content) - start))
+    ended.record.write_bytes(content[:place] + bytes([byte]) + content[place + 1 :])
+    try:
+        assert bool(findings(ended)) == (content[place] != byte)
+    finally:
+        ended.record.write_bytes(content)
 
 
 def seal(plan: Plan, authority: Authority | None = None, *earlier: bytes) -> Seal:
