@@ -35,7 +35,8 @@ LIFE_SECONDS: Final = 3600
 """The pod ends by itself after this time, should nobody be left to remove it."""
 LAST: Final = "models/last.safetensors"
 BEST: Final = "models/best.safetensors"
-RECORD: Final = (LINES, SIGNATURE)
+RECORD: Final = (SIGNATURE, LINES)
+"""In the order in which they are read: a job that ends meanwhile has signed for lines that are there."""
 NEWEST: Final = "checkpoints/"
 """What a copy of the newest checkpoint is asked for by."""
 PIECE: Final = 1 << 20

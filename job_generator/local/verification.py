@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fl_core.plan import Plan
 from fl_core.record import (
     LINES,
     SIGNATURE,
+    Claim,
     Finding,
     Head,
     Record,
@@ -61,21 +62,30 @@ class Verdict:
 def verify(storage: Path, plan: Plan, *, authorities: Sequence[bytes], over: bool) -> Verdict:
     """Look through a job's storage; `over` says that the job has ended and so must be signed.
 
-    Without an authority (PEM) the signature is held against the one that came with it, and a note says so.
+    Without an authority (PEM) the signature is held against the one that came with it, and a note says so. The lines
+    are read last, so that those of a job that goes on are not behind what they are held against.
     """
+    signed, false = _signed(storage, plan, authorities)
+    models = list(_models(storage))
     record = record_in(storage, plan)
-    findings, notes = list(record.findings), []
+    findings, notes = [*record.findings, *false], []
     if record.torn:
         notes.append("an unfinished line follows, as a crash leaves it; it is no part of the record")
-    signed, more, said = _signature(storage, plan, record, authorities=authorities, over=over)
-    findings += more
-    notes += said
+    if signed is not None:
+        more, said = _signature(storage, plan, record, signed)
+        findings += more
+        notes += said + (
+            [] if authorities else [f"{SIGNATURE}: nobody vouches for its authority; give --ca FILE"]
+        )
+    elif not false:
+        sentence = f"there is no {SIGNATURE}: nobody has signed where the record ends"
+        findings += [Finding(sentence)] if over else []
+        notes += [] if over else [sentence]
     if not record.findings:
         findings += broken(record, job=plan.job.uid, authorities=authorities)
     rounds = [record.links[place] for place in standing(record.links)]
     if not record.findings:
-        last = rounds[-1]["round"] if rounds else plan.done
-        findings += _models(storage, record, done=plan.done, last=last, over=over)
+        findings += _strays(models, record, done=plan.done, over=over)
     return Verdict(record, rounds, signed, tuple(findings), tuple(notes))
 
 
@@ -115,38 +125,31 @@ def unsigned(verdict: Verdict, plan: Plan, storage: Path, *, state: str) -> Json
     return attestation.statement(plan, record.head, ending, files=digests, images=used(record.rows()))
 
 
-def _signature(
-    storage: Path, plan: Plan, record: Record, *, authorities: Sequence[bytes], over: bool
-) -> tuple[Json | None, list[Finding], list[str]]:
-    """The signed statement, if there is one; what is wrong with it; what else is to be said."""
+def _signed(storage: Path, plan: Plan, authorities: Sequence[bytes]) -> tuple[Json | None, list[Finding]]:
+    """What was signed, None where nobody has signed; what is wrong with a signature that does not hold."""
     try:
-        content = _content(storage, plan, authorities)
+        envelope = envelope_in(storage)
+        if envelope is None:
+            return None, []
+        content = attestation.content_of(envelope)
+        trusted = authorities or [attestation.authority_in(envelope)]
+        attestation.check(envelope, job=plan.job.uid, authorities=trusted)
     except MismatchError as error:
-        return None, [Finding(f"{SIGNATURE}: {error}")], []
-    if content is None:
-        sentence = f"there is no {SIGNATURE}: nobody has signed where the record ends"
-        return None, [Finding(sentence)] if over else [], [] if over else [sentence]
+        return None, [Finding(f"{SIGNATURE}: {error}")]
+    return content, []
+
+
+def _signature(storage: Path, plan: Plan, record: Record, content: Json) -> tuple[list[Finding], list[str]]:
+    """What is not as it was signed; what else is to be said of that."""
     said = content["predicate"]
-    notes = [] if authorities else [f"{SIGNATURE}: nobody vouches for its authority; give --ca FILE"]
     findings = [] if said["plan"] == plan.digest else [Finding(f"{SIGNATURE} is of another plan")]
+    notes = []
     head = Head(said["record"]["lines"], said["record"]["last"])
     if end := against(record, head):
         findings.append(end)
     elif (later := record.head.lines - head.lines) > 0 and not record.findings:
         notes.append(f"line {head.lines} is the last that is signed; {later} came since")
-    notes += _absent(storage, content)
-    return content, findings + _files(storage, content), notes
-
-
-def _content(storage: Path, plan: Plan, authorities: Sequence[bytes]) -> Json | None:
-    """What was signed; None where nobody has signed, MismatchError for a signature that does not hold."""
-    envelope = envelope_in(storage)
-    if envelope is None:
-        return None
-    content = attestation.content_of(envelope)
-    trusted = authorities or [attestation.authority_in(envelope)]
-    attestation.check(envelope, job=plan.job.uid, authorities=trusted)
-    return content
+    return findings + _files(storage, content), notes + _absent(storage, content)
 
 
 def _files(storage: Path, content: Json) -> list[Finding]:
@@ -168,30 +171,49 @@ def _absent(storage: Path, content: Json) -> list[str]:
     return [f"{name} was signed and is not here, so nothing is said of it" for name in absent]
 
 
-def _models(storage: Path, record: Record, *, done: int, last: int, over: bool) -> Iterable[Finding]:
-    """Models and checkpoints that no round of the record made, one that was given up or not.
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A model's file in a storage, by its place there, and what it says that it is."""
 
-    A fork's best may be of a round `done` before it; one that goes on may have committed the round after the `last`.
-    """
-    of_round = made(record.links)
-    kept = checkpoints(storage / "checkpoints").values()
-    paths = [*storage.glob("models/*.safetensors"), *kept]
-    for path in sorted(paths):
+    place: Path
+    claim: Claim
+
+
+def _models(storage: Path) -> Iterator[_Model | str]:
+    """Models and checkpoints; of one that is damaged, a sentence. The server may let go of one meanwhile."""
+    for path in sorted(
+        [*storage.glob("models/*.safetensors"), *checkpoints(storage / "checkpoints").values()]
+    ):
         try:
-            stored = StoredModel.read(path)
+            yield _Model(path.relative_to(storage), StoredModel.read(path).claim)
         except StorageError as error:
-            yield Finding(str(error))
+            if path.exists():
+                yield str(error)
+
+
+def _strays(models: Iterable[_Model | str], record: Record, *, done: int, over: bool) -> Iterator[Finding]:
+    """Models that no round of the record made, one that was given up or not, and what is damaged.
+
+    A fork's best may be of a round `done` before it; one that goes on may have committed the round after the last.
+    """
+    of_round, last = made(record.links), record.last or done
+    for one in models:
+        if isinstance(one, str):
+            yield Finding(one)
             continue
-        known = of_round.get(stored.round, [])
-        inherited = (path.stem == "best" and stored.round < done) or (stored.round == done and not known)
-        sentence = "" if inherited else _stray(stored, known, last=last, over=over)
-        if sentence := sentence or (resealed(record, stored.claim) if path in kept else ""):
-            yield Finding(f"{path.parent.name}/{path.name} {sentence}")
+        claim, place = one.claim, one.place
+        known = of_round.get(claim.round, [])
+        inherited = (place.stem == "best" and claim.round < done) or (claim.round == done and not known)
+        sentence = "" if inherited else _stray(claim, known, last=last, over=over)
+        if not sentence and place.parent.name == "checkpoints":
+            sentence = resealed(record, claim)
+        if sentence:
+            yield Finding(f"{place} {sentence}")
 
 
-def _stray(stored: StoredModel, known: Sequence[str], *, last: int, over: bool) -> str:
+def _stray(claim: Claim, known: Sequence[str], *, last: int, over: bool) -> str:
     """Why a model is not one of the `known` ones of its round; empty where it is, or may yet be."""
-    number, digest = stored.round, str(stored.facts.get("digest", ""))
+    number, digest = claim.round, claim.model
     if digest in known:
         return ""
     if known and number <= last:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,32 @@ def test_a_fork_with_other_models(fork: tuple[Storage, Plan, str]) -> None:
     found = unmade(storage, plan)
     assert [one.split()[0] for one in found] == [f"checkpoints/round-000000{n}.safetensors" for n in (4, 5)]
     assert found[1].endswith(f"is the model {digest(other)[:12]}, while round 5 made {base[:12]}")
+
+
+def test_a_job_that_goes_on_is_not_accused(tmp_path: Path, plan_of: Callable[..., Plan]) -> None:
+    """Whatever its server commits, records, lets go of and signs while one looks."""
+    plan = plan_of(rounds=200)
+    by = Authority(plan.job.uid)
+    credentials = by.issue(Identity(plan.job.uid, "server"))
+    storage = Storage(tmp_path / "job", plan, seal=Seal(credentials))
+    base = kept(storage, 0, 0)
+
+    def goes_on() -> None:
+        made = base
+        for number in range(1, 121):
+            made = committed(storage, number, made, number)
+            if number % 10 == 0:
+                storage.sign(Ending("Stopped", dt.datetime.now(dt.UTC), made, number), credentials)
+
+    looks = 0
+    with ThreadPoolExecutor(1) as pool:
+        server = pool.submit(goes_on)
+        while not server.done():
+            looks += 1
+            found = verify(storage.folder, plan, authorities=[by.dump()[1]], over=False).findings
+            assert list(map(str, found)) == []
+        server.result()
+    assert looks > 10
 
 
 def test_a_checkpoint_whose_memory_was_changed(fork: tuple[Storage, Plan, str]) -> None:
