@@ -21,6 +21,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from fl_core import logs
+from fl_core.alone import stay_alone
 from fl_core.environment import IMAGE
 from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError
 from fl_core.identity import Credentials, Identity, wall_time
@@ -146,7 +147,8 @@ _OPTIONS = (
 def process(command: Callable[..., None]) -> click.Command:
     """A command with the options of every process; it gets `Settings` as `settings`.
 
-    One that has the option `--join` is started with an invitation or with what that stands for.
+    One that has the option `--join` is a worker: it is started with an invitation or with what that stands for, and is
+    the only process of its identity from before it has one.
     """
     own_options: list[click.Option] = getattr(command, "__click_params__", [])
     joins = any(option.name == "join" for option in own_options)
@@ -168,6 +170,8 @@ def process(command: Callable[..., None]) -> click.Command:
         if chaos_fd is not None:
             LISTENER.connect(chaos_fd)
         try:
+            if joins:
+                stay_alone(identity_folder)
             plan, invitation = papers.read()
             identity = papers.enrolled(invitation, identity_folder)
             logs.bind(job=plan.job.name, process=identity.name)

@@ -27,7 +27,6 @@ from fl_core.serving import Health, answering
 from fl_core.steps import reached
 from fl_core.weights import Manifest, Weights, check_finite, digest
 from fl_core.wire.channels import open_channel
-from fl_worker.alone import stay_alone
 from fl_worker.farewell import time_to_finish, told_to_end
 from fl_worker.memory import FileMemory
 from fl_worker.patience import stack_of, told_when_long
@@ -144,7 +143,6 @@ def train(
 ) -> None:
     """Attend one job from enrolment to Stop."""
     logs.bind(worker=site.name)
-    stay_alone(settings.identity_folder)
     policy.check(settings.plan, image=settings.image)
     telemetry, health = Telemetry(), Health()
     settings.announce(metrics=settings.serve(telemetry.registry, health))

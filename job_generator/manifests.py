@@ -98,7 +98,7 @@ def _configuration(of: Rendering) -> Object:
 
 
 def _authority(of: Rendering) -> list[Object]:
-    """Whom the pods trust, and for external sites where to enrol; it may change, as when the certificate is renewed."""
+    """Whom the pods trust, and for external sites where to enrol: what it was when the job was compiled."""
     if not of.settings.authority:
         return []
     metadata = _metadata(of, names.authority(of.plan.job))

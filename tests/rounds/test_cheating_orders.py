@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from fl_core.alone import stay_alone
 from fl_core.errors import StorageError
 from fl_core.identity import Authority, Identity
 from fl_core.plan import Plan
@@ -22,7 +23,6 @@ from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import frames
 from fl_core.wire.channels import OPTIONS, open_port
 from fl_core.wire.guard import context_of
-from fl_worker.alone import stay_alone
 from tests.fl_worker.loopback import Scheduler, Server
 from tests.rounds.conftest import UID
 from tests.rounds.secure import PROGRAM as HOSPITAL

@@ -27,6 +27,7 @@ def stay_alone(folder: Path, *, patience: float = PATIENCE_SECONDS) -> None:
     """
     path = folder / NAME
     try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.PRIVATE)
         end = time.monotonic() + patience
         while not _locked(descriptor):

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from fl_core.alone import stay_alone
 from fl_core.errors import StorageError
-from fl_worker.alone import stay_alone
 
 
 def test_a_second_process_waits_a_while_and_is_refused(tmp_path: Path) -> None:
     """One whose predecessor dies meanwhile is not, though that one's child lives on."""
     program = (
-        "import os, sys, time; from pathlib import Path; from fl_worker.alone import stay_alone\n"
+        "import os, sys, time; from pathlib import Path; from fl_core.alone import stay_alone\n"
         "stay_alone(Path(sys.argv[1])); os.fork() and print('held', flush=True); time.sleep(600)"
     )
     start = [sys.executable, "-c", program, str(tmp_path)]
@@ -40,7 +40,7 @@ def test_a_grandchild_keeps_its_own_files(tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from fl_worker.alone import stay_alone
+from fl_core.alone import stay_alone
 spare = os.open(os.devnull, os.O_RDONLY)
 os.close(spare)  # the lock's number
 stay_alone(Path(sys.argv[1]))
@@ -57,6 +57,29 @@ sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 
 
 def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
-    """Nobody is the worker of a folder that is not there."""
-    with pytest.raises(StorageError, match=r"away/worker.lock cannot be locked: No such file"):
-        stay_alone(tmp_path / "away")
+    """Nobody is the worker of what is no folder."""
+    (tmp_path / "taken").touch()
+    with pytest.raises(StorageError, match=r"taken/worker.lock cannot be locked: File exists"):
+        stay_alone(tmp_path / "taken")
+
+
+def test_a_worker_is_alone_before_it_has_a_certificate(tmp_path: Path) -> None:
+    """A second process of a new identity ends before it reads its invitation, let alone makes a key."""
+    program = """
+import functools, click, fl_core.process as module
+module.stay_alone = functools.partial(module.stay_alone, patience=0.2)
+
+@module.process
+@click.option("--join")
+def worker(settings, join):
+    raise AssertionError("it has an identity")
+
+worker()
+"""
+    stay_alone(tmp_path / "identity")
+    options = ["--identity", str(tmp_path / "identity"), "--join", str(tmp_path / "no-invitation")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == StorageError("").exit_code
+    assert "worker.lock has been locked by another process for 0.2 s" in done.stderr + done.stdout
