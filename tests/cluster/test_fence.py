@@ -20,7 +20,10 @@ NAME = "fenced"
 """Of no other test's job: its server is found by the name of its pod among all that run on this machine."""
 HELD = "fljob.dev/test"
 LINGERING: Map = {
-    "spec": {"containers": [{"name": "fl", "lifecycle": {"preStop": {"sleep": {"seconds": 25}}}}]}
+    "spec": {
+        "terminationGracePeriodSeconds": 200,
+        "containers": [{"name": "fl", "lifecycle": {"preStop": {"sleep": {"seconds": 190}}}}],
+    }
 }
 """A server that is to go hears of it late, as on a node that is slow or cut off."""
 
@@ -40,6 +43,8 @@ def test_a_server_that_was_replaced_commits_nothing(tenant: Tenant, tmp_path: Pa
     claims = tenant.storage(NAME) / "claims"
     tenant.eventually(NAME, (claims / "0000002.json").exists)
     resume(pid)
+    tenant.eventually(NAME, lambda: not Path(f"/proc/{pid}").exists())
+    tenant.kubectl("delete", "pod", old["name"], "--grace-period=1", "--wait=false")
     ended = tenant.eventually(NAME, lambda: end_of(tenant, old["name"]))
     tenant.kubectl("patch", "pod", old["name"], "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
     assert ended["exitCode"] == FencedError.exit_code, ended
