@@ -47,7 +47,9 @@ def test_a_replay_that_differs_is_no_success(
     """What is said last, and alone, is what differs; the exit code says so, too."""
     row = {"round": 1, "result": "Committed", "model": "abc", "reporters": ["worker-0"]}
     a_run.folder.replay.write_text(json.dumps(row) + "\n")
-    code = conduct(a_run, Presentation(), lambda *_: fake_commands(server_body="announce(); sys.exit(0)"))
+    roles = ("scheduler_body", "server_body", "worker_body")
+    done = dict.fromkeys(roles, "announce(); sys.exit(0)")
+    code = conduct(a_run, Presentation(), lambda *_: fake_commands(**done))
     said = capfd.readouterr().out.splitlines()
     assert (code, said[-1]) == (67, "✗ round 1 was recorded, and is not trained again")
     assert not any("✓" in line or "no model" in line for line in said)
