@@ -142,6 +142,10 @@ class Checkpoints:
                     there[old].unlink(missing_ok=True)
         return sealed
 
+    def rounds(self) -> tuple[int, ...]:
+        """The rounds of those that there are, newest first."""
+        return tuple(checkpoints(self.folder))
+
     def _staying(self, there: Collection[int], number: int) -> set[int]:
         """Which rounds of those that are `there`, newest first, stay once the one of this number is."""
         milestones = [one for one in there if one % self.every == 0]

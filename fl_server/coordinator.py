@@ -150,6 +150,11 @@ class Coordinator:
             )
         return self._aggregator.wire(self.model.manifest)
 
+    def recalled(self, worker: str, context: pb.Context) -> tuple[int, ...]:
+        """The rounds of which a worker that is about to train needs what its stages remembered."""
+        self.rounds.check_open(r.Phase.TRAINING, worker, (context.round, context.attempt))
+        return self._restoring.counted.of(worker)
+
     def take(self, worker: str, transfer: pb.Transfer, *, spool: Spool, largest: float) -> asyncio.Task[None]:
         """Fold a verified update in, and let the round know; from here on the spool belongs to the fold."""
         self.rounds.check_open(r.Phase.TRAINING, worker, (transfer.context.round, transfer.context.attempt))
@@ -272,6 +277,7 @@ class Coordinator:
             reason = self._best.over(self._values)
             return self.rounds.finish(reason) if reason else ()
         self.ledger.resume(dict(found.row))
+        self._restoring.counted.add(self.rounds.round, self.ledger.reporters)
         return self.rounds.resume(self.ledger.row["attempt"], self.ledger.reporters, now=time.monotonic())
 
     async def _first_model(self) -> None:
@@ -335,6 +341,7 @@ class Coordinator:
         self.ledger.lap("aggregate")
         self.ledger.committed(reporters, model=model.digest)
         number = self.rounds.round
+        self._restoring.counted.add(number, reporters)
         if self._restoring.due(number):
             # The disk and the next round's frames need not wait for each other.
             sealed, _ = await asyncio.gather(self._save(model), asyncio.to_thread(model.prepare))

@@ -18,6 +18,7 @@ from fl_core.steps import reached
 from fl_server.aggregator import Aggregator
 from fl_server.attempts import Abandoned, Attempts
 from fl_server.checkpoints import FullError, Saved
+from fl_server.counted import Counted
 from fl_server.model import Model
 from fl_server.record import Resumed
 from fl_server.spending import Spending
@@ -66,6 +67,7 @@ class Restoring:
         self._spending = spending
         self._told = told
         self._attempts = Attempts(storage.attempts)
+        self.counted = Counted(plan)
         self.kept: Model | None = None
         self.past = Past()
 
@@ -94,6 +96,7 @@ class Restoring:
         log.info("restored", round=number, model=model.digest)
         found = await asyncio.to_thread(self._storage.resumed, number, model=model.digest, made=bool(row))
         self._attempts.undone = found.undone
+        self.counted.restore(found.rows.values())
         added(found.told)
         return Restored(model, found, best.facts["metrics"] if best is not None else {}, row)
 
@@ -133,6 +136,7 @@ class Restoring:
         `lost` are those whom this process has lost in the attempt before.
         """
         number, attempt, draw = convene.round, convene.attempt, convene.draw
+        self.counted.checkpoints = await asyncio.to_thread(self._storage.checkpoints.rounds)
         return await self._patiently(
             lambda: self._attempts.opening(number, attempt, draw=draw, lost=dict(lost))
         )

@@ -102,6 +102,17 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             await refuse(call, error)
         return pb.Position()
 
+    async def Recall(self, request: pb.RecallRequest, call: Call) -> pb.Recalled:  # noqa: N802
+        """Which of a worker's updates are in the models, as far as the server may go back."""
+        who = await admit(call, request, plan=self.plan, roles=("worker",))
+        try:
+            await self._coordinator.answered(request.context)
+            return pb.Recalled(rounds=self._coordinator.recalled(who.name, request.context))
+        except FLJobError as error:
+            log.warning("refused", reason=str(error))
+            await refuse(call, error)
+        return pb.Recalled()
+
     async def Protect(  # noqa: N802
         self, requests: AsyncIterator[pb.MemberMessage], call: Call
     ) -> AsyncIterator[pb.HostMessage]:

@@ -119,6 +119,16 @@ class Exchange:
                 _check_model(*about)
         return head
 
+    async def recall(self, place: pb.Context) -> tuple[int, ...]:
+        """The rounds of this worker whose updates are in the order's model; refuses any but earlier ones."""
+        said = await fl_pb2_grpc.ServerStub(self.server).Recall(pb.RecallRequest(context=place))
+        if wrong := [number for number in said.rounds if not 0 < number < place.round]:
+            raise UpdateError(
+                f"the server counts an update of round {wrong[0]} in round {place.round}; expected one from 1 to "
+                f"{place.round - 1}"
+            )
+        return tuple(said.rounds)
+
     # -- what goes --
 
     async def give(self, place: pb.Context, product: Product, *, model: str) -> None:

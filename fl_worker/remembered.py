@@ -1,14 +1,16 @@
 """What a worker's stages remember between rounds, by the round after which they did, in a folder.
 
 It is there before the update that goes with it is handed in, so that a worker that is started again hands in the same
-bytes; and where a server goes back to an older round the worker goes back with it. As private as the updates.
+bytes. It goes on from the last update that is in the model, as the server says with each order: what was handed in and
+came to nothing leaves no trace, and where a server goes back to an older round the worker goes back with it. As private
+as the updates.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from fl_core import durable, tensors
 from fl_core.durable import PRIVATE
 from fl_core.errors import StorageError
-from fl_core.plan import Checkpoint, canonical
+from fl_core.plan import canonical
 from fl_core.stages import State
 from fl_core.states import apart, together
 
@@ -29,58 +31,50 @@ FILE = re.compile(r"round-(\d+)\.safetensors")
 
 
 class Remembered:
-    """One worker's, of one job; `fresh` is what stages remember that have seen no round.
+    """One worker's, of one job; `fresh` is what stages remember that have seen no round."""
 
-    What stays is what a round needs that is made again, or the one after a checkpoint to which the server may go back.
-    """
-
-    def __init__(self, folder: Path, fresh: States, checkpoint: Checkpoint) -> None:
+    def __init__(self, folder: Path, fresh: States) -> None:
         self._folder = folder
         self._fresh = fresh
-        self._checkpoint = checkpoint
         self._newest: tuple[int, States] = (0, fresh)
         with self._told():
             durable.sweep(folder)
 
-    def before(self, round: int) -> States:
-        """What was remembered after the last round before this one; what came later is forgotten."""
-        rounds = self._rounds()
+    def before(self, round: int, counted: Collection[int]) -> States:
+        """What was remembered after the last of these earlier rounds, all of which may be asked for again.
+
+        What is of other rounds is let go, but for this one's: its update may be in the sum by now.
+        """
+        there = self._rounds()
         with self._told():
-            for later in (number for number in rounds if number >= round):
-                self._file(later).unlink()
-        last = max((number for number in rounds if number < round), default=0)
+            for other in there - {*counted, round}:
+                self._file(other).unlink()
+        last = max(counted, default=0)
         if last != self._newest[0]:
-            self._newest = (last, self._read(last) if last else self._fresh)
+            self._newest = (last, self._read(last) if last in there else self._anew(last))
         return self._newest[1]
 
     def keep(self, round: int, states: States) -> None:
-        """Remember this after the round; stages that remember nothing take no file."""
-        if not any(states):
+        """Remember this after the round; without stages there is no file."""
+        if not states:
             return
         arrays, rest = apart({str(place): state for place, state in enumerate(states)})
         with self._told():
             durable.folder(self._folder)
             parts = tensors.parts(arrays, {"states": canonical(rest)})
             durable.replace(self._file(round), *parts, mode=PRIVATE)
-            there = self._rounds()
-            for old in set(there) - self._staying(there):
-                self._file(old).unlink()
         self._newest = (round, states)
 
-    def _staying(self, there: list[int]) -> set[int]:
-        """The newest, and for each checkpoint that the server keeps the newest that is not younger.
+    def _anew(self, last: int) -> States:
+        """Nothing is there of a round that counts, as where a pod took its disk with it: sound, and told."""
+        if last:
+            path = str(self._file(last))
+            log.warning("what stages remembered is gone; they begin anew", file=path)
+        return self._fresh
 
-        A round that was skipped has no checkpoint, so that one more may be needed of the newest than the server keeps.
-        """
-        every = self._checkpoint.every_rounds
-        last = (there[-1] - 1) // every * every
-        checkpoints = range(last, last - every * self._checkpoint.keep, -every)
-        needed = (max((one for one in there if one <= number), default=0) for number in checkpoints)
-        return {*there[-self._checkpoint.keep - 1 :], *needed}
-
-    def _rounds(self) -> list[int]:
+    def _rounds(self) -> set[int]:
         found = (FILE.fullmatch(path.name) for path in self._folder.glob("round-*"))
-        return sorted(int(named[1]) for named in found if named)
+        return {int(named[1]) for named in found if named}
 
     def _read(self, round: int) -> States:
         """From the disk; a file that is damaged counts as none, which is sound, and told."""

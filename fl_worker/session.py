@@ -55,6 +55,7 @@ FOREIGN = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIE
 class Work:
     """An order for the main thread; `weights` is None when the initial ones are wanted, `clip` came with them.
 
+    `counted` are the rounds whose updates of this worker the model has, where its stages remember something. The
     `context` names the round and attempt in the log lines that are written meanwhile.
     """
 
@@ -64,6 +65,7 @@ class Work:
     result: Future[Product]
     context: Context = field(default_factory=copy_context)
     clip: float = 0.0
+    counted: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,9 +301,13 @@ class Session:
         if self._made is None or self._made[0] != key:
             pulled = await self._exchange.pull(place, key[2]) if key[2] else Pulled()
             await self._idle()
+            recalls = key[0] == "train" and self._plan.compression
+            counted = await self._exchange.recall(place) if recalls else ()
             result: Future[Product] = Future()
             self._began = time.monotonic()
-            self._inbox.put(Work(key[0], key[1], pulled.weights, result, copy_context(), pulled.clip))
+            self._inbox.put(
+                Work(key[0], key[1], pulled.weights, result, copy_context(), pulled.clip, counted)
+            )
             self._made = (key, asyncio.wrap_future(result))
         return await asyncio.shield(self._made[1])
 

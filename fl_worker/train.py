@@ -86,7 +86,7 @@ class Hand:
         finished = self.learner.train(
             weights,
             round=work.round,
-            states=self.remembered.before(work.round),
+            states=self.remembered.before(work.round, work.counted),
             moved=self.moved,
             clip=work.clip,
             spoil=spoil,
@@ -149,7 +149,7 @@ def train(
     with told_when_long("the program is still being loaded"):
         learner = Learner.load(settings.plan, folder=folders.program, site=site)
     secret = settings.plan.secure_aggregation is not None or settings.plan.privacy is not None
-    remembered = Remembered(folders.states, learner.pipeline.fresh(), settings.plan.checkpoint)
+    remembered = Remembered(folders.states, learner.pipeline.fresh())
     hand = Hand(learner, remembered, telemetry, secret=secret)
     initial = learner.initial()
     check_finite(initial, whose=f"{site.name}'s initial weights")

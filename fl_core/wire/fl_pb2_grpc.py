@@ -218,6 +218,11 @@ class ServerStub:
                 request_serializer=fl__core_dot_wire_dot_fl__pb2.Transfer.SerializeToString,
                 response_deserializer=fl__core_dot_wire_dot_fl__pb2.Position.FromString,
                 _registered_method=True)
+        self.Recall = channel.unary_unary(
+                '/fljob.v1.Server/Recall',
+                request_serializer=fl__core_dot_wire_dot_fl__pb2.RecallRequest.SerializeToString,
+                response_deserializer=fl__core_dot_wire_dot_fl__pb2.Recalled.FromString,
+                _registered_method=True)
         self.Measure = channel.unary_unary(
                 '/fljob.v1.Server/Measure',
                 request_serializer=fl__core_dot_wire_dot_fl__pb2.MeasureRequest.SerializeToString,
@@ -260,6 +265,13 @@ class ServerServicer:
 
     def Held(self, request, context):
         """How much of the transfer with this head has come in calls of this worker that were cut.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Recall(self, request, context):
+        """Which of its updates are in the models: asked by a worker that is about to train, where its stages remember.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -309,6 +321,11 @@ def add_ServerServicer_to_server(servicer, server):
                     servicer.Held,
                     request_deserializer=fl__core_dot_wire_dot_fl__pb2.Transfer.FromString,
                     response_serializer=fl__core_dot_wire_dot_fl__pb2.Position.SerializeToString,
+            ),
+            'Recall': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recall,
+                    request_deserializer=fl__core_dot_wire_dot_fl__pb2.RecallRequest.FromString,
+                    response_serializer=fl__core_dot_wire_dot_fl__pb2.Recalled.SerializeToString,
             ),
             'Measure': grpc.unary_unary_rpc_method_handler(
                     servicer.Measure,
@@ -414,6 +431,33 @@ class Server:
             '/fljob.v1.Server/Held',
             fl__core_dot_wire_dot_fl__pb2.Transfer.SerializeToString,
             fl__core_dot_wire_dot_fl__pb2.Position.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fljob.v1.Server/Recall',
+            fl__core_dot_wire_dot_fl__pb2.RecallRequest.SerializeToString,
+            fl__core_dot_wire_dot_fl__pb2.Recalled.FromString,
             options,
             channel_credentials,
             insecure,

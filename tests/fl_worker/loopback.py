@@ -57,12 +57,14 @@ class Scheduler(fl_pb2_grpc.SchedulerServicer):
 
 
 class Server(fl_pb2_grpc.ServerServicer):
-    """Sends the model; answers each push with the next of `answers`, or well."""
+    """Sends the model; answers each push with the next of `answers`, or well; `counted` are the worker's rounds."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[grpc.StatusCode, str]] = []
         self.pushed: asyncio.Queue[list[pb.Frame]] = asyncio.Queue()
         self.measured: asyncio.Queue[pb.MeasureRequest] = asyncio.Queue()
+        self.counted: list[int] = []
+        self.recalled: list[int] = []
 
     async def Pull(self, request: Any, call: Any) -> AsyncIterator[pb.Frame]:  # noqa: N802, ARG002
         manifest = Manifest.of(MODEL)
@@ -70,6 +72,10 @@ class Server(fl_pb2_grpc.ServerServicer):
         head = pb.Transfer(kind=pb.KIND_MODEL, **said)
         for frame in frames(head, pack(MODEL)):
             yield pb.Frame.FromString(frame)
+
+    async def Recall(self, request: Any, call: Any) -> pb.Recalled:  # noqa: N802, ARG002
+        self.recalled.append(request.context.round)
+        return pb.Recalled(rounds=self.counted)
 
     async def Push(self, requests: Any, call: Any) -> pb.Ack:  # noqa: N802
         got = [frame async for frame in requests]

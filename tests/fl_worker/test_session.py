@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fl_core.errors import MismatchError, ProgramError, UpdateError
+from fl_core.extensions import Extension
 from fl_core.plan import Plan
 from fl_core.weights import pack
 from fl_core.wire import fl_pb2 as pb
@@ -224,6 +225,45 @@ def test_what_was_trained_is_handed_in_again(world: World, tmp_path: Path) -> No
             world.order()
             assert await world.server.pushed.get() == first
             assert len(world.works) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_before_it_trains_a_worker_hears_what_counts(
+    world: World, tmp_path: Path, *, remembers: bool
+) -> None:
+    """Where stages remember it is asked for, once for what is made once, and for no measurement."""
+    compression = (Extension(name="float16"),) if remembers else ()
+    world.plan = world.plan.model_copy(update={"compression": compression})
+    world.server.counted = [2, 3]
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            for _ in range(2):
+                world.order(4)
+                await world.server.pushed.get()
+                world.order(release=pb.Release())
+            world.order(4, evaluate=pb.Evaluate(model=DIGEST))
+            await world.server.measured.get()
+        assert [work.counted for work in world.works] == [(2, 3) if remembers else (), ()]
+        assert world.server.recalled == ([4] if remembers else [])
+
+    asyncio.run(main())
+
+
+def test_only_earlier_updates_count(world: World, tmp_path: Path) -> None:
+    """A worker that is told to go on from what it has still to train does not, and says so."""
+    world.plan = world.plan.model_copy(update={"compression": (Extension(name="float16"),)})
+    world.server.counted = [2, 4]
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            await world.scheduler.said.get()
+            world.order(4)
+            told = (await world.scheduler.said.get()).decline.reason
+            assert told == "the server counts an update of round 4 in round 4; expected one from 1 to 3"
+        assert world.works == []
 
     asyncio.run(main())
 

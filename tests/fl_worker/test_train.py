@@ -13,7 +13,6 @@ from textwrap import dedent
 import pytest
 
 from fl_core.errors import ProgramError, UpdateError
-from fl_core.plan import Checkpoint
 from fl_worker.remembered import Remembered
 from fl_worker.session import Product, Work
 from fl_worker.telemetry import Telemetry
@@ -61,7 +60,7 @@ def test_only_an_order_for_initial_weights_gets_them(
 ) -> None:
     """What is to be trained or measured without a model makes nothing: initial weights would be no update."""
     learner = write(TOY).learner()
-    hand = Hand(learner, Remembered(tmp_path, (), Checkpoint(every_rounds=1, keep=1)), Telemetry())
+    hand = Hand(learner, Remembered(tmp_path, ()), Telemetry())
     assert hand.do(Work("initialise", 1, None, Future())).update == {"w": 0}
     with pytest.raises(UpdateError, match=f"round 1: an order to {kind} came without a model"):
         hand.do(Work(kind, 1, None, Future()))

@@ -22,7 +22,7 @@ from fl_core.wire.guard import context_of
 pytestmark = pytest.mark.rounds
 
 METHODS = {
-    "server": ("Pull", "Push", "Held", "Measure", "Observe", "Steer"),
+    "server": ("Pull", "Push", "Held", "Recall", "Measure", "Observe", "Steer"),
     "scheduler": ("Attend", "Convene", "Dismiss"),
 }
 UPDATE = np.full(5, 1e6, "f4")
