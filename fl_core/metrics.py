@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fl_core.errors import MismatchError, ProgramError
+from fl_core.errors import MismatchError, ProgramError, UpdateError
 
 Vector = npt.NDArray[np.float64]
 
@@ -224,6 +224,16 @@ def total(parts: Mapping[str, Measurements]) -> dict[str, Measurement]:
         for name, measurement in parts[worker].items():
             result[name] = result[name] + measurement if name in result else measurement
     return result
+
+
+def check_measured(measured: Measurements, *, whose: str) -> None:
+    """Refuse measurements that no sum can take: with numbers that are not finite."""
+    for name, one in measured.items():
+        if not np.isfinite(one.vector).all():
+            raise UpdateError(
+                f"{whose}'s training: the metric {name!r} is not a finite number; "
+                "lower the learning rate or check the data"
+            )
 
 
 def mean_of(value: float, examples: int) -> Measurement:

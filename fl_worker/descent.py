@@ -14,15 +14,19 @@ from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from fl_core.errors import MismatchError, ProgramError, SpecError
 from fl_core.plan import Plan
+from fl_core.privacy.clipping import norms_of_each
 from fl_core.privacy.job import mechanism_of
 from fl_core.privacy.mechanisms.dp_sgd import DpSgd
 from fl_core.privacy.stream import Random
 from fl_core.strategies import LocalWork
 from fl_core.weights import Array, Manifest, Weights
 from fl_worker.backends import Backend, Evaluated, Moved, Trained
+
+log = structlog.get_logger()
 
 Places = npt.NDArray[np.int64]
 
@@ -84,14 +88,17 @@ class Descent:
         del round
         source = _per_example(self.backend)
         at = {name: array.astype(np.float64) for name, array in weights.items()}
+        all_finite = True
         for _ in range(self.mechanism.steps):
             places = self.mechanism.sample(source.examples, self.random)
             here = {name: array.astype(weights[name].dtype) for name, array in at.items()}
-            step = self.mechanism.gradient(
-                _gradients(source, here, places), examples=source.examples, random=self.random
-            )
+            found = _gradients(source, here, places)
+            all_finite = all_finite and bool(np.isfinite(norms_of_each(found)).all())
+            step = self.mechanism.gradient(found, examples=source.examples, random=self.random)
             at = {name: array - self.mechanism.learning_rate * step[name] for name, array in at.items()}
             moved()
+        if not all_finite:
+            log.warning("gradients of examples that are not finite numbers count as zeros")
         update: dict[str, Array] = {name: array - weights[name] for name, array in at.items()}
         return Trained(update, source.examples, {})
 

@@ -34,6 +34,7 @@ class Privacy:
     def concealed(self, update: Weights, *, clip: float = 0.0) -> Mapping[str, Array]:
         """What is handed in instead: clipped, and with this worker's part of the noise; `clip` came with the model.
 
+        No update is refused for its values, which would tell of them without noise.
         For a sum in the clear it is rounded to what travels there; whole numbers are exact in it.
         """
         release = release_of(self.plan, Manifest.of(update))

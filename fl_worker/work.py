@@ -7,23 +7,28 @@ that is made again begins with the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+import structlog
 
 from fl_core.errors import UpdateError
 from fl_core.extensions import build
-from fl_core.metrics import Measurements
+from fl_core.metrics import Measurements, check_measured
 from fl_core.plan import Plan
 from fl_core.privacy.job import wire_of
 from fl_core.stages import Pipeline, State
 from fl_core.strategies import Strategy
 from fl_core.weights import Array, Manifest, Weights, check_finite
-from fl_worker.backends import Backend, Evaluated
+from fl_worker.backends import Backend, Evaluated, Trained
 from fl_worker.border import user_code
 from fl_worker.privacy import Privacy
 from fl_worker.program import load
 from fl_worker.spoiling import mislabelled, spoilt
 from fl_worker.task import Site
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,35 @@ class Learner:
         doing = f"it trained in round {round}"
         with user_code(doing, self.folder), mislabelled(self.backend, spoil):
             trained = spoilt(self.backend.train(weights, round=round, moved=moved), spoil)
+        trained = self._sound(trained)
+        update, after = self.pipeline.on_worker(trained.update, states)
+        if self.privacy is not None:
+            vote = self.privacy.vote(update, clip=clip)
+            return Finished(self.privacy.concealed(update, clip=clip), 0, {}, after, vote)
+        return Finished(update, trained.examples, trained.metrics, after)
+
+    def _sound(self, trained: Trained) -> Trained:
+        """Refuse what cannot be handed in; with differential privacy it is zeros, as of a worker that is not there.
+
+        To refuse it would be a release without noise: whoever chose the model could ask the data what they like.
+        """
+        try:
+            self._check_counts(trained)
+            made = f", which {trained.source} made" if trained.source else ""
+            check_finite(trained.update, whose=f"{self.site.name}'s update{made}")
+            if self.privacy is None:
+                check_measured(trained.metrics, whose=self.site.name)
+        except UpdateError as error:
+            if self.privacy is None:
+                raise
+            log.warning("its update counts as zeros", reason=str(error))
+            return replace(
+                trained, update={name: np.zeros_like(array) for name, array in trained.update.items()}
+            )
+        return trained
+
+    def _check_counts(self, trained: Trained) -> None:
+        """Refuse a number of examples that nobody trained on."""
         if trained.examples < 0:
             raise UpdateError(
                 f"{self.site.name} trained on {trained.examples} examples, says {trained.source or 'its program'}; "
@@ -96,13 +130,6 @@ class Learner:
             )
         if trained.examples < 1:
             raise UpdateError(f"{self.site.name} trained on no example; give it data, or leave it out")
-        made = f", which {trained.source} made" if trained.source else ""
-        check_finite(trained.update, whose=f"{self.site.name}'s update{made}")
-        update, after = self.pipeline.on_worker(trained.update, states)
-        if self.privacy is not None:
-            vote = self.privacy.vote(update, clip=clip)
-            return Finished(self.privacy.concealed(update, clip=clip), 0, {}, after, vote)
-        return Finished(update, trained.examples, trained.metrics, after)
 
     def evaluate(self, weights: Weights, *, moved: Callable[[], None]) -> Evaluated:
         """Measure these weights on the worker's own test data; refuses where the job releases no measurement."""

@@ -1,6 +1,7 @@
 """Clipping: no worker, and no example, moves the model by more than a stated length.
 
-The length of an update is its L2 norm over all arrays together, and is measured in float64 whatever they are.
+The length of an update is its L2 norm over all arrays together, and is measured in float64 whatever they are. What
+has no finite length counts as zeros: to refuse it would say of the data, without noise, that there is something so.
 `AdaptiveClip` moves the clip norm towards a quantile of the norms: Andrew, Thakkar, McMahan, Ramaswamy,
 Differentially Private Learning with Adaptive Clipping, NeurIPS 2021.
 """
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from fl_core.errors import SpecError, UpdateError
+from fl_core.errors import SpecError
 from fl_core.weights import Array, Weights
 
 Doubles = npt.NDArray[np.float64]
@@ -25,19 +26,18 @@ MARGIN = 2.0**-24
 
 
 def norm(update: Weights) -> float:
-    """The L2 norm over all arrays; refuses values that are not finite."""
-    length = math.sqrt(sum(_squares(array.reshape(1, -1))[0] for array in update.values()))
-    if not math.isfinite(length):
-        raise UpdateError(
-            f"the norm of an update is {length}; it must be a finite number: "
-            "lower the learning rate or check the data"
-        )
-    return length
+    """The L2 norm over all arrays; NaN or infinite where a value is, or where the squares leave float64."""
+    return math.sqrt(sum(_squares(array.reshape(1, -1))[0] for array in update.values()))
 
 
 def clip(update: Weights, *, most: float) -> tuple[dict[str, Doubles], float]:
-    """The update in float64, shortened where it is longer than `most`, and how long it was before."""
+    """The update in float64, shortened where it is longer than `most`, and how long it was before.
+
+    One without a finite length counts as zeros, of length 0.
+    """
     length = norm(update)
+    if not math.isfinite(length):
+        update, length = {name: np.zeros(array.shape) for name, array in update.items()}, 0.0
     factor = shortening(np.array(length), most=most)
     return {name: np.multiply(array, factor, dtype=np.float64) for name, array in update.items()}, length
 
@@ -52,23 +52,24 @@ def shortening(lengths: Doubles, *, most: float) -> Doubles:
 
 
 def norms_of_each(gradients: Weights) -> Doubles:
-    """The L2 norm of each example's gradient over all arrays, which are of shape [batch, ...]."""
+    """The L2 norm of each example's gradient over all arrays, which are of shape [batch, ...]; not finite where
+    a value is not.
+    """
     squares = [_squares(_by_example(array)) for array in gradients.values()]
     lengths: Doubles = np.sqrt(np.sum(squares, axis=0))
-    if not np.isfinite(lengths).all():
-        bad = int(np.count_nonzero(~np.isfinite(lengths)))
-        raise UpdateError(
-            f"the gradients of {bad} examples hold values that are not finite numbers (NaN or infinite); "
-            "lower the learning rate or check the data"
-        )
     return lengths
 
 
 def clipped_sum(gradients: Weights, *, most: float) -> dict[str, Doubles]:
-    """The sum over the batch of every example's gradient, each shortened to at most `most`; zeros for no example."""
-    factors = shortening(norms_of_each(gradients), most=most)
+    """The sum over the batch of every example's gradient, each shortened to at most `most`; zeros for no example.
+
+    A gradient without a finite length counts as zeros, too.
+    """
+    lengths = norms_of_each(gradients)
+    counts = np.isfinite(lengths)
+    factors = shortening(lengths[counts], most=most)
     return {
-        name: (factors @ _by_example(array).astype(np.float64)).reshape(array.shape[1:])
+        name: (factors @ _by_example(array)[counts].astype(np.float64)).reshape(array.shape[1:])
         for name, array in gradients.items()
     }
 

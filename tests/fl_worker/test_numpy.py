@@ -112,7 +112,7 @@ def test_what_is_missing_is_refused_at_load(program: object, work: LocalWork, to
         (({}, 1), "'w' is missing"),
         (({"w": np.zeros(2, np.float32), "v": np.zeros(2, np.float32)}, 1), "'v' is not in the model"),
         (({"w": np.zeros(2, np.float32)}, 1.5), "whole number"),
-        (({"w": np.zeros(2, np.float32)}, 1, {"loss": float("nan")}), "'loss' must be a finite number"),
+        (({"w": np.zeros(2, np.float32)}, 1, {"loss": "low"}), "'loss' must be a finite number"),
     ],
 )
 def test_a_wrong_answer_is_named(answer: Any, told: str) -> None:

@@ -97,6 +97,27 @@ def test_numbers_of_the_training_stay_with_the_worker(write: Any) -> None:
     assert (learner.weight(7), replace(learner, privacy=None).weight(7)) == (1, 7)
 
 
+@pytest.mark.parametrize("name", ["gaussian", "local", "skellam"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        'weights["w"] * np.nan, 7, {"loss": float("nan")}',
+        'weights["w"] + np.float32("inf"), 7',
+        'weights["w"], 0',
+    ],
+)
+def test_no_update_is_refused_for_its_values(write: Any, name: str, made: str) -> None:
+    """What is not finite, or made of no example, is handed in as zeros with noise: to decline would tell of it."""
+    arrays, _, counts = made.partition(", ")
+    text = PROGRAM.replace('weights["w"] + np.float32(2)}, 7, {"loss": 0.5}', f"{arrays}}}, {counts}")
+    written = write(text)
+    changes = {"privacy": settings(name), "secure_aggregation": SECURE if name == "skellam" else None}
+    learner = replace(written.learner(), privacy=Privacy.of(written.plan.model_copy(update=changes)))
+    update = learner.train(learner.initial(), round=1, states=(), moved=lambda: None).update["w"]
+    assert np.isfinite(update).all()
+    assert np.any(update) == (name != "gaussian")
+
+
 def test_nothing_is_measured_where_metrics_are_suppressed(write: Any) -> None:
     """A server that asks for measurements all the same gets none."""
     written = write(PROGRAM)

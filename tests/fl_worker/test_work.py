@@ -60,6 +60,10 @@ def test_stages_remember_only_what_is_handed_back(write: Write) -> None:
     [
         (program("'nan'"), r"worker-0's update, which train\(weights\) made: array 'w' holds 2 values"),
         (program("'inf'"), "lower the learning rate"),
+        (
+            program().replace("0.5", "float('nan')"),
+            "worker-0's training: the metric 'loss' is not a finite number",
+        ),
         (program(examples=0), "worker-0 trained on no example"),
         (
             program(examples=-5),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from hypothesis.extra import numpy as hnp
 
-from fl_core.errors import SpecError, UpdateError
+from fl_core.errors import SpecError
 from fl_core.privacy.clipping import AdaptiveClip, clip, clipped_sum, norm, norms_of_each
 
 DTYPES = ("float16", "float32", "float64")
@@ -62,12 +62,19 @@ def test_float16_is_summed_in_float64() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_refused(bad: float) -> None:
-    """NaN and infinite values have no length, in an update and in the gradient of one example."""
-    with pytest.raises(UpdateError, match="must be a finite number"):
-        clip({"w": np.array([1.0, bad])}, most=1)
-    with pytest.raises(UpdateError, match="gradients of 1 examples"):
-        clipped_sum({"w": np.array([[1.0], [bad], [2.0]])}, most=1)
+def test_what_is_not_finite_counts_as_zeros(bad: float) -> None:
+    """An update, or one example's gradient in any of its arrays: a refusal would tell of it without noise."""
+    short, length = clip({"w": np.array([1.0, bad]), "v": np.ones(2)}, most=1)
+    assert ([array.tolist() for array in short.values()], length) == ([[0, 0], [0, 0]], 0)
+    gradients = {"w": np.array([[0.5], [bad], [0.25]]), "v": np.array([0.0, 0.125, 0.0])}
+    assert clipped_sum(gradients, most=1) == {"w": [0.75], "v": 0}
+
+
+def test_what_is_longer_than_float64_can_say_counts_as_zeros() -> None:
+    """Finite values whose squares are not: no length says how far they must be shortened."""
+    far = np.full(2, 1e200)
+    assert clip({"w": far}, most=1)[0]["w"].tolist() == [0, 0]
+    assert clipped_sum({"w": np.array([far, [0.5, 0.25]])}, most=1)["w"].tolist() == [0.5, 0.25]
 
 
 @pytest.mark.parametrize("most", [0.0, -1.0, math.nan, math.inf])
