@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fl_core.errors import MismatchError, UpdateError
-from fl_core.metrics import Measurement, Measurements
+from fl_core.metrics import Measurement, Measurements, Metric
 from fl_core.secagg import ranges
 from fl_core.secagg.masks import Layout, Vector
 from fl_core.secagg.ring import Ring
@@ -83,6 +83,8 @@ class Schema:
             raise MismatchError(
                 f"metrics of {lengths!r:.60} elements; from 1 of each to {MOST_ELEMENTS} of all can be summed"
             )
+        for name, one in found.items():
+            _check_value(name, one.metric)
         return found
 
 
@@ -168,7 +170,10 @@ class UpdateSum:
         return Vector.of(self.layout, header.view(np.uint64), words)
 
     def decode(self, total: Vector, *, members: int) -> Summed:
-        """What so many members have in sum."""
+        """What so many members have in sum; counts that cannot be, which one member can make, are the nearest that can.
+
+        Raises UpdateError where the weight cannot be, without which there is no mean.
+        """
         header = total.header.view(np.int64)
         weight, examples, clipped = header[:_COUNTS].tolist()
         if not 0 < weight <= members * self.ring.most_weight:
@@ -179,8 +184,8 @@ class UpdateSum:
         strain, values = header[_COUNTS : _COUNTS + arrays], header[_COUNTS + arrays :]
         return Summed(
             weight=weight,
-            examples=examples,
-            clipped=clipped,
+            examples=max(examples, 0),
+            clipped=min(max(clipped, 0), members * self.layout.body),
             exponents=ranges.moved(self.exponents, strain, members=members),
             metrics=self.schema.decode(values),
             update=self.ring.decode(total.body, self.manifest, self.exponents, weight=weight),
@@ -267,6 +272,14 @@ def _check(update: Weights, manifest: Manifest) -> None:
     given, expected = ([(one.name, one.shape) for one in each] for each in (Manifest.of(update), manifest))
     if given != expected:
         raise UpdateError(f"the update has the arrays {given}; expected {expected}")
+
+
+def _check_value(name: str, metric: Metric) -> None:
+    """Refuse a metric whose options let no sum have a value."""
+    try:
+        metric.value(np.zeros(metric.length))
+    except (ValueError, TypeError, ArithmeticError, IndexError) as error:
+        raise MismatchError(f"the metric {name!r} has no value with the options {metric}: {error}") from error
 
 
 def _wide(layout: Layout, header: ranges.Counts) -> Vector:

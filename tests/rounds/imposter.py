@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from copy import copy
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import Any
 
 import google_crc32c
 import grpc
+import numpy as np
 
 from fl_core.identity import Credentials, wall_time
 from fl_core.secagg import flat
@@ -91,8 +94,8 @@ class Imposter:
         self.say(shares=pb.SealedShares(shares=self.share()))
         return dict(self.hear().dealt.shares)
 
-    def masked(self) -> bytes:
-        """Do all that comes before a vector, and give an honest one to be handed in."""
+    def masked(self, counts: Mapping[int, int] = MappingProxyType({})) -> bytes:
+        """Do all that comes before a vector, and give one to be handed in: an honest one but for these `counts`."""
         dealt = self.dealt()
         vector = self.summand.encode(
             self._update.update,
@@ -101,6 +104,8 @@ class Imposter:
             metrics=self._update.metrics,
             dither=public_dither(self.run.plan.seed, round=self.round, worker=self.index),
         )
+        for place, count in counts.items():
+            vector.header[place] = np.int64(count).view(np.uint64)
         self.member.mask(vector, self.summand.layout, dealt)
         return bytes(flat.pack(vector))
 

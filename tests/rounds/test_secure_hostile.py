@@ -255,6 +255,21 @@ def test_wrong_shares_are_named_and_a_wrong_vector_costs_the_round(job: Callable
     assert models(run) == in_the_clear(run)
 
 
+def test_counts_that_cannot_be_end_nobody(job: Callable[..., SecureRun]) -> None:
+    """A member that says it clipped fewer than no values, of fewer than no examples, costs the round these figures."""
+    run = job(rounds=3, **QUIET)
+    with acting(run) as actor:
+        one = actor(2)
+        agreement = one.signed(one.masked({1: -(2**62), 2: -7}))
+        one.say(unmasking=wire.unmasking_out(one.member.unmask(agreement)))
+        assert one.ending() == "OK"
+        nothing(actor(3))
+    assert run.ends() == 0
+    row = run.rounds()[1]
+    assert (row["result"], row["reporters"], row["clipped"]) == ("Committed", EVERYBODY, 0)
+    assert "examples" not in row
+
+
 def test_a_server_that_shows_one_worker_something_else_learns_nothing(job: Callable[..., SecureRun]) -> None:
     """Worker 1 refuses a forged roster, and to sign for who is said to have shared with others but not with it."""
     run = job(rounds=4, **QUIET)

@@ -128,6 +128,7 @@ def row(kind: str, **options: Any) -> str:
         row("auc", bins=10**12),
         row("macro_f1", classes=10**9),
         row("macro_f1", classes=10**400),
+        row("macro_f1", classes=-2),
         "[" * 100_000,
     ],
     ids=lambda text: text[:60],
@@ -176,6 +177,28 @@ def test_a_weight_that_cannot_be_is_refused(weight: int) -> None:
     total.header[0] = np.int64(weight).view(np.uint64)
     with pytest.raises(UpdateError, match=f"3 workers sum up to the weight {weight}; expected 1 to 300"):
         summand.decode(total, members=3)
+
+
+@pytest.mark.parametrize(
+    ("place", "said", "told"),
+    [(1, -1, 0), (1, -(2**63), 0), (2, -7, 0), (2, 2**63 - 1, 9), (2, 9, 9), (2, 4, 4)],
+)
+def test_a_count_that_cannot_be_is_the_nearest_that_can(place: int, said: int, told: int) -> None:
+    """One member alone can make it: it costs the figure, and neither the sum nor the process."""
+    summand = updates()
+    total = total_of(summand.layout, [encoded(summand, worker) for worker in range(3)])
+    total.header[place] = np.int64(said).view(np.uint64)
+    found = summand.decode(total, members=3)
+    assert (found.examples, found.clipped)[place - 1] == told
+
+
+def test_no_header_makes_what_json_cannot_say() -> None:
+    """Whatever one member puts into its metrics, each has a number for its value or none, and raises nothing."""
+    kinds = {"f1": MacroF1(2), "auc": AUC(bins=2), "accuracy": Accuracy(), "loss": Mean()}
+    schema = Schema.of({name: Measurement(kind, np.zeros(kind.length)) for name, kind in kinds.items()})
+    for least in (-(2**63), -1, 0, 1, 2**63 - 1):
+        for one in schema.decode(np.resize(np.array([least, 1, -3], np.int64), schema.length)).values():
+            assert isinstance(one.value, float)
 
 
 def test_an_update_that_is_not_finite_is_refused() -> None:
