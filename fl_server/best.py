@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from fl_core.errors import SpecError
 from fl_core.plan import EarlyStopping, Target
+from fl_server.ledger import measured_in
 
 Values = Mapping[str, float]
-"""An evaluation's metrics by name; empty where nothing was measured."""
+"""An evaluation's metrics by name, NaN for one that has no value; empty where nothing was measured."""
 
 REACHED = "TargetReached"
 NO_PROGRESS = "NoProgress"
@@ -34,7 +36,7 @@ class Best:
         """Take up the best model's values, and count anew what an earlier process recorded by rounds."""
         self.improved(best)
         for number in sorted(rows):
-            self._count(rows[number].get("metrics", {}))
+            self._count(measured_in(rows[number]))
 
     def improved(self, values: Values) -> bool:
         """Whether these are better than all before; if so they are what comes next is compared with."""
@@ -47,9 +49,12 @@ class Best:
     def ending(self, values: Values) -> str:
         """Why these end the job, if they do; to be asked once for each round.
 
-        Raises SpecError where the program does not measure what the end depends on.
+        Raises SpecError where the program does not measure what the end depends on. What it measures and has no finite
+        value, as one worker or a lack of test data can bring about, is no progress and no target.
         """
-        if self._stopping is not None and values and {self._of(values), self._reference} == {None}:
+        if self._target is not None:
+            self._target.check(values.keys())
+        if self._stopping is not None and values and self._name not in values and self._reference is None:
             raise SpecError(
                 f"spec.earlyStopping: {self._name!r} is not among the program's metrics, "
                 f"{', '.join(sorted(values))}; let the program measure it, or name another in spec.target"
@@ -64,11 +69,11 @@ class Best:
         return NO_PROGRESS if self._stopping and self._since >= self._stopping.patience else ""
 
     def reached(self, values: Values) -> bool:
-        """Whether these reach the target; raises SpecError where the program does not measure its metric."""
-        if self._target is None or not values:
+        """Whether these reach the target, which takes a finite number."""
+        if self._target is None:
             return False
-        self._target.check(values.keys())
-        return self._target.reached(values[self._target.metric])
+        value = values.get(self._target.metric, math.nan)
+        return math.isfinite(value) and self._target.reached(value)
 
     def farewell(self, reason: str) -> str:
         """What is to be said when a job ends for this reason."""
@@ -99,7 +104,8 @@ class Best:
         return self._target is not None and self._target.at_least is not None
 
     def _of(self, values: Values) -> float | None:
-        """The higher the better."""
-        if self._name not in values:
+        """The higher the better; None where the metric has no finite value."""
+        value = values.get(self._name)
+        if value is None or not math.isfinite(value):
             return None
-        return values[self._name] if self._higher else -values[self._name]
+        return value if self._higher else -value

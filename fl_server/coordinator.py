@@ -32,7 +32,7 @@ from fl_server.board import Board, describe
 from fl_server.checkpoints import Saved
 from fl_server.closing import Closing
 from fl_server.first_model import FirstModel
-from fl_server.ledger import Ledger
+from fl_server.ledger import Ledger, measured_in
 from fl_server.measurements import read_measurements
 from fl_server.metrics import Metrics
 from fl_server.model import Model
@@ -360,7 +360,7 @@ class Coordinator:
         self.board.closed.append(await asyncio.to_thread(self._storage.record, row, best=best))
         self.metrics.closed(row)
         log.info("round closed", result=row["result"], metrics=self._values, seconds=row["seconds"]["total"])
-        self._do(self.rounds.concluded(ending=self._best.ending(self._values)))
+        self._do(self.rounds.concluded(ending=self._best.ending(measured_in(row))))
 
     async def _finish(self, reason: str) -> None:
         if self._restoring.kept is not self._present:

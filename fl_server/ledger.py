@@ -7,11 +7,18 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from fl_core import images
 from fl_core.metrics import Measurements, total
 from fl_core.shortfall import GONE, LEFT
 from fl_server.checkpoints import legible
 from fl_server.measurements import agreeing
+
+log = structlog.get_logger()
+
+NOT_FINITE = "notFinite"
+"""Of the metrics that were measured those whose values are no finite numbers, in a round's line."""
 
 
 class Ledger:
@@ -142,12 +149,18 @@ class Ledger:
         return sum(self._examples[worker] for worker in reporters), total(agreeing(parts))
 
     def concluded(self, *, skipped: str) -> dict[str, float]:
-        """Close the line; returns the evaluation's values."""
+        """Close the line; returns the evaluation's values, without those that are no finite numbers."""
         self.lap("evaluate")
-        values = _values(total(agreeing(self._evaluation)))
+        measured = total(agreeing(self._evaluation))
+        values = _values(measured)
         nothing = {"reporters": [], "examples": 0, "train": {}}
         known = {**nothing, "result": "Skipped", "reason": skipped} if skipped else {"result": "Committed"}
         self.row = {**self.row, **known, "metrics": values}
+        if lacking := sorted(measured.keys() - values.keys()):
+            log.warning(
+                "metrics without a finite value, which are no progress and no target", metrics=lacking
+            )
+            self.row[NOT_FINITE] = lacking
         self.row["bytes"] = {"up": self.up, "down": self.down}
         seconds = self.row["seconds"]
         seconds["total"] = round(sum(seconds.values()), 6)
@@ -161,6 +174,11 @@ class Ledger:
         self.up = self.down = 0
         self.reporters = ()
         self.row = row
+
+
+def measured_in(row: Mapping[str, Any]) -> dict[str, float]:
+    """What a round's line says was measured, NaN for what was no finite number; empty where nothing was."""
+    return {**row.get("metrics", {}), **dict.fromkeys(row.get(NOT_FINITE, ()), math.nan)}
 
 
 def _values(measured: Measurements) -> dict[str, float]:

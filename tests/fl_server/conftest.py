@@ -183,9 +183,9 @@ class Client:
         sent = iter([pb.Frame.FromString(part) for part in frames(head, pack(weights))])
         return await self.stub.Push(sent, wait_for_ready=True)
 
-    async def measure(self, request: pb.Convening, *, loss: float) -> pb.Ack:
-        """Hand in a measurement."""
-        metrics = json.dumps({"loss": mean_of(loss, 1).to_json()})
+    async def measure(self, request: pb.Convening, *, loss: float, examples: int = 1) -> pb.Ack:
+        """Hand in a measurement of so many examples."""
+        metrics = json.dumps({"loss": mean_of(loss, examples).to_json()})
         place = context_of(self.plan, round=request.context.round, attempt=request.context.attempt)
         said = pb.MeasureRequest(context=place, model=request.model, metrics=metrics)
         return await self.stub.Measure(said, wait_for_ready=True)

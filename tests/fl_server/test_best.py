@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from fl_core.errors import SpecError
@@ -42,8 +44,26 @@ def test_the_target_is_reached_or_missing() -> None:
     assert not Best(HIGHER).reached({"accuracy": 0.89})
     assert not Best(HIGHER).reached({})
     assert not Best(None).reached({"accuracy": 1.0})
+    assert Best(LOWER).ending({}) == ""
     with pytest.raises(SpecError, match="'error' is not among the program's metrics, loss"):
-        Best(LOWER).reached({"loss": 0.0})
+        Best(LOWER).ending({"loss": 0.0})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("target", [HIGHER, LOWER])
+def test_what_has_no_finite_value_is_measured_all_the_same(target: Target, value: float) -> None:
+    """It is no target, not the best and no progress; the job goes on, also where it is the first that is heard."""
+    best, values = Best(target, EarlyStopping(patience=2, min_delta=0)), {target.metric: value, "loss": 1.0}
+    assert (best.improved(values), best.ending(values), best.reached(values)) == (False, "", False)
+    assert best.ending(values) == NO_PROGRESS
+
+
+def test_what_a_line_says_had_no_value_counts_after_a_restart() -> None:
+    """A server that starts counts such rounds as the one before did, and goes on with the last of them."""
+    rows = {number: {"metrics": {"loss": 2.0}, "notFinite": ["accuracy"]} for number in (1, 2)}
+    best = Best(HIGHER, EarlyStopping(patience=2, min_delta=0))
+    best.restore(rows, {})
+    assert best.over({"loss": 2.0}) == NO_PROGRESS
 
 
 @pytest.mark.parametrize(
@@ -91,7 +111,7 @@ def test_progress_needs_its_metric() -> None:
     ):
         best.ending({"accuracy": 0.5})
     assert best.ending({"loss": 1.0, "accuracy": 0.5}) == ""
-    assert best.ending({"accuracy": 0.5}) == NO_PROGRESS
+    assert best.ending({"loss": math.nan, "accuracy": 0.5}) == NO_PROGRESS
 
 
 def test_a_target_comes_first() -> None:

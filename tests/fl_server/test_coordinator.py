@@ -14,6 +14,7 @@ import pytest
 
 from fl_core.attestation import check, content_of
 from fl_core.errors import FencedError, FLJobError, JobError, ShortfallError, UnavailableError
+from fl_core.plan import Target
 from fl_core.record import read
 from fl_core.weights import digest
 from fl_core.wire import fl_pb2 as pb
@@ -186,6 +187,29 @@ def test_an_odd_metric_costs_nobody_an_update(world: Callable[..., Any]) -> None
                 async with served.speaking(worker) as client:
                     await client.push(training.context, update, model=training.model, metrics=metrics)
             assert served.coordinator.rounds.gathering.reported == ["worker-0", "worker-1"]
+
+    asyncio.run(main())
+
+
+def test_a_target_that_has_no_value_for_once_ends_no_job(world: Callable[..., Any]) -> None:
+    """A metric of no example is not a finite number: the round's line says so, and the next one reaches the target."""
+    one = world(target=Target(metric="loss", at_most=2.0))
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=2)
+            request = await served.called()
+            for index in range(3):
+                async with served.speaking(f"worker-{index}") as client:
+                    await client.measure(request, loss=0.0, examples=0)
+            await play(served, calls=2)
+            await ended(task)
+            rows = recorded(served.storage)
+            assert [(row["metrics"], row.get("notFinite")) for row in rows] == [
+                ({}, ["loss"]),
+                ({"loss": 1.0}, None),
+            ]
+            assert one.scheduler.dismissed == ["TargetReached"]
 
     asyncio.run(main())
 

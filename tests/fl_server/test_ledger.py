@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
 from fl_core.errors import MismatchError
 from fl_core.metrics import Accuracy, Measurement, mean_of
 from fl_core.plan import canonical
-from fl_server.ledger import Ledger
+from fl_server.ledger import Ledger, measured_in
 
 
 def opened() -> Ledger:
@@ -67,6 +68,17 @@ def test_images_outlive_the_server_that_was_told_them() -> None:
     after.resume(json.loads(canonical(before.row)))
     after.concluded(skipped="")
     assert (after.row["result"], after.row["images"]) == ("Committed", {"a:1": 1})
+
+
+def test_a_metric_without_a_finite_value_is_named() -> None:
+    """The line tells which were measured and have no value, lest they be taken for metrics that are not there."""
+    ledger = opened()
+    ledger.committed(("worker-0", "worker-1"), model="m")
+    ledger.evaluated("worker-0", {"loss": mean_of(1.0, 1), "seen": mean_of(1.0, 0)})
+    assert ledger.concluded(skipped="") == {"loss": 1.0}
+    assert (ledger.row["metrics"], ledger.row["notFinite"]) == ({"loss": 1.0}, ["seen"])
+    assert measured_in(ledger.row) == pytest.approx({"loss": 1.0, "seen": math.nan}, nan_ok=True)
+    assert "NaN" not in canonical(ledger.row)
 
 
 def test_a_skipped_round_says_why() -> None:
