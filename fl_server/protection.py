@@ -347,6 +347,7 @@ def _opening(summand: Summand, context: Context) -> pb.HostMessage:
     opening = pb.Opening(purpose=context.purpose, bucket=context.bucket)
     if isinstance(summand, UpdateSum):
         opening.exponents[:] = summand.exponents
+        opening.uncounted = not summand.counted
     if isinstance(summand, UpdateSum | MeasureSum):
         opening.schema = summand.schema.text
     return pb.HostMessage(opening=opening)

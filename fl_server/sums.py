@@ -105,6 +105,8 @@ class Sums:
         self._fewest = fewest(rule_of(plan.aggregation))
         self._exponents: list[ranges.Exponents] = [()] * self._buckets.count
         self._voted: dict[int, ranges.Exponents] = {}
+        self._fresh: set[int] = set()
+        """Buckets that have had no sum of updates since their ranges were voted for."""
         self._known = known or {}
         self._schemas: dict[str, Schema] = {}
 
@@ -128,13 +130,15 @@ class Sums:
 
     @property
     def state(self) -> State:
-        """What a checkpoint must hold: the ranges of each bucket."""
-        return {"exponents": [list(one) for one in self._exponents]}
+        """What a checkpoint must hold: the ranges of each bucket, and which of them no sum was made within yet."""
+        fresh = {"fresh": sorted(self._fresh)} if self._fresh else {}
+        return {"exponents": [list(one) for one in self._exponents], **fresh}
 
     def restore(self, state: State) -> None:
         """Take up what a checkpoint held."""
         with legible("what the checkpoint knows of ranges"):
             self._exponents = [tuple(one) for one in state.get("exponents", [()] * self._buckets.count)]
+            self._fresh = set(state.get("fresh", ()))
 
     def resume(self, *, done: int) -> set[int]:
         """The rounds after the checkpoint of round `done` that are bound; ranges learned in them are known."""
@@ -142,7 +146,7 @@ class Sums:
         bound = journal.restore(done=done)
         for bucket, exponents in journal.ranges(done=done).items():
             if not self._exponents[bucket]:
-                self._exponents[bucket] = self._voted[bucket] = exponents
+                self._take_voted(bucket, exponents)
         return bound
 
     def admit(self, worker: str, ready: pb.Ready) -> None:
@@ -184,6 +188,7 @@ class Sums:
         everybody = tuple(member for one in found for member in one.members)
         for bucket, one in opened.items():  # only now: a round without a sum moves no range
             self._exponents[bucket] = one.summed.exponents
+            self._fresh.discard(bucket)
         voted, self._voted = self._voted, {}
         return Updates(tuple(one.summed for one in found), everybody, short.reasons, voted)
 
@@ -211,7 +216,8 @@ class Sums:
         if summand is None:
             if not self._exponents[place.bucket]:
                 members = await self._learn(place, RangeSum(manifest), members)
-            summand = UpdateSum(self._ring, manifest, self._exponents[place.bucket], schema)
+            exponents, counted = self._exponents[place.bucket], place.bucket not in self._fresh
+            summand = UpdateSum(self._ring, manifest, exponents, schema, counted=counted)
         context = self._context(summand, "update", place)
         return Collected(summand, await self.protection.collect(summand, context, sorted(members)))
 
@@ -229,8 +235,13 @@ class Sums:
                 exponents=voted,
             )
             log.info("ranges learned", members=len(members))
-        self._exponents[place.bucket] = self._voted[place.bucket] = voted
+        self._take_voted(place.bucket, voted)
         return members
+
+    def _take_voted(self, bucket: int, exponents: ranges.Exponents) -> None:
+        """Updates are summed within these ranges, the first ones without a count of what lies beyond them."""
+        self._exponents[bucket] = self._voted[bucket] = exponents
+        self._fresh.add(bucket)
 
     def _followed(self, place: Place) -> ranges.Exponents | None:
         """The newest that are known: a bucket may have voted in an earlier round, whose sum it was left out of."""

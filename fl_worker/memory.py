@@ -34,7 +34,10 @@ class FileMemory:
         """Bytes that may still be added: none at first and after an error, so that no half line is added to."""
 
     def bind(self, context: Context, candidacy: bytes, content: bytes) -> None:
-        """Note that a vector of this sum is about to leave; refuse another one than before, or other candidates."""
+        """Note that a vector of this sum is about to leave; refuse another one than before, or other candidates.
+
+        Refuses, too, to tell in two kinds of sums of one round in which ranges an update lies.
+        """
         with self._lock:
             self._bind(context, candidacy, content)
 
@@ -50,7 +53,21 @@ class FileMemory:
                 f"{context}: another vector of this sum was sent before; what was made anew came out otherwise, as "
                 "with fresh noise, and two sums would give away the difference"
             )
-        self._keep(context, {**row, "candidacy": candidacy.hex(), "content": content.hex()})
+        told = {"tells_ranges": True} if context.tells_ranges else {}
+        if told and (others := self._tellers(context)):
+            raise ProtocolError(
+                f"{context}: this round's {others[0]} sum has told already in which ranges its update lies; two such "
+                "sums with other members would give away the difference"
+            )
+        self._keep(context, {**row, "candidacy": candidacy.hex(), "content": content.hex(), **told})
+
+    def _tellers(self, context: Context) -> list[str]:
+        """What else was sent in this round that tells of ranges."""
+        return [
+            purpose
+            for purpose, row in self._rows.items()
+            if purpose != context.purpose and row["round"] == context.round and row.get("tells_ranges")
+        ]
 
     def sign(self, context: Context, statement: bytes) -> None:
         """Note that survivors of this sum are about to be signed; refuse a second set."""

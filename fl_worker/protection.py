@@ -156,7 +156,8 @@ class Protection:
                 f"the server names the ranges {list(exponents)[:8]} for {len(self.manifest.arrays)} arrays; "
                 f"expected as many exponents, from {lowest} to {highest}"
             )
-        return UpdateSum(job.ring_of(self.plan), self.manifest, exponents, schema)
+        counted = not opening.uncounted
+        return UpdateSum(job.ring_of(self.plan), self.manifest, exponents, schema, counted=counted)
 
     def _vector(self, summand: Summand, product: Product, round: int) -> Vector:
         """What this worker holds, as the plain vector that is to be masked."""

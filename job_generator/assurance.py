@@ -160,7 +160,8 @@ def _secure(plan: Plan, secure: SecureAggregation) -> tuple[Claim, ...]:
             "protected",
             f"Of each round it learns {what}: updates, examples and measurements "
             "together. Nothing of a single one, whoever drops out, and even if "
-            f"{_curious(min(parameters.threshold - 1, least - 2), secure.profile)} told it all they know.",
+            f"{_curious(min(parameters.threshold - 1, least - 2), secure.profile)} told it all they know."
+            f"{_compared(plan)}",
         )
     ]
     if secure.profile == "cross-silo":
@@ -194,6 +195,16 @@ def _secure(plan: Plan, secure: SecureAggregation) -> tuple[Claim, ...]:
         )
     )
     return tuple(claims)
+
+
+def _compared(plan: Plan) -> str:
+    """What a worker's numbers that never change come to; under privacy none of them is told without noise."""
+    if plan.privacy is not None and not plan.privacy.measured:
+        return ""
+    return (
+        " What stays the same from sum to sum, as a worker's number of examples does, follows from two of them, one "
+        "with it and one without."
+    )
 
 
 def _curious(most: int, profile: str) -> str:

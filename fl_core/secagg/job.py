@@ -77,6 +77,7 @@ def context_of(
         purpose=purpose,
         model=model,
         shape=summand.text,
+        tells_ranges=summand.tells_ranges,
         terms=terms_of(plan),
         bucket=bucket,
         buckets=settings_of(plan).buckets,

@@ -1,9 +1,10 @@
 """How large the elements of each array are, learned from sums alone.
 
 Before the first update is summed, each worker says in which power of two the greatest magnitude of each array lies,
-as a one among zeros; from the sum of these the server takes the smallest range that holds everybody's. From then on
-each update counts, for each array, whether it went beyond the range and whether it left three quarters of it unused:
-the range doubles where anybody went beyond it and halves where nobody needs it.
+as a one among zeros; from the sum of these the server takes the smallest range that holds everybody's. After the first
+sum within it each update counts, for each array, whether it went beyond the range and whether it left three quarters
+of it unused: the range doubles where anybody went beyond it and halves where nobody needs it. The first sum counts
+neither, for the votes tell the same, and may be of other members.
 """
 
 from __future__ import annotations

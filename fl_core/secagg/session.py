@@ -31,7 +31,8 @@ SHOWN = 8
 class Context:
     """Which sum this is: `model` is the digest of the round's model, `shape` says what the vector's elements mean.
 
-    It is the sum of one `bucket` of so many `buckets`: of all workers where there is one.
+    It is the sum of one `bucket` of so many `buckets`: of all workers where there is one. Whether it `tells_ranges`,
+    by votes or by counts of what lies beyond them, follows from its shape.
     """
 
     job: str
@@ -44,6 +45,7 @@ class Context:
     terms: Terms
     bucket: int = 0
     buckets: int = 1
+    tells_ranges: bool = False
 
     @cached_property
     def digest(self) -> bytes:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -92,6 +92,8 @@ class Schema:
 class RangeSum:
     """In which ranges the arrays of the members' updates lie."""
 
+    tells_ranges: ClassVar[bool] = True
+
     manifest: Manifest
 
     @property
@@ -132,12 +134,22 @@ class Summed:
 
 @dataclass(frozen=True)
 class UpdateSum:
-    """The updates themselves, with their weights, examples, metrics, and what the next ranges follow from."""
+    """The updates themselves, with their weights, examples, metrics, and what the next ranges follow from.
+
+    Where the ranges were just voted for nothing of theirs is counted: votes and counts of other lists of members would
+    give away the difference.
+    """
 
     ring: Ring
     manifest: Manifest
     exponents: ranges.Exponents
     schema: Schema
+    counted: bool = True
+
+    @property
+    def tells_ranges(self) -> bool:
+        """Whether more than the updates' sum is told of the ranges in which they lie."""
+        return self.counted
 
     @cached_property
     def layout(self) -> Layout:
@@ -149,7 +161,8 @@ class UpdateSum:
     def text(self) -> str:
         """The meaning of the elements."""
         ring = f"{self.ring.bits} {self.ring.members} {self.ring.most_weight}"
-        return f"update {self.manifest.digest} {ring} {list(self.exponents)} {self.schema.text}"
+        counted = "" if self.counted else " uncounted"
+        return f"update {self.manifest.digest} {ring} {list(self.exponents)}{counted} {self.schema.text}"
 
     def encode(
         self,
@@ -162,10 +175,12 @@ class UpdateSum:
     ) -> Vector:
         """One member's update; `weight` is cut at the ring's greatest."""
         _check(update, self.manifest)
-        strain = ranges.strain(update, self.exponents)
+        strain = ranges.strain(update, self.exponents)  # refuses what no range holds
         weight = min(weight, self.ring.most_weight)
         words, clipped = self.ring.encode(update, self.exponents, weight=weight, dither=dither)
         values = self.schema.encode(metrics, members=self.ring.members)
+        if not self.counted:
+            strain, clipped = np.zeros_like(strain), 0
         header = np.concatenate([np.array([weight, examples, clipped], np.int64), strain, values])
         return Vector.of(self.layout, header.view(np.uint64), words)
 
@@ -185,8 +200,10 @@ class UpdateSum:
         return Summed(
             weight=weight,
             examples=max(examples, 0),
-            clipped=min(max(clipped, 0), members * self.layout.body),
-            exponents=ranges.moved(self.exponents, strain, members=members),
+            clipped=min(max(clipped, 0), members * self.layout.body) if self.counted else 0,
+            exponents=ranges.moved(self.exponents, strain, members=members)
+            if self.counted
+            else self.exponents,
             metrics=self.schema.decode(values),
             update=self.ring.decode(total.body, self.manifest, self.exponents, weight=weight),
         )
@@ -199,6 +216,8 @@ class WholeSum:
     Each weighs 1. Neither examples nor metrics go with them, for those have no noise. `release` says what a unit is.
     Where the clip norm moves, `votes` on it are counted in the same sum, and with the mechanism's noise too.
     """
+
+    tells_ranges: ClassVar[bool] = False
 
     bits: Literal[16, 32]
     manifest: Manifest
@@ -239,6 +258,8 @@ class WholeSum:
 @dataclass(frozen=True)
 class MeasureSum:
     """Measurements of the new model by so many members at most."""
+
+    tells_ranges: ClassVar[bool] = False
 
     schema: Schema
     members: int

@@ -381,16 +381,18 @@ class Ready(_message.Message):
     def __init__(self, model: _Optional[str] = ..., schema: _Optional[str] = ..., image: _Optional[str] = ..., context: _Optional[bytes] = ..., advertisement: _Optional[_Union[Advertisement, _Mapping]] = ..., returns: _Optional[bool] = ...) -> None: ...
 
 class Opening(_message.Message):
-    __slots__ = ("purpose", "exponents", "schema", "bucket")
+    __slots__ = ("purpose", "exponents", "schema", "bucket", "uncounted")
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     EXPONENTS_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     BUCKET_FIELD_NUMBER: _ClassVar[int]
+    UNCOUNTED_FIELD_NUMBER: _ClassVar[int]
     purpose: str
     exponents: _containers.RepeatedScalarFieldContainer[int]
     schema: str
     bucket: int
-    def __init__(self, purpose: _Optional[str] = ..., exponents: _Optional[_Iterable[int]] = ..., schema: _Optional[str] = ..., bucket: _Optional[int] = ...) -> None: ...
+    uncounted: bool
+    def __init__(self, purpose: _Optional[str] = ..., exponents: _Optional[_Iterable[int]] = ..., schema: _Optional[str] = ..., bucket: _Optional[int] = ..., uncounted: _Optional[bool] = ...) -> None: ...
 
 class Advertisement(_message.Message):
     __slots__ = ("worker", "mask_key", "seal_key", "commitment", "certificate", "signature", "organisation", "endorsement")

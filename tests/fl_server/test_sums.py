@@ -20,6 +20,7 @@ from fl_core.plan import Plan
 from fl_core.secagg.job import buckets_of
 from fl_core.wire import fl_pb2 as pb
 from fl_server.sums import Sums, Updates
+from fl_worker.memory import FileMemory
 from fl_worker.product import Product
 from tests.conftest import private
 from tests.fl_server.crowd import DIGEST, MANIFEST, SECURE, SELECTION, Crowd, mean, product, silent_at
@@ -60,6 +61,84 @@ def test_ranges_are_learned_once(crowd: Build) -> None:
     assert purposes(one) == [(1, "range"), (1, "update"), (2, "update")]
     assert first.exponents == second.exponents == (2, 2)
     assert one.sums.state == {"exponents": [[2, 2]]}
+
+
+def remembering(one: Crowd) -> list[tuple[str, bool]]:
+    """Members with memories on the disk; gives what worker-0 will be asked for, and whether without counts."""
+    asked: list[tuple[str, bool]] = []
+
+    def altered(what: str, message: pb.HostMessage, said: pb.MemberMessage | None) -> pb.MemberMessage | None:
+        if what == "opening":
+            asked.append((message.opening.purpose, message.opening.uncounted))
+        return said
+
+    one.memories = {f"worker-{index}": FileMemory(one.folder / f"{index}.jsonl") for index in TWELVE}
+    one.altered["worker-0"] = altered
+    return asked
+
+
+def test_nothing_is_counted_in_the_round_in_which_ranges_are_voted_for(crowd: Build) -> None:
+    """Whoever is lost between the two sums would stand alone in their difference; from then on ranges are counted."""
+    one = crowd()
+    asked = remembering(one)
+    large = {name: 64 * array for name, array in (product(3).update or {}).items()}
+    grown = Product(40, product(3).metrics, large)
+
+    async def main() -> list[Any]:
+        first = await updated(one, *EVERYBODY)
+        one.products["worker-3"] = grown
+        return [first, await updated(one, *EVERYBODY, number=2)]
+
+    first, second = asyncio.run(main())
+    assert asked == [("range", False), ("update", True), ("update", False)]
+    assert [(one.exponents, one.clipped) for one in (first, second)] == [((2, 2), 0), ((3, 3), 7)]
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_another_attempt_after_the_votes_counts_nothing_either(
+    crowd: Build, monkeypatch: pytest.MonkeyPatch, *, counted: bool
+) -> None:
+    """By another process, and with one that had not voted; those who have voted hand in nothing that is counted."""
+    one, other = crowd(), crowd()
+    remembering(one)
+    asked = remembering(other)
+    other.memories = one.memories
+
+    async def main() -> Any:
+        one.altered = {f"worker-{index}": refusing() for index in (0, 1)}
+        with pytest.raises(ProtocolError, match="1 workers take part"):
+            await updated(one, 0, 1, 2)
+        other.sums.resume(done=0)
+        if counted:
+            monkeypatch.setattr(other.sums, "_fresh", set())
+        return await updated(other, *EVERYBODY, attempt=2)
+
+    if counted:
+        with pytest.raises(ProtocolError, match="1 vectors, fewer than the 3"):
+            asyncio.run(main())
+        assert "this round's range sum has told already" in str(other.endings["worker-0"])
+    else:
+        assert asyncio.run(main()).examples == 100
+    assert asked == [("update", not counted)]
+
+
+def test_a_bucket_without_a_sum_since_its_votes_counts_nothing_yet(bucketed: Crowd) -> None:
+    """So a replay counts in the same rounds, whoever voted when; a checkpoint holds which buckets these are."""
+    one, left_out = bucketed, buckets_of(bucketed.plan).of(0)
+
+    async def main() -> tuple[Updates, list[tuple[str, bool]]]:
+        one.altered["worker-0"] = refusing()
+        await parts(one, *TWELVE)
+        state = json.loads(json.dumps(one.sums.state))
+        assert state["fresh"] == [left_out]
+        one.sums = Sums(one.plan, one.protection)
+        one.sums.restore(state)
+        asked = remembering(one)
+        return await parts(one, *TWELVE, number=2), asked
+
+    found, asked = asyncio.run(main())
+    assert (len(found.parts), found.told["ranges"], asked) == (4, {}, [("update", True)])
+    assert "fresh" not in one.sums.state
 
 
 def test_another_process_goes_on_with_the_ranges(crowd: Build) -> None:
@@ -366,6 +445,8 @@ def test_who_took_part_stays_known_once_a_bucket_may_have_been_signed(bucketed: 
 
     async def main() -> None:
         await parts(one, *TWELVE)
+        one.sums = Sums(one.plan, one.protection)
+        one.sums.resume(done=0)
         await parts(one, *(index for index in TWELVE if index != absent), attempt=2)
 
     asyncio.run(main())

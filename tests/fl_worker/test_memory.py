@@ -100,6 +100,18 @@ def test_kinds_of_sums_are_apart(path: Path) -> None:
     assert set(kept(path)) == {"range", "update", "measure"}
 
 
+@pytest.mark.parametrize(("first", "second"), [("range", "update"), ("update", "range")])
+def test_ranges_are_told_in_one_kind_of_sum_a_round(path: Path, first: str, second: str) -> None:
+    """Votes and counts of one round would differ by single workers; over restarts, and until the next round."""
+    FileMemory(path).bind(sum_of(1, purpose=first, tells_ranges=True), HERE, HERE)
+    memory = FileMemory(path)
+    with pytest.raises(ProtocolError, match=f"this round's {first} sum has told already"):
+        memory.bind(sum_of(1, attempt=2, purpose=second, tells_ranges=True), HERE, HERE)
+    memory.bind(sum_of(1, attempt=2, purpose=first, tells_ranges=True), HERE, HERE)
+    memory.bind(sum_of(1, purpose="measure"), HERE, HERE)
+    memory.bind(sum_of(2, purpose=second, tells_ranges=True), HERE, HERE)
+
+
 def test_what_cannot_be_written_is_not_done(tmp_path: Path) -> None:
     """A full disk is an error before anything leaves, and nothing is remembered that is not on it."""
     folder = tmp_path / "away"

@@ -79,7 +79,8 @@ class Imposter:
             Forgetful(),
             random=random.randbytes,
         )
-        self.summand = UpdateSum(secagg.ring_of(plan), self._manifest, tuple(opening.exponents), self._schema)
+        ring, exponents, counted = secagg.ring_of(plan), tuple(opening.exponents), not opening.uncounted
+        self.summand = UpdateSum(ring, self._manifest, exponents, self._schema, counted=counted)
         place = {"round": self.round, "attempt": 1, "purpose": "update", "model": self._model}
         self.member = Member(me, secagg.context_of(plan, self.summand, **place))  # type: ignore[arg-type]
         return wire.entry_out(self.member.advertise())

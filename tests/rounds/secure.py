@@ -233,13 +233,14 @@ class Clear:
         self.round += 1
         finished = self.trained({*workers, *ranged}, self.round)
         manifest = Manifest.of(finished[workers[0]].update)
-        if not self.exponents:
+        counted = bool(self.exponents)
+        if not counted:
             ranges = RangeSum(manifest)
             self.exponents = ranges.decode(
                 summed(ranges, [ranges.encode(finished[one].update) for one in ranged or workers])
             )
         schema = Schema.of(finished[workers[0]].metrics)
-        updates = UpdateSum(secagg.ring_of(self.run.plan), manifest, self.exponents, schema)
+        updates = UpdateSum(secagg.ring_of(self.run.plan), manifest, self.exponents, schema, counted=counted)
         found = updates.decode(
             summed(updates, [self._encoded(updates, one, finished[one]) for one in workers]),
             members=len(workers),

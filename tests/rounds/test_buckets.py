@@ -117,11 +117,12 @@ class Clear:
             for n in members
         }
         manifest, schema = Manifest.of(self.weights), Schema.of(made[members[0]].metrics)
-        if bucket not in self.exponents:
+        counted = bucket in self.exponents
+        if not counted:
             ranges = RangeSum(manifest)
             votes = summed(ranges, [ranges.encode(one.update) for one in made.values()])
             self.exponents[bucket] = ranges.decode(votes)
-        updates = UpdateSum(secagg.ring_of(plan), manifest, self.exponents[bucket], schema)
+        updates = UpdateSum(secagg.ring_of(plan), manifest, self.exponents[bucket], schema, counted=counted)
         vectors = [
             updates.encode(
                 one.update,

@@ -201,8 +201,9 @@ TOLD = {
         *("ending.complete", "ending.reason", "ending.model"),
     },
     "Protect": {
-        *("opening.purpose", "opening.exponents", "opening.schema", "roster.candidates", "roster.members"),
-        *("roster.root", *(f"roster.entries.{name}" for name in ADVERTISED)),
+        *("opening.purpose", "opening.exponents", "opening.schema", "opening.uncounted"),
+        *("roster.candidates", "roster.members", "roster.root"),
+        *(f"roster.entries.{name}" for name in ADVERTISED),
         *("dealt.shares", "survivors.workers", "agreement.signatures"),
     },
     "Pull": {

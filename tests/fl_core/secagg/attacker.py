@@ -26,7 +26,8 @@ PRIME = 2**61 - 1
 """Coefficients are small; a relation over this field is one over the rationals but for chances of 2^-50."""
 
 Column = tuple[str, str, int, int]
-"""A mask by its key, or a worker's vector by what it is summed for and its version; masks come first in the order."""
+"""A mask by its key and the part of the vector that it lies on, or a worker's vector by what it is summed for and its
+version; masks come first in the order."""
 
 Row = dict[Column, int]
 
@@ -54,6 +55,12 @@ def _without(row: Mapping[Column, int], pivot: Mapping[Column, int], column: Col
     times = row.get(column, 0)
     new = {key: (row.get(key, 0) - times * pivot.get(key, 0)) % PRIME for key in {*row, *pivot}}
     return {key: value for key, value in new.items() if value}
+
+
+def _places(context: Context) -> list[str]:
+    """What is summed; where an update counts what lies beyond the ranges, that follows from the worker's votes."""
+    own = f"{context.round} {context.purpose}"
+    return [own, f"{context.round} range"] if context.tells_ranges and context.purpose == "update" else [own]
 
 
 def vector_of(worker: int, version: int) -> Vector:
@@ -126,12 +133,12 @@ class Attacker:
         again = vector_of(worker, version)
         masks.apply(again, used, layout=LAYOUT)
         assert same(again, vector), "the book does not say what was sent"
-        place = f"{member.context.round} {member.context.purpose}"
-        row: Row = {("vector", place, worker, version): 1}
-        for key, sign in used:
-            column = ("mask", key.hex(), 0, 0)
-            row[column] = row.get(column, 0) + sign
-        self.uploads.append(row)
+        for part, place in enumerate(_places(member.context)):
+            row: Row = {("vector", place, worker, version): 1}
+            for key, sign in used:
+                column = ("mask", key.hex(), part, 0)
+                row[column] = row.get(column, 0) + sign
+            self.uploads.append(row)
         self._news = self.seen[session.id].masked = True
 
     def unmasked(self, member: Member, answer: Unmasking) -> None:
@@ -188,10 +195,11 @@ class Attacker:
         """The honest workers of all sets that enough members have signed, with what was summed."""
         return {
             frozenset(
-                (f"{seen.session.context.round} {seen.session.context.purpose}", worker)
+                (place, worker)
                 for worker in self.colluders.symmetric_difference({*survivors, *self.colluders})
             )
             for seen in self.seen.values()
+            for place in _places(seen.session.context)
             for survivors, signed in seen.signatures.items()
             if len({*signed, *self.colluders.intersection(survivors)}) >= seen.session.threshold
         }

@@ -24,6 +24,10 @@ def content_is_not_bound(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FileMemory, "bind", lambda self, where, candidacy, _: real(self, where, candidacy, b""))
 
 
+def ranges_are_told_twice(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(FileMemory, "_tellers", lambda *_: [])
+
+
 def unmasking_twice(patch: pytest.MonkeyPatch) -> None:
     real = Member.unmask
 
@@ -55,6 +59,7 @@ MUTANTS = [
     no_signature_check,
     no_memory_of_survivors,
     content_is_not_bound,
+    ranges_are_told_twice,
     unmasking_twice,
     live_and_dead,
     half_a_threshold,

@@ -23,13 +23,13 @@ from hypothesis.stateful import (
 from fl_core.errors import ProtocolError
 from fl_core.secagg.messages import Agreement, Roster
 from fl_core.secagg.server import SEALED_BYTES
-from fl_core.secagg.session import Entry, root_of
+from fl_core.secagg.session import Context, Entry, Purpose, root_of
 from fl_core.secagg.terms import Terms
 from fl_core.secagg.worker import Me, Member, Step
 from fl_worker.memory import FileMemory
 from tests.fl_core.secagg.attacker import LAYOUT, Attacker, vector_of
 from tests.fl_core.secagg.cast import Stream, context, signer, trust
-from tests.fl_core.secagg.mutants import MUTANTS, content_is_not_bound
+from tests.fl_core.secagg.mutants import MUTANTS, content_is_not_bound, ranges_are_told_twice
 
 CASTS = [
     (3, 0, Terms()),
@@ -55,13 +55,30 @@ MOST_PLAYS = 4
 
 @dataclass(frozen=True)
 class Place:
-    """Where a session begins, and how far it goes at once; whether rosters are forged, and who has another vector."""
+    """Where a session begins, what is summed and how far it goes at once; if rosters are forged; whose vector is anew.
+
+    An update is `counted` where it tells what lies beyond the ranges.
+    """
 
     round: int = 1
     attempt: int = 1
     far: int = 2
     forged: bool = False
     anew: int = 0
+    purpose: Purpose = "update"
+    counted: bool = False
+
+    def context(self, terms: Terms) -> Context:
+        """The sum that begins here."""
+        tells = self.purpose == "range" or (self.purpose == "update" and self.counted)
+        return context(
+            terms,
+            round=self.round,
+            attempt=self.attempt,
+            purpose=self.purpose,
+            shape=f"{self.purpose} {tells}",
+            tells_ranges=tells,
+        )
 
 
 places = some.builds(
@@ -71,6 +88,8 @@ places = some.builds(
     far=some.sampled_from([2, 2, 2, 2, 1, 0]),
     forged=some.sampled_from([False, False, False, True]),
     anew=some.one_of(some.just(0), some.just(0), some.just(EVERYBODY), some.integers(0, EVERYBODY)),
+    purpose=some.sampled_from(["update", "update", "update", "range", "measure"]),
+    counted=some.booleans(),
 )
 
 
@@ -129,7 +148,7 @@ class MaliciousServer(RuleBasedStateMachine):
 
     def begin(self, who: int, place: Place) -> None:
         """Ask some for advertisements, in any round and attempt; and go on so far, with all of them."""
-        which = context(self.terms, round=place.round, attempt=place.attempt)
+        which = place.context(self.terms)
         honest = self._some(who) - self.attacker.colluders
         members = {worker: Member(self._me(worker), which) for worker in sorted(honest)}
         if members:
@@ -325,6 +344,44 @@ def test_a_vector_that_was_made_anew_is_in_no_second_sum(anew: int, monkeypatch:
     machine = made_anew(anew)
     with pytest.raises(AssertionError, match=r"leak: \+1\*x0"):
         machine.nothing_leaks()
+    machine.teardown()
+
+
+VOTED = Place(purpose="range")
+COUNTED = Place(attempt=2, counted=True)
+
+
+def told_by_two_lists(first: Place, second: Place) -> MaliciousServer:
+    """Two kinds of sums of one round, of all but worker 3 and then of all."""
+    machine = MaliciousServer()
+    machine.gather((4, 0, Terms()))
+    for who, place in ((0b0111, first), (EVERYBODY, second)):
+        machine.begin(who, place)
+        machine.survive(machine.plays[-1], who, 0, to=EVERYBODY)
+    return machine
+
+
+@pytest.mark.parametrize(("first", "second"), [(VOTED, COUNTED), (COUNTED, VOTED)], ids=["votes", "counts"])
+def test_votes_and_counts_of_one_round_are_of_no_two_lists(
+    first: Place, second: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has voted for ranges counts nothing beyond them in that round, nor the reverse; else one stands alone."""
+    machine = told_by_two_lists(first, second)
+    machine.nothing_leaks()
+    machine.teardown()
+    ranges_are_told_twice(monkeypatch)
+    machine = told_by_two_lists(first, second)
+    with pytest.raises(AssertionError, match=r"leak: \+1\*x3"):
+        machine.nothing_leaks()
+    machine.teardown()
+
+
+@pytest.mark.parametrize("later", [Place(), Place(purpose="measure")], ids=["update", "measure"])
+def test_other_sums_of_the_round_open_after_the_votes(later: Place) -> None:
+    """An update that counts nothing, and measurements, are summed as ever, also among others than have voted."""
+    machine = told_by_two_lists(VOTED, later)
+    assert len(machine.attacker.relations()) == 2
+    machine.nothing_leaks()
     machine.teardown()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,20 @@ def test_the_next_ranges_come_out_of_the_sum() -> None:
     found = summand.decode(total_of(summand.layout, vectors), members=3)
     assert found.exponents == (1, -40, -1)
     assert found.clipped == 2
+
+
+def test_what_was_just_voted_for_is_not_counted() -> None:
+    """Whatever an update is like, its header is that of any other, and one that counts all the same is not heard."""
+    summand = updates(counted=False)
+    large = {**ARRAYS, "w": np.array([[7.0, -9.0]], np.float32)}
+    headers = [encoded(summand, update=one).header.tolist() for one in (ARRAYS, large)]
+    assert headers[0] == headers[1]
+    lying = replace(summand, counted=True)
+    found = summand.decode(
+        total_of(summand.layout, [encoded(lying, n, update=large) for n in range(3)]), members=3
+    )
+    assert (found.exponents, found.clipped) == (summand.exponents, 0)
+    assert summand.text != lying.text
 
 
 @pytest.mark.parametrize("weight", [0, -1, 301, 2**63 - 1])

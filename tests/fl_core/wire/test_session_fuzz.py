@@ -34,7 +34,7 @@ MUTANTS = 30
 """Tried at each end before each message of the session."""
 
 OPAQUE = {
-    "opening": ("exponents",),
+    "opening": ("exponents", "uncounted"),
     "roster": ("candidates", "root"),
     "dealt": ("shares",),
     "survivors": ("workers",),
