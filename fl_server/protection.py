@@ -41,6 +41,9 @@ STEP_SECONDS = 30.0
 GRACE_SECONDS = 1.0
 """How long the others may take once enough have answered to go on."""
 
+LATE = {"survivors": "signature", "agreement": "unmasking"}
+"""What a member answers, by what asks for it, once its vector is in the sum; where others have, it may be late."""
+
 Unmasking = Callable[[Context], Awaitable[None]]
 """Awaited before anybody is asked for the shares that open a sum."""
 
@@ -75,6 +78,8 @@ class Protection:
         self._early: dict[str, pb.MemberMessage] = {}
         self._left: set[str] = set()
         self._away: dict[str, asyncio.TimerHandle] = {}
+        self._late: dict[str, str] = {}
+        """What is not waited for any longer, by worker: it may still come, and breaks no rule."""
         self._sessions: dict[int, Opened] = {}
 
     # -- calls, as the service sees them --
@@ -85,6 +90,7 @@ class Protection:
             self.leave(worker, older)
             older.put_nowait(ProtocolError(f"{worker} has begun another call"))
         self._left.discard(worker)
+        self._late.pop(worker, None)
         if away := self._away.pop(worker, None):
             away.cancel()
         if message is not None and message.ready.HasField("advertisement"):
@@ -122,6 +128,10 @@ class Protection:
 
     def heard(self, worker: str, message: pb.MemberMessage) -> int:
         """A member says something; what the protocol does not allow ends its part. Gives the bytes of its vector."""
+        late = self._late.pop(worker, None)
+        if late is not None and message.WhichOneof("what") == late:
+            log.info("late", worker=worker, what=late)
+            return 0
         try:
             session = self._expecting(worker)
             session.check_place(worker, message.context)
@@ -195,7 +205,7 @@ class Protection:
             raise ProtocolError(
                 f"{context}: it may have been signed with {named(lacking)} before, not without"
             )
-        members = [worker for worker in members if not survivors or number(worker) in survivors]
+        members = _alone(members, survivors or candidates)
         host = Host(context, self._trust, candidates=candidates)
         deadline = time.monotonic() + self._selection.deadline_seconds
         session = self._sessions[context.bucket] = Opened(host, summand.layout, deadline)
@@ -292,6 +302,13 @@ class Protection:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(_loop_time(min(due.wake(), patience))):
                     await session.news.wait()
+        self._wait_no_longer(due, messages)
+
+    def _wait_no_longer(self, due: Gathering, messages: Mapping[str, pb.HostMessage]) -> None:
+        """Tell who was given up; an answer that changes no sum may still come."""
+        for worker in (*due.missing, *due.dropped):
+            if (what := LATE.get(str(messages[worker].WhichOneof("what")))) is not None:
+                self._late[worker] = what
         for worker, reason in due.dropped.items():
             self._dropped(worker, reason)
 
@@ -326,6 +343,14 @@ class Sum:
 
     total: Vector
     members: tuple[str, ...]
+
+
+def _alone(members: Sequence[str], begun: Collection[int]) -> Sequence[str]:
+    """The members without those who are none of a sum that has begun: they cannot join it, and do nothing wrong."""
+    if not begun or not (others := [worker for worker in members if number(worker) not in begun]):
+        return members
+    log.info("left out, for the sum was begun without them", workers=others)
+    return [worker for worker in members if worker not in others]
 
 
 def _check_same(host: Host, before: Sequence[int]) -> None:

@@ -12,13 +12,14 @@ import pytest
 
 from fl_core.errors import ProtocolError
 from fl_core.plan import Plan
+from fl_core.secagg.session import Context
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import secagg as wire
 from fl_core.wire.arrays import CHECKSUM, LENGTH
 from fl_core.wire.guard import context_of
 from fl_server import protection
 from fl_server.protection import Protection
-from tests.fl_server.crowd import MANIFEST, SECURE, SELECTION, Crowd, mean, silent_at
+from tests.fl_server.crowd import MANIFEST, SECURE, SELECTION, Altered, Crowd, mean, silent_at
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -432,7 +433,7 @@ def test_candidates_stay_once_shares_were_dealt(crowd: Build) -> None:
         one.altered = {}
         _, members = await summed(one, 0, 1, 2, 3, attempt=2)
         assert members == ["worker-0", "worker-1", "worker-2"]
-        assert "worker-3 is not among this sum's candidates" in str(one.endings["worker-3"])
+        assert one.endings["worker-3"] is None
 
     run(main())
 
@@ -479,6 +480,79 @@ def test_one_survivor_less_than_may_have_signed_is_no_sum(crowd: Build) -> None:
         with pytest.raises(ProtocolError, match="0 signatures, fewer than the 3"):
             await summed(one, 0, 1, 2, attempt=3)
         assert "another signed was noted already" in str(one.endings["worker-0"])
+
+    run(main())
+
+
+def held_back(one: Crowd, worker: str, step: str) -> Altered:
+    """A member whose answer at this step comes just before its advertisement for the next sum."""
+    held: list[pb.MemberMessage] = []
+
+    def altered(what: str, _: pb.HostMessage, said: pb.MemberMessage | None) -> pb.MemberMessage | None:
+        if what == step and said is not None and not held:
+            held.append(said)
+            return None
+        if what == "opening" and len(held) == 1:
+            one.protection.heard(worker, held[0])
+            held.append(held[0])
+        return said
+
+    return altered
+
+
+@pytest.mark.parametrize("step", ["survivors", "agreement"])
+def test_what_comes_late_for_one_sum_costs_no_place_in_the_next(
+    crowd: Build, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Enough others had signed, or unmasked the ranges: who was not waited for has its update in the sum."""
+    monkeypatch.setattr(protection, "GRACE_SECONDS", 0.05)
+    one = crowd(per_round=5, workers=5)
+    one.altered["worker-3"] = held_back(one, "worker-3", step)
+    _, members = run(summed(one, 0, 1, 2, 3, 4))
+    assert members == [*NAMES, "worker-4"]
+    assert (one.dropped, set(one.endings.values())) == ({}, {None})
+
+
+def test_a_signature_that_comes_while_the_unmasking_is_noted_is_late(
+    crowd: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its member is in the sum and in no list of those who were lost or broke the protocol; nor is it said twice."""
+    monkeypatch.setattr(protection, "GRACE_SECONDS", 0.05)
+    one, held = crowd(), []
+    one.sums.restore({"exponents": [[3, 3]]})
+
+    def late(what: str, _: pb.HostMessage, said: pb.MemberMessage | None) -> pb.MemberMessage | None:
+        if what != "survivors" or said is None:
+            return said
+        held.append(said)
+        return None
+
+    async def noting(_: Context) -> None:
+        assert one.protection.heard("worker-3", held[0]) == 0
+
+    one.altered["worker-3"], one.protection._unmasking = late, noting
+    _, members = run(summed(one, 0, 1, 2, 3))
+    assert members == NAMES
+    assert (one.dropped, one.endings["worker-3"]) == ({}, None)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_cannot_join_a_sum_that_was_begun_has_broken_nothing(crowd: Build) -> None:
+    """All are asked to train again, also one that died before shares were dealt: it is left out, and not refused."""
+    one = crowd(stall_seconds=PATIENCE, deadline_seconds=1000, per_round=5, workers=5)
+    one.sums.restore({"exponents": [[3, 3]]})
+
+    async def main() -> None:
+        one.altered = {f"worker-{index}": silent_at("vector") for index in (2, 3)}
+        with pytest.raises(ProtocolError, match="2 vectors, fewer than the 3"):
+            await summed(one, 0, 1, 2, 3)
+        one.altered = {}
+        one.dropped.clear()
+        one.told.clear()
+        _, members = await summed(one, 0, 1, 2, 3, 4, attempt=2)
+        assert members == NAMES
+        assert (one.dropped, one.endings["worker-4"]) == ({}, None)
+        assert {name for name, _ in one.told} == set(NAMES)
 
     run(main())
 
