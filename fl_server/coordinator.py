@@ -37,6 +37,7 @@ from fl_server.measurements import read_measurements
 from fl_server.metrics import Metrics
 from fl_server.model import Model
 from fl_server.muster import Muster
+from fl_server.opened import Opened
 from fl_server.protection import Call
 from fl_server.refusals import Refusals
 from fl_server.restoring import Restoring
@@ -194,10 +195,10 @@ class Coordinator:
         self._do(() if waits else self.rounds.reported(worker))
         return call
 
-    def take_masked(self, worker: str, *, spool: Spool, nbytes: int) -> asyncio.Task[None]:
-        """Fold a whole masked vector in; from here on the spool belongs to the fold."""
-        self._received_masked(nbytes)
-        return self.secure.protection.take(worker, spool)
+    def take_masked(self, worker: str, *, spool: Spool, begun: Opened) -> asyncio.Task[None]:
+        """Fold a whole masked vector in that was begun for this session; from here on the spool belongs to the fold."""
+        self._received_masked(begun.layout.nbytes)
+        return self.secure.protection.take(worker, spool, begun)
 
     def heard(self, worker: str, message: pb.MemberMessage) -> None:
         """A member speaks in its session."""

@@ -168,16 +168,21 @@ class Protection:
         if session is not None and session.expects(worker):
             session.moved(worker)
 
-    def expects(self, worker: str, place: pb.Context) -> int:
-        """Bytes of the vector that is due from this member; refuses one that is not."""
+    def expects(self, worker: str, place: pb.Context) -> Opened:
+        """The session to which this member owes a vector; refuses one that is not due."""
         session = self._expecting(worker)
         session.check_place(worker, place)
         session.host.expects_vector(number(worker))
-        return session.layout.nbytes
+        return session
 
-    def take(self, worker: str, spool: Spool) -> asyncio.Task[None]:
-        """A whole vector is folded into the sum; from here on the spool belongs to the fold."""
+    def take(self, worker: str, spool: Spool, begun: Opened) -> asyncio.Task[None]:
+        """A whole vector is folded into the sum that it was begun for; from here on the spool belongs to the fold."""
         session = self._expecting(worker)
+        if session is not begun:
+            raise ProtocolError(
+                f"{worker} hands in a vector of {begun.host.context}, which it was asked for before; "
+                f"the open session is {session.host.context}"
+            )
         fold = session.fold(worker, spool)
         session.answered(worker)
         return fold

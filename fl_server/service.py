@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import grpc
@@ -20,6 +21,7 @@ from fl_core.wire.arrays import opened, unchanged
 from fl_core.wire.guard import Call, admit, refuse, strange
 from fl_server.coordinator import Coordinator
 from fl_server.model import Model
+from fl_server.opened import Opened
 from fl_server.protection import Call as Told
 from fl_server.protection import Protection
 from fl_server.spool import PATIENCE_SECONDS, Spools
@@ -32,6 +34,15 @@ STEERERS = ("observer",)
 
 UNKNOWN = "it is no message that this server knows"
 """What the record says of one that was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An upload: its bytes, and what they mean, or the session for which they are masked."""
+
+    nbytes: int
+    manifest: Manifest | None = None
+    session: Opened | None = None
 
 
 class ServerService(fl_pb2_grpc.ServerServicer):
@@ -197,13 +208,13 @@ class ServerService(fl_pb2_grpc.ServerServicer):
     ) -> asyncio.Future[None] | None:
         """Take an upload, or the rest of one, and hand it over; gives what folds it into the sum."""
         await self._coordinator.answered(head.context, initial=head.kind == pb.KIND_INITIAL)
-        nbytes, manifest = self._due(worker, head)
+        due = self._due(worker, head)
         moved = partial(self._coordinator.moved, worker)
-        async with self._uploads.call(worker, head, nbytes=nbytes, waited=moved) as upload:
-            receiver = upload.receiver(nbytes=nbytes, manifest=manifest)
+        async with self._uploads.call(worker, head, nbytes=due.nbytes, waited=moved) as upload:
+            receiver = upload.receiver(nbytes=due.nbytes, manifest=due.manifest)
             await upload.receive(receiver, frames, moved=moved)
-            if head.kind == pb.KIND_MASKED:
-                return self._coordinator.take_masked(worker, spool=upload.spool, nbytes=nbytes)
+            if due.session is not None:
+                return self._coordinator.take_masked(worker, spool=upload.spool, begun=due.session)
             if head.kind == pb.KIND_UPDATE:
                 return self._coordinator.take(worker, head, spool=upload.spool, largest=upload.largest)
             try:
@@ -220,12 +231,13 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         if not fold.cancelled() and isinstance(error := fold.exception(), StorageError):
             self._coordinator.failed(error)
 
-    def _due(self, worker: str, head: pb.Transfer) -> tuple[int, Manifest | None]:
-        """Bytes of the upload that is due from this worker, and what they mean; refuses one that is not due."""
+    def _due(self, worker: str, head: pb.Transfer) -> Due:
+        """The upload that is due from this worker; refuses one that is not."""
         if head.kind == pb.KIND_MASKED:
-            return self._protection.expects(worker, head.context), None
+            session = self._protection.expects(worker, head.context)
+            return Due(session.layout.nbytes, session=session)
         manifest = self._coordinator.expects(head, worker) or Manifest.from_json(head.manifest)
-        return manifest.nbytes, manifest
+        return Due(manifest.nbytes, manifest)
 
     def _is_due(self, worker: str, head: pb.Transfer) -> bool:
         try:

@@ -142,11 +142,12 @@ class Crowd:
             return None
         if name not in self.transferring:
             return wire.masked_out(memoryview(data))
-        assert self.protection.expects(name, context) == len(data)
+        due = self.protection.expects(name, context)
+        assert due.layout.nbytes == len(data)
         spools = Spools(self.folder, patience=1)
         spool = await spools.admit(len(data), waited=lambda: None)
         spool.take(0, data)
-        await self.protection.take(name, spool)
+        await self.protection.take(name, spool, due)
         return None
 
 

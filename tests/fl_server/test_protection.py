@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fl_core.errors import ProtocolError
@@ -19,6 +20,7 @@ from fl_core.wire.arrays import CHECKSUM, LENGTH
 from fl_core.wire.guard import context_of
 from fl_server import protection
 from fl_server.protection import Protection
+from fl_server.spool import Spool
 from tests.fl_server.crowd import MANIFEST, SECURE, SELECTION, Altered, Crowd, mean, silent_at
 
 pytestmark = pytest.mark.timeout(60)
@@ -555,6 +557,29 @@ def test_who_cannot_join_a_sum_that_was_begun_has_broken_nothing(crowd: Build) -
         assert {name for name, _ in one.told} == set(NAMES)
 
     run(main())
+
+
+def test_a_vector_that_was_begun_for_one_sum_is_in_no_other(crowd: Build) -> None:
+    """Whoever hands one in as a message, and ends its transfer when the next sum is open, spoils neither."""
+    one, begun, refused = crowd(), [], []
+    context = context_of(one.plan, round=1, attempt=1)
+
+    def two_ways(what: str, _: pb.HostMessage, said: pb.MemberMessage | None) -> pb.MemberMessage | None:
+        if what == "vector":
+            begun.append(one.protection.expects("worker-1", context))
+        if what == "vector" and len(begun) > 1:
+            spool = Spool(np.zeros(begun[0].layout.nbytes, "u1"), lambda: None)
+            with pytest.raises(ProtocolError) as error:
+                one.protection.take("worker-1", spool, begun[0])
+            refused.append(str(error.value))
+        return said
+
+    one.altered["worker-1"] = two_ways
+    found, members = run(summed(one, 0, 1, 2, 3))
+    assert (members, found.examples) == (NAMES, 100)
+    (said,) = refused
+    assert "a vector of round 1, attempt 1, range, which it was asked for before" in said
+    assert said.endswith("the open session is round 1, attempt 1, update")
 
 
 def test_a_newer_call_ends_the_older(crowd: Build) -> None:
