@@ -9,6 +9,7 @@ FLJobError
 │   └── UnusableError    what was kept is damaged, or the store of objects cannot be used as it is named
 ├── RoundError           this round's attempt is spoilt; another one may go well
 │   ├── UpdateError      one worker's update or measurement is refused; nothing changed
+│   │   └── OrderError   a worker does not do what it was told to, or cannot; nothing of its data is in the message
 │   └── ProtocolError    a message of secure aggregation that the protocol does not allow; nothing changed
 │       └── UnmaskError  shares or masks do not fit: a secure sum cannot be opened
 └── RetryError           wait and try again
@@ -26,6 +27,8 @@ class FLJobError(Exception):
     """The root: `except FLJobError` catches what FLJob itself reports."""
 
     exit_code: ClassVar[int] = 70
+    outside: str = ""
+    """What a pod's status shows of it instead, where the message is for the process's own log alone."""
 
 
 class JobError(FLJobError):
@@ -84,6 +87,10 @@ class RoundError(FLJobError):
 
 class UpdateError(RoundError):
     """What one worker sent is refused; the state of the round did not change."""
+
+
+class OrderError(UpdateError):
+    """A worker does not do what it was told to, or cannot: for what was said, not for what is in its data."""
 
 
 class ProtocolError(RoundError):

@@ -186,7 +186,7 @@ def process(command: Callable[..., None]) -> click.Command:
             leave(0)
         except FLJobError as error:
             log.error(str(error), kind=type(error).__name__)  # noqa: TRY400 - users need the sentence
-            last_words(str(error))
+            last_words(error.outside or str(error))
             leave(error.exit_code)
 
     run.__doc__ = command.__doc__

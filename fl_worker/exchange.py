@@ -12,7 +12,7 @@ from functools import partial
 import grpc
 import structlog
 
-from fl_core.errors import UpdateError
+from fl_core.errors import OrderError, UpdateError
 from fl_core.metrics import Measurements
 from fl_core.steps import reached
 from fl_core.weights import Manifest, Weights, flat_digest, pack
@@ -76,9 +76,9 @@ class Exchange:
             begun = self._begun = Begun(model, bytearray(self.manifest.nbytes))
         try:
             head = await self._complete(begun, place)
-        except UpdateError:
+        except UpdateError as error:  # what came is at fault, and nothing of this worker
             self._begun = None
-            raise
+            raise OrderError(str(error)) from error
         except grpc.aio.AioRpcError as error:
             if error.code() not in SILENT:  # it was refused, and is asked for no more
                 self._begun = None
@@ -110,7 +110,7 @@ class Exchange:
         async for message in came:
             receiver.frame(message)
         if not receiver.complete:
-            raise UpdateError(f"the model ended after {receiver.position} of {self.manifest.nbytes} bytes")
+            raise OrderError(f"the model ended after {receiver.position} of {self.manifest.nbytes} bytes")
         if had or self.protection is not None:
             about = (self.manifest, begun.buffer, begun.model)
             if len(begun.buffer) > SHORT:
@@ -208,7 +208,7 @@ def _check_model(manifest: Manifest, buffer: bytearray, model: str) -> None:
     could be of two.
     """
     if (found := flat_digest(manifest, buffer)) != model:
-        raise UpdateError(f"the server gave a model with the digest {found[:12]} as {model[:12]}")
+        raise OrderError(f"the server gave a model with the digest {found[:12]} as {model[:12]}")
 
 
 def _text(metrics: Measurements) -> str:

@@ -19,7 +19,7 @@ import grpc
 import structlog
 
 from fl_core import logs
-from fl_core.errors import MismatchError, RoundError, UpdateError
+from fl_core.errors import MismatchError, OrderError, RoundError, UpdateError
 from fl_core.plan import Plan
 from fl_core.serving import Health
 from fl_core.shortfall import BUSY
@@ -27,6 +27,7 @@ from fl_core.weights import Manifest, Weights, digest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.guard import context_of
+from fl_worker.discretion import Discretion
 from fl_worker.exchange import Exchange, Pulled
 from fl_worker.product import Product
 from fl_worker.protection import SILENT, Protection
@@ -70,11 +71,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What a worker says of itself when it enrols, and of the `image` that it was told with each update."""
+    """What a worker says of itself: as it enrols, with each update the `image` that it was told, and when it fails."""
 
     weights: str
     manifest: Manifest
     moves: bool
+    discretion: Discretion
     image: str = ""
 
 
@@ -250,12 +252,13 @@ class Session:
                 await self._rest()
         except RoundError as error:
             log.warning("nothing to hand in", reason=str(error))
-            self._outbox.put_nowait(pb.Presence(context=place, decline=pb.Decline(reason=str(error))))
+            decline = pb.Decline(reason=self._own.discretion.declining(error))
+            self._outbox.put_nowait(pb.Presence(context=place, decline=decline))
         except Exception as error:  # noqa: BLE001 - `attend` raises it
             self._failure = error
             self._stopped = True
-            first_line = str(error).partition("\n")[0]
-            self._outbox.put_nowait(pb.Presence(context=place, leave=pb.Leave(reason=first_line)))
+            leave = pb.Leave(reason=self._own.discretion.leaving(error))
+            self._outbox.put_nowait(pb.Presence(context=place, leave=leave))
 
     async def _handed_in(self, order: pb.Order, what: str) -> bool:
         """Carry an order out; False where the server is silent, so that it is worth another try."""
@@ -272,7 +275,7 @@ class Session:
         except grpc.aio.AioRpcError as error:
             reason = error.details() or error.code().name
             if error.code() not in SILENT:
-                raise UpdateError(f"the server refused: {reason}") from error
+                raise OrderError(f"the server refused: {reason}") from error
             log.warning("the server does not answer", reason=reason, again_in=self._pause)
             return False
         self._pause = FIRST_PAUSE
@@ -283,11 +286,11 @@ class Session:
         if what == "initialise":
             return
         if not 1 <= round <= self._plan.rounds:
-            raise UpdateError(
+            raise OrderError(
                 f"round {round} is asked for; only the {self._plan.rounds} that the plan has are trained and measured"
             )
         if not model:
-            raise UpdateError(f"an order to {what} in round {round} names no model; expected its digest")
+            raise OrderError(f"an order to {what} in round {round} names no model; expected its digest")
 
     def _check_initial(self, product: Product) -> None:
         """Refuse to hand in other arrays in the clear than those that this worker enrolled with."""
@@ -322,4 +325,4 @@ class Session:
         stuck = self._began + STUCK_DEADLINES * self._plan.selection.deadline_seconds
         done, _ = await asyncio.wait({earlier}, timeout=max(stuck - time.monotonic(), BUSY_SECONDS))
         if not done:
-            raise RoundError(f"{BUSY}: {what}, round {number}")
+            raise OrderError(f"{BUSY}: {what}, round {number}")

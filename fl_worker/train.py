@@ -18,7 +18,7 @@ import structlog
 
 from fl_core import logs
 from fl_core.environment import GRACE
-from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError, MismatchError, RoundError, UpdateError
+from fl_core.errors import TERMINATED_EXIT_CODE, FLJobError, MismatchError, OrderError, RoundError
 from fl_core.identity import wall_time
 from fl_core.process import Settings, leave, process
 from fl_core.secagg.signing import AuthorityTrust, CertifiedSigner
@@ -27,6 +27,7 @@ from fl_core.serving import Health, answering
 from fl_core.steps import reached
 from fl_core.weights import Manifest, Weights, check_finite, digest
 from fl_core.wire.channels import open_channel
+from fl_worker.discretion import Discretion
 from fl_worker.farewell import time_to_finish, told_to_end
 from fl_worker.memory import FileMemory
 from fl_worker.patience import stack_of, told_when_long
@@ -68,7 +69,7 @@ class Hand:
         if work.kind == "initialise":
             return Product(0, {}, self.learner.initial())
         if work.weights is None:
-            raise UpdateError(f"round {work.round}: an order to {work.kind} came without a model")
+            raise OrderError(f"round {work.round}: an order to {work.kind} came without a model")
         if work.kind == "evaluate":
             reached("evaluate", work.round)
             measured = self.learner.evaluate(work.weights, moved=self.moved)
@@ -148,12 +149,13 @@ def train(
     settings.announce(metrics=settings.serve(telemetry.registry, health))
     with told_when_long("the program is still being loaded"):
         learner = Learner.load(settings.plan, folder=folders.program, site=site)
-    secret = settings.plan.secure_aggregation is not None or settings.plan.privacy is not None
     remembered = Remembered(folders.states, learner.pipeline.fresh())
-    hand = Hand(learner, remembered, telemetry, secret=secret)
+    discretion = Discretion.of(settings.plan, worker=site.name)
+    hand = Hand(learner, remembered, telemetry, secret=discretion.secret)
     initial = learner.initial()
     check_finite(initial, whose=f"{site.name}'s initial weights")
-    own = Introduction(digest(initial), Manifest.of(initial), learner.backend.moves, image=settings.image)
+    moves = learner.backend.moves
+    own = Introduction(digest(initial), Manifest.of(initial), moves, discretion, image=settings.image)
     policy.check_cost(settings.plan, dimension=own.manifest.size)
     inbox: SimpleQueue[Work | None] = SimpleQueue()
     outside = Outside(telemetry, health)
@@ -286,4 +288,5 @@ def main(
     site = Site(plan.called(own), own, plan.workers, data=data, seed=plan.seed)
     insisted = SitePolicy.read(policy) if policy else OPEN_POLICY
     folders = Folders(program, states or settings.identity_folder / "states")
-    train(settings, **peers, folders=folders, site=site, policy=insisted, grace=grace)
+    with Discretion.of(plan, worker=site.name).last_words():
+        train(settings, **peers, folders=folders, site=site, policy=insisted, grace=grace)

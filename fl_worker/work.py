@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from fl_core.errors import UpdateError
+from fl_core.errors import OrderError, UpdateError
 from fl_core.extensions import build
 from fl_core.metrics import Measurements, check_measured
 from fl_core.plan import Plan
@@ -134,6 +134,6 @@ class Learner:
     def evaluate(self, weights: Weights, *, moved: Callable[[], None]) -> Evaluated:
         """Measure these weights on the worker's own test data; refuses where the job releases no measurement."""
         if self.privacy is not None and not self.privacy.measured:
-            raise UpdateError(f"{self.site.name} measures nothing: spec.privacy.metrics is Suppressed")
+            raise OrderError(f"{self.site.name} measures nothing: spec.privacy.metrics is Suppressed")
         with user_code("it was evaluated", self.folder):
             return self.backend.evaluate(weights, moved=moved)

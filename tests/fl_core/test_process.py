@@ -33,6 +33,23 @@ command()
 """
 
 
+FAILS = """
+from pathlib import Path
+from fl_core import process
+from fl_core.errors import ProgramError
+
+process.TERMINATION_LOG = Path({path!r})
+
+@process.process
+def command(settings):
+    error = ProgramError("patient 17")
+    error.outside = {outside!r}
+    raise error
+
+command()
+"""
+
+
 def started(plan: Path, identity: Path, *more: str, program: str = PROGRAM) -> subprocess.Popen[str]:
     options = ["--plan", str(plan), "--identity", str(identity), *more]
     pipe = subprocess.PIPE
@@ -49,6 +66,19 @@ def test_a_terminated_process_says_so(
         assert json.loads(running.stdout.readline()) == {"name": "server"}
         running.send_signal(signal.SIGTERM)
         assert running.wait(30) == TERMINATED_EXIT_CODE
+
+
+@pytest.mark.parametrize("outside", ["", "its own log tells"])
+def test_what_a_pod_shows_is_what_may_be_said_outside(
+    tmp_path: Path, plan: Callable[..., Plan], keys: Callable[..., Path], outside: str
+) -> None:
+    """The log has the whole sentence; the last words have it too, unless others must not hear it."""
+    (tmp_path / "plan.json").write_text(plan().to_json())
+    (tmp_path / "words").touch()
+    program = FAILS.format(path=str(tmp_path / "words"), outside=outside)
+    with started(tmp_path / "plan.json", keys("server"), program=program) as running:
+        assert "patient 17" in running.communicate(timeout=30)[1]
+    assert (tmp_path / "words").read_text() == (outside or "patient 17")
 
 
 def test_an_error_is_a_sentence_and_a_code(tmp_path: Path, keys: Callable[..., Path]) -> None:

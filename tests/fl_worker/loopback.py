@@ -18,12 +18,13 @@ from fl_core.identity import Authority, Identity
 from fl_core.metrics import mean_of
 from fl_core.plan import Plan
 from fl_core.serving import Health
-from fl_core.weights import Manifest, digest, pack
+from fl_core.weights import Manifest, Weights, digest, pack
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.arrays import frames
 from fl_core.wire.channels import OPTIONS, open_channel, open_port
 from fl_core.wire.guard import context_of
+from fl_worker.discretion import Discretion
 from fl_worker.product import Product
 from fl_worker.session import Introduction, Outside, Session, Work
 from fl_worker.telemetry import Telemetry
@@ -60,6 +61,7 @@ class Server(fl_pb2_grpc.ServerServicer):
     """Sends the model; answers each push with the next of `answers`, or well; `counted` are the worker's rounds."""
 
     def __init__(self) -> None:
+        self.model: Weights = MODEL
         self.answers: list[tuple[grpc.StatusCode, str]] = []
         self.pushed: asyncio.Queue[list[pb.Frame]] = asyncio.Queue()
         self.measured: asyncio.Queue[pb.MeasureRequest] = asyncio.Queue()
@@ -67,10 +69,10 @@ class Server(fl_pb2_grpc.ServerServicer):
         self.recalled: list[int] = []
 
     async def Pull(self, request: Any, call: Any) -> AsyncIterator[pb.Frame]:  # noqa: N802, ARG002
-        manifest = Manifest.of(MODEL)
+        manifest = Manifest.of(self.model)
         said = {"manifest": manifest.to_json(), "nbytes": manifest.nbytes, "clip": 0.25, "exponents": [3, -2]}
         head = pb.Transfer(kind=pb.KIND_MODEL, **said)
-        for frame in frames(head, pack(MODEL)):
+        for frame in frames(head, pack(self.model)):
             yield pb.Frame.FromString(frame)
 
     async def Recall(self, request: Any, call: Any) -> pb.Recalled:  # noqa: N802, ARG002
@@ -100,6 +102,7 @@ class World:
     steps: int = 0
     grace: float = 20.0
     image: str = ""
+    secret: bool = False
     protection: Any = None
     session: Session | None = None
     works: list[Work] = field(default_factory=list)
@@ -146,7 +149,8 @@ class World:
         inbox: SimpleQueue[Work | None] = SimpleQueue()
         main = threading.Thread(target=self.work_off, args=(inbox,), daemon=True)
         main.start()
-        own = Introduction(DIGEST, Manifest.of(MODEL), moves=True, image=self.image)
+        discretion = Discretion("worker-0", secret=self.secret)
+        own = Introduction(DIGEST, Manifest.of(MODEL), moves=True, discretion=discretion, image=self.image)
         outside = Outside(Telemetry(), self.health)
         session = self.session = Session(
             self.plan,

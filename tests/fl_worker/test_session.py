@@ -194,6 +194,43 @@ def test_a_spoilt_round_is_declined(world: World, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("error", [UpdateError("patient 17 is NaN"), ProgramError("KeyError: patient 17")])
+def test_where_workers_are_hidden_their_words_are_fixed(
+    world: World, tmp_path: Path, error: Exception
+) -> None:
+    """Nothing that a program raises or an update holds is in what leaves the worker, whether it stays or goes."""
+    world.secret = True
+
+    def spoilt(_: Work) -> Product:
+        raise error
+
+    world.outcome = spoilt
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            await world.scheduler.said.get()
+            world.order()
+            said = await world.scheduler.said.get()
+            assert "own log" in said.decline.reason + said.leave.reason
+            assert b"patient" not in said.SerializeToString()
+
+    asyncio.run(main())
+
+
+def test_a_damaged_model_is_no_secret(world: World, tmp_path: Path) -> None:
+    """What is wrong with what came is said in full also where workers are hidden: nothing of the data is in it."""
+    world.secret = True
+    world.server.model = {"w": np.arange(4, dtype="f4")}
+
+    async def main() -> None:
+        async with world.attending(tmp_path):
+            await world.scheduler.said.get()
+            world.order()
+            assert "own log" not in (await world.scheduler.said.get()).decline.reason
+
+    asyncio.run(main())
+
+
 def test_a_failed_program_takes_its_leave(world: World, tmp_path: Path) -> None:
     """A worker whose program fails says so in one line, without the traceback, and attends no more."""
 

@@ -262,6 +262,20 @@ def test_a_site_holds_to_its_demands(job: Build, tmp_path: Path, demand: str, co
     assert told in run.said("worker-0")
 
 
+@pytest.mark.parametrize("name", ["gaussian", "skellam"])
+def test_nobody_hears_whose_update_is_not_finite(job: Build, name: str) -> None:
+    """The worker is in each round with zeros and noise, as one that is not there, and its own log alone says so."""
+    run = job(spec=private(name, rounds=2), selection={"minimum": 3}, nan=2)
+    rounds = run.finish()
+    assert [(len(row["reporters"]), row["dropouts"]) for row in rounds] == [(3, {})] * 2
+    assert all(np.isfinite(row["metrics"]["loss"]) for row in rounds)
+    run.code("worker-2")
+    told = [
+        path.name for path in run.folder.rglob("*") if path.is_file() and b"not finite" in path.read_bytes()
+    ]
+    assert told == ["worker-2.log"]
+
+
 def test_the_budget_ends_a_job(job: Build) -> None:
     """A job ends well with the last round that its budget has room for, and says so."""
     run = job(spec=private("gaussian", epsilon=4.1, rounds=10))

@@ -9,6 +9,7 @@ import pytest
 
 from fl_core.roster import RETURN_SECONDS
 from fl_server.checkpoints import read
+from fl_worker.discretion import ENDED, NOTHING
 
 pytestmark = pytest.mark.rounds
 
@@ -72,6 +73,21 @@ def test_a_program_that_raises_ends_its_worker_and_shows_its_traceback(job: Call
     assert run.code("worker-1") == 66
     assert "no such column" in run.said("worker-1")
     assert 'raise ValueError("no such column")' in run.log("worker-1")[-1]["event"]
+
+
+@pytest.mark.parametrize("trouble", ["raises", "nan"])
+def test_with_secure_sums_a_failure_is_told_in_fixed_words(job: Callable[..., Any], trouble: str) -> None:
+    """What a program raises, and what is wrong with an update, stands in the worker's own log and nowhere else."""
+    many = {"secureAggregation": {"enabled": True}, "workers": {"replicas": 4}, "rounds": 2}
+    run = job(spec=many, selection={"minimum": 3}, **{trouble: 1})
+    rounds = run.finish()
+    assert [row["reporters"] for row in rounds] == [["worker-0", "worker-2", "worker-3"]] * 2
+    fixed = ENDED if trouble == "raises" else f"worker-1{NOTHING}"
+    assert rounds[0]["dropouts"] == {"worker-1": fixed}
+    run.code("worker-1")
+    words = {"raises": b"ValueError", "nan": b"not finite"}[trouble]
+    where = [path.name for path in run.folder.rglob("*.*") if path.is_file() and words in path.read_bytes()]
+    assert sorted(where) == ["toy.py", "worker-1.log"][trouble == "nan" :]
 
 
 def test_too_few_workers_in_time_fail_the_job(job: Callable[..., Any]) -> None:
