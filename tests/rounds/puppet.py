@@ -217,9 +217,10 @@ def on_server(strings: Strings) -> None:
     before(Checkpoints, "save", lambda _, saved: strings.visit(f"save.{saved.facts['round']}"))
     plain_save = Checkpoints.save
 
-    def save(checkpoints: Any, saved: Any) -> None:
-        plain_save(checkpoints, saved)
+    def save(checkpoints: Any, saved: Any) -> str:
+        seal = plain_save(checkpoints, saved)
         strings.visit(f"saved.{saved.facts['round']}")
+        return seal
 
     Checkpoints.save = save  # type: ignore[method-assign]
     before(Storage, "record", lambda _, row, **__: strings.visit(f"record.{row['round']}"))
