@@ -159,9 +159,9 @@ def _secure(plan: Plan, secure: SecureAggregation) -> tuple[Claim, ...]:
             "a server that follows the protocol and keeps what it sees",
             "protected",
             f"Of each round it learns {what}: updates, examples and measurements "
-            "together. Nothing of a single one, whoever drops out, and even if "
-            f"{_curious(min(parameters.threshold - 1, least - 2), secure.profile)} told it all they know."
-            f"{_compared(plan)}",
+            "together. Nothing else of a single one, whoever drops out, and even if "
+            f"{_curious(min(parameters.threshold - 1, least - 2), secure.profile)} told it all they know. "
+            f"{_counts(plan)}",
         )
     ]
     if secure.profile == "cross-silo":
@@ -172,7 +172,8 @@ def _secure(plan: Plan, secure: SecureAggregation) -> tuple[Claim, ...]:
                 "a server that cheats",
                 "conditional",
                 f"Two different sums of one round never open ({parameters.threshold} of {cohort} must sign the same "
-                f"workers), {helped}; but it could choose whom it asks, and what they train. So it holds only for "
+                f"workers), {helped}; but it could choose whom it asks, and what they train. {_two_rounds(plan)}So it "
+                "holds only for "
                 "sites that run their own workers, under a policy file of their own (fl-worker --policy), which can "
                 "name the programs and the images that are allowed there.",
             )
@@ -197,13 +198,30 @@ def _secure(plan: Plan, secure: SecureAggregation) -> tuple[Claim, ...]:
     return tuple(claims)
 
 
-def _compared(plan: Plan) -> str:
-    """What a worker's numbers that never change come to; under privacy none of them is told without noise."""
+def _counts(plan: Plan) -> str:
+    """What two rounds tell of who is in one of them only, with nobody cheating."""
+    if plan.privacy is None:
+        return (
+            "How many examples a worker has is no secret: each round's number of them is told, and of two rounds that "
+            "differ by one worker the difference is its own."
+        )
+    if plan.privacy.measured:
+        return (
+            "With how many examples a worker measures is no secret: of two rounds that differ by one worker the "
+            "difference is its own."
+        )
+    return ""
+
+
+def _two_rounds(plan: Plan) -> str:
+    """What a server gets that asks for the same twice, of workers that differ by one."""
     if plan.privacy is not None and not plan.privacy.measured:
         return ""
+    gradient = plan.privacy is None and plan.strategy.name == "fedsgd"
+    more = ", and with fedsgd its update but for what public rounding adds" if gradient else ""
     return (
-        " What stays the same from sum to sum, as a worker's number of examples does, follows from two of them, one "
-        "with it and one without."
+        "Two rounds suffice: no policy hinders it from showing the same model in both, to workers that differ by one; "
+        f"the difference is that worker's exact loss and number of examples{more}. "
     )
 
 

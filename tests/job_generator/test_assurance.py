@@ -83,6 +83,35 @@ def test_measurements_are_covered_or_not(claims: Callable[..., Any], metrics: st
     assert ("not covered" in said.sentence) == (metrics == "Released")
 
 
+COUNTS, TWICE = "the difference is its own", "Two rounds suffice"
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts", "loss", "update"),
+    [
+        ({}, "How many examples a worker has is no secret", True, False),
+        (
+            {"strategy": {"name": "fedsgd", "learningRate": 0.1}},
+            "How many examples a worker has is no secret",
+            True,
+            True,
+        ),
+        ({"name": "skellam"}, "With how many examples a worker measures is no secret", True, False),
+        ({"name": "skellam", "metrics": "Suppressed"}, "", False, False),
+    ],
+)
+def test_two_rounds_that_differ_by_one_worker_tell_of_it(
+    claims: Callable[..., Any], changes: dict[str, Any], counts: str, *, loss: bool, update: bool
+) -> None:
+    """Its number of examples to anybody who reads the rounds; to a server that asks twice its loss, or its update."""
+    said = claims(**changes, selection={"perRound": 5}, workers={"replicas": 5})
+    curious = said["a server that follows the protocol and keeps what it sees"].sentence
+    cheating = said["a server that cheats"].sentence
+    assert counts in curious
+    assert (COUNTS in curious) == bool(counts)
+    assert (TWICE in cheating, "with fedsgd its update" in cheating) == (loss, update)
+
+
 def test_local_noise_hides_from_the_server(claims: Callable[..., Any]) -> None:
     """A server without secure sums sees updates with all of their noise under local, and without it otherwise."""
     plain = {"secureAggregation": {"enabled": False}}
