@@ -23,7 +23,7 @@ class Counted:
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take up the lines of the record that stand, in order."""
-        for row in rows:
+        for row in rows if self._is_asked else ():
             if row["result"] == COMMITTED:
                 self.add(row["round"], row["reporters"])
 
