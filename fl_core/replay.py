@@ -1,8 +1,8 @@
 """A record to be run again: whom each round asks, which rounds are skipped, and what the workers had voted for.
 
-Each round asks those whose updates are in its recorded model, and nobody else: who was asked and did not report has
-left no trace in the model. The model is then the same, byte for byte, as far as training is (docs/explanation/
-determinism.md).
+Each round asks those whose updates are in its recorded model, and nobody else: who was asked and is not among them has
+left no trace in the model, nor in what goes into later ones, as a worker's stages go on from the last update that
+counted. The model is then the same, byte for byte, as far as training is (docs/explanation/determinism.md).
 """
 
 from __future__ import annotations

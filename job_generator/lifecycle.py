@@ -70,7 +70,7 @@ class InitialModel(Part):
 
     round: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """The file is another job's checkpoint of this round, and rounds are counted on from there, with what strategy and
-stages remember; `fl-submit fork` writes it. Without it only the arrays are taken, and rounds begin with 1."""
+stages remember at the server; `fl-submit fork` writes it. Without it only the arrays are taken; rounds begin with 1."""
 
 
 # -- the end

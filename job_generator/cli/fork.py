@@ -91,8 +91,8 @@ def fork(  # noqa: PLR0913 - one for each option
     """Start a new job that goes on from a round of a run, by its folder, or of a job on a cluster, by its name.
 
     Rounds are counted on: spec.rounds is the number of all of them, those before the fork included. The model is
-    taken over, and what strategy, stages and secure sums remember where they are the same; the privacy that was
-    spent counts from the start. The parent stays as it is.
+    taken over, and what strategy, stages and secure sums remember at the server where they are the same; the privacy
+    that was spent counts from the start. The parent stays as it is.
 
     \b
     Examples:
