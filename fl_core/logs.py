@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 # structlog would import it for tracebacks in colours: 3 MiB and a tenth of a second of every process.
 _known = "rich" in sys.modules
@@ -15,6 +15,11 @@ if not _known:
     del sys.modules["rich"]
 
 Format = Literal["json", "console"]
+
+
+def logger() -> Any:  # noqa: ANN401 - structlog's own type
+    """What writes lines. A process takes its own from here, or it would import structlog before this module does."""
+    return structlog.get_logger()
 
 
 def configure(*, style: Format, level: str) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-import structlog
 from prometheus_client import CollectorRegistry
 
 from fl_core import logs
@@ -31,7 +30,7 @@ from fl_core.plan import Plan
 from fl_core.serving import Health, serve, tell_expiry
 from fl_core.steps import LISTENER
 
-log = structlog.get_logger()
+log = logs.logger()
 
 RENEWED = (0.7, 0.8)
 """Between these shares of a certificate's time a pod's process starts again; from half of it on it gets a new one."""

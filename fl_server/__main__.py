@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 import grpc
-import structlog
 
+from fl_core import logs
 from fl_core.environment import POD
 from fl_core.errors import FencedError, RetryError
 from fl_core.process import Settings, process, run_until_terminated
@@ -35,7 +35,7 @@ FLOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", WINDOW))
 FAREWELL_SECONDS = 2
 """How long watchers may take to read the job's end."""
 
-log = structlog.get_logger()
+log = logs.logger()
 
 
 async def coordinate(

@@ -14,7 +14,6 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import click
-import structlog
 
 from fl_core import logs
 from fl_core.environment import GRACE
@@ -40,7 +39,7 @@ from fl_worker.task import Site
 from fl_worker.telemetry import Telemetry
 from fl_worker.work import Learner
 
-log = structlog.get_logger()
+log = logs.logger()
 
 
 STUCK_SECONDS = 3.0

@@ -110,3 +110,11 @@ def test_a_certificate_is_renewed_long_before_its_end() -> None:
     assert 20.9 < first < 21.1
     assert 23.9 < last < 24.1
     assert seconds_to(credentials.at(0.5), now + dt.timedelta(days=20)) == LISTENS_SECONDS
+
+
+@pytest.mark.parametrize("module", ["fl_server.__main__", "fl_scheduler.__main__", "fl_worker.train"])
+def test_a_process_loads_nothing_to_draw_with(module: str) -> None:
+    """What tracebacks in colours are made with takes a tenth of a second to load, and no process makes them."""
+    command = [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert {"rich", "pygments"} & set(done.stdout.split()) == set()
