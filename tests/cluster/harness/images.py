@@ -50,18 +50,17 @@ def build(
     with tempfile.TemporaryDirectory(prefix="fljob-build-") as scratch:
         store = Path(scratch)
         _buildah(store, "pull", "--quiet", f"docker-archive:{base()}")
+        archive.unlink(missing_ok=True)  # a second image would be added to it
         words = [
             "--isolation=chroot",
             "--network=host",
             "--pull-never",
             "--tag",
-            tag,
+            f"docker-archive:{archive.resolve()}:{tag}",
             "--file",
             str(dockerfile),
         ]
         _buildah(store, "build", *words, *flags, str(context))
-        archive.unlink(missing_ok=True)
-        _buildah(store, "push", "--quiet", tag, f"docker-archive:{archive}:{tag}")
     return archive
 
 
