@@ -66,15 +66,6 @@ def test_a_large_epsilon_is_called_what_it_is(claims: Callable[..., Any]) -> Non
     assert "promises nothing by itself" in claims("gaussian", epsilon=8)[USERS].sentence
 
 
-@pytest.mark.parametrize(("metrics", "said"), [("Released", True), ("Suppressed", False)])
-def test_what_sums_with_and_without_a_worker_tell_is_said(
-    claims: Callable[..., Any], metrics: str, *, said: bool
-) -> None:
-    """Numbers that stay the same from sum to sum are no secret, unless all that is summed has noise."""
-    server = claims("skellam", metrics=metrics)["a server that follows the protocol and keeps what it sees"]
-    assert ("What stays the same from sum to sum" in server.sentence) == said
-
-
 @pytest.mark.parametrize(("metrics", "verdict"), [("Released", "conditional"), ("Suppressed", "protected")])
 def test_measurements_are_covered_or_not(claims: Callable[..., Any], metrics: str, verdict: str) -> None:
     """Metrics without noise are a hole in the claim; where nobody measures there is none."""
