@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness.control_plane import ON_FAKE_NODES
+from harness.objects import objects
 from tests.cluster.proxy.beside import Beside, beside
 from tests.cluster.proxy.faults import Faults
 
@@ -120,10 +121,10 @@ class Lab:
         return str(done.stdout)
 
     def get(self, kind: str, name: str = "", *words: str) -> Any:
-        """An object, or the list of a kind."""
-        said = self.kubectl("get", kind, *([name] if name else []), *words, "-o", "json", check=False)
-        found = json.loads(said) if said else None
-        return found["items"] if found and not name else found
+        """An object, or the list of a kind; None if there is none, or no answer."""
+        with suppress(OSError):
+            return objects(self.cluster, self.namespace, kind, *([name] if name else []), *words)
+        return None
 
     def apply(self, name: str = "digits", **spec: Any) -> None:
         """Create an FLJob, or change it."""
@@ -193,6 +194,10 @@ class Lab:
             f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["resourceVersion"]
             for one in self.get(kinds)
         }
+
+    def reasons(self) -> set[str]:
+        """Why events were told in the namespace."""
+        return {one["reason"] for one in self.get("events") or ()}
 
     # -- operators
 

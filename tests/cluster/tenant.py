@@ -19,6 +19,7 @@ import pytest
 from fl_core.plan import Plan
 from harness.binaries import binary
 from harness.fixtures import lacking
+from harness.objects import objects
 from harness.runtime import load
 
 ROOT: Final = Path(__file__).parents[2]
@@ -70,8 +71,9 @@ class Tenant:
 
     def get(self, *words: str) -> Any:
         """An object, or the items of a list."""
-        found = json.loads(self.kubectl("get", *words, "-o", "json"))
-        return found["items"] if found["kind"] == "List" else found
+        found = objects(self.cluster, self.namespace, *words)
+        assert found is not None, f"there is no {' '.join(words)} in {self.namespace}"
+        return found
 
     def shown(self, name: str) -> dict[str, str]:
         """What the columns of a job show."""
@@ -102,8 +104,7 @@ class Tenant:
     def folder(self, claim: str) -> Path:
         """Where the volume of a claim that is bound really is."""
         volume = self.get("pvc", claim)["spec"]["volumeName"]
-        told = json.loads(self.cluster.kubectl("get", "pv", volume, "-o", "json").stdout)
-        return Path(told["spec"]["hostPath"]["path"])
+        return Path(self.get("pv", volume)["spec"]["hostPath"]["path"])
 
     def volume(self, name: str, files: Mapping[str, bytes]) -> None:
         """A claim whose volume holds these files."""

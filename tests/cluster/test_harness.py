@@ -12,6 +12,7 @@ import pytest
 
 from harness.cluster import Cluster
 from harness.control_plane import ON_FAKE_NODES
+from harness.objects import objects
 from harness.waiting import until
 
 pytestmark = pytest.mark.cluster
@@ -36,6 +37,38 @@ def test_namespaces_are_apart(cluster: Cluster, namespace: str) -> None:
     """Each test has a namespace that bears its name and is empty."""
     assert namespace.startswith("test-namespaces-are-apart-")
     assert cluster.kubectl("get", "pods", "-n", namespace, "-o", "name").stdout == ""
+
+
+WORDS = [
+    ("configmap", "one"),
+    ("configmap/one",),
+    ("configmaps",),
+    ("configmaps", "--field-selector", "metadata.name=two"),
+    ("services,configmaps", "-l", "side=left"),
+    ("namespaces", "-l", "kubernetes.io/metadata.name=default"),
+    ("networkpolicies",),
+]
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_objects_are_those_that_kubectl_shows(
+    cluster: Cluster, namespace: str, words: tuple[str, ...]
+) -> None:
+    """One, a list, several kinds, what selectors choose, and nothing; but kubectl hides who wrote what."""
+    for kind, name in (("ConfigMap", "one"), ("ConfigMap", "two"), ("Service", "one")):
+        metadata = {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"side": "left" if name == "one" else "right"},
+        }
+        spec = {"spec": {"ports": [{"port": 80}]}} if kind == "Service" else {}
+        cluster.apply({"apiVersion": "v1", "kind": kind, "metadata": metadata, **spec})
+    shown = json.loads(cluster.kubectl("-n", namespace, "get", *words, "-o", "json").stdout)
+    found = objects(cluster, namespace, *words)
+    for one in found if isinstance(found, list) else [found]:
+        del one["metadata"]["managedFields"]
+    assert found == (shown["items"] if shown["kind"] == "List" else shown)
+    assert objects(cluster, namespace, "pod", "nobody") is None
 
 
 # -- level 3: fake nodes

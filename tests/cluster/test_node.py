@@ -13,6 +13,7 @@ import pytest
 from harness.cluster import Cluster
 from harness.fixtures import lacking
 from harness.images import build
+from harness.objects import objects
 from harness.runtime import load
 from harness.waiting import until
 from tests.cluster.tenant import IMAGES
@@ -103,8 +104,7 @@ def ended(cluster: Cluster, namespace: str, name: str) -> tuple[str, str]:
     """The phase in which the pod ended, and its log."""
 
     def phase() -> str:
-        words = ("get", "pod", name, "-n", namespace, "-o", "jsonpath={.status.phase}")
-        return cluster.kubectl(*words, check=False).stdout
+        return str(objects(cluster, namespace, "pod", name)["status"].get("phase"))
 
     until(lambda: phase() in {"Succeeded", "Failed"})
     log = cluster.kubectl("logs", name, "-n", namespace, check=False)

@@ -42,7 +42,7 @@ def test_a_job_gets_its_children_and_then_there_is_quiet(lab: Lab) -> None:
     lab.eventually(lambda: lab.jobs() == THREE)
     lab.eventually(lambda: lab.condition("Compiled") == ("True", "Compiled"))
     lab.calm()
-    lab.eventually(lambda: "Started" in lab.kubectl("get", "events.events.k8s.io"))
+    lab.eventually(lambda: "Started" in lab.reasons())
     state = "Running" if lab.cluster.level > 2 else "Starting"
     lab.eventually(lambda: state in lab.kubectl("get", "fljob", "digits"))
     time.sleep(3)  # the pods' own news are written to their Jobs
@@ -63,7 +63,7 @@ def test_a_child_that_is_edited_or_deleted_comes_back(lab: Lab) -> None:
     )
     lab.calm()  # events may be lost
     lab.kubectl("label", "service", "digits-server", "fljob.dev/role=nobody", "--overwrite")
-    lab.eventually(lambda: "Repaired" in lab.kubectl("get", "events.events.k8s.io"))
+    lab.eventually(lambda: "Repaired" in lab.reasons())
     old = lab.get("job", "digits-server")["metadata"]["uid"]
     lab.kubectl("delete", "job", "digits-server", "--wait=false", "--cascade=foreground")
     lab.eventually(

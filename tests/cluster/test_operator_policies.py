@@ -129,7 +129,7 @@ def test_a_policy_that_changes_children_is_not_fought(lab: Lab) -> None:
     lab.apply(rounds=19)  # which is looked at, and changes no child
     lab.eventually(lambda: lab.get("fljob", "digits")["status"]["observedGeneration"] == 2)
     assert {name: lab.versions()[name] for name in before} == before
-    assert "Repaired" not in lab.kubectl("get", "events.events.k8s.io")
+    assert "Repaired" not in lab.reasons()
     lab.kubectl("label", "job", "digits-worker", "fljob.dev/role=nobody", "--overwrite")
     lab.eventually(
         lambda: lab.get("job", "digits-worker")["metadata"]["labels"]["fljob.dev/role"] == "worker"

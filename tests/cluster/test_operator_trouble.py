@@ -216,9 +216,7 @@ def test_a_namespace_can_be_deleted_while_jobs_run_in_it(lab: Lab) -> None:
     lab.eventually(lambda: is_ready(lab))
     lab.eventually(lambda: lab.condition("Failed", "over") == ("True", "ProgramError"))
     lab.cluster.kubectl("delete", "namespace", lab.namespace, "--wait=false")
-    lab.eventually(
-        lambda: lab.cluster.kubectl("get", "namespace", lab.namespace, check=False).returncode, within=90
-    )
+    lab.eventually(lambda: lab.get("namespace", lab.namespace) is None, within=90)
     # Its fixture deletes it, too.
     lab.cluster.kubectl("create", "namespace", lab.namespace)
 
@@ -234,8 +232,7 @@ def test_jobs_that_crash_do_not_slow_good_ones(lab: Lab) -> None:
     lab.eventually(lambda: len(lab.jobs()) == 3)
     beside_good = seconds_for(lab, "calm", workers=good)
     beside_bad = seconds_for(lab, "crash", workers={**crashing(), **good})
-    reasons = ("get", "fljobs", "-o", "jsonpath={.items[*].status.display.reason}")
-    lab.eventually(lambda: lab.kubectl(*reasons).split().count("ProgramError") == CROWD)
+    lab.eventually(lambda: failed(lab) == CROWD)
     for name in ("calm", "crash"):
         assert made_for(lab, name) == 3 * PROBES
         assert max(behind(operator, f"{name}-good")) < CROWD + PROBES
@@ -274,7 +271,13 @@ def crowded(name: str, **spec: Any) -> Map:
 def made_for(lab: Lab, name: str) -> int:
     """How many Jobs the good jobs behind this crowd have."""
     good = ",".join(f"{name}-good-{number}" for number in range(PROBES))
-    return len(lab.kubectl("get", "jobs", "-l", f"fljob.dev/job in ({good})", "-o", "name").split())
+    return len(lab.get("jobs", "", "-l", f"fljob.dev/job in ({good})"))
+
+
+def failed(lab: Lab) -> int:
+    """How many jobs failed for their programs."""
+    shown = [one.get("status", {}).get("display", {}) for one in lab.get("fljobs")]
+    return sum(display.get("reason") == "ProgramError" for display in shown)
 
 
 def crashing() -> Map:

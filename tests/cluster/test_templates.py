@@ -107,7 +107,7 @@ def test_an_operator_that_starts_anew_writes_no_child(lab: Lab) -> None:
     after = lab.versions()
     assert {name for name in before if before[name] != after[name]} == jobs  # they were told to stop
     assert [lab.get("job", name)["metadata"]["generation"] for name in THREE] == [2, 2, 2]
-    assert "Repaired" not in lab.kubectl("get", "events.events.k8s.io")
+    assert "Repaired" not in lab.reasons()
 
 
 def test_what_was_edited_while_no_operator_ran_is_repaired(lab: Lab) -> None:
@@ -122,4 +122,4 @@ def test_what_was_edited_while_no_operator_ran_is_repaired(lab: Lab) -> None:
     lab.eventually(
         lambda: lab.get("job", "digits-worker")["metadata"]["labels"]["fljob.dev/role"] == "worker"
     )
-    lab.eventually(lambda: "Repaired" in lab.kubectl("get", "events.events.k8s.io"))
+    lab.eventually(lambda: "Repaired" in lab.reasons())

@@ -43,7 +43,7 @@ def test_a_worker_that_died_too_often_is_lost(lab: Lab) -> None:
     )
     assert told in message
     assert lab.get("fljob", "digits")["status"]["workers"]["lost"] == 1
-    lab.eventually(lambda: "RestartsExhausted" in lab.kubectl("get", "events.events.k8s.io"))
+    lab.eventually(lambda: "RestartsExhausted" in lab.reasons())
     died(lab, second, times=3)
     lab.eventually(lambda: lab.condition("Failed") == ("True", "RestartsExhausted"))
     assert "2 of 4 workers are lost, 3 are needed" in lab.told("Failed")["message"]
@@ -106,5 +106,5 @@ def test_a_server_that_is_lost_again_and_again_comes_back_soon(lab: Lab) -> None
         within=20,
     )
     lab.eventually(lambda: any(map(is_ready, lab.pods("server"))), within=20)
-    lab.eventually(lambda: "Renewed" in lab.kubectl("get", "events.events.k8s.io"))
+    lab.eventually(lambda: "Renewed" in lab.reasons())
     assert lab.get("job", "digits-server").get("status", {}).get("failed", 0) == 0

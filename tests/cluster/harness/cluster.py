@@ -24,6 +24,7 @@ class Cluster:
     level: int
     folder: Path
     authority: Authority
+    administrator: Pair
     kubeconfig: Path
 
     @property

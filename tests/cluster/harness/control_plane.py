@@ -11,6 +11,7 @@ from harness.binaries import binary
 from harness.certificates import Authority, Pair, token_keys
 from harness.cluster import API_PORT, SERVER, Cluster, kubeconfig
 from harness.network import API_SERVICE, NODE_ADDRESS, SERVICES
+from harness.objects import objects
 from harness.processes import Daemon
 
 STORE = "http://127.0.0.1:2379"
@@ -45,7 +46,7 @@ def start_api(folder: Path, *, level: int) -> Cluster:
     _start_store(folder, logs)
     api = Daemon("kube-apiserver", _api_command(authority, secrets), logs)
     api.ready(lambda: answers(f"{SERVER}/readyz", authority, administrator))
-    return Cluster(level, folder, authority, kubeconfig(authority, administrator, "admin"))
+    return Cluster(level, folder, authority, administrator, kubeconfig(authority, administrator, "admin"))
 
 
 def _start_store(folder: Path, logs: Path) -> None:
@@ -104,7 +105,7 @@ def start_controllers(cluster: Cluster) -> None:
             *QUICK,
         ],
         cluster.logs,
-    ).ready(lambda: _exists(cluster, "serviceaccount", "default", "--namespace=default"))
+    ).ready(lambda: objects(cluster, "default", "serviceaccount", "default") is not None)
     scheduler = cluster.user("system:kube-scheduler")
     Daemon(
         "kube-scheduler",
@@ -134,12 +135,9 @@ def _start_fake_nodes(cluster: Cluster) -> None:
 
 def node_ready(cluster: Cluster, name: str) -> bool:
     """Whether the API server has the node, ready."""
-    words = ("get", "node", name, "-o", 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')
-    return cluster.kubectl(*words, check=False).stdout == "True"
-
-
-def _exists(cluster: Cluster, *words: str) -> bool:
-    return cluster.kubectl("get", *words, check=False).returncode == 0
+    node = objects(cluster, "", "node", name)
+    conditions = node["status"].get("conditions", ()) if node else ()
+    return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
 
 
 def answers(url: str, authority: Authority | None = None, pair: Pair | None = None) -> bool:

@@ -1,0 +1,89 @@
+"""What `kubectl get -o json` tells, asked of the API server itself: who waits asks often, and each kubectl is a start
+of the largest of all programs here.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.request
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+
+from harness.cluster import SERVER, Cluster
+
+Map = dict[str, Any]
+GROUPS: Final = {
+    "configmaps": "api/v1",
+    "events": "api/v1",
+    "fljobs": "apis/fljob.dev/v1alpha1",
+    "jobs": "apis/batch/v1",
+    "namespaces": "api/v1",
+    "networkpolicies": "apis/networking.k8s.io/v1",
+    "nodes": "api/v1",
+    "persistentvolumeclaims": "api/v1",
+    "persistentvolumes": "api/v1",
+    "pods": "api/v1",
+    "resourcequotas": "api/v1",
+    "serviceaccounts": "api/v1",
+    "services": "api/v1",
+    "storageclasses": "apis/storage.k8s.io/v1",
+}
+"""Of each kind that is asked for, where the API server has it."""
+OF_NO_NAMESPACE: Final = {"namespaces", "nodes", "persistentvolumes", "storageclasses"}
+SHORT: Final = {"pv": "persistentvolumes", "pvc": "persistentvolumeclaims"}
+SELECTORS: Final = {"-l": "labelSelector", "--field-selector": "fieldSelector"}
+PATIENCE: Final = 30.0  # seconds
+
+
+def objects(cluster: Cluster, namespace: str, *words: str) -> Any:
+    """What `kubectl -n NAMESPACE get WORDS` finds: an object where one is named, else a list; None if there is none.
+
+    The words are a kind or several (`pods`, `pod`, `jobs,services`), a name, and selectors, as kubectl takes them.
+    Raises OSError when the API server does not answer.
+    """
+    first, *rest = words
+    kinds, _, name = first.partition("/")
+    if rest and rest[0] not in SELECTORS:
+        name, *rest = rest
+    query = urlencode({SELECTORS[flag]: value for flag, value in zip(rest[::2], rest[1::2], strict=True)})
+    places = [_place(kind, namespace) for kind in kinds.split(",")]
+    if name:
+        return _answer(cluster, f"{places[0]}/{name}")
+    lists = [_answer(cluster, f"{place}?{query}") for place in places]
+    return None if None in lists else [one for found in lists for one in _items(found)]
+
+
+def _place(kind: str, namespace: str) -> str:
+    plural = SHORT.get(kind, kind if kind in GROUPS else f"{kind}s")
+    of = "" if plural in OF_NO_NAMESPACE else f"namespaces/{namespace}/"
+    return f"/{GROUPS[plural]}/{of}{plural}"
+
+
+def _items(found: Map) -> list[Map]:
+    """The objects of a list, each of which knows what it is, as kubectl shows them."""
+    known = {"apiVersion": found["apiVersion"], "kind": found["kind"].removesuffix("List")}
+    return [known | one for one in found["items"]]
+
+
+def _answer(cluster: Cluster, path: str) -> Any:
+    """What the administrator is told; None where nothing is there."""
+    try:
+        url = SERVER + path
+        with urllib.request.urlopen(url, context=_trust(cluster), timeout=PATIENCE) as answer:  # noqa: S310  # our own
+            return json.load(answer)
+    except HTTPError as error:
+        if error.code == HTTPStatus.NOT_FOUND:
+            return None
+        raise
+
+
+@cache
+def _trust(cluster: Cluster) -> ssl.SSLContext:
+    """How the administrator and the API server know each other."""
+    context = ssl.create_default_context(cafile=cluster.authority.certificate)
+    context.load_cert_chain(cluster.administrator.certificate, cluster.administrator.key)
+    return context
