@@ -59,7 +59,7 @@ demo: $(VENV)/.demo ## Train the digits example: real data, 10 workers, Paddle
 
 test: lint typecheck verify $(VENV)-moto/.made ## Everything: lint, types, import contracts, generated files, all tests
 	$(PYTEST) -n 2 --dist loadscope -m "not rounds and not examples and not cluster"
-	$(PYTEST) -n 2 --dist loadscope -m "rounds or examples"
+	$(PYTEST) -n 3 --dist loadscope -m "rounds or examples"
 
 quick: $(VENV)/.dev ## The tests that take seconds, with fewer examples of each property
 	$(PYTEST) -n 2 --dist loadscope --hypothesis-profile quick -m "not rounds and not examples and not cluster"
