@@ -92,12 +92,17 @@ class StoredModel:
                 others = {
                     name.removeprefix(STATES): file.get_tensor(name) for name in there if name not in arrays
                 }
-                facts, sealing = dict(sealed.get("facts", {})), str(sealed.pop("sha256", ""))
-        except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+            facts, model, sealing = (
+                dict(sealed.get("facts", {})),
+                digest(arrays),
+                str(sealed.pop("sha256", "")),
+            )
+            found = seal(sealed, model, others) if sealing else ""
+        except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise StorageError(f"{path} is no safetensors file that can be read: {error}") from error
-        if facts.get("digest", "") not in {"", model := digest(arrays)}:
+        if facts.get("digest", "") not in {"", model}:
             raise StorageError(f"{path} is damaged: its arrays do not have the digest it was written with")
-        if sealing not in {"", seal(sealed, model, others)}:
+        if sealing != found:
             raise StorageError(f"{path} is damaged: its contents do not have the digest it was written with")
         if len(arrays) < len(there):
             metadata = {"fljob": canonical({"arrays": list(arrays), "facts": facts})}

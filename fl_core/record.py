@@ -326,7 +326,12 @@ def _link(line: bytes) -> Row:
         return {}
     if not isinstance(row, dict) or not isinstance(row.get("round"), int):
         return {}
-    return {name: row[name] for name in LINK if name in row}
+    link = {name: row[name] for name in LINK if name in row}
+    if not isinstance(link.get("checkpoint", ""), str):
+        del link["checkpoint"]
+    if not isinstance(link.get("refused", []), list):
+        del link["refused"]
+    return link
 
 
 def _round(line: bytes) -> int | None:

@@ -18,7 +18,6 @@ import structlog
 
 from fl_core.errors import MismatchError, ProgramError, SpecError
 from fl_core.plan import Plan
-from fl_core.privacy.clipping import norms_of_each
 from fl_core.privacy.job import mechanism_of
 from fl_core.privacy.mechanisms.dp_sgd import DpSgd
 from fl_core.privacy.stream import Random
@@ -93,7 +92,7 @@ class Descent:
             places = self.mechanism.sample(source.examples, self.random)
             here = {name: array.astype(weights[name].dtype) for name, array in at.items()}
             found = _gradients(source, here, places)
-            all_finite = all_finite and bool(np.isfinite(norms_of_each(found)).all())
+            all_finite = all_finite and all(np.isfinite(array).all() for array in found.values())
             step = self.mechanism.gradient(found, examples=source.examples, random=self.random)
             at = {name: array - self.mechanism.learning_rate * step[name] for name, array in at.items()}
             moved()

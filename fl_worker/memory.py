@@ -1,7 +1,7 @@
 """What a worker remembers of secure sums over its own restarts: for which it sent which vector, and whom it signed.
 
-Of each kind of sum the last one is kept. Rounds only go on, so an older one than that is refused whole; a server that
-was set back to an earlier state goes on with rounds that nobody has signed.
+Of each kind of sum the last one is kept. Rounds only go on, so a sum of an older one than any of these is refused
+whole; a server that was set back to an earlier state goes on with rounds that nobody has signed.
 """
 
 from __future__ import annotations
@@ -78,12 +78,11 @@ class FileMemory:
             self._keep(context, {**row, "signed": statement.hex()})
 
     def _row(self, context: Context) -> dict[str, Any]:
-        row = self._rows.get(context.purpose, {"round": context.round})
-        if row["round"] > context.round:
-            raise ProtocolError(
-                f"{context}: sums of round {row['round']} were made already; rounds only go on"
-            )
-        return row if row["round"] == context.round else {"round": context.round}
+        newest = max((row["round"] for row in self._rows.values()), default=context.round)
+        if newest > context.round:
+            raise ProtocolError(f"{context}: sums of round {newest} were made already; rounds only go on")
+        row = self._rows.get(context.purpose, {})
+        return row if row.get("round") == context.round else {"round": context.round}
 
     def _keep(self, context: Context, row: dict[str, Any]) -> None:
         rows = {**self._rows, context.purpose: row}

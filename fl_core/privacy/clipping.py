@@ -66,10 +66,11 @@ def clipped_sum(gradients: Weights, *, most: float) -> dict[str, Doubles]:
     A gradient without a finite length counts as zeros, too.
     """
     lengths = norms_of_each(gradients)
-    counts = np.isfinite(lengths)
-    factors = shortening(lengths[counts], most=most)
+    if not (counts := np.isfinite(lengths)).all():
+        gradients, lengths = {name: array[counts] for name, array in gradients.items()}, lengths[counts]
+    factors = shortening(lengths, most=most)
     return {
-        name: (factors @ _by_example(array)[counts].astype(np.float64)).reshape(array.shape[1:])
+        name: (factors @ _by_example(array).astype(np.float64)).reshape(array.shape[1:])
         for name, array in gradients.items()
     }
 

@@ -84,7 +84,7 @@ class Slow(Fault):
 
 
 class Reorder(Fault):
-    """For so many seconds each piece on its connections is late by a time of its own, drawn up to `delay_seconds`.
+    """For so many seconds each piece on its connections waits a time of its own, drawn up to `delay_seconds`.
 
     Pieces of one connection stay in their order, as TCP's do; those of several overtake each other.
     """

@@ -103,6 +103,16 @@ def test_a_foreign_file(tmp_path: Path) -> None:
     assert StoredModel.read(tmp_path / "w.safetensors").round == 0
 
 
+@pytest.mark.parametrize("odd", ["NaN", "[" * 5_000 + "]" * 5_000])
+def test_facts_that_nobody_could_have_sealed(tmp_path: Path, odd: str) -> None:
+    """A file that claims a seal over what JSON cannot hold is refused like any that is damaged."""
+    path = tmp_path / "odd.safetensors"
+    told = f'{{"arrays": ["w"], "facts": {{"round": 1, "odd": {odd}}}, "sha256": "x", "states": {{}}}}'
+    save_file(model(1), path, {"fljob": told})
+    with pytest.raises(StorageError, match="is no safetensors file that can be read"):
+        StoredModel.read(path)
+
+
 def test_no_place(storage: Path, tmp_path: Path) -> None:
     """Where a file cannot be written, one sentence says so, and nothing is left."""
     before = sorted(tmp_path.rglob("*"))

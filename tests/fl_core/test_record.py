@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fl_core.errors import MismatchError
-from fl_core.record import Head, against, read, standing, written
+from fl_core.record import Claim, Head, against, read, standing, strayed, written
 
 PLAN = "5" * 64
 
@@ -158,3 +158,11 @@ def test_what_was_given_up_does_not_stand() -> None:
     assert standing([*rows, again]) == [0, 3]
     assert standing([*rows, back, again]) == [0, 4]
     assert standing([back]) == standing([{}]) == []
+
+
+@pytest.mark.parametrize("odd", [{"checkpoint": 5}, {"checkpoint": [1]}, {"refused": 5}, {"refused": None}])
+def test_a_line_with_fields_of_other_kinds_refuses_no_checkpoint(odd: dict[str, Any]) -> None:
+    """No server has written them, so nothing is known by them."""
+    record = read(chain({"round": 1, "result": "Committed", "base": "a", "model": "b", **odd}), PLAN)
+    assert strayed(record, Claim(1, "b", "a", "s" * 64)) == ""
+    assert "b" in strayed(record, Claim(1, "c", "a", "s" * 64))
