@@ -80,9 +80,10 @@ class Notes:
         self._note(context, "signed", statement)
 
     def _note(self, context: Context, what: str, said: bytes) -> None:
-        last, row = self.rows.get(context.purpose, (context.round, {}))
-        if last > context.round:
-            raise ProtocolError(f"{context}: sums of round {last} were made already")
+        newest = max((last for last, _ in self.rows.values()), default=0)
+        if newest > context.round:
+            raise ProtocolError(f"{context}: sums of round {newest} were made already")
+        last, row = self.rows.get(context.purpose, (0, {}))
         row = row if last == context.round else {}
         if row.get(what, said) != said:
             raise ProtocolError(f"{context}: another {what} was noted already")
