@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -139,11 +140,17 @@ def found_number(number: float, hay: Hay) -> list[str]:
         repr(number)[:10].encode(),
         struct.pack("<d", number),
         struct.pack("<Q", fixed),
-        str(fixed).encode(),
     ]
     if number == int(number):
         forms += [struct.pack("<Q", int(number)), struct.pack("<I", int(number)), varint(int(number))]
-    return [place for place, content in hay.items() if any(form in content for form in forms)]
+    written = re.compile(
+        rb"(?<![0-9.])%d(?![0-9])" % fixed
+    )  # as microseconds of a time it would be found by chance
+    return [
+        place
+        for place, content in hay.items()
+        if any(form in content for form in forms) or written.search(content)
+    ]
 
 
 def varint(number: int) -> bytes:
