@@ -36,6 +36,9 @@ CHECKPOINT = r"round-(\d+)\.safetensors"
 STATES = "fljob.state/"
 """In a checkpoint, before the names of arrays that are not the model's."""
 
+BEYOND = (RecursionError, OverflowError)
+"""What JSON can hold and nobody writes: lists within lists without end, numbers beyond all others."""
+
 INDEX = "kept.txt"
 """The file in a copy of some of a storage's files that names all of them, one in a line."""
 
@@ -98,15 +101,17 @@ class StoredModel:
                 str(sealed.pop("sha256", "")),
             )
             found = seal(sealed, model, others) if sealing else ""
-        except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            if len(arrays) < len(there):
+                metadata = {"fljob": canonical({"arrays": list(arrays), "facts": facts})}
+            stored = cls(path, arrays, facts, metadata, sealing)
+            stored.claim  # noqa: B018 - what is no claim is found here
+        except (SafetensorError, OSError, ValueError, TypeError, AttributeError, *BEYOND) as error:
             raise StorageError(f"{path} is no safetensors file that can be read: {error}") from error
-        if facts.get("digest", "") not in {"", model}:
+        if facts.get("digest", "") not in ("", model):
             raise StorageError(f"{path} is damaged: its arrays do not have the digest it was written with")
         if sealing != found:
             raise StorageError(f"{path} is damaged: its contents do not have the digest it was written with")
-        if len(arrays) < len(there):
-            metadata = {"fljob": canonical({"arrays": list(arrays), "facts": facts})}
-        return cls(path, arrays, facts, metadata, sealing)
+        return stored
 
     @property
     def round(self) -> int:

@@ -366,7 +366,7 @@ class Roster:
         candidates = self._willing(call)
         if call.purpose == "initialise":
             majority = self._majority()
-            agreed = [name for name in candidates if self.members[name].enrolment.weights == majority]
+            agreed = [name for name in candidates if _beginning(self.members[name]) == majority]
             return [agreed[(call.attempt - 1) % len(agreed)]]
         count = min(self._selection.asked, len(candidates))
         return self._draw.cohort(candidates, count, round=call.round, number=call.draw)
@@ -381,7 +381,7 @@ class Roster:
             asked = self.members[cohort[0]].enrolment
             refused = self._learn(asked.manifest)
             majority = self._majority()
-            others = (name for name, member in self.live.items() if member.enrolment.weights != majority)
+            others = (name for name, member in self.live.items() if _beginning(member) != majority)
             dissenters = tuple(sorted(others, key=by_number))
         here = [name for name in cohort if name in self.members]
         silent = tuple(name for name in here if not self.members[name].enrolment.moves)
@@ -390,11 +390,11 @@ class Roster:
         of = Others.of(self._cohort, live=self.live, expected=self._expected) if train else None
         return (Chosen(cohort, dissenters, silent, asked.weights, asked.manifest, of), *orders, *refused)
 
-    def _majority(self) -> str:
-        """The initial weights that most workers have; on a tie those of the first worker."""
+    def _majority(self) -> tuple[str, str]:
+        """The initial weights and their manifest that most workers have; on a tie those of the first worker."""
         live = self.live
-        digests = [live[name].enrolment.weights for name in sorted(live, key=by_number)]
-        return Counter(digests).most_common(1)[0][0]
+        found = [_beginning(live[name]) for name in sorted(live, key=by_number)]
+        return Counter(found).most_common(1)[0][0]
 
     def _learn(self, manifest: str) -> tuple[Action, ...]:
         self._manifest = manifest or self._manifest
@@ -407,3 +407,8 @@ class Roster:
             del self.members[name]
         self._parting.difference_update(wrong)
         return tuple(Refuse(name, wrong[name], self._manifest) for name in sorted(wrong, key=by_number))
+
+
+def _beginning(member: Member) -> tuple[str, str]:
+    """The initial weights of a worker, by their digest, and what arrays they are."""
+    return member.enrolment.weights, member.enrolment.manifest

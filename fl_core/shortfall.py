@@ -9,7 +9,9 @@ from fl_core.errors import RoundError
 from fl_core.plan import Selection
 
 DEADLINE, STALLED = "deadline", "stalled"
-LATE = frozenset({DEADLINE, STALLED})
+BEGUN = "begun without it"
+"""Of the secure sum of a round: who was not there when shares were dealt cannot join it."""
+LATE = frozenset({DEADLINE, STALLED, BEGUN})
 """Why a worker is dropped that is there."""
 SILENT, GONE = "no heartbeat", "gone"
 LOST = frozenset({SILENT, GONE})

@@ -172,6 +172,8 @@ class Coordinator:
 
     def measured(self, worker: str, request: pb.MeasureRequest) -> None:
         """A worker has measured the new model."""
+        if self.sums is not None:
+            raise UpdateError(f"{worker} may say what it has measured within a secure sum only")
         self.rounds.check_open(r.Phase.EVALUATING, worker, (request.context.round, request.context.attempt))
         if self.model is None or request.model != self.model.digest:
             raise UpdateError(f"{worker} measured the model {request.model[:12]}, not this round's")

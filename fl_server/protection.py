@@ -26,7 +26,7 @@ from fl_core.secagg.server import Host
 from fl_core.secagg.session import SHOWN, Context, named
 from fl_core.secagg.signing import Trust
 from fl_core.secagg.summands import MeasureSum, Summand, UpdateSum
-from fl_core.shortfall import GONE, LEFT, refused
+from fl_core.shortfall import BEGUN, GONE, LEFT, refused
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import secagg as wire
 from fl_server.journal import Journal
@@ -162,6 +162,10 @@ class Protection:
             session.lost(worker, why)
             self._dropped(worker, why)
 
+    def leave_out(self, worker: str, reason: str) -> None:
+        """Say why this worker, who has handed in its part, is in no sum of the round."""
+        self._dropped(worker, reason)
+
     def moved(self, worker: str) -> None:
         """A member's vector comes in."""
         session = self._session_of(worker)
@@ -210,7 +214,11 @@ class Protection:
             raise ProtocolError(
                 f"{context}: it may have been signed with {named(lacking)} before, not without"
             )
-        members = _alone(members, survivors or candidates)
+        joining = _alone(members, survivors or candidates)
+        for worker in members if context.purpose != "measure" else ():
+            if worker not in joining:
+                self.leave_out(worker, BEGUN)
+        members = joining
         host = Host(context, self._trust, candidates=candidates)
         deadline = time.monotonic() + self._selection.deadline_seconds
         session = self._sessions[context.bucket] = Opened(host, summand.layout, deadline)

@@ -169,7 +169,7 @@ class Sums:
 
     async def updates(self, place: Place, manifest: Manifest, members: Collection[str]) -> Updates:
         """The sums of the members' updates."""
-        schema, agreeing = self._agreeing(members)
+        schema, agreeing = self._agreeing(members, training=True)
         dealt, short = self._dealt(agreeing), Short()
         if self._buckets.count > 1 and not self.signed(place.round):
             asked = sorted(map(number, agreeing))
@@ -285,13 +285,19 @@ class Sums:
         """What ends the attempt; where there is one bucket only, its own reason."""
         return short[0] if self._buckets.count == 1 else short.error(sentence)
 
-    def _agreeing(self, members: Collection[str]) -> tuple[Schema, Collection[str]]:
+    def _agreeing(
+        self, members: Collection[str], *, training: bool = False
+    ) -> tuple[Schema, Collection[str]]:
         """The schema of most members, and who has it: measurements of another kind cannot be added to theirs."""
         schema = Counter(self._schemas[member] for member in sorted(members)).most_common(1)[0][0]
         agreeing = [member for member in members if self._schemas[member] == schema]
         if len(agreeing) < len(members):
             odd = sorted(set(members).difference(agreeing))
             log.warning("left out, for their metrics are of another kind", workers=odd, expected=schema.names)
+            for worker in odd if training else ():
+                self.protection.leave_out(
+                    worker, f"{worker}'s metrics are of another kind than most workers'"
+                )
         return schema, agreeing
 
     def signed(self, round: int) -> frozenset[str]:

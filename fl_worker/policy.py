@@ -34,11 +34,13 @@ from fl_core.identity import wall_time
 from fl_core.images import digest_of, is_reference
 from fl_core.plan import Plan
 from fl_core.privacy import accountant
-from fl_core.privacy.job import NEIGHBOURS, cost_of, mechanism_of
+from fl_core.privacy.job import NEIGHBOURS, cost_of, mechanism_of, settings_of
 from fl_core.secagg.endorsement import NONE, Endorsement, Organisations, endorse
 from fl_core.secagg.job import cohort_of, terms_of
+from fl_core.secagg.parameters import part_of
 from fl_core.secagg.policy import Policy
 from fl_core.secagg.signing import UNREADABLE
+from fl_core.secagg.terms import Terms
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -181,8 +183,13 @@ class PrivateReleases(_Part):
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None
     metrics: Literal["Released", "Suppressed"] = "Released"
 
-    def complaints(self, plan: Plan, *, dimension: int | None = None) -> Iterator[str]:
-        """What this site does not accept of a job whose model has so many values, if that is known by now."""
+    def complaints(
+        self, plan: Plan, *, corrupt: float | None = None, dimension: int | None = None
+    ) -> Iterator[str]:
+        """What this site does not accept of a job whose model has so many values, if that is known by now.
+
+        `corrupt` is the share of a round's workers that may be in league with the server, where the site counts itself.
+        """
         own = plan.privacy
         if own is None:
             yield "spec.privacy is not given; this site demands differential privacy"
@@ -202,6 +209,8 @@ class PrivateReleases(_Part):
         yield from _beyond("spec.privacy.mechanism.clip", mechanism.clip, self.clip)
         yield from _beyond("spec.privacy.budget.delta", own.delta, self.delta)
         yield from _beyond("spec.privacy.budget.epsilon", own.epsilon, self.epsilon)
+        if mechanism.noise == "workers":
+            yield from _about_parts(plan, corrupt=Terms().corrupt_share if corrupt is None else corrupt)
         yield from self._about_rounds(plan, delta=own.delta, dimension=dimension)
 
     def _about_rounds(self, plan: Plan, *, delta: float, dimension: int | None) -> Iterator[str]:
@@ -216,6 +225,18 @@ class PrivateReleases(_Part):
         yield (
             f"spec.rounds is {plan.rounds}, whose releases come to epsilon {spent:.3g} at delta {delta:g}; this site "
             f"demands at most {self.epsilon:g}, in which {fit} rounds fit"
+        )
+
+
+def _about_parts(plan: Plan, *, corrupt: float) -> Iterator[str]:
+    """Of noise that each worker makes a part of: whether it is hidden in a sum, and enough without the corrupt ones."""
+    name, borne, asked = settings_of(plan).mechanism.name, settings_of(plan).corrupt, plan.selection.per_round
+    if plan.secure_aggregation is None:
+        yield f"spec.secureAggregation is off, and under {name} each worker makes a part of the noise only"
+    if borne < (counted := part_of(asked, corrupt)):
+        yield (
+            f"the noise of {name} bears {borne} of {asked} workers in league with the server; this site counts with "
+            f"{counted}"
         )
 
 
@@ -273,7 +294,8 @@ class SitePolicy(_Part):
 
     def check(self, plan: Plan, *, image: str = "") -> None:
         """Refuse a job that this site takes no part in, before its program is loaded; `image` is this worker's own."""
-        private = self.privacy.complaints(plan) if self.privacy is not None else ()
+        share = self.secure_aggregation.corrupt
+        private = self.privacy.complaints(plan, corrupt=share) if self.privacy is not None else ()
         self._refuse(
             [*self._about_sums(plan), *private, *self._about_program(plan), *self._about_image(image)]
         )
@@ -281,7 +303,8 @@ class SitePolicy(_Part):
     def check_cost(self, plan: Plan, *, dimension: int) -> None:
         """Refuse a job whose rounds cost too much, now that its model is known to have so many values."""
         if self.privacy is not None:
-            self._refuse([*self.privacy.complaints(plan, dimension=dimension)])
+            share = self.secure_aggregation.corrupt
+            self._refuse([*self.privacy.complaints(plan, corrupt=share, dimension=dimension)])
 
     def _about_sums(self, plan: Plan) -> list[str]:
         own, secure = self.secure_aggregation, plan.secure_aggregation

@@ -108,9 +108,15 @@ def _users(plan: Plan) -> Claim:
         "conditional" if own.measured or begun else "protected",
         f"By {own.mechanism.name} noise, what all models of the job together tell of {whose}, "
         f"is bounded: epsilon {own.epsilon:g} at most, at delta {own.delta:g}, for data sets that differ by "
-        f"{told.neighbours} {own.unit}. {_within(own)} That holds against {told.adversary}. {uncovered}{apart} What "
-        "all workers' data have in common is learned, and is meant to be.",
+        f"{told.neighbours} {own.unit}. {_within(own)} That holds against {told.adversary}{_once(plan)}. "
+        f"{uncovered}{apart} What all workers' data have in common is learned, and is meant to be.",
     )
+
+
+def _once(plan: Plan) -> str:
+    """What a server must keep to that gets each worker's update with all of its noise."""
+    alone = mechanism_of(plan).noise == "worker" and plan.secure_aggregation is None
+    return ", as long as the server asks for each round once" if alone else ""
 
 
 def _within(own: Privacy) -> str:

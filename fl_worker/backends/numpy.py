@@ -105,7 +105,7 @@ class NumpyBackend:
             raise ProgramError(f"evaluate(weights) must give a dictionary, not {type(answer).__name__}")
         values = dict(answer)
         examples = int(values.pop("examples", 1)) if values else 0
-        return Evaluated(examples, _measurements(values, examples, finite=True))
+        return Evaluated(examples, _measurements(values, examples, finite=False))
 
     def save(self, weights: Weights, path: Path) -> None:  # noqa: ARG002 - other backends write
         """Refuse: a plain object has no format of its own."""

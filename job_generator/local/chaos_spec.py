@@ -1,6 +1,7 @@
 """What `chaos.yaml` may hold: faults, whom they befall, in which rounds, at which step, how probably.
 
-Everything that is left open is drawn from the file's seed, so the same file does the same again.
+Everything that is left open is drawn from the file's seed, so the same file does the same again, but for how late each
+piece on a connection is.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from fl_core.errors import MismatchError
 from fl_core.plan import Plan
 from fl_core.record import COMMITTED, RESTORED, SKIPPED, Record, Row
 from fl_core.roster import LEASE_SECONDS
-from fl_core.shortfall import DEADLINE, GONE, LEFT, REFUSED, SILENT, STALLED, kind_of
+from fl_core.shortfall import BEGUN, DEADLINE, GONE, LEFT, REFUSED, SILENT, STALLED, kind_of
 from job_generator.local.record import ClosedRound
 
 MOST = 12
@@ -115,6 +115,7 @@ def why(reason: str, plan: Plan) -> str:
     told = {
         DEADLINE: f"late: nothing whole had come after {waits.deadline_seconds:g} s (selection.deadlineSeconds)",
         STALLED: f"late: it had not moved for {waits.stall_seconds:g} s (selection.stallSeconds)",
+        BEGUN: "late: the round's secure sum had been begun without it",
         SILENT: f"lost: it was not heard for {LEASE_SECONDS:g} s, or did not come back",
         GONE: "lost: it was gone when the scheduler was asked again",
         LEFT: "left: it was told to end, as those are who are scaled down or whose node is drained",

@@ -150,7 +150,9 @@ def test_held_and_stopped(tenant: Tenant, tmp_path: Path) -> None:
 
 
 def test_a_job_that_cannot_go_on(tenant: Tenant, job: Path) -> None:
-    """A program that raises ends the watching with its exit code, and `explain` says who must act."""
+    """A program that raises ends the watching with its exit code, and `explain` says who must act; what it raised may
+    hold data, and is in its own log alone.
+    """
     (job.parent / "program" / "__init__.py").write_text(
         "def task(config, site):\n    raise ValueError('no data')\n"
     )
@@ -158,7 +160,9 @@ def test_a_job_that_cannot_go_on(tenant: Tenant, job: Path) -> None:
         tenant.line("submit", str(job), "--watch"), capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 66, f"{done.stdout}{done.stderr}{tenant.everything('line')}"
-    assert "no data" in done.stdout
+    assert "which the worker's own log tells" in done.stdout
+    assert "no data" not in done.stdout
+    assert "no data" in tenant.fl_submit("logs", "line")
     assert "To do by you" in tenant.fl_submit("explain", "line")
 
 

@@ -198,6 +198,19 @@ def test_the_majority_gives_the_first_weights() -> None:
     assert order == Order("worker-1", FIRST)
 
 
+def test_a_worker_with_false_arrays_refuses_nobody() -> None:
+    """With the others' digest and arrays of its own it is no part of the majority, though it is the first."""
+    made = roster(expected=3)
+    for index, shape in enumerate(("false", "shape", "shape")):
+        made.enrol(f"worker-{index}", Enrolment("zero", shape, moves=True), now=0)
+    actions = made.call(FIRST, now=0)
+    assert actions[:2] == (
+        Chosen(("worker-1",), (), (), "zero", "shape"),
+        Order("worker-1", FIRST),
+    )
+    assert [action.worker for action in actions if isinstance(action, Refuse)] == ["worker-0"]
+
+
 def test_another_worker_gives_the_first_weights_when_one_could_not() -> None:
     """Each attempt asks the next worker of the majority."""
     made = roster("worker-0", "worker-1", "worker-2", expected=3)

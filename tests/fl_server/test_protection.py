@@ -14,6 +14,7 @@ import pytest
 from fl_core.errors import ProtocolError
 from fl_core.plan import Plan
 from fl_core.secagg.session import Context
+from fl_core.shortfall import BEGUN
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import secagg as wire
 from fl_core.wire.arrays import CHECKSUM, LENGTH
@@ -553,7 +554,7 @@ def test_who_cannot_join_a_sum_that_was_begun_has_broken_nothing(crowd: Build) -
         one.told.clear()
         _, members = await summed(one, 0, 1, 2, 3, 4, attempt=2)
         assert members == NAMES
-        assert (one.dropped, one.endings["worker-4"]) == ({}, None)
+        assert (one.dropped, one.endings["worker-4"]) == ({"worker-4": BEGUN}, None)
         assert {name for name, _ in one.told} == set(NAMES)
 
     run(main())

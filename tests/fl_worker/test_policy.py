@@ -137,6 +137,21 @@ def test_each_demand_is_held(plan_of: PlanOf, changes: dict[str, Any], told: str
     OPEN_POLICY.check(plan)
 
 
+def test_noise_in_parts_is_hidden_and_enough_by_the_sites_own_count(plan_of: PlanOf) -> None:
+    """Under skellam a site takes no part in the clear, nor for fewer workers in league than it counts with."""
+    plan = job(plan_of, private())
+    few = {"required": True, "corrupt": 0.3}
+    strict = SitePolicy.model_validate({"secureAggregation": few, "privacy": {"epsilon": 80}})
+    with pytest.raises(
+        MismatchError, match="bears 1 of 10 workers in league with the server; this site counts with 3"
+    ):
+        strict.check(plan)
+    with pytest.raises(MismatchError, match="bears 0 of 10 workers"):
+        policy(epsilon=80).check(job(plan_of, private(corrupt=0)))
+    with pytest.raises(MismatchError, match="each worker makes a part of the noise only"):
+        policy(epsilon=80).check(plan.model_copy(update={"secure_aggregation": None}))
+
+
 def test_a_clip_norm_that_moves_keeps_within_no_limit(plan_of: PlanOf) -> None:
     """Where a longest update is demanded the norm must stay; where none is, it may move."""
     moving = private(adaptive_clip=AdaptiveClip(quantile=0.5, learning_rate=0.2, count_noise=3.0))

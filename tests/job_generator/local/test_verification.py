@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from fl_core.attestation import Ending
 from fl_core.errors import MismatchError
@@ -245,6 +246,7 @@ def test_a_job_that_goes_on_is_not_accused(tmp_path: Path, plan_of: Callable[...
         for number in range(1, 121):
             made = committed(storage, number, made, number)
             if number % 10 == 0:
+                storage.keep_model("last", model_of(number, number))
                 storage.sign(Ending("Stopped", dt.datetime.now(dt.UTC), made, number), credentials)
 
     looks = 0
@@ -269,6 +271,21 @@ def test_a_checkpoint_whose_memory_was_changed(fork: tuple[Storage, Plan, str]) 
     path.write_bytes(path.read_bytes().replace(np.ones(2).tobytes(), np.zeros(2).tobytes()))
     (found,) = unmade(storage, plan)
     assert found.endswith("is damaged: its contents do not have the digest it was written with")
+
+
+@pytest.mark.parametrize("told", ['"x"', "null", "1e400", '1, "row": "abc"'])
+def test_a_checkpoint_that_claims_what_none_is(fork: tuple[Storage, Plan, str], told: str) -> None:
+    """Whatever its metadata holds, it is named; so is one whose seal somebody took off."""
+    storage, plan, base = fork
+    committed(storage, 6, base, 6)
+    path = storage.folder / "checkpoints/round-0000006.safetensors"
+    arrays = {"w": np.full(3, 6, "f4")}
+    save_file(arrays, path, {"fljob": f'{{"arrays": ["w"], "facts": {{"round": {told}}}}}'})
+    (found,) = unmade(storage, plan)
+    assert "is no safetensors file that can be read" in found
+    save_file(arrays, path, {"fljob": '{"arrays": ["w"], "facts": {"round": 6}}'})
+    (found,) = unmade(storage, plan)
+    assert found.startswith("checkpoints/round-0000006.safetensors has no seal")
 
 
 def test_the_best_model_of_a_round_that_was_given_up(tmp_path: Path, plan_of: Callable[..., Plan]) -> None:
