@@ -21,6 +21,7 @@ from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
 from fl_core.wire.guard import context_of
 from fl_server.storage import Storage
+from tests.fl_server.crowd import SECURE
 from tests.fl_server.recorded import recorded
 
 ZERO = {"w": np.zeros(3, "f4")}
@@ -554,5 +555,17 @@ def test_a_round_names_the_model_that_it_was_made_from(world: Callable[..., Any]
             await ended(task)
             first, second = recorded(served.storage)
             assert (first["base"], second["base"]) == (digest(ZERO), first["model"])
+
+    asyncio.run(main())
+
+
+def test_measurements_are_taken_within_secure_sums_only(world: Callable[..., Any]) -> None:
+    """Whoever hands them in beside a sum would count alone in the model's figures, whatever the round's phase."""
+    one = world(secure_aggregation=SECURE)
+
+    async def main() -> None:
+        async with one.serving() as served, served.speaking("worker-0") as worker:
+            with pytest.raises(grpc.aio.AioRpcError, match="within a secure sum only"):
+                await worker.measure(pb.Convening(context=pb.Context(round=1, attempt=1)), loss=0.0)
 
     asyncio.run(main())
