@@ -215,8 +215,8 @@ class Protection:
                 f"{context}: it may have been signed with {named(lacking)} before, not without"
             )
         joining = _alone(members, survivors or candidates)
-        for worker in members if context.purpose != "measure" else ():
-            if worker not in joining:
+        if context.purpose != "measure":
+            for worker in sorted(set(members).difference(joining)):
                 self.leave_out(worker, BEGUN)
         members = joining
         host = Host(context, self._trust, candidates=candidates)

@@ -14,7 +14,6 @@ a `Measurement` adds up exactly. A dictionary without "loss" has none.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -77,7 +76,7 @@ class NumpyBackend:
             update = {name: -array for name, array in found.items()}
         else:
             update = difference(found, weights)
-        return Trained(update, examples, _measurements(metrics, examples, finite=False), source)
+        return Trained(update, examples, _measurements(metrics, examples), source)
 
     @property
     def examples(self) -> int:
@@ -105,7 +104,7 @@ class NumpyBackend:
             raise ProgramError(f"evaluate(weights) must give a dictionary, not {type(answer).__name__}")
         values = dict(answer)
         examples = int(values.pop("examples", 1)) if values else 0
-        return Evaluated(examples, _measurements(values, examples, finite=False))
+        return Evaluated(examples, _measurements(values, examples))
 
     def save(self, weights: Weights, path: Path) -> None:  # noqa: ARG002 - other backends write
         """Refuse: a plain object has no format of its own."""
@@ -138,21 +137,17 @@ def _copies(weights: Weights) -> dict[str, Array]:
     return {name: array.copy() for name, array in weights.items()}
 
 
-def _measurements(values: Mapping[str, Any], examples: int, *, finite: bool) -> dict[str, Measurement]:
+def _measurements(values: Mapping[str, Any], examples: int) -> dict[str, Measurement]:
     """Turn plain numbers into means; what is a Measurement stays exact.
 
-    Those of a training may not be `finite`: what comes of that is for whoever hands them in, or not.
+    They may be no finite numbers: what comes of that is for whoever hands them in, or not.
     """
     result = {}
     for name, value in values.items():
         if isinstance(value, Measurement):
             result[name] = value
-        elif (
-            isinstance(value, bool)
-            or not hasattr(value, "__float__")
-            or (finite and not math.isfinite(value))
-        ):
-            raise ProgramError(f"the metric {name!r} must be a finite number, not {value!r:.80}")
+        elif isinstance(value, bool) or not hasattr(value, "__float__"):
+            raise ProgramError(f"the metric {name!r} must be a number, not {value!r:.80}")
         else:
             result[name] = mean_of(float(value), examples)
     return result
