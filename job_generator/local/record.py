@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,8 +73,12 @@ class ClosedRound(BaseModel):
     @property
     def losses(self) -> dict[str, str]:
         """Who dropped out of any attempt, and why it did last."""
-        attempts = (*(attempt["dropouts"] for attempt in self.earlier), self.dropouts)
-        return {worker: why for dropouts in attempts for worker, why in dropouts.items()}
+        return {worker: why for dropouts in self.dropouts_by_attempt for worker, why in dropouts.items()}
+
+    @property
+    def dropouts_by_attempt(self) -> Sequence[Mapping[str, str]]:
+        """Who dropped out of each attempt, and why: one that is late in the first may be lost in the second."""
+        return [*(attempt["dropouts"] for attempt in self.earlier), self.dropouts]
 
     @property
     def refused(self) -> dict[str, str]:

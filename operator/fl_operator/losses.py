@@ -25,12 +25,13 @@ REASONS = {
 
 
 def losses_in(closed: ClosedRound, plan: Plan) -> Iterable[Note]:
-    """A note for each reason, with the workers whom it concerns."""
+    """A note for each reason that there was in any of the round's attempts, with the workers whom it concerns."""
     by_reason: dict[str, dict[str, str]] = {}
-    for worker, why in closed.losses.items():
-        by_reason.setdefault(REASONS[kind_of(why)], {})[worker] = why
-    for reason, dropouts in by_reason.items():
-        sentences = "; ".join(losses(dropouts, plan))
+    for dropouts in closed.dropouts_by_attempt:
+        for worker, why in dropouts.items():
+            by_reason.setdefault(REASONS[kind_of(why)], {})[worker] = why
+    for reason, concerned in by_reason.items():
+        sentences = "; ".join(losses(concerned, plan))
         yield Note(reason, sentences) if reason == REASONS[LEFT] else Note(reason, sentences, "Warning")
     if closed.refused:
         yield Note("WorkersRefused", "; ".join(refusals(closed.refused)), "Warning")

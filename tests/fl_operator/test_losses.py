@@ -47,6 +47,18 @@ def test_who_was_lost_in_an_attempt_that_was_given_up_is_told(plan_of: Callable[
     ]
 
 
+def test_who_is_late_in_one_attempt_and_lost_in_the_next_is_told_as_both(plan_of: Callable[..., Any]) -> None:
+    """A worker that stands still is late at first; whoever looks for the one finds the one, and so the other."""
+    earlier = (
+        {"attempt": 1, "dropouts": {"worker-1": "deadline"}},
+        {"attempt": 2, "dropouts": {"worker-1": "gone"}},
+    )
+    late, lost = losses_in(closed(attempt=3, earlier=earlier), plan_of())
+    assert (late.reason, lost.reason) == ("WorkersLate", "WorkersLost")
+    assert late.note.startswith("worker-1: late: nothing whole had come after")
+    assert lost.note.startswith("worker-1: lost: it was gone")
+
+
 def test_the_same_loss_in_another_round_is_the_same_event(plan_of: Callable[..., Any]) -> None:
     """So that Kubernetes counts it in a series."""
     first, second = (list(losses_in(closed(n, dropouts={"worker-1": "gone"}), plan_of())) for n in (7, 8))
