@@ -122,7 +122,7 @@ def why(reason: str, plan: Plan) -> str:
     }
     if kind_of(reason) == REFUSED:
         return reason.rstrip(".")
-    return told.get(reason, f"lost: {reason.rstrip('.')}")
+    return told.get(reason, f"it had nothing to hand in: {reason.rstrip('.')}")
 
 
 def _their(workers: Sequence[str]) -> str:

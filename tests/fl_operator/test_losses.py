@@ -25,7 +25,10 @@ def test_each_kind_of_loss_is_an_event_with_its_workers(plan_of: Callable[..., A
     assert notes.keys() == {"WorkersLate", "WorkersLost", "WorkersDeclined"}
     assert notes["WorkersLate"].note.startswith("worker-1: late: it had not moved for")
     assert notes["WorkersLost"].note.startswith("worker-2: lost: it was not heard for")
-    assert notes["WorkersDeclined"].note == "worker-3: lost: its update has values that are not finite"
+    assert (
+        notes["WorkersDeclined"].note
+        == "worker-3: it had nothing to hand in: its update has values that are not finite"
+    )
     assert {note.type for note in notes.values()} == {"Warning"}
 
 

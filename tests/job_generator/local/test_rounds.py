@@ -54,7 +54,7 @@ def test_a_round_of_each_kind_of_worker() -> None:
         "worker-0, worker-1: chosen; their updates are in the model.",
         "worker-2: chosen, and lost: it was not heard for 15 s, or did not come back.",
         "worker-3: chosen, and late: nothing whole had come after 30 s (selection.deadlineSeconds).",
-        "worker-4: chosen, and lost: the program raised KeyError.",
+        "worker-4: chosen, and it had nothing to hand in: the program raised KeyError.",
         "worker-5: chosen, and not needed: enough others had reported, so nothing was taken.",
         (
             "worker-6, worker-7, worker-8, worker-9, worker-10, worker-11, worker-12, worker-13, worker-14, "
