@@ -113,18 +113,20 @@ PACKAGED = $(shell $(GIT) ls-files fl_core fl_scheduler fl_server fl_worker job_
 	pyproject.toml constraints.txt)
 
 # Wheels are collected first, so that the build itself needs no package index and takes nothing that is not listed.
-wheels: $(IMAGES:%=wheels-%) ## Collect in dist/wheels/ what goes into the images, with digests and bills of materials
+wheels: $(IMAGES:%=dist/wheels/%.made) ## Collect in dist/wheels/ what goes into the images, with digests and bills of materials
 
-wheels-%: $(VENV)/.release $(PACKAGED)
+.PRECIOUS: dist/wheels/%.made
+dist/wheels/%.made: $(VENV)/.release $(PACKAGED)
 	rm -rf dist/wheels/$* && mkdir -p dist/wheels/$* dist/sbom
 	$(BIN)/pip wheel --quiet --constraint constraints.txt --wheel-dir dist/wheels/$* '.$(EXTRA_$*)'
 	$(BIN)/python images/lock.py dist/wheels/$*
 	$(BIN)/cyclonedx-py requirements dist/wheels/$*/requirements.txt --output-reproducible --output-file dist/sbom/$(NAME_$*).cdx.json
+	touch $@
 
 builder:
 	@test -n '$(CONTAINER)' || { echo 'docker with its daemon, podman or buildah is needed to build images.' >&2; exit 1; }
 
-image-%: builder wheels-%
+image-%: builder dist/wheels/%.made
 	$(CONTAINER) build $(BUILD_FLAGS) --file $(FILE_$*) --tag $(REGISTRY)$(NAME_$*):$(VERSION) \
 		--build-arg BASE=$(BASE) --build-arg FRAMEWORK=$* --build-arg VERSION=$(VERSION) \
 		--build-arg PACKAGES='$(PACKAGES_$*)' --build-arg REVISION="$$($(GIT) rev-parse HEAD)" dist/wheels/$*
@@ -135,7 +137,7 @@ cluster-images: able $(foreach name,control server numpy paddle,dist/images/$(na
 able: $(VENV)/.dev
 	@$(BIN)/python tests/cluster able --level 4
 
-dist/images/%.tar: wheels-%
+dist/images/%.tar: dist/wheels/%.made
 	$(BIN)/python tests/cluster image $(FILE_$*) dist/wheels/$* $@ --tag $(NAME_$*):$(VERSION) \
 		--argument FRAMEWORK=$* --argument VERSION=$(VERSION) --argument PACKAGES='$(PACKAGES_$*)'
 
