@@ -5,8 +5,7 @@ the header, chunks 1 and up are the body's, 256 KiB each. A plain sentinel is 1,
 sum of n vectors does not have n in a chunk's sentinel, then that chunk's masks did not come off.
 
 A mask is the keystream of AES-256 in counter mode, for each chunk from a start of its own, so that any chunk can be
-masked alone: first the chunk's bytes, then its sentinel's. The counter starts at (shard: 32 bits, chunk: 64 bits,
-2: 32 bits), where AES-GCM starts it for a text; the keystream goes into the same memory for each mask in turn, which
+masked alone: first the chunk's bytes, then its sentinel's. It goes into the same memory for each mask in turn, which
 stays in the processor's cache.
 """
 
@@ -20,21 +19,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
-from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from fl_core.errors import ProtocolError, SpecError
+from fl_core.secagg.keystream import SLACK, quickest
 
 KEY_BYTES = 32
 CHUNK_BYTES = 256 * 1024
 WIDE = np.dtype("<u8")
 """The ring of the header and of the sentinels."""
-
-SHARD = bytes(4)
-FIRST_BLOCK = (2).to_bytes(4, "big")
-SLACK = 16
-"""`update_into` wants room for one more block than it fills."""
 
 Numbers = npt.NDArray[np.unsignedinteger[Any]]
 Wide = npt.NDArray[np.uint64]
@@ -159,35 +151,23 @@ def apply(vector: Vector, masks: Sequence[Mask], *, layout: Layout) -> None:
     """Add the keystreams of all masks to a vector, or take them off, in place; lets other threads run."""
     layout.check(vector)
     _check(masks)
-    streams = [(_keystream(key), np.add if sign > 0 else np.subtract, sign) for key, sign in masks]
-    longest = max(map(_length, chunks(vector, layout)))
-    zeros, stream = bytes(longest), bytearray(longest + SLACK)
+    engine, longest = quickest(), max(map(_length, chunks(vector, layout)))
+    streams = [(engine(key), np.add if sign > 0 else np.subtract, sign) for key, sign in masks]
+    zeros, stream = memoryview(bytes(longest)), memoryview(bytearray(longest + SLACK))
     for number, chunk in enumerate(chunks(vector, layout)):
         size, sentinel = _length(chunk), int(vector.sentinels[number])
-        nothing, last = memoryview(zeros)[:size], slice(size - WIDE.itemsize, size)
-        start = _start(number)
+        last = slice(size - WIDE.itemsize, size)
         numbers = np.frombuffer(stream, chunk.dtype, chunk.size)
         for keystream, combine, sign in streams:
-            keystream.reset_nonce(start)
-            keystream.update_into(nothing, stream)
+            keystream.fill(number, zeros[:size], stream)
             combine(chunk, numbers, out=chunk)
             sentinel += sign * int.from_bytes(stream[last], "little")
         vector.sentinels[number] = sentinel % 2**64
 
 
-def _keystream(key: bytes) -> CipherContext:
-    """One key's, which is set to where a chunk's begins; to make one anew would cost a tenth of a whole chunk."""
-    return Cipher(AES256(key), CTR(_start(0))).encryptor()
-
-
 def _length(chunk: Numbers) -> int:
     """Bytes of keystream for a chunk and its sentinel."""
     return chunk.nbytes + WIDE.itemsize
-
-
-def _start(chunk: int) -> bytes:
-    """The counter's first value for a chunk."""
-    return SHARD + chunk.to_bytes(8, "big") + FIRST_BLOCK
 
 
 def _check(masks: Sequence[Mask]) -> None:

@@ -1,4 +1,4 @@
-"""Every derived value of a session once more, slowly, with nothing but hashes and whole numbers.
+"""Every derived value of a session once more, slowly, with nothing but hashes, single blocks and whole numbers.
 
 The formulas are those that docstrings of `fl_core.secagg` name, and of RFC 5869, 6962 and 7748; no code of it is used.
 """
@@ -11,6 +11,10 @@ import struct
 from collections.abc import Iterator, Sequence
 from itertools import combinations, count
 from math import comb
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 FIELD = 2**255 - 19
 Point = tuple[int, int]
@@ -89,6 +93,14 @@ def derived(secret: bytes, *about: bytes | str | int) -> bytes:
     """RFC 5869 with SHA-256, no salt and 32 bytes."""
     extracted = hmac.new(bytes(32), secret, "sha256").digest()
     return hmac.new(extracted, said(*about) + b"\x01", "sha256").digest()
+
+
+def keystream(key: bytes, chunk: int, size: int) -> bytes:
+    """AES of the counters from 2 on behind the nonce, as the description says."""
+    nonce = bytes(4) + chunk.to_bytes(8, "big")
+    counters = b"".join(nonce + (2 + place).to_bytes(4, "big") for place in range(-(-size // 16)))
+    cipher = Cipher(AES256(key), ECB())  # noqa: S305 - single blocks, to build the mode by hand
+    return cipher.encryptor().update(counters)[:size]
 
 
 def agreed(private: bytes, public: bytes = (9).to_bytes(32, "little")) -> bytes:

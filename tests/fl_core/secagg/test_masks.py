@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from fl_core.errors import ProtocolError, SpecError
 from fl_core.secagg.masks import CHUNK_BYTES, Layout, Mask, Vector, apply, chunks
+from tests.fl_core.secagg.slow import keystream
 
 KEYS = [hashlib.sha256(bytes([number])).digest() for number in range(8)]
 SMALL = Layout(header=3, body=5, bits=16)
@@ -35,14 +36,6 @@ def vector_of(layout: Layout, seed: int = 0) -> Vector:
 
 def numbers(vector: Vector) -> tuple[list[int], list[int], list[int]]:
     return vector.header.tolist(), vector.body.tolist(), vector.sentinels.tolist()
-
-
-def keystream(key: bytes, chunk: int, size: int) -> bytes:
-    """AES of the counters from 2 on behind the nonce, as the description says."""
-    nonce = bytes(4) + chunk.to_bytes(8, "big")
-    counters = b"".join(nonce + (2 + place).to_bytes(4, "big") for place in range(-(-size // 16)))
-    cipher = Cipher(AES256(key), ECB())  # noqa: S305 - single blocks, to build the mode by hand
-    return cipher.encryptor().update(counters)[:size]
 
 
 def masked_by_hand(vector: Vector, masks: Sequence[Mask], layout: Layout) -> tuple[list[int], ...]:
