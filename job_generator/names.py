@@ -25,6 +25,8 @@ ROLE: Final = "fljob.dev/role"
 ATTEMPT: Final = "fljob.dev/attempt"
 SITE: Final = "fljob.dev/site"
 PLAN_DIGEST: Final = "fljob.dev/plan-digest"
+CHILDREN: Final = "children.json"
+"""The key under which an attempt's ConfigMap keeps the children, as they were rendered."""
 
 
 def child(job: Job, *words: str) -> str:
@@ -39,6 +41,11 @@ def child(job: Job, *words: str) -> str:
 def configuration(job: Job, plan: str) -> str:
     """The ConfigMap of the Plan of this digest."""
     return child(job, "plan", plan[:10])
+
+
+def attempt(job: Job, number: int) -> str:
+    """The ConfigMap that keeps the attempt of this number."""
+    return child(job, "attempt", str(number))
 
 
 def authority(job: Job) -> str:

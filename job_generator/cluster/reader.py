@@ -23,6 +23,7 @@ from fl_core.errors import StorageError, UnavailableError
 from fl_core.models import CHECKPOINT, INDEX, checkpoint_name
 from fl_core.record import LINES, SIGNATURE
 from job_generator.cluster.connection import AbsentError, Connection, Object, RefusedError, Request
+from job_generator.cluster.frozen import run_as, server_spec
 from job_generator.cluster.jobs import claim, core, holds, remove, store
 from job_generator.containers import CONFINED, restoring
 
@@ -42,6 +43,15 @@ NEWEST: Final = "checkpoints/"
 PIECE: Final = 1 << 20
 LISTED: Final = re.compile(rf'href="{CHECKPOINT}"')
 INDEXED: Final = re.compile(rf"^checkpoints/{CHECKPOINT}$", re.MULTILINE)
+RESTRICTED: Final = {
+    "runAsNonRoot": True,
+    "runAsUser": 65_532,
+    "runAsGroup": 65_532,
+    "fsGroup": 65_532,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""Who the pod is where no attempt says it: as the operator's usual server."""
 NEVER: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"}
 )
@@ -83,67 +93,54 @@ def checkpoint(number: int) -> str:
     return f"checkpoints/{checkpoint_name(number)}"
 
 
-def reader(job: Object, name: str, *, only: Sequence[str]) -> Object:
-    """The pod; it passes Pod Security `restricted`, and serves its own loopback alone.
+def reader(job: Object, name: str, *, only: Sequence[str], server: Object) -> Object:
+    """The pod, run as this `server` of its attempt is; it serves its own loopback alone.
 
-    Out of a store of objects it copies these files `only`, and no model for a record.
+    Without one it passes Pod Security `restricted`. Out of a store of objects it copies these files `only`, and no
+    model for a record.
     """
     metadata, images = job["metadata"], job.get("status", {}).get("images") or {}
     if "server" not in images:
         raise RefusedError(f"{metadata['name']} never had a server, so it has no model")
     folder, kept = f"{MOUNT}/{metadata['name']}-{metadata['uid']}", store(job)
-    serve = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, str(PORT)]
     if kept and kept["uri"].startswith(FOLDER):
         raise RefusedError(
             f"{metadata['name']} keeps its storage in {kept['uri']}, a folder that its server's template mounts, and "
             "no pod of ours does; where it is mounted: python -m fl_server.restore --store "
             f"{kept['uri']} --storage FOLDER"
         )
-    user = 65_532
+    restore = {"initContainers": [_restoring(job, folder, images["server"], only)]} if kept else {}
+    volume = {"emptyDir": {}} if kept else {"persistentVolumeClaim": {"claimName": claim(job)}}
+    spec = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": LIFE_SECONDS,
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": RESTRICTED,
+        **restore,
+        "containers": [_serving(images["server"], folder)],
+        # On the claim itself `readOnly` would ask for a mode of access that it may not have.
+        "volumes": [{"name": "storage", **volume}],
+    }
+    labels = {"app.kubernetes.io/name": "fljob", "app.kubernetes.io/component": "reader"}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": metadata["namespace"],
-            "labels": {"app.kubernetes.io/name": "fljob", "app.kubernetes.io/component": "reader"},
-        },
-        "spec": {
-            "restartPolicy": "Never",
-            "activeDeadlineSeconds": LIFE_SECONDS,
-            "terminationGracePeriodSeconds": 0,
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": user,
-                "runAsGroup": user,
-                "fsGroup": user,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            **({"initContainers": [_restoring(job, folder, images["server"], only)]} if kept else {}),
-            "containers": [
-                {
-                    "name": "reader",
-                    "image": images["server"],
-                    "command": serve,
-                    "securityContext": CONFINED,
-                    "resources": {
-                        "requests": {"cpu": "50m", "memory": "64Mi"},
-                        "limits": {"memory": "256Mi"},
-                    },
-                    "volumeMounts": [{"name": "storage", "mountPath": MOUNT, "readOnly": True}],
-                }
-            ],
-            # On the claim itself `readOnly` would ask for a mode of access that it may not have.
-            "volumes": [
-                {
-                    "name": "storage",
-                    **({"emptyDir": {}} if kept else {"persistentVolumeClaim": {"claimName": claim(job)}}),
-                }
-            ],
-        },
+        "metadata": {"name": name, "namespace": metadata["namespace"], "labels": labels},
+        "spec": run_as(server, spec),
+    }
+
+
+def _serving(image: str, folder: str) -> Object:
+    serve = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, str(PORT)]
+    return {
+        "name": "reader",
+        "image": image,
+        "command": serve,
+        "securityContext": CONFINED,
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        "volumeMounts": [{"name": "storage", "mountPath": MOUNT, "readOnly": True}],
     }
 
 
@@ -161,7 +158,8 @@ def _pod(
     name = f"{job['metadata']['name']}-reader-{secrets.token_hex(3)}"
     path = core(cluster.namespace, "pods", name)
     try:
-        cluster.send(Request("POST", core(cluster.namespace, "pods"), body=reader(job, name, only=only)))
+        pod = reader(job, name, only=only, server=server_spec(cluster, job))
+        cluster.send(Request("POST", core(cluster.namespace, "pods"), body=pod))
         say(f"pod/{name} reads the storage of {job['metadata']['name']} ...")
         _await(cluster, path, name)
         yield name

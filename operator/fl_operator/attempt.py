@@ -23,7 +23,6 @@ from job_generator.settings import Settings
 from job_generator.source import Document
 from job_generator.spec import API_VERSION, KIND
 
-CHILDREN: Final = "children.json"
 PLAN: Final = "plan.json"
 SPEC_DIGEST: Final = "fljob.dev/spec-digest"
 
@@ -65,7 +64,7 @@ class Attempt:
         return cls(
             number=int(kept["metadata"]["labels"][names.ATTEMPT]),
             plan=Plan.model_validate_json(data[PLAN]),
-            children=tuple(json.loads(data[CHILDREN])),
+            children=tuple(json.loads(data[names.CHILDREN])),
             spec_digest=annotations[SPEC_DIGEST],
         )
 
@@ -82,7 +81,7 @@ class Attempt:
                 "ownerReferences": [owned_by(job)],
             },
             "immutable": True,
-            "data": {PLAN: self.plan.to_json(), CHILDREN: _json(list(self.children))},
+            "data": {PLAN: self.plan.to_json(), names.CHILDREN: _json(list(self.children))},
         }
 
     def wanted(self, spec: Mapping[str, Any], *, suspended: bool) -> list[Object]:
@@ -131,7 +130,7 @@ def is_of_another(wanted: Object, live: Object) -> bool:
 
 def name_for(job: Job, number: int) -> str:
     """What the object is called that holds an attempt."""
-    return names.child(job, "attempt", str(number))
+    return names.attempt(job, number)
 
 
 def bare(job: Object) -> Object:

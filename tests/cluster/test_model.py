@@ -16,8 +16,10 @@ from safetensors.numpy import save_file
 
 from fl_core.plan import canonical
 from fl_core.weights import digest
+from fl_operator.attempt import Attempt
 from harness.images import BASE, base
 from harness.runtime import load
+from job_generator.settings import Settings
 
 if TYPE_CHECKING:
     from harness.cluster import Cluster
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(400)]
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
+USER = 4321
+"""Whom this cluster's pods run as, instead of the usual user."""
 ARRAYS = {"weight": np.arange(600_000, dtype=np.float32), "bias": np.ones(3, dtype=np.float32)}
 
 
@@ -33,7 +37,7 @@ def ask(cluster: Cluster, namespace: str, *words: str) -> Any:
 
 
 def stored(cluster: Cluster, namespace: str) -> None:
-    """A job that is complete, and its storage with a model in it."""
+    """A job that is complete, and its storage with a model in it that only its server's user may read."""
     cluster.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "crd.yaml"))
     cluster.kubectl("wait", "--for=condition=Established", "crd/fljobs.fljob.dev", "--timeout=30s")
     program = {"entrypoint": "program:task", "framework": "numpy"}
@@ -42,12 +46,19 @@ def stored(cluster: Cluster, namespace: str) -> None:
     cluster.apply({"apiVersion": "fljob.dev/v1alpha1", "kind": "FLJob", "metadata": metadata, "spec": spec})
     ended = {"type": "Complete", "status": "True", "reason": "RoundsDone", "message": ""}
     ended["lastTransitionTime"] = "2026-01-01T00:00:00Z"
-    status = {"images": {"server": BASE}, "display": {"state": "Complete"}, "conditions": [ended]}
+    status = {
+        "attempt": 1,
+        "images": {"server": BASE},
+        "display": {"state": "Complete"},
+        "conditions": [ended],
+    }
     body = json.dumps({"status": status})
     cluster.kubectl(
         "patch", "fljob", "digits", "-n", namespace, "--subresource=status", "--type=merge", "-p", body
     )
-    uid = ask(cluster, namespace, "fljob", "digits")["metadata"]["uid"]
+    job = ask(cluster, namespace, "fljob", "digits")
+    cluster.apply(Attempt.render(job, Settings(user=USER), number=1).object(job))
+    uid = job["metadata"]["uid"]
     claim = f"digits-storage-{uid}"
     wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     metadata = {"name": claim, "namespace": namespace}
@@ -57,7 +68,9 @@ def stored(cluster: Cluster, namespace: str) -> None:
     facts = {"round": 3, "digest": digest(ARRAYS)}
     sealed = {"fljob": canonical({"arrays": list(ARRAYS), "facts": facts})}
     save_file(ARRAYS, models / "last.safetensors", sealed)
-    (models / "last.safetensors").chmod(0o644)
+    for path, mode in ((models / "last.safetensors", 0o600), (models, 0o700), (models.parent, 0o700)):
+        os.chown(path, USER, USER)
+        path.chmod(mode)
 
 
 def volume(cluster: Cluster, namespace: str, claim: str) -> Path:
@@ -71,7 +84,7 @@ def volume(cluster: Cluster, namespace: str, claim: str) -> Path:
 
 
 def test_a_model_comes_whole_and_the_reader_goes(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
-    """The arrays are those that the server stored, in a namespace of restricted pods, and no pod stays."""
+    """The arrays are those that only the server's user may read, in a namespace of restricted pods; no pod stays."""
     load(base())
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     stored(cluster, namespace)

@@ -23,7 +23,7 @@ def job(**storage: Any) -> dict[str, Any]:
 
 def test_a_claim_is_mounted_for_reading() -> None:
     """What is in a volume is read there, and nothing runs before that."""
-    spec = reader(job(existingClaim="shared"), "reader", only=RECORD)["spec"]
+    spec = reader(job(existingClaim="shared"), "reader", only=RECORD, server={})["spec"]
     assert "initContainers" not in spec
     assert spec["volumes"] == [{"name": "storage", "persistentVolumeClaim": {"claimName": "shared"}}]
     assert all(mount["readOnly"] for mount in spec["containers"][0]["volumeMounts"])
@@ -33,7 +33,7 @@ def test_a_claim_is_mounted_for_reading() -> None:
 def test_a_store_is_copied_first(secret: str | None) -> None:
     """What is in a store of objects is copied to where it is served, with the credentials in that container alone."""
     storage = {"uri": "s3://models/digits", **({"secretName": secret} if secret else {})}
-    spec = reader(job(**storage), "reader", only=(BEST,))["spec"]
+    spec = reader(job(**storage), "reader", only=(BEST,), server={})["spec"]
     (copying,), (serving,) = spec["initContainers"], spec["containers"]
     assert spec["volumes"] == [{"name": "storage", "emptyDir": {}}]
     folder = serving["command"][serving["command"].index("--directory") + 1]
@@ -53,7 +53,24 @@ def test_a_folder_that_only_the_server_mounts_is_not_read() -> None:
     with pytest.raises(
         RefusedError, match=r"in file:///mnt/digits, .*fl_server.restore --store file:///mnt/digits"
     ):
-        reader(job(uri="file:///mnt/digits"), "reader", only=RECORD)
+        reader(job(uri="file:///mnt/digits"), "reader", only=RECORD, server={})
+
+
+@pytest.mark.parametrize("storage", [{"existingClaim": "shared"}, {"uri": "s3://models/digits"}])
+def test_a_reader_runs_as_the_server_does(storage: dict[str, Any]) -> None:
+    """What the cluster's own template says of user, nodes and images holds for each container of the reader, too."""
+    placed = {"imagePullSecrets": [{"name": "registry"}], "nodeSelector": {"pool": "training"}}
+    cluster_chooses = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    own = {"name": "fl", "imagePullPolicy": "Never", "securityContext": {"runAsUser": 7}, "image": "fljob:2"}
+    beside = {"name": "proxy", "imagePullPolicy": "Always"}
+    server = {**placed, "securityContext": cluster_chooses, "containers": [beside, own], "volumes": []}
+    spec = reader(job(**storage), "reader", only=(BEST,), server=server)["spec"]
+    assert placed.items() <= spec.items()
+    assert spec["securityContext"] == cluster_chooses
+    for one in (*spec.get("initContainers", ()), *spec["containers"]):
+        assert (one["imagePullPolicy"], one["securityContext"]) == ("Never", {"runAsUser": 7})
+        assert (one["image"], one["name"] in {"reader", "restore"}) == ("fljob:1", True)
+    assert [one["name"] for one in spec["volumes"]] == ["storage"]
 
 
 class Copying:
