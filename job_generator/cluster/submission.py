@@ -67,25 +67,38 @@ def prepare(job: FLJob, folder: Path, *, namespace: str) -> Submission:
 
 
 def submit(cluster: Cluster, what: Submission, *, dry_run: bool = False) -> Object:
-    """Apply the program, then the job, then make the job the program's owner; the job as it is stored."""
+    """Apply the job, as soon as the program that it needs is there; the job as it is stored.
+
+    The API server is asked first what it would say of the job, so that one that it refuses leaves nothing behind and
+    takes no program from the job that is there.
+    """
     name = what.job["metadata"]["name"]
-    _check_open(cluster, name)
-    if what.program is not None:
-        path = core(cluster.namespace, "configmaps", what.program["metadata"]["name"])
-        apply(cluster, path, what.program, dry_run=dry_run)
-    stored = apply(cluster, fljobs(cluster.namespace, name), what.job, dry_run=dry_run)
-    if what.program is not None and not dry_run:
-        owned = {**what.program["metadata"], "ownerReferences": [_owner(stored)]}
-        apply(cluster, path, {**what.program, "metadata": owned})
+    path, before = fljobs(cluster.namespace, name), _before(cluster, name)
+    would_be = apply(cluster, path, what.job, dry_run=True)
+    _keep(cluster, what.program, of=before, dry_run=dry_run)
+    if dry_run:
+        return would_be
+    stored = apply(cluster, path, what.job)
+    if before is None or before["metadata"]["uid"] != stored["metadata"]["uid"]:
+        _keep(cluster, what.program, of=stored)
     return stored
 
 
-def _check_open(cluster: Cluster, name: str) -> None:
-    """Refuse a name under which a job has ended or is going: nothing would ever be done."""
+def _keep(cluster: Cluster, program: Object | None, *, of: Object | None, dry_run: bool = False) -> None:
+    """Apply the program's ConfigMap, where there is one, as the property of this job, or of nobody yet."""
+    if program is None:
+        return
+    path = core(cluster.namespace, "configmaps", program["metadata"]["name"])
+    owned = {"ownerReferences": [_owner(of)]} if of is not None else {}
+    apply(cluster, path, {**program, "metadata": {**program["metadata"], **owned}}, dry_run=dry_run)
+
+
+def _before(cluster: Cluster, name: str) -> Object | None:
+    """The job that is there; refuses a name under which one has ended or is going: nothing would ever be done."""
     try:
         there = cluster.send(Request("GET", fljobs(cluster.namespace, name)))
     except AbsentError:
-        return
+        return None
     if there["metadata"].get("deletionTimestamp"):
         raise JobError(f"FLJob {name} is being deleted; submit again when it is gone")
     if exit_code(there) is not None and display(there)["state"] in {"Complete", "Failed"}:
@@ -93,6 +106,7 @@ def _check_open(cluster: Cluster, name: str) -> None:
             f"FLJob {name} is {display(there)['state']} and does not start again; give the job another "
             f"name, or delete that one first: fl-submit delete {name}"
         )
+    return there
 
 
 def _packed(job: FLJob, files: Mapping[str, Path], *, name: str, namespace: str) -> Object:

@@ -124,9 +124,15 @@ def test_dry_run(submit: Submit, job: str, cluster: Cluster, namespace: str) -> 
     assert [one for one in found if "digits" in one] == []
 
 
-def test_a_field_that_cannot_change(submit: Submit, job: str) -> None:
-    """What the API server refuses is one sentence with its path, and the exit code of a wrong job."""
+def test_a_field_that_cannot_change(
+    submit: Submit, job: str, stored: Callable[..., Any], cluster: Cluster, namespace: str
+) -> None:
+    """What the API server refuses is one sentence with its path, and the exit code of a wrong job; its programs stay
+    as they were: the one that is there the job's, a new one nowhere.
+    """
     assert submit("submit", job).returncode == 0
+    name = stored("fljob", "digits")["spec"]["program"]["source"]["configMap"]["name"]
+    packed = stored("configmap", name)
     changed = yaml.safe_load(JOB)
     changed["spec"]["seed"] = 3
     Path(job).write_text(yaml.safe_dump(changed), encoding="utf-8")
@@ -135,6 +141,11 @@ def test_a_field_that_cannot_change(submit: Submit, job: str) -> None:
     assert done.stderr.startswith("Error: ")
     assert "seed" in done.stderr
     assert "Traceback" not in done.stderr
+    Path(job).with_name("program.py").write_text(f"{PROGRAM}# another\n", encoding="utf-8")
+    assert submit("submit", job).returncode == 65
+    found = cluster.kubectl("get", "configmaps", "-n", namespace, "-o", "name").stdout.split()
+    assert [one for one in found if "digits-program" in one] == [f"configmap/{name}"]
+    assert stored("configmap", name) == packed
 
 
 def test_steering(

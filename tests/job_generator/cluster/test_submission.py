@@ -25,12 +25,18 @@ class Memory:
     namespace: str = "research"
     kept: dict[str, Object] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    refuses: str = "nothing"
 
     def send(self, request: Request) -> Object:
-        self.asked.append(f"{request.method} {request.path.rpartition('/')[2]}")
+        tried = " (tried)" if "dryRun" in (request.query or {}) else ""
+        self.asked.append(f"{request.method} {request.path.rpartition('/')[2]}{tried}")
         if request.method == "PATCH" and request.body is not None:
-            metadata = {**request.body["metadata"], "uid": "u-1"}
-            self.kept[request.path] = {**request.body, "metadata": metadata}
+            if request.path.endswith(self.refuses):
+                raise SpecError("spec.seed: Invalid value: the field cannot change")
+            made = {**request.body, "metadata": {**request.body["metadata"], "uid": "u-1"}}
+            if tried:
+                return made
+            self.kept[request.path] = made
         if request.path not in self.kept:
             raise AbsentError("not found")
         return self.kept[request.path]
@@ -54,14 +60,50 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_order(folder: Path) -> None:
-    """The program is there before the job that needs it, and is the job's afterwards."""
+    """The program is there before the job that needs it, and is the job's afterwards; nothing is there untried."""
     cluster = Memory()
     what = prepare(job(), folder, namespace="research")
     submit(cluster, what)  # type: ignore[arg-type]
     packed = what.created[0].partition("/")[2]
-    assert cluster.asked == ["GET digits", f"PATCH {packed}", "PATCH digits", f"PATCH {packed}"]
+    made = [f"PATCH {packed}", "PATCH digits", f"PATCH {packed}"]
+    assert cluster.asked == ["GET digits", "PATCH digits (tried)", *made]
     stored = cluster.kept[f"/api/v1/namespaces/research/configmaps/{packed}"]
     assert stored["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+
+
+def test_a_job_that_is_refused_leaves_no_program(folder: Path) -> None:
+    """What the API server does not take of a job is known before its program is there."""
+    cluster = Memory(refuses="/fljobs/digits")
+    with pytest.raises(SpecError, match=r"spec\.seed"):
+        submit(cluster, prepare(job(), folder, namespace="research"))  # type: ignore[arg-type]
+    assert cluster.kept == {}
+
+
+def test_a_program_stays_its_job_s(folder: Path) -> None:
+    """The program of a job that is there is at no moment nobody's: one write with its owner."""
+    cluster = Memory()
+    what = prepare(job(), folder, namespace="research")
+    submit(cluster, what)  # type: ignore[arg-type]
+    packed = f"/api/v1/namespaces/research/configmaps/{what.created[0].partition('/')[2]}"
+    before = cluster.kept.pop(packed)
+    submit(cluster, what)  # type: ignore[arg-type]
+    assert cluster.asked[-3:] == [
+        "PATCH digits (tried)",
+        f"PATCH {packed.rpartition('/')[2]}",
+        "PATCH digits",
+    ]
+    assert cluster.kept[packed] == before
+    assert before["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+
+
+def test_a_dry_run_keeps_nothing(folder: Path) -> None:
+    """Program and job are both tried."""
+    cluster = Memory()
+    what = prepare(job(), folder, namespace="research")
+    submit(cluster, what, dry_run=True)  # type: ignore[arg-type]
+    packed = what.created[0].partition("/")[2]
+    assert cluster.asked == ["GET digits", "PATCH digits (tried)", f"PATCH {packed} (tried)"]
+    assert cluster.kept == {}
 
 
 def test_only_what_was_written(folder: Path) -> None:
