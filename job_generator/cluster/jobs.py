@@ -77,19 +77,22 @@ def read(cluster: Cluster, name: str) -> Object:
 
 def apply(cluster: Cluster, path: str, body: Object, *, dry_run: bool = False) -> Object:
     """Apply an object on the server's side; unknown fields are refused, and the file wins over other hands."""
-    query = {"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict"}
-    query |= {"dryRun": "All"} if dry_run else {}
+    query = {"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict", **_tried(dry_run)}
     return cluster.send(Request("PATCH", path, query, body, APPLY))
 
 
-def change(cluster: Cluster, path: str, body: Object) -> Object:
+def change(cluster: Cluster, path: str, body: Object, *, dry_run: bool = False) -> Object:
     """Change some fields of an object."""
-    return cluster.send(Request("PATCH", path, {"fieldManager": MANAGER}, body, MERGE))
+    return cluster.send(Request("PATCH", path, {"fieldManager": MANAGER, **_tried(dry_run)}, body, MERGE))
 
 
-def remove(cluster: Cluster, path: str, *, policy: str = "Foreground") -> None:
+def remove(cluster: Cluster, path: str, *, policy: str = "Foreground", dry_run: bool = False) -> None:
     """Delete an object, its dependants first."""
-    cluster.send(Request("DELETE", path, {"propagationPolicy": policy}))
+    cluster.send(Request("DELETE", path, {"propagationPolicy": policy, **_tried(dry_run)}))
+
+
+def _tried(dry_run: bool) -> dict[str, str]:  # noqa: FBT001 - a word of a query
+    return {"dryRun": "All"} if dry_run else {}
 
 
 def events(cluster: Cluster, job: Object) -> list[Object]:

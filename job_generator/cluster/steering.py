@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from fl_core.errors import JobError
+from fl_core.errors import FLJobError, JobError, RetryError
 from job_generator.cluster.connection import AbsentError, Cluster, Object
 from job_generator.cluster.jobs import (
     change,
@@ -111,13 +111,29 @@ def _retained(job: Object) -> bool:
 
 
 def _delete_but_storage(cluster: Cluster, job: Object) -> None:
+    """Everything is tried before anything is done; what breaks off then goes on when it is asked for again."""
+    name, finalizers = job["metadata"]["name"], _of_others(job)
+    _leave_storage(cluster, job, dry_run=True)
+    try:
+        _leave_storage(cluster, job)
+        change(cluster, fljobs(cluster.namespace, name), {"metadata": {"finalizers": finalizers}})
+    except (FLJobError, KeyboardInterrupt) as error:
+        raise RetryError(
+            f"fljob/{name} is not deleted yet ({str(error) or 'interrupted'}): the finalizer {KEEPER} holds it, with "
+            "its pods, until its storage is free of it; the same command goes on"
+        ) from error
+
+
+def _leave_storage(cluster: Cluster, job: Object, *, dry_run: bool = False) -> None:
     """While the job is held back the operator leaves it alone, and nothing of it is collected yet."""
-    metadata = job["metadata"]
-    path = fljobs(cluster.namespace, metadata["name"])
-    others = [one for one in metadata.get("finalizers", ()) if one != KEEPER]
-    change(cluster, path, {"metadata": {"finalizers": [*others, KEEPER]}})
-    remove(cluster, path, policy="Background")
+    path = fljobs(cluster.namespace, job["metadata"]["name"])
+    held = {"metadata": {"finalizers": [*_of_others(job), KEEPER]}}
+    change(cluster, path, held, dry_run=dry_run)
+    remove(cluster, path, policy="Background", dry_run=dry_run)
     place = core(cluster.namespace, "persistentvolumeclaims", claim(job))
     with suppress(AbsentError):  # it never had pods, so there is nothing to keep
-        change(cluster, place, {"metadata": {"ownerReferences": None}})
-    change(cluster, path, {"metadata": {"finalizers": others}})
+        change(cluster, place, {"metadata": {"ownerReferences": None}}, dry_run=dry_run)
+
+
+def _of_others(job: Object) -> list[str]:
+    return [one for one in job["metadata"].get("finalizers", ()) if one != KEEPER]

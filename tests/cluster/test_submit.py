@@ -290,7 +290,9 @@ def test_a_package(submit: Submit, tmp_path: Path, stored: Callable[..., Any]) -
 def test_delete_keeps_the_storage_it_is_told_to_keep(
     submit: Submit, job: str, stored: Callable[..., Any], cluster: Cluster, namespace: str
 ) -> None:
-    """With --keep-storage the claim of a job that says Delete stands, and is nobody's any more."""
+    """With --keep-storage the claim of a job that says Delete stands, and is nobody's any more; who may not change
+    claims changes nothing of the job.
+    """
     document = yaml.safe_load(JOB)
     document["spec"]["server"] = {"storage": {"onDelete": "Delete"}}
     Path(job).write_text(yaml.safe_dump(document), encoding="utf-8")
@@ -305,10 +307,28 @@ def test_delete_keeps_the_storage_it_is_told_to_keep(
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     }
     cluster.apply(claim)
+    before = stored("fljob", "digits")
+    refused = submit("delete", "digits", "--keep-storage", kubeconfig=without_claims(cluster, namespace))
+    assert (refused.returncode, "cannot patch" in refused.stderr) == (64, True), refused.stderr
+    assert stored("fljob", "digits") == before
     done = submit("delete", "digits", "--keep-storage")
     assert done.returncode == 0, done.stderr
     assert "ownerReferences" not in stored("pvc", name)["metadata"]
     assert submit("status", "digits").returncode == 64
+
+
+def without_claims(cluster: Cluster, namespace: str) -> Path:
+    """The kubeconfig of a user who may do everything with FLJobs here, and nothing else."""
+    rbac, group = "rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io"
+    metadata = {"name": "jobs-only", "namespace": namespace}
+    rule = {"apiGroups": ["fljob.dev"], "resources": ["fljobs"], "verbs": ["*"]}
+    role = {"apiGroup": group, "kind": "Role", "name": "jobs-only"}
+    who = {"kind": "User", "apiGroup": group, "name": "jobs-only"}
+    cluster.apply(
+        {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": [rule]},
+        {"apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": [who]},
+    )
+    return Path(cluster.user("jobs-only"))
 
 
 def test_a_user_without_rights(submit: Submit, job: str, cluster: Cluster) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fl_core.errors import JobError
-from job_generator.cluster.connection import Request
-from job_generator.cluster.steering import scale, stop, suspend
+from fl_core.errors import JobError, RetryError, UnavailableError
+from job_generator.cluster.connection import ForbiddenError, Request
+from job_generator.cluster.steering import KEEPER, delete, scale, stop, suspend
 
 Map = dict[str, Any]
 
@@ -125,3 +125,73 @@ def test_a_job_of_a_newer_operator_is_not_understood() -> None:
         JobError, match=r"digits has what this fl-submit does not know: spec\.warp: .*version"
     ):
         suspend(Cluster(newer), "digits", hold=False)
+
+
+class Keeping:
+    """A job that says Delete, its claim, and an API server on which one request fails: if refused, as soon as tried."""
+
+    namespace = "lab"
+
+    def __init__(self, failing: str = "", error: BaseException | None = None) -> None:
+        spec = {**FLJOB["spec"], "server": {"storage": {"onDelete": "Delete"}}}
+        about = {"name": "digits", "namespace": "lab", "uid": "u-1", "finalizers": ["their/own"]}
+        self.job: Map = {"metadata": about, "spec": spec}
+        self.claim: Map = {"metadata": {"ownerReferences": ["the job"]}}
+        self.failing, self.error = failing, error
+
+    def send(self, request: Request) -> Map:
+        """Do what is asked, unless it is only tried."""
+        tried, kind = "dryRun" in (request.query or {}), request.path.split("/")[-2]
+        refused = isinstance(self.error, ForbiddenError) or not tried
+        if self.error is not None and f"{request.method} {kind}" == self.failing and refused:
+            raise self.error
+        thing = self.claim if kind == "persistentvolumeclaims" else self.job
+        if not tried and request.method == "DELETE":
+            thing["metadata"]["deletionTimestamp"] = "now"
+        if not tried and request.body is not None:
+            thing["metadata"] |= request.body["metadata"]
+        return thing
+
+    def lines(self, request: Request, *, silence: float | None = None) -> Iterator[str]:
+        """Nothing is watched."""
+        raise NotImplementedError
+
+    @property
+    def stands(self) -> tuple[bool, list[str], bool]:
+        """Whether the job is deleted, what holds it, and whether its claim would go with it."""
+        about = self.job["metadata"]
+        return (
+            "deletionTimestamp" in about,
+            about["finalizers"],
+            bool(self.claim["metadata"]["ownerReferences"]),
+        )
+
+
+def test_a_storage_that_is_to_be_kept() -> None:
+    """The claim is nobody's when the job is let go, and what others hold the job by stays."""
+    cluster = Keeping()
+    assert "its storage is kept" in delete(cluster, "digits", keep_storage=True)
+    assert cluster.stands == (True, ["their/own"], False)
+
+
+@pytest.mark.parametrize("refused", ["PATCH fljobs", "DELETE fljobs", "PATCH persistentvolumeclaims"])
+def test_who_may_not_keep_a_storage_changes_nothing(refused: str) -> None:
+    """Whichever right is missing, the job goes on as it was, and nothing holds it."""
+    cluster = Keeping(refused, ForbiddenError(f"you may not {refused}"))
+    with pytest.raises(ForbiddenError, match=refused):
+        delete(cluster, "digits", keep_storage=True)
+    assert cluster.stands == (False, ["their/own"], True)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), UnavailableError("no answer")])
+@pytest.mark.parametrize("at", ["DELETE fljobs", "PATCH persistentvolumeclaims"])
+def test_a_deletion_that_broke_off_goes_on(at: str, error: BaseException) -> None:
+    """The storage is safe meanwhile, the sentence says what holds the job, and the same command ends it."""
+    cluster = Keeping(at, error)
+    told = f"not deleted yet .{str(error) or 'interrupted'}.: the finalizer {KEEPER} holds it.*same command"
+    with pytest.raises(RetryError, match=told):
+        delete(cluster, "digits", keep_storage=True)
+    assert cluster.stands == (at != "DELETE fljobs", ["their/own", KEEPER], True)
+    cluster.error = None
+    delete(cluster, "digits", keep_storage=True)
+    assert cluster.stands == (True, ["their/own"], False)
