@@ -41,13 +41,16 @@ class PodLogs:
     job: str
     wanted: Callable[[str], bool]
     _read: set[tuple[str, int]] = field(default_factory=set)
+    _refusals: list[FLJobError] = field(default_factory=list)
     _readers: list[threading.Thread] = field(default_factory=list)
     _lines: queue.Queue[Entry] = field(default_factory=queue.Queue)
 
     def entries(self) -> Iterator[Entry]:
-        """All that was written so far, merged by time."""
-        found = [pod for pod in self._pods() if _begun(pod)]
-        return heapq.merge(*(list(self._entries(pod, follow=False)) for pod in found))
+        """All that was written so far, merged by time; raises what refuses it where nothing can be read."""
+        read = [list(self._told(pod, follow=False)) for pod in self._pods() if _begun(pod)]
+        if self._refusals and len(self._refusals) == sum(map(len, read)):
+            raise self._refusals[-1]
+        return heapq.merge(*read)
 
     def follow(self, alive: Callable[[], bool]) -> Iterator[Entry]:
         """What is written, as it comes, also by pods that start later, until the job is over."""
@@ -84,12 +87,20 @@ class PodLogs:
             reader.start()
 
     def _stream(self, pod: Object) -> None:
-        """Put a pod's lines where they are waited for; a pod that goes ends its stream."""
+        """Put a pod's lines where they are waited for."""
+        for entry in self._told(pod, follow=True):
+            self._lines.put(entry)
+
+    def _told(self, pod: Object, *, follow: bool) -> Iterator[Entry]:
+        """A pod's lines; where it is gone, or they cannot be read on, a last one says so."""
+        entry = Entry("", process(pod), -1)
         try:
-            for entry in self._entries(pod, follow=True):
-                self._lines.put(entry)
+            for entry in self._entries(pod, follow=follow):
+                yield entry
         except FLJobError as error:
-            self._lines.put(Entry("", process(pod), 0, level="warning", event=str(error)))
+            self._refusals.append(error)
+            told = f"its log cannot be read: {error}"
+            yield Entry(entry.time, entry.process, entry.number + 1, level="warning", event=told)
 
     def _entries(self, pod: Object, *, follow: bool) -> Iterator[Entry]:
         metadata, name = pod["metadata"], process(pod)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from job_generator.cluster.connection import Request
+import pytest
+
+from fl_core.errors import UnavailableError
+from job_generator.cluster.connection import ForbiddenError, Request
 from job_generator.cluster.pod_logs import INDEX, PodLogs, process
 from job_generator.names import ROLE, SITE
 
@@ -45,6 +48,48 @@ def test_merged_by_time() -> None:
         ("server", "one", None),
         ("worker-0", "two", 7),
     ]
+
+
+class Lost(Cluster):
+    """The same, where one pod's node is gone: its log breaks off after so many lines."""
+
+    def __init__(self, lines: int = 0) -> None:
+        self.left = lines
+
+    def lines(self, request: Request) -> Iterator[str]:
+        whole = super().lines(request)
+        if request.path.split("/")[-2] == "a":
+            return whole
+        return self._broken(list(whole))
+
+    def _broken(self, whole: list[str]) -> Iterator[str]:
+        yield from whole[: self.left]
+        raise UnavailableError("the node does not answer")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [(0, ["worker-0: !", "server: one"]), (1, ["worker-0: plain", "worker-0: !", "server: one"])],
+)
+def test_a_log_that_cannot_be_read_hides_no_other(lines: int, told: list[str]) -> None:
+    """Where one pod's log breaks off, a warning stands at that place, and all others are whole."""
+    found = list(PodLogs(Lost(lines), "digits", lambda _: True).entries())
+    missing = "its log cannot be read: the node does not answer"
+    assert [f"{one.process}: {one.event.replace(missing, '!')}" for one in found] == told
+    assert [one.level for one in found if one.event == missing] == ["warning"]
+
+
+def test_where_no_log_can_be_read_the_refusal_is_told() -> None:
+    """A user without the right, or one pod alone that is lost, is an error and no line."""
+
+    class Strict(Cluster):
+        def lines(self, _: Request) -> Iterator[str]:
+            raise ForbiddenError("you may not get pods/log")
+
+    with pytest.raises(ForbiddenError, match="pods/log"):
+        PodLogs(Strict(), "digits", lambda _: True).entries()
+    with pytest.raises(UnavailableError, match="does not answer"):
+        PodLogs(Lost(), "digits", lambda name: name == "worker-0").entries()
 
 
 def test_followed_until_the_job_is_over() -> None:
