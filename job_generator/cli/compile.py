@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @job_files
 @click.option(
     "-o",
-    "--output",
+    "--to",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     help="The folder to write; without it, the Plan goes to standard output.",

@@ -34,7 +34,7 @@ SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "paddle": ".pdparams"}
 )
 @click.option(
     "-o",
-    "--output",
+    "--to",
     "target",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,

@@ -141,7 +141,7 @@ def verify(what: str, *, where: Where, ca: Path | None, output: str | None) -> N
 @click.argument("what", metavar="JOB|FOLDER", shell_complete=runs)
 @cluster_options
 @ca_option
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file.")
+@click.option("-o", "--to", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file.")
 def export(what: str, *, where: Where, ca: Path | None, target: Path | None) -> None:
     """Write an in-toto statement about the final model and the record, for other tools.
 
@@ -176,7 +176,7 @@ def export(what: str, *, where: Where, ca: Path | None, target: Path | None) -> 
 @click.argument("job")
 @cluster_options
 @click.option(
-    "-o", "--output", "target", type=click.Path(path_type=Path), help="The folder; JOB-record without it."
+    "-o", "--to", "target", type=click.Path(path_type=Path), help="The folder; JOB-record without it."
 )
 def fetch(job: str, *, where: Where, target: Path | None) -> None:
     """Copy the record of a job on a cluster, its plan and the job into a folder, to keep or to replay it here.

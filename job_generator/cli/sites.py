@@ -9,6 +9,7 @@ import click
 
 from fl_core.commands import Commands
 from job_generator.cluster.options import Where, cluster_options
+from job_generator.local.documents import document_option, write_document
 
 UNITS = {"m": 60, "h": 3600, "d": 86_400}
 SHORTEST = 600
@@ -47,7 +48,7 @@ def site() -> None:
 @cluster_options
 @click.option(
     "-o",
-    "--output",
+    "--to",
     "target",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The file; JOB-SITE.json without it.",
@@ -55,7 +56,10 @@ def site() -> None:
 @click.option(
     "--expires", type=Lifetime(), default="1h", show_default=True, help="How long the site has to join."
 )
-def token(job: str, name: str, *, where: Where, target: Path | None, expires: int) -> None:
+@document_option
+def token(
+    job: str, name: str, *, where: Where, target: Path | None, expires: int, output: str | None
+) -> None:
     """Print a token with which a site joins a job, into a file with everything else that the site needs.
 
     The token is good once, for one key, which the site makes and keeps. Whoever has the file before the site has
@@ -71,6 +75,10 @@ def token(job: str, name: str, *, where: Where, target: Path | None, expires: in
     printed = invite(where.connect(), job, name, seconds=expires)
     target = target or Path(f"{job}-{name}.json")
     printed.invitation.write(target)
+    if output:
+        told = {"file": str(target), "address": printed.invitation.address, "until": printed.until}
+        write_document({"job": job, "site": name, **told}, output)
+        return
     plan = printed.invitation.plan
     folder = f"program of the digest {plan.program.sha256[:12]}" if plan.program.sha256 else "program"
     click.echo(

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from fl_core.invitation import Invitation
+from job_generator import names
 from job_generator.cluster.changes import Changes
 from job_generator.cluster.connection import AbsentError, Connection, Request
+from job_generator.cluster.jobs import identity
+from job_generator.cluster.progress import plan_of
 
 if TYPE_CHECKING:
     from harness.cluster import Cluster
@@ -49,7 +53,7 @@ def submit(cluster: Cluster, namespace: str) -> Submit:
 
     def start(*words: str, kubeconfig: object = None, **options: Any) -> subprocess.CompletedProcess[str]:
         where = ["--kubeconfig", str(kubeconfig or cluster.kubeconfig), "-n", namespace]
-        line = [sys.executable, "-m", "job_generator.cli", words[0], *where, *words[1:]]
+        line = [sys.executable, "-m", "job_generator.cli", *words[0].split(), *where, *words[1:]]
         return subprocess.run(
             line,
             capture_output=True,
@@ -315,6 +319,38 @@ def test_delete_keeps_the_storage_it_is_told_to_keep(
     assert done.returncode == 0, done.stderr
     assert "ownerReferences" not in stored("pvc", name)["metadata"]
     assert submit("status", "digits").returncode == 64
+
+
+def test_a_token_for_a_site_is_told_as_data(
+    submit: Submit, job: str, stored: Callable[..., Any], cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    """`site token --output json` prints where the invitation lies and until when it is good, and not the token."""
+    document = yaml.safe_load(JOB)
+    document["spec"]["sites"] = [{"name": "hospital", "external": {}}]
+    external = {"type": "LoadBalancer", "hostname": "fl.example.org", "port": 8443}
+    document["spec"]["network"] = {"external": external}
+    Path(job).write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert submit("submit", job).returncode == 0
+    fljob = stored("fljob", "digits")
+    plan, of = plan_of(fljob), identity(fljob)
+    for name, data in (
+        (names.configuration(of, plan.digest), {"plan.json": plan.to_json()}),
+        (names.authority(of), {"ca.pem": "PEM", "enrolment": "https://operator.example.org:8443"}),
+    ):
+        about = {"name": name, "namespace": namespace}
+        cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": data})
+    status(cluster, namespace, planDigest=plan.digest)
+    cluster.kubectl("create", "serviceaccount", "default", "-n", namespace, check=False)
+    done = submit("site token", "digits", "hospital", "--output", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    invitation = Invitation.read(tmp_path / told["file"])
+    assert (told["job"], told["site"], told["address"]) == ("digits", "hospital", "fl.example.org:8443")
+    assert (told["file"], told.keys()) == (
+        "digits-hospital.json",
+        {"job", "site", "file", "address", "until"},
+    )
+    assert invitation.token not in done.stdout
 
 
 def without_claims(cluster: Cluster, namespace: str) -> Path:

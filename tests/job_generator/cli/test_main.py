@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import Result
 
@@ -57,6 +58,26 @@ def test_examples_parse(submit: Submit, name: str) -> None:
         word for line in examples.splitlines() for word in line.split() if re.fullmatch(r"--?[a-z-]+", word)
     }
     assert {word for word in used if word not in re.split(r"[\s,/]+", options)} == set()
+
+
+def options(command: click.Command) -> Iterator[tuple[str, click.Parameter]]:
+    """The options of a command, and of those below it, by each of their names."""
+    context = click.Context(command)
+    for parameter in command.params:
+        yield from ((name, parameter) for name in parameter.opts)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from options(found)
+
+
+def test_output_is_data_for_programs() -> None:
+    """`--output json` means the same wherever it is taken: no command writes a file of that name."""
+    found = [parameter.type for name, parameter in options(main) if name == "--output"]
+    assert len(found) > 10
+    assert {tuple(one.choices) for one in found if isinstance(one, click.Choice)} == {("json", "yaml")}
+    assert all(isinstance(one, click.Choice) for one in found)
 
 
 def test_commands_of_a_command_are_whole_sentences(submit: Submit) -> None:
