@@ -21,17 +21,23 @@ IN_VAIN: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageNam
 INSTALL: Final = "install the operator: helm install fljob helm/fljob"
 RIGHTS: Final = (
     ("create", GROUP, PLURAL, "submit jobs"),
+    ("get", GROUP, PLURAL, "look at jobs"),
     ("list", GROUP, PLURAL, "list jobs"),
     ("watch", GROUP, PLURAL, "watch jobs"),
     ("patch", GROUP, PLURAL, "suspend and stop jobs"),
+    ("patch", GROUP, f"{PLURAL}/scale", "scale jobs"),
     ("delete", GROUP, PLURAL, "delete jobs"),
+    ("patch", "", "persistentvolumeclaims", "keep the storage of jobs that you delete"),
     ("create", "", "configmaps", "submit programs"),
     ("patch", "", "configmaps", "submit programs"),
     ("get", "", "pods/log", "read logs"),
     ("list", "", "pods", "read logs"),
     ("list", "", "events", "explain jobs"),
     ("create", "", "pods", "fetch models"),
+    ("get", "", "pods", "fetch models"),
+    ("delete", "", "pods", "fetch models"),
     ("create", "", "pods/portforward", "fetch models"),
+    ("get", "", "configmaps", "fetch models"),
     ("get", "", "configmaps", "invite sites"),
     ("create", "", "serviceaccounts/token", "invite sites"),
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from job_generator.cluster.connection import Cluster, Object, Request
+from job_generator.cluster.connection import Cluster, ForbiddenError, Object, Request
 from job_generator.settings import ENROLLED_BY
 
 LABELS: Final = ",".join(f"{name}={value}" for name, value in ENROLLED_BY.items())
@@ -39,8 +39,21 @@ class Operator:
 
 
 def operators(cluster: Cluster) -> list[Operator]:
-    """Those of the whole cluster; ForbiddenError where the user may not list Deployments."""
-    found = cluster.send(Request("GET", "/apis/apps/v1/deployments", {"labelSelector": LABELS}))
+    """Those of the whole cluster; for who may not see so far, those of the namespace that is meant.
+
+    Raises ForbiddenError where none of them looks after it, for then there may be others.
+    """
+    try:
+        return _listed(cluster, "")
+    except ForbiddenError:
+        here = _listed(cluster, f"/namespaces/{cluster.namespace}")
+        if not any(one.looks_after(cluster.namespace) for one in here):
+            raise
+        return here
+
+
+def _listed(cluster: Cluster, place: str) -> list[Operator]:
+    found = cluster.send(Request("GET", f"/apis/apps/v1{place}/deployments", {"labelSelector": LABELS}))
     return [_operator(one) for one in found["items"]]
 
 

@@ -29,7 +29,7 @@ class Cluster:
 
     def send(self, request: Request) -> Any:
         kind = request.path.rpartition("/")[2]
-        if kind in self.refused:
+        if {kind, request.path} & self.refused:
             raise ForbiddenError(f"you may not list {kind}")
         labels = (request.query or {}).get("labelSelector", "")
         place = request.path.partition("/namespaces/")[2].partition("/")[0]
@@ -37,7 +37,7 @@ class Cluster:
             "version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
             "fljob.dev": {"versions": [{"version": "v1alpha1"}]},
             "fljobs.fljob.dev": crd(),
-            "selfsubjectaccessreviews": {"status": {"allowed": True}},
+            "selfsubjectaccessreviews": {"status": {"allowed": asked_for(request) not in self.refused}},
         }
         return known.get(kind) or {
             "items": [one for one in self.objects.get(kind, ()) if fits(one, place, labels)]
@@ -45,6 +45,13 @@ class Cluster:
 
     def lines(self, request: Request, *, silence: float | None = None) -> Any:
         raise NotImplementedError
+
+
+def asked_for(request: Request) -> str:
+    """The right that a review asks for, as `patch fljobs/scale`."""
+    asked = ((request.body or {}).get("spec") or {}).get("resourceAttributes", {})
+    part = f"/{asked['subresource']}" if "subresource" in asked else ""
+    return f"{asked.get('verb')} {asked.get('resource')}{part}"
 
 
 def fits(thing: Map, namespace: str, labels: str) -> bool:
@@ -166,3 +173,39 @@ def test_what_the_user_may_not_see_is_not_called_bad() -> None:
     findings = found(cluster)
     assert (findings["operator"].good, findings["operator"].advice) == (None, "ask whoever runs the cluster")
     assert findings["rights"].good
+
+
+@pytest.mark.parametrize(
+    ("words", "good", "told"),
+    [
+        (["--watch-namespace=lab"], True, "lab/fljob-operator looks after namespace lab, 2 of 2 ready"),
+        (["--watch-namespace=team-a"], None, "not seen, you may not list deployments"),
+    ],
+)
+def test_who_sees_one_namespace_is_told_of_the_operator_in_it(
+    words: list[str], *, good: bool | None, told: str
+) -> None:
+    """An operator beside the jobs is found by who may look no further; where it is not theirs, another may be."""
+    cluster = Cluster(deployments=[deployment(*words, namespace="lab")])
+    cluster.refused = {"/apis/apps/v1/deployments"}
+    findings = found(cluster)
+    assert (findings["operator"].good, findings["operator"].told) == (good, told)
+    assert findings["images"].good is good
+
+
+@pytest.mark.parametrize(
+    ("right", "purpose"),
+    [
+        ("get fljobs", "look at jobs"),
+        ("patch fljobs/scale", "scale jobs"),
+        ("patch persistentvolumeclaims", "keep the storage of jobs that you delete"),
+        ("get pods", "fetch models"),
+        ("delete pods", "fetch models"),
+    ],
+)
+def test_a_right_that_is_missing(right: str, purpose: str) -> None:
+    """It is named with what it is for, and nobody is told that everything is allowed."""
+    cluster = Cluster(deployments=[deployment()])
+    cluster.refused = {right}
+    told = found(cluster)["rights"]
+    assert (told.good, told.told) == (False, f"you may not {purpose} in lab: {right}")
