@@ -312,7 +312,9 @@ def test_delete_keeps_the_storage_it_is_told_to_keep(
     }
     cluster.apply(claim)
     before = stored("fljob", "digits")
-    refused = submit("delete", "digits", "--keep-storage", kubeconfig=without_claims(cluster, namespace))
+    jobs = {"apiGroups": ["fljob.dev"], "resources": ["fljobs"], "verbs": ["*"]}
+    without_claims = user(cluster, namespace, "jobs-only", jobs)
+    refused = submit("delete", "digits", "--keep-storage", kubeconfig=without_claims)
     assert (refused.returncode, "cannot patch" in refused.stderr) == (64, True), refused.stderr
     assert stored("fljob", "digits") == before
     done = submit("delete", "digits", "--keep-storage")
@@ -353,18 +355,17 @@ def test_a_token_for_a_site_is_told_as_data(
     assert invitation.token not in done.stdout
 
 
-def without_claims(cluster: Cluster, namespace: str) -> Path:
-    """The kubeconfig of a user who may do everything with FLJobs here, and nothing else."""
+def user(cluster: Cluster, namespace: str, name: str, *rules: dict[str, list[str]]) -> Path:
+    """The kubeconfig of a user who has these rights here, and no others."""
     rbac, group = "rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io"
-    metadata = {"name": "jobs-only", "namespace": namespace}
-    rule = {"apiGroups": ["fljob.dev"], "resources": ["fljobs"], "verbs": ["*"]}
-    role = {"apiGroup": group, "kind": "Role", "name": "jobs-only"}
-    who = {"kind": "User", "apiGroup": group, "name": "jobs-only"}
+    metadata = {"name": name, "namespace": namespace}
+    role = {"apiGroup": group, "kind": "Role", "name": name}
+    who = {"kind": "User", "apiGroup": group, "name": name}
     cluster.apply(
-        {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": [rule]},
+        {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": list(rules)},
         {"apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": [who]},
     )
-    return Path(cluster.user("jobs-only"))
+    return Path(cluster.user(name))
 
 
 def test_a_user_without_rights(submit: Submit, job: str, cluster: Cluster) -> None:
@@ -389,6 +390,26 @@ def test_doctor(submit: Submit) -> None:
     assert found["rights"]["ok"]
     assert found["operator"]["ok"] is False
     assert "helm install" in found["operator"]["advice"]
+
+
+def test_doctor_of_one_namespace(submit: Submit, cluster: Cluster, namespace: str) -> None:
+    """Who may look at one namespace alone is told of the operator that is installed in it, and of its images."""
+    labels = {"app.kubernetes.io/name": "fljob", "app.kubernetes.io/component": "operator"}
+    words = [f"--watch-namespace={namespace}", "--control-image=hub/fljob:1"]
+    containers = [{"name": "operator", "image": "hub/operator:1", "args": words}]
+    template = {"metadata": {"labels": labels}, "spec": {"containers": containers}}
+    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+    about = {"name": "fljob-operator", "namespace": namespace, "labels": labels}
+    cluster.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": about, "spec": spec})
+    look = {
+        "verbs": ["get", "list", "watch"],
+        "resources": ["deployments", "pods"],
+        "apiGroups": ["", "apps"],
+    }
+    done = submit("doctor", "--output", "json", kubeconfig=user(cluster, namespace, "looker", look))
+    found = {one["check"]: one for one in json.loads(done.stdout)}
+    assert found["operator"]["message"] == f"{namespace}/fljob-operator has no ready replica of 2"
+    assert found["images"]["message"] == "hub/operator:1, hub/fljob:1"
 
 
 def test_no_such_job(submit: Submit, namespace: str) -> None:
