@@ -99,10 +99,10 @@ def wished(old: Object | None, new: Object | None) -> bool:
     )
 
 
-def _answered(thing: Object | None) -> bool:
+def _is_answered(thing: Object) -> bool:
     """Whether an object's status says that somebody has looked at its spec."""
-    status = (thing or {}).get("status") or {}
-    return thing is not None and status.get("observedGeneration") == thing["metadata"].get("generation")
+    status = thing.get("status") or {}
+    return bool(status.get("observedGeneration") == thing["metadata"].get("generation"))
 
 
 @dataclass(slots=True)
@@ -110,8 +110,8 @@ class Loop:
     """Runs `reconcile` for every key that something happened to, and for all of them now and then."""
 
     reconcile: Reconcile
-    everything: Callable[[], Iterable[Key]]
-    """All keys there are, for resyncs."""
+    everything: Callable[[], Iterable[Object]]
+    """All objects whose keys are looked at, for resyncs."""
     queue: WorkQueue[Key]
     metrics: OperatorMetrics
     workers: int = 4
@@ -121,19 +121,16 @@ class Loop:
     def follow(
         self, informer: Informer, keys: KeysOf, *, at_once: Change = never, news: Change = always
     ) -> None:
-        """Look at the keys that a change of these objects concerns, once for all changes within GATHER_SECONDS
-        unless somebody waits; the first list counts as a resync but for what nobody has looked at yet.
+        """From now on look at the keys that a change of these objects concerns, once for all changes within
+        GATHER_SECONDS unless somebody waits; what there is already is found by the first resync.
         """
 
         def changed(old: Object | None, new: Object | None) -> None:
             if not news(old, new):
                 return
-            listed = not informer.synced.is_set()
             for key in {key for thing in (old, new) if thing for key in keys(thing)}:
-                if at_once(old, new) and not (listed and _answered(new)):
+                if at_once(old, new):
                     self.queue.add(key, Urgency.WISH)
-                elif listed:
-                    self.queue.add(key, Urgency.RESYNC)
                 else:
                     self.queue.add_after(key, self._patience(GATHER_SECONDS))
 
@@ -155,9 +152,10 @@ class Loop:
         return max(self.queue.running(), default=0.0) < STUCK_SECONDS
 
     async def _resync(self) -> None:
+        """Look at everything, first at what was wished while nobody looked."""
         while True:
-            for key in self.everything():
-                self.queue.add(key, Urgency.RESYNC)
+            for thing in self.everything():
+                self.queue.add(key_of(thing), Urgency.RESYNC if _is_answered(thing) else Urgency.WISH)
             spread = self.random.uniform(1 - RESYNC_JITTER, 1 + RESYNC_JITTER)
             await asyncio.sleep(self.resync_seconds * spread)
 

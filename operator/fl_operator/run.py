@@ -142,18 +142,20 @@ class Operator:
 
     def _loop(self, engine: Engine, queue: WorkQueue[Key], reconcile: Reconcile) -> Loop:
         jobs = self.watches[0].selection.resource
-        loop = Loop(
+        return Loop(
             reconcile,
-            everything=lambda: engine.mirror.keys(jobs),
+            everything=lambda: engine.mirror.objects(jobs),
             queue=queue,
             metrics=engine.metrics,
             workers=self.settings.workers,
             resync_seconds=self.settings.resync_seconds,
         )
+
+    def _follow(self, mirror: Mirror, loop: Loop) -> None:
+        """Have the keys of what changes looked at; in a replica that does not lead nobody would take them."""
         for watch in self.watches:
-            for informer in engine.mirror.informers(watch.selection.resource):
+            for informer in mirror.informers(watch.selection.resource):
                 loop.follow(informer, watch.keys, at_once=watch.at_once, news=watch.news)
-        return loop
 
     async def _lead(self, engine: Engine, loop: Loop, services: Sequence[Service]) -> None:
         """Wait until the caches are whole and the Lease is ours; then work."""
@@ -161,6 +163,7 @@ class Operator:
         async def work() -> None:
             self._leads = True
             engine.metrics.leader.set(1)
+            self._follow(engine.mirror, loop)
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(service()) for service in services]

@@ -20,7 +20,7 @@ from fl_operator.cluster.informer import Selection
 from fl_operator.cluster.lease import LeaseLostError
 from fl_operator.cluster.resources import CONFIG_MAPS, EVENTS, LEASES, Key
 from fl_operator.cluster.transport import Request
-from fl_operator.loop import Requeue, itself
+from fl_operator.loop import Requeue, itself, wished
 from fl_operator.run import Engine, Operator, Parts, Watch
 from fl_operator.settings import Settings
 
@@ -110,7 +110,7 @@ class World:
             identity=identity,
             workers=2,
         )
-        return Operator(settings, [Watch(Selection(CONFIG_MAPS), itself)], assemble)
+        return Operator(settings, [Watch(Selection(CONFIG_MAPS), itself, at_once=wished)], assemble)
 
     def service(self, name: str) -> Callable[[], Any]:
         async def running() -> None:
@@ -155,6 +155,12 @@ def page(operator: Operator, path: str) -> Awaitable[tuple[int, str]]:
             return getattr(error, "code", 0), ""
 
     return asyncio.to_thread(fetched)
+
+
+async def depth(operator: Operator) -> float:
+    """How many keys wait in a replica, as it says."""
+    _, text = await page(operator, "/metrics")
+    return float(next(line.split()[1] for line in text.splitlines() if line.startswith("workqueue_depth{")))
 
 
 def test_from_start_to_end(play: Play) -> None:
@@ -202,6 +208,27 @@ def test_two_replicas(play: Play) -> None:
         assert ("two", Key("default", "a")) in world.looked
         second.stop.set()
         await waiting
+
+    play(scene)
+
+
+def test_a_standby_keeps_no_keys(play: Play) -> None:
+    """What is listed, and what comes, makes no queue in a replica that does not lead; the leader looks at all."""
+
+    async def scene(world: World) -> None:
+        for number in range(30):
+            world.memory.config_map(f"listed-{number}")
+        leading, standby = world.replica("one"), world.replica("two")
+        world.start(leading)
+        await until(lambda: leading.health.ready and len(world.looked) == 30)
+        world.start(standby)
+        await until(lambda: standby.health.ready)
+        for number in range(30):
+            world.memory.config_map(f"made-{number}")
+        await until(lambda: len(world.looked) == 60)
+        assert {await depth(replica) for replica in (leading, standby)} == {0.0}
+        _, metrics = await page(standby, "/metrics")
+        assert 'workqueue_adds_total{name="fljob"} 0.0' in metrics
 
     play(scene)
 

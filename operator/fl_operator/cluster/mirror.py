@@ -53,6 +53,10 @@ class Mirror:
         for informer in self.informers(resource):
             yield from informer.cache
 
+    def objects(self, resource: Resource) -> Iterator[Object]:
+        """The objects of a kind; they must not be changed."""
+        yield from filter(None, (self.find(resource, key) for key in self.keys(resource)))
+
     def writing(self, thing: Object) -> AbstractContextManager[None]:
         """While a write of our own is on its way, which is no news to us."""
         informer = self._of(resource_of(thing), key_of(thing).namespace)
