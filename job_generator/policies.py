@@ -24,6 +24,9 @@ CALLERS: dict[Role, tuple[Role, ...]] = {
 }
 """Who dials a role."""
 
+RESOLVER_PORTS = (53, 5353)
+"""Where name servers listen: most networks ask a policy about the pod's own port, which is 5353 on OpenShift."""
+
 
 def network_policies(
     plan: Plan,
@@ -93,7 +96,7 @@ def _to_stores(role: Role, stores: Sequence[str]) -> list[Object]:
 def _names(settings: Settings) -> Object:
     """Name servers: any pod of the cluster, and those that are no pods."""
     blocks = [{"ipBlock": {"cidr": cidr}} for cidr in settings.resolvers]
-    ports = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
+    ports = [{"port": port, "protocol": protocol} for port in RESOLVER_PORTS for protocol in ("UDP", "TCP")]
     return {"to": [{"namespaceSelector": {}}, *blocks], "ports": ports}
 
 

@@ -18,6 +18,7 @@ from fl_operator import settings
 from fl_operator.authority import NAME as AUTHORITY
 from fl_operator.command import run
 from job_generator.compiler import compile_job
+from job_generator.policies import RESOLVER_PORTS
 from job_generator.settings import ENROLLED_BY, ENROLMENT_PORT, Images
 from job_generator.spec import FLJob
 
@@ -179,6 +180,14 @@ def test_jobs_find_the_operator(render: Render) -> None:
     assert ENROLMENT_PORT in {port["port"] for port in service["spec"]["ports"]}
     assert service["spec"]["selector"].items() <= labels.items()
     assert f"--service={service['metadata']['name']}" in operator_of(objects)["spec"]["containers"][0]["args"]
+
+
+def test_the_operator_asks_for_names_where_its_jobs_do(render: Render) -> None:
+    """The operator's NetworkPolicy opens the ports of name servers that those of the jobs open, and no other."""
+    rules = only(render(), "NetworkPolicy")["spec"]["egress"]
+    (names,) = (rule for rule in rules if {"namespaceSelector": {}} in rule.get("to", ()))
+    opened = {(port["port"], port["protocol"]) for port in names["ports"]}
+    assert opened == {(port, protocol) for port in RESOLVER_PORTS for protocol in ("UDP", "TCP")}
 
 
 @pytest.mark.parametrize("file", [*FILES, MANIFEST], ids=lambda file: file.stem)

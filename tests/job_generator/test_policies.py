@@ -98,15 +98,15 @@ def test_the_operator(job_map: Build) -> None:
     assert dialled == ["server"]
 
 
-def test_names(job_map: Build) -> None:
-    """Every pod may ask for names: a pod of the cluster, or a name server that is none."""
+@pytest.mark.parametrize("protocol", ["UDP", "TCP"])
+@pytest.mark.parametrize("port", [53, 5353], ids=["as usual", "OpenShift"])
+def test_names(job_map: Build, port: int, protocol: str) -> None:
+    """Every pod may ask for names: a pod of the cluster at its own port, or a name server that is none."""
+    resolver = {"cidr": "10.250.0.1/32"}
     for spec in policies(job_map(), resolvers=("10.250.0.1/32",)).values():
-        for protocol in ("UDP", "TCP"):
-            assert may(
-                spec["egress"], pod("", namespace="kube-system", labels={}), 53, side="to", protocol=protocol
-            )
-            assert may(spec["egress"], {"cidr": "10.250.0.1/32"}, 53, side="to", protocol=protocol)
-        assert not may(spec["egress"], {"cidr": "10.250.0.1/32"}, 443, side="to")
+        for server in (pod("", namespace="dns", labels={}), resolver):
+            assert may(spec["egress"], server, port, side="to", protocol=protocol)
+        assert not may(spec["egress"], resolver, 443, side="to")
 
 
 def test_metrics(job_map: Build) -> None:
