@@ -231,6 +231,21 @@ def test_the_operator_may_do_no_more_than_it_must(render: Render, file: Path) ->
             assert rule.get("resourceNames") == [AUTHORITY] or rule["verbs"] == ["create"]
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_operator_replaces_nothing_but_a_status_and_its_lease(render: Render, file: Path) -> None:
+    """Children are made, applied and removed, and not replaced; a status and the Lease are replaced, not patched."""
+    verbs: dict[str, set[str]] = {}
+    for _, rule in rules_of(render(file)):
+        for resource in rule["resources"]:
+            verbs[resource] = verbs.get(resource, set()) | set(rule["verbs"])
+    replaced = {resource for resource, words in verbs.items() if "update" in words}
+    assert replaced == {"fljobs/status", "fljobs/finalizers", "leases"}
+    patched = {resource for resource, words in verbs.items() if "patch" in words}
+    children = {"jobs", "configmaps", "services", "persistentvolumeclaims", "networkpolicies"}
+    assert patched == {*children, "events"}
+    assert all({"create", "delete"} <= verbs[child] for child in children)
+
+
 def test_with_namespaces_it_has_no_right_elsewhere(render: Render) -> None:
     """With watchNamespaces the operator gets Roles there and in its own namespace, and nothing on the cluster."""
     objects = render(CHART / "ci" / "namespaced.yaml")

@@ -185,7 +185,9 @@ def test_the_operator_works_with_the_charts_rights(
 
 @pytest.mark.usefixtures("bare")
 def test_the_operator_may_not_do_what_it_need_not(cluster: Any, install: Helm) -> None:
-    """Secrets elsewhere, other Secrets of its own namespace, pods/exec, roles and other Leases are closed to it."""
+    """Secrets elsewhere, other Secrets of its own namespace, pods/exec, roles and other Leases are closed to it, and it
+    replaces no child.
+    """
     install("install", "fljob", str(CHART))
     account = "--as=system:serviceaccount:ops:fljob-operator"
 
@@ -203,6 +205,9 @@ def test_the_operator_may_not_do_what_it_need_not(cluster: Any, install: Helm) -
         ("create", "leases", "-n", "team-a"),
         ("get", "nodes"),
         ("create", "fljobs", "-n", "team-a"),
+        ("update", "jobs", "-n", "team-a"),
+        ("update", "configmaps", "-n", "team-a"),
+        ("patch", "fljobs", "--subresource=status", "-n", "team-a"),
     ):
         assert not may(*refused), refused
     for granted in (

@@ -66,23 +66,25 @@ labels:
 {{- default (default .Release.Namespace (first .Values.watchNamespaces)) .Values.test.namespace -}}
 {{- end -}}
 
-{{/* What the operator may do with FLJobs and their children. Server-side apply needs create and patch. */}}
+{{/* What the operator may do with FLJobs and their children. Server-side apply needs create and patch, and no update.
+     Where the admission plugin OwnerReferencesPermissionEnforcement is on, as on OpenShift, a child can name its FLJob as
+     the owner whose deletion waits for it only with update of fljobs/finalizers. */}}
 {{- define "fljob.rules" -}}
 - apiGroups: [fljob.dev]
   resources: [fljobs]
   verbs: [get, list, watch, delete]
 - apiGroups: [fljob.dev]
   resources: [fljobs/status, fljobs/finalizers]
-  verbs: [update, patch]
+  verbs: [update]
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [get, list, watch, create, update, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [configmaps, services, persistentvolumeclaims]
-  verbs: [get, list, watch, create, update, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [get, list, watch, create, update, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
