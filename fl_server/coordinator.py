@@ -60,6 +60,7 @@ class Coordinator:
         self.plan = plan
         self.model: Model | None = None
         self.metrics = Metrics()
+        self.metrics.expects(plan.selection)
         self.board = Board(
             plan.rounds, plan.workers, lambda standing: describe(standing, self.rounds, self._latest)
         )

@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from fl_core.errors import RoundError, UnmaskError
+from fl_core.plan import Selection
 from fl_core.shortfall import kind_of
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
@@ -31,6 +32,8 @@ class Metrics:
         self._rounds = self._counter("fl_rounds_total", "Rounds closed, and attempts abandoned.", "result")
         self._seconds = self._histogram("fl_round_duration_seconds", "How long rounds take.", "stage")
         self._workers = self._gauge("fl_round_workers", "The last closed round's workers.", "state")
+        self._minimum = self._gauge("fl_round_minimum", "Reporters without whom a round is given up.")
+        self._target = self._gauge("fl_round_target", "Reporters with whom a round closes.")
         self._dropouts = self._counter("fl_worker_dropouts_total", "Workers lost during a round.", "reason")
         self.bytes = self._counter(
             "fl_message_bytes_total", "Bytes of models and updates moved.", "direction", "kind"
@@ -61,6 +64,11 @@ class Metrics:
         self.turned_away = self._counter(
             "fl_external_refused_total", "Connections from outside the cluster that led nowhere.", "reason"
         )
+
+    def expects(self, selection: Selection) -> None:
+        """How many updates a round needs, and how many it waits for."""
+        self._minimum.set(selection.minimum)
+        self._target.set(selection.per_round)
 
     def private(self, facts: Mapping[str, Any]) -> None:
         """What the epsilon is about."""

@@ -37,7 +37,8 @@ def test_metrics_and_probes_say_where_the_job_stands(job: Callable[..., Any]) ->
     server, scheduler, worker = (values(run.scrape(name)) for name in ("server", "scheduler", "worker-1"))
     assert server["fl_rounds_total/committed"] == rounds
     assert server["fl_round_current"] == rounds + 1
-    assert server["fl_round_workers/reported"] == 3
+    assert server["fl_round_workers/reported"] == server["fl_round_target"] == 3
+    assert server["fl_round_minimum"] == 2
     assert server["fl_message_bytes_total/received/update"] == rounds * 3 * 20
     assert server["fl_model_metric/loss"] == run.rounds()[-1]["metrics"]["loss"]
     assert server["fl_round_duration_seconds_count/total"] == rounds
