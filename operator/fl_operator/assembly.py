@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
 from fl_operator.authority import authority_of
+from fl_operator.census import census
 from fl_operator.cluster.informer import Selection
 from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import (
@@ -68,7 +68,7 @@ async def assemble(engine: Engine) -> Parts:
         settings=jobs,
     )
 
-    engine.metrics.jobs.states = partial(_states, engine.mirror)
+    engine.metrics.jobs.states = lambda: census(engine.mirror.objects(FLJOBS))
 
     async def keys() -> Any:  # noqa: ANN401 - a JSON document
         return await connection.document(JWKS[0], accept=JWKS[1])
@@ -92,11 +92,3 @@ def _job_of(mirror: Mirror, namespace: str, uid: str) -> Object | None:
     """The FLJob of this uid in this namespace; nobody's token has the others looked through."""
     found = (mirror.find(FLJOBS, key) for key in mirror.keys(FLJOBS) if key.namespace == namespace)
     return next((job for job in found if job is not None and uid_of(job) == uid), None)
-
-
-def _states(mirror: Mirror) -> Iterator[tuple[str, str]]:
-    """Namespace and state of each FLJob."""
-    for key in mirror.keys(FLJOBS):
-        job = mirror.find(FLJOBS, key) or {}
-        display = (job.get("status") or {}).get("display") or {}
-        yield key.namespace, str(display.get("state", "Pending"))

@@ -10,6 +10,8 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
+from job_generator.spec import MANAGER
+
 Truth = Literal["True", "False", "Unknown"]
 Condition = dict[str, Any]
 
@@ -104,6 +106,11 @@ class Conditions:
 def holds(conditions: Iterable[Condition], kind: str) -> bool:
     """Whether this condition is True."""
     return any(one["type"] == kind and one["status"] == "True" for one in conditions)
+
+
+def is_ours(job: Mapping[str, Any]) -> bool:
+    """Whether an FLJob is left to this operator, and to no other controller."""
+    return bool(job["spec"].get("managedBy", MANAGER) == MANAGER)
 
 
 def is_over(job: Mapping[str, Any]) -> bool:

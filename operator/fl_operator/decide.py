@@ -58,7 +58,6 @@ from fl_operator.status import (
 from fl_operator.trial import Trial, trials, unclassed, verdict
 from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
-from job_generator.spec import MANAGER
 
 PRE_RUNNING_SECONDS: Final = 900
 """The default of `preRunningDeadlineSeconds`; the API server fills it in."""
@@ -67,7 +66,7 @@ PRE_RUNNING_SECONDS: Final = 900
 def decide(seen: Seen, *, settings: Settings, now: dt.datetime) -> Decision:
     """Decide about a job."""
     job = seen.job
-    if job["metadata"].get("deletionTimestamp") or job["spec"].get("managedBy", MANAGER) != MANAGER:
+    if job["metadata"].get("deletionTimestamp") or not c.is_ours(job):
         return NOTHING
     if c.is_over(job):
         return afterwards(seen, now)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -14,6 +16,9 @@ from prometheus_client.registry import Collector
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _QUEUE_SECONDS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 _READY_SECONDS = (1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+
+WAITING: Final = frozenset({"Pending", "Starting"})
+"""States of a job whose pods are not there yet, or too few of them."""
 
 
 class ClientMetrics:
@@ -82,22 +87,44 @@ class QueueMetrics:
         self._longest.set_function(lambda: max(running(), default=0.0))
 
 
-class JobStates(Collector):
-    """How many FLJobs there are in each state, counted whenever metrics are read; nothing is left of one that goes."""
+class JobState(NamedTuple):
+    """What the metrics tell of one FLJob."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.states: Callable[[], Iterable[tuple[str, str]]] = tuple
-        """Namespace and state of each FLJob."""
+    namespace: str
+    state: str
+    waiting_since: float
+    """A Unix time, which says something while the job waits."""
+
+
+class JobStates(Collector):
+    """How many FLJobs there are in each state, and for how long they wait, counted whenever metrics are read.
+
+    Nothing is left of one that goes.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, clock: Callable[[], float] = time.time) -> None:
+        self.states: Callable[[], Iterable[JobState]] = tuple
+        self._clock = clock
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
         """Count."""
-        family = GaugeMetricFamily(
-            "fljob_jobs", "FLJobs, by namespace and state.", labels=("namespace", "state")
-        )
-        for labels, number in sorted(Tally(self.states()).items()):
-            family.add_metric(labels, number)
-        yield family
+        jobs = list(self.states())
+        number = Tally((one.namespace, one.state) for one in jobs)
+        yield _by_state("fljob_jobs", "FLJobs, by namespace and state.", number)
+        now, longest = self._clock(), dict[tuple[str, str], float]()
+        for namespace, state, since in jobs:
+            if state in WAITING:
+                longest[namespace, state] = max(longest.get((namespace, state), 0.0), now - since)
+        text = "Seconds that the FLJob has waited that has waited for longest, by namespace and state."
+        yield _by_state("fljob_longest_waiting_seconds", text, longest)
+
+
+def _by_state(name: str, text: str, values: Mapping[tuple[str, str], float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=("namespace", "state"))
+    for labels, value in sorted(values.items()):
+        family.add_metric(labels, value)
+    return family
 
 
 class OperatorMetrics:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from fl_operator.metrics import JobStates, OperatorMetrics
+from fl_operator.metrics import JobState, JobStates, OperatorMetrics
 
 NAMES = """
 fljob_build_info fljob_reconcile_total fljob_reconcile_duration_seconds fljob_reconcile_cpu_seconds
 fljob_watch_restarts_total fljob_leader
-fljob_jobs fljob_jobs_finished_total fljob_job_ready_duration_seconds
+fljob_jobs fljob_longest_waiting_seconds fljob_jobs_finished_total fljob_job_ready_duration_seconds
 workqueue_depth workqueue_adds_total workqueue_retries_total workqueue_queue_duration_seconds
 workqueue_work_duration_seconds workqueue_unfinished_work_seconds workqueue_longest_running_processor_seconds
 rest_client_requests_total rest_client_request_duration_seconds rest_client_rate_limiter_duration_seconds
@@ -50,10 +50,21 @@ def test_each_state_of_each_namespace_is_counted() -> None:
     registry = CollectorRegistry()
     states = JobStates(registry)
     assert b"fljob_jobs{" not in generate_latest(registry)
-    jobs = [("lab", "Running"), ("lab", "Running"), ("ward", "Failed")]
+    jobs = [JobState("lab", "Running", 0), JobState("lab", "Running", 0), JobState("ward", "Failed", 0)]
     states.states = lambda: jobs
     page = generate_latest(registry).decode()
     assert 'fljob_jobs{namespace="lab",state="Running"} 2.0' in page
     assert 'fljob_jobs{namespace="ward",state="Failed"} 1.0' in page
     jobs.pop()
     assert "ward" not in generate_latest(registry).decode()
+
+
+def test_who_waits_for_longest() -> None:
+    """Of each namespace's jobs that wait the one is told that has done so for longest, and nothing of the others."""
+    registry = CollectorRegistry()
+    states = JobStates(registry, clock=lambda: 1000.0)
+    waiting = [JobState("lab", "Starting", 400.0), JobState("lab", "Starting", 990.0)]
+    states.states = lambda: [*waiting, JobState("lab", "Running", 1.0)]
+    page = generate_latest(registry).decode()
+    told = [line for line in page.splitlines() if line.startswith("fljob_longest_waiting_seconds{")]
+    assert told == ['fljob_longest_waiting_seconds{namespace="lab",state="Starting"} 600.0']
