@@ -16,11 +16,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from fl_core.errors import UpdateError
 from fl_core.gathering import Gathering
 from fl_core.plan import Selection
 from fl_core.shortfall import MENDING, recurs, too_few
+
+STOPPED: Final = "Stopped"
+"""Why a job ends that was told to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ class Rounds:
         self.selection = selection
         self.secure = secure
         self.past = Past()
-        self.rounds = rounds
+        self.rounds = self._planned = rounds
         self.round = done
         self.attempt = self.draw = 0
         self.phase = Phase.WAITING
@@ -271,6 +275,15 @@ class Rounds:
     def finish(self, reason: str) -> Actions:
         """End the job once the open round is over; at once where no worker has been asked yet."""
         self._ending = reason
+        return self._withdrawn(reason)
+
+    def shorten(self, last: int) -> Actions:
+        """End the job once round `last` is over, which may not have begun; with the open one where that is later."""
+        self.rounds = min(last, self.rounds)
+        return self._withdrawn(STOPPED) if self.round > self.rounds else ()
+
+    def _withdrawn(self, reason: str) -> Actions:
+        """End at once instead of the open round, where no worker has been asked for it yet."""
         if self.phase != Phase.SELECTING:
             return ()
         self.round -= 1
@@ -282,7 +295,7 @@ class Rounds:
 
     def _next_round(self) -> Actions:
         if self._ending or self.round >= self.rounds:
-            return self._finished(self._ending or "RoundsDone")
+            return self._finished(self._ending or (STOPPED if self.rounds < self._planned else "RoundsDone"))
         self.round += 1
         self.attempt = self.past.attempts.get(self.round, 0)
         self.draw = self.past.draws.get(self.round, 1) - 1

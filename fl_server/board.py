@@ -75,7 +75,7 @@ class Board:
 
 def describe(standing: pb.Standing, rounds: Rounds, gathering: Gathering | None) -> None:
     """Where the job stands; between two gatherings the last one's workers stay."""
-    standing.round, standing.attempt = rounds.round, rounds.attempt
+    standing.round, standing.attempt, standing.rounds = rounds.round, rounds.attempt, rounds.rounds
     standing.phase = str(rounds.phase)
     if gathering is not None:
         standing.selected[:] = sorted(gathering.cohort)

@@ -122,10 +122,10 @@ class Coordinator:
             self._muster.over()
             await self._summons.end()
 
-    def finish(self, reason: str) -> None:
-        """End the job with the open round, or at once where none has begun."""
-        log.info("asked to finish", reason=reason)
-        self._do(self.rounds.finish(reason))
+    def finish(self, *, last: int = 0) -> None:
+        """End the job with round `last`, or the open one where that is later; that one has asked workers."""
+        log.info("asked to finish", last=last)
+        self._do(self.rounds.shorten(last) if last else self.rounds.finish(r.STOPPED))
 
     # -- what workers hand in, called by the service --
 

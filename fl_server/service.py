@@ -181,11 +181,11 @@ class ServerService(fl_pb2_grpc.ServerServicer):
             yield observation
 
     async def Steer(self, request: pb.SteerRequest, call: Call) -> pb.Ack:  # noqa: N802
-        """The wish to end the job with the open round."""
+        """The wish to end the job, with the open round or a later one."""
         await admit(call, request, plan=self.plan, roles=STEERERS)
         if request.WhichOneof("wish") != "finish":
             await refuse(call, UpdateError("a wish is to finish; this one is none"))
-        self._coordinator.finish("Stopped")
+        self._coordinator.finish(last=request.finish.round)
         return pb.Ack()
 
     @asynccontextmanager

@@ -48,14 +48,17 @@ def scale(cluster: Cluster, name: str, workers: int) -> str:
 
 
 def stop(cluster: Cluster, name: str) -> str:
-    """End a job with the round that is open, so that a final model is written; says what happens now."""
+    """End a job with the round that is open, so that a final model is written; says what happens now.
+
+    The status is some seconds old, and nobody may have heard of rounds that are shorter.
+    """
     job = _going(cluster, name)
     behind = (job["spec"].get("initialModel") or {}).get("round") or 0
     last = max(training(job)["round"], behind) + 1  # nobody may have reported of a fork yet
     if job["spec"]["rounds"] <= last:
         return f"{name} ends with round {job['spec']['rounds']} already"
     change(cluster, fljobs(cluster.namespace, name), {"spec": {"rounds": last}})
-    return f"{name} ends with round {last} and writes its model"
+    return f"{name} ends with round {last}, or a later one if that is open already, and writes its model"
 
 
 def delete(cluster: Cluster, name: str, *, keep_storage: bool) -> str:

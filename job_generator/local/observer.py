@@ -83,9 +83,9 @@ class Observer:
         finally:
             call.cancel()
 
-    async def finish(self) -> None:
-        """Ask the server to end the open round, write the model and stop."""
-        request = pb.SteerRequest(context=self._context, finish=pb.Finish())
+    async def finish(self, *, last: int = 0) -> None:
+        """Ask the server to end with round `last`, or the open one where that is later, write the model and stop."""
+        request = pb.SteerRequest(context=self._context, finish=pb.Finish(round=last))
         try:
             await ServerStub(self.channel).Steer(request, timeout=STEER_SECONDS)
         except grpc.aio.AioRpcError as error:

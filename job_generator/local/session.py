@@ -103,6 +103,7 @@ class Session:
         self._observer: Observer | None = None
         self._watching: asyncio.Task[None] | None = None
         self._interrupted = self._suspended = self._is_up = False
+        self._last = 0
         self._wanted: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._chaos: Chaos | None = None
@@ -272,12 +273,14 @@ class Session:
             self._stop_now(exit_code)
         elif not self._interrupted:
             self._interrupted = True
+            # Who makes room waits for no workers; a stop gets the round that is shown.
+            self._last = 0 if self._suspended else self._display.picture.standing.round
             self._display.say(f"Finishing: this round ends and the model is written.{also}")
             self._do(self._finish(self._observer))
 
     async def _finish(self, observer: Observer) -> None:
         try:
-            await observer.finish()
+            await observer.finish(last=self._last)
         except UnavailableError as error:
             self._display.say(f"{error}. It is asked again when it is back; Ctrl-C again to stop now.")
 

@@ -69,11 +69,13 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
-class FinishNow:
-    """Ask the server to end the job with the open round."""
+class Finish:
+    """Ask the server to end the job with this round, or with the open one where that is later."""
+
+    last: int
 
 
-Action = Create | Apply | Delete | FinishNow
+Action = Create | Apply | Delete | Finish
 
 
 @dataclass(frozen=True, slots=True)

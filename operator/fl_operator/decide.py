@@ -18,7 +18,7 @@ from fl_operator.actions import (
     Create,
     Decision,
     Delete,
-    FinishNow,
+    Finish,
     Note,
     Place,
     Seen,
@@ -266,7 +266,7 @@ class _Visit:
             self._fail(*failure)
         elif not suspended:
             self._deadlines()
-            self._stop_early(attempt)
+            self._stop_early()
 
     def _server(self, *, suspended: bool) -> None:
         """Whether the server is there; one that never answers may be at work, and nobody sees it."""
@@ -381,12 +381,11 @@ class _Visit:
         self.wakes.append(moment)
         return False
 
-    def _stop_early(self, attempt: Attempt) -> None:
-        """A lower `rounds` ends the job with the round that is open."""
-        if self.spec["rounds"] < attempt.plan.rounds:
-            done = self.status["training"].get("round", 0)
-            if done >= self.spec["rounds"] - 1 and self.seen.report is not None:
-                self.actions.append(FinishNow())
+    def _stop_early(self) -> None:
+        """A server that does not know of a lower `rounds` yet is told, however far away that round is."""
+        report, last = self.seen.report, self.spec["rounds"]
+        if report is not None and report.standing.rounds > last:
+            self.actions.append(Finish(last))
 
     def _note_if_new(
         self, kind: str, reason: str, note: str, *, status: c.Truth = "True", warning: bool = True

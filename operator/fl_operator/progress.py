@@ -118,12 +118,15 @@ class Progress:
             stream.task.cancel()
             await asyncio.wait({stream.task})
 
-    async def finish(self, uid: str) -> None:
-        """Ask a job's server to end with the open round; raises UnavailableError where it does not answer."""
+    async def finish(self, uid: str, *, last: int) -> None:
+        """Ask a job's server to end with this round, or the open one where that is later.
+
+        Raises UnavailableError where it does not answer.
+        """
         stream = self._streams.get(uid)
         if stream is None or stream.observer is None:
             raise UnavailableError("the job's server does not answer")
-        await stream.observer.finish()
+        await stream.observer.finish(last=last)
 
     async def run(self) -> None:
         """Listen until cancelled, then to nobody."""

@@ -19,7 +19,7 @@ from fl_operator.actions import (
     Create,
     Decision,
     Delete,
-    FinishNow,
+    Finish,
     Place,
     Seen,
     place_of,
@@ -285,9 +285,9 @@ class Reconciler:
                     await self.connection.delete(resource_of(thing), key_of(thing), uid=uid_of(thing))
                 except NotFoundError:
                     return None
-            case FinishNow():
+            case Finish(last):
                 try:
-                    await self.progress.finish(uid_of(job))
+                    await self.progress.finish(uid_of(job), last=last)
                 except UnavailableError as error:
                     log.info("the server was not asked to finish", reason=str(error))
                 return SERVER_SECONDS

@@ -266,6 +266,47 @@ def test_the_wish_to_end_before_a_cohort_is_chosen() -> None:
     assert (machine.phase, machine.round, machine.gathering) == (Phase.FINISHED, 0, None)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_job_ends_with_the_round_that_was_wished_for(*, before: bool) -> None:
+    """Asked before its first round or while one selects, it trains that round, measures it, and begins no other."""
+    machine = Rounds(selection(), rounds=8, evaluation_every=5)
+    if before:
+        assert machine.shorten(2) == ()
+    machine.begin()
+    if not before:
+        assert machine.shorten(2) == ()
+    for number in (1, 2):
+        assert machine.round == number
+        machine.convened(COHORT, now=0)
+        reported(machine, *COHORT)
+        measured = machine.committed(now=1)
+        ends = machine.concluded()
+    assert measured == (Evaluate(2, COHORT),)
+    assert (ends, machine.shorten(3)) == ((Finish("Stopped"),), ())
+
+
+def test_a_wish_for_a_round_that_is_over() -> None:
+    """The round for which nobody was asked yet does not begin; one that trains is the last."""
+    machine = Rounds(selection(), rounds=8, evaluation_every=1, done=5)
+    machine.begin()
+    selecting = deepcopy(machine)
+    assert selecting.shorten(5) == (Finish("Stopped"),)
+    assert (selecting.round, selecting.convened(COHORT, now=1)) == (5, ())
+    machine.convened(COHORT, now=0)
+    assert machine.shorten(3) == ()
+    reported(machine, *COHORT)
+    machine.committed(now=1)
+    assert (machine.concluded(), machine.round) == ((Finish("Stopped"),), 6)
+
+
+def test_a_wish_makes_no_job_longer() -> None:
+    """A later wish for more rounds, or for more than there are, changes nothing."""
+    machine = Rounds(selection(), rounds=8, evaluation_every=1)
+    for last in (20, 3, 5):
+        machine.shorten(last)
+    assert machine.rounds == 3
+
+
 def test_rounds_that_are_done_stay_done() -> None:
     """A server that starts again goes on after the rounds behind it."""
     assert Rounds(selection(), rounds=5, evaluation_every=1, done=3).begin() == (Convene(4, 1, 1),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fl_operator.actions import Apply, Create, Delete, FinishNow, steps
+from fl_operator.actions import Apply, Create, Delete, Finish, steps
 from fl_operator.attempt import SPEC_DIGEST
 
 
@@ -16,7 +16,7 @@ def test_what_is_needed_comes_first() -> None:
     """The attempt is kept alone, then comes what pods need, then what has pods; none is left out."""
     attempt = Create(thing("ConfigMap", "attempt", **{SPEC_DIGEST: "d"}))
     mounted = [Create(thing("ConfigMap")), Apply(thing("NetworkPolicy"))]
-    running = [Create(thing("Job")), Apply(thing("Job", "other")), Delete(thing("Job", "old")), FinishNow()]
+    running = [Create(thing("Job")), Apply(thing("Job", "other")), Delete(thing("Job", "old")), Finish(8)]
     assert list(steps([*running, *mounted, attempt])) == [[attempt], mounted, running]
     assert list(steps([])) == []
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_operator.actions import Apply, Create, Decision, Delete, FinishNow, Note, Place, Seen
+from fl_operator.actions import Apply, Create, Decision, Delete, Finish, Note, Place, Seen
 from fl_operator.attempt import SPEC_DIGEST, Attempt, canonical
 from fl_operator.cluster.resources import Object
 from fl_operator.conditions import TYPES
@@ -114,7 +114,7 @@ class World:
         """Move the clock."""
         self.now += dt.timedelta(**duration)
 
-    def _carry_out(self, action: Create | Apply | Delete | FinishNow) -> None:
+    def _carry_out(self, action: Create | Apply | Delete | Finish) -> None:
         match action:
             case Create(made):
                 place = (made["kind"], made["metadata"]["name"])
@@ -1010,12 +1010,19 @@ def test_a_job_that_takes_too_long_fails(running: World) -> None:
 
 
 def test_fewer_rounds_end_the_job_early(running: World) -> None:
-    """A lower `rounds` asks the server to end with the round that is open, and not before its time."""
+    """The server hears of a lower `rounds` at once, so that it ends with that round however short its rounds are.
+
+    It is told until it says so, and again where another process, which does not know of it, serves.
+    """
     running.report = report(5)
-    running.spec["rounds"] = 8
     running.settle()
-    running.report = report(7)
-    assert FinishNow() in running.visit().actions
+    running.spec["rounds"] = 8
+    for _ in range(2):
+        assert running.visit().actions == (Finish(8),)
+    running.report = replace(report(5), standing=Standing(round=6, rounds=8, phase="Selecting"))
+    running.settle()
+    running.report = Report(standing=Standing(round=0, rounds=20, phase="Waiting"))
+    assert running.visit().actions == (Finish(8),)
 
 
 FORKED = {"round": 12, "persistentVolumeClaim": {"claimName": "kept", "path": "checkpoints/12.safetensors"}}

@@ -209,7 +209,7 @@ def test_an_open_port_without_an_answer_is_left(stage: Stage, monkeypatch: pytes
         while met.count(b"\x16") < 2:  # a TLS handshake begins so
             await asyncio.sleep(0.01)
         with pytest.raises(UnavailableError, match="does not answer"):
-            await stage.progress.finish(UID)
+            await stage.progress.finish(UID, last=1)
         await stage.progress.forget(UID)
         mute.close()
 
@@ -369,7 +369,7 @@ def test_who_was_asked_to_finish_may_still_agree(stage: Stage) -> None:
         async with stage.serving(round=1) as server:
             stage.follow(since="12:00:00")
             await stage.hears(1)
-            asking = asyncio.create_task(stage.progress.finish(UID))
+            asking = asyncio.create_task(stage.progress.finish(UID, last=1))
             await asyncio.sleep(0.1)
             stage.follow(since="12:00:07")
             await server.left.wait()

@@ -19,8 +19,10 @@ from fl_core.record import read
 from fl_core.weights import digest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
+from fl_core.wire.channels import open_channel
 from fl_core.wire.guard import context_of
 from fl_server.storage import Storage
+from job_generator.local.observer import Observer
 from tests.fl_server.crowd import SECURE
 from tests.fl_server.recorded import recorded
 
@@ -413,8 +415,8 @@ def test_another_worker_is_asked_for_initial_weights(world: Callable[..., Any]) 
     asyncio.run(main())
 
 
-def test_a_job_that_is_asked_to_finish_before_a_round_ends_at_once(world: Callable[..., Any]) -> None:
-    """`finish` while the scheduler looks for workers ends the job with the model that there is."""
+def test_a_job_that_is_asked_to_make_room_before_a_round_ends_at_once(world: Callable[..., Any]) -> None:
+    """`finish` without a round, while the scheduler looks for workers, ends the job with the model that there is."""
     one = world()
     usual = one.scheduler.script
     one.scheduler.script = lambda request: (
@@ -425,13 +427,47 @@ def test_a_job_that_is_asked_to_finish_before_a_round_ends_at_once(world: Callab
         async with one.serving() as served, served.running() as task:
             await play(served, calls=1)
             await served.called()
-            served.coordinator.finish("Stopped")
+            served.coordinator.finish()
             await ended(task)
             assert one.scheduler.dismissed == ["Stopped"]
             assert served.storage.model("last").facts["round"] == 0
             assert recorded(served.storage) == []
 
     asyncio.run(main())
+
+
+def test_a_job_that_is_stopped_before_a_round_ends_with_that(world: Callable[..., Any]) -> None:
+    """Asked to end with round 1 while it looks for workers, it says so, trains that round and no other."""
+    one = world(rounds=3)
+    usual, silent = one.scheduler.script, [True]
+    one.scheduler.script = lambda request: (
+        [] if request.WhichOneof("purpose") == "train" and silent else usual(request)
+    )
+
+    async def main() -> None:
+        async with one.serving() as served, served.running() as task:
+            await play(served, calls=1)
+            await served.called()
+            assert (await told(served)).rounds == 3
+            async with open_channel(served.address, one.identity("observer"), peer="server") as channel:
+                await Observer(channel, one.plan.job.uid, one.plan.digest).finish(last=1)
+            assert (await told(served)).rounds == 1
+            silent.clear()
+            one.scheduler.break_off()
+            await play(served, calls=2)
+            await ended(task)
+            assert one.scheduler.dismissed == ["Stopped"]
+            assert [row["round"] for row in recorded(served.storage)] == [1]
+            assert served.storage.model("last").facts["round"] == 1
+
+    asyncio.run(main())
+
+
+async def told(served: Any) -> pb.Standing:
+    """The standing, as whoever watches is told now."""
+    async for seen in served.coordinator.board.watch():
+        return seen.standing
+    raise AssertionError
 
 
 @pytest.mark.parametrize("step", ["_restoring.opening", "spending.asking"])
@@ -449,7 +485,7 @@ def test_nobody_is_asked_by_a_job_that_was_told_to_finish_while_its_round_opened
 
             async def told(*place: Any, **more: Any) -> Any:
                 done = await noted(*place, **more)
-                served.coordinator.finish("Stopped")
+                served.coordinator.finish()
                 return done
 
             monkeypatch.setattr(part, name, told)

@@ -110,7 +110,7 @@ def test_a_stop_while_the_server_restores_is_heard(world: Callable[..., Any]) ->
 
     async def main() -> None:
         async with one.serving() as served:
-            served.coordinator.finish("Stopped")
+            served.coordinator.finish()
             async with served.running() as task:
                 await asyncio.wait_for(asyncio.shield(task), SECONDS)
             assert served.coordinator.board.ending.reason == "Stopped"

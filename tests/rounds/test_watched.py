@@ -81,7 +81,7 @@ def test_the_operator_hears_of_each_round(job: Callable[..., Any]) -> None:
         assert told["metrics"]["loss"] == run.rounds()[1]["metrics"]["loss"]
         assert set(news) == {key}
         run.wait_held()
-        await progress.finish(run.plan.job.uid)
+        await progress.finish(run.plan.job.uid, last=3)
         run.release()
         while run.processes["server"].poll() is None:
             await asyncio.sleep(0.01)
@@ -91,8 +91,11 @@ def test_the_operator_hears_of_each_round(job: Callable[..., Any]) -> None:
     assert len(run.rounds()) == 3
 
 
-def test_finish_ends_the_job_with_the_open_round(job: Callable[..., Any]) -> None:
-    """Asked to finish while workers train, the server closes that round, keeps the model, and all end with 0."""
+@pytest.mark.parametrize(("last", "rounds"), [(0, 1), (4, 4)])
+def test_finish_ends_the_job_with_the_open_round(job: Callable[..., Any], last: int, rounds: int) -> None:
+    """Asked to finish while workers train, the server closes that round, or trains on to a later one that was wished
+    for, however short rounds are; it keeps the model, and all end with 0.
+    """
     run = job(spec={"rounds": 500}, gate=1)
     run.begin()
     run.wait_held()
@@ -101,7 +104,7 @@ def test_finish_ends_the_job_with_the_open_round(job: Callable[..., Any]) -> Non
         identity = run.identity("observer")
         async with open_channel(run.announced["server"]["address"], identity, peer="server") as channel:
             observer = Observer(channel, run.plan.job.uid, run.plan.digest)
-            await observer.finish()
+            await observer.finish(last=last)
             run.release()
             async for observation in observer.observations():
                 if observation.ending is not None:
@@ -110,6 +113,6 @@ def test_finish_ends_the_job_with_the_open_round(job: Callable[..., Any]) -> Non
 
     ending = asyncio.run(steer())
     assert (ending.complete, ending.reason, ending.model) == (True, "Stopped", run.rounds()[-1]["model"])
-    assert len(run.rounds()) == 1
+    assert len(run.rounds()) == rounds
     assert {run.code(name) for name in run.processes} == {0}
     assert (run.storage / "models" / "last.safetensors").exists()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import stat
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class Service(ServerServicer):
         yield pb.Observation(ending=pb.Ending(complete=True, reason="Stopped" if {waits} else "RoundsDone"))
         self.done.set()
     async def Steer(self, request, context):
+        print(f"wish={request.finish.round}", file=sys.stderr, flush=True)
         if not {deaf}:
             self.finish.set()
         return pb.Ack()
@@ -107,6 +109,7 @@ def test_interrupt_once(conducted: Any) -> None:
     )
     assert outcome.exit_code == 0
     assert "again to stop now" in said
+    assert wishes(folder) == [2]  # the round that is open
     assert folder.state().state == "Stopped"
 
 
@@ -147,6 +150,13 @@ def test_a_run_that_is_suspended_has_not_ended(conducted: Any) -> None:
     outcome, folder, _ = conducted(waits=True, hint=hint)
     state = folder.state()
     assert (outcome.exit_code, state.state, state.reason, state.message) == (0, "Suspended", "", "")
+    assert wishes(folder) == [0]  # no workers are waited for
+
+
+def wishes(folder: RunFolder) -> list[int]:
+    """The rounds with which the server was asked to end."""
+    logs = "".join(path.read_text() for path in folder.logs.iterdir() if "server" in path.name)
+    return [int(number) for number in re.findall(r"wish=(\d+)", logs)]
 
 
 def test_failed_start(conducted: Any) -> None:
