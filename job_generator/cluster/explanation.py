@@ -18,6 +18,7 @@ ACTORS: Final = {
     "ImmutableFieldChanged": (AUTHOR, "change the field back, or submit the job under another name"),
     "NameTaken": (AUTHOR, "remove the other object, or submit the job under another name"),
     "ChildRefused": (OPERATOR, "mend the quota, policy or right that the message names"),
+    "AttemptLost": (AUTHOR, "change back what was changed in the spec, or restore the object that is named"),
     "ProgramError": (
         AUTHOR,
         "mend the program, try it with `fl-submit try`, and submit it under another name",

@@ -50,9 +50,14 @@ class Attempt:
     spec_digest: str
 
     @classmethod
-    def render(cls, job: Object, settings: Settings, *, number: int) -> Attempt:
-        """Compile and render a job as the API server holds it; raises InvalidJobError."""
-        typed = Document(bare(job)).job()
+    def render(cls, job: Object, settings: Settings, *, number: int, rounds: int | None = None) -> Attempt:
+        """Compile and render a job as the API server holds it; raises InvalidJobError.
+
+        `rounds` are those of the job's plan, where it has one: its author may have lowered them since.
+        """
+        whole = bare(job)
+        spec = whole["spec"] if rounds is None else {**whole["spec"], "rounds": rounds}
+        typed = Document({**whole, "spec": spec}).job()
         plan = compile_job(typed)
         made = children(Rendering(job=typed, plan=plan, settings=settings, attempt=number))
         return cls(number, plan, tuple(made), spec_digest(job))

@@ -25,7 +25,8 @@ from fl_operator.actions import (
     place_of,
 )
 from fl_operator.afterwards import afterwards
-from fl_operator.attempt import Attempt, is_of_another, name_for, spec_digest
+from fl_operator.attempt import Attempt, is_of_another
+from fl_operator.choice import chosen, taken
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
 from fl_operator.ends import end_of
@@ -55,12 +56,12 @@ from fl_operator.status import (
     selection_ends,
     told,
 )
-from fl_operator.trial import Trial, trials, unclassed, verdict
-from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
 
 PRE_RUNNING_SECONDS: Final = 900
 """The default of `preRunningDeadlineSeconds`; the API server fills it in."""
+SOON: Final = 0.1
+"""Seconds until what was just made is in the copies."""
 
 
 def decide(seen: Seen, *, settings: Settings, now: dt.datetime) -> Decision:
@@ -89,53 +90,33 @@ class _Visit:
         self.actions: list[Action] = []
         self.notes: list[Note] = []
         self.wakes: list[dt.datetime] = []
-        self.trials: tuple[Trial, ...] = ()
-        self.unclassed: Object | None = None
         self._restarts = restarts_of(self.spec)
 
     def decision(self) -> Decision:
         """Compile, create, watch, end."""
-        attempt = self._attempt()
-        if attempt is not None:
-            self._run(attempt)
+        choice = chosen(self.seen, self.settings)
+        if choice.create is not None:
+            self.actions.append(choice.create)
+        if choice.refused is not None:
+            self._refuse(*choice.refused)
+        elif choice.attempt is None:
+            return Decision(tuple(self.actions), again=SOON)
+        else:
+            self._judge(choice.attempt, is_changed=choice.is_changed)
+            self._run(choice.attempt)
         self.status["conditions"] = self.conditions.listed
         self.status["display"] = told(self.status, self.spec)
         changed = self.status if differs(self.status, self.before) else None
         again = min(((wake - self.now).total_seconds() for wake in self.wakes), default=None)
-        again = None if again is None else max(again, 0.1)
-        return Decision(tuple(self.actions), changed, tuple(self.notes), again, self.trials, self.unclassed)
+        again = None if again is None else max(again, SOON)
+        actions, notes = tuple(self.actions), tuple(self.notes)
+        return Decision(actions, changed, notes, again, choice.trials, choice.unclassed)
 
     # -- from the spec to the children
 
-    def _attempt(self) -> Attempt | None:
-        """The frozen attempt, or a new one; None where the spec is wrong."""
-        kept = self.seen.attempt
-        same = kept is not None and kept.spec_digest == spec_digest(self.job)
-        if kept is not None and (same or not self._is_still()):
-            return self._kept(kept, same=same)
-        try:
-            made = Attempt.render(self.job, self.settings, number=kept.number + 1 if kept else 1)
-        except InvalidJobError as error:
-            self._refuse("InvalidSpec", str(error))
-            return None
-        if kept is not None and made.plan.digest != kept.plan.digest:
-            return self._kept(kept, same=same)
-        if (place := ("ConfigMap", name_for(made.plan.job, made.number))) in self.seen.taken:
-            self._refuse("NameTaken", _taken(place))
-            return None
-        if self.seen.unfit:
-            self._refuse(*verdict(self.seen.unfit))
-            return None
-        self.trials, self.unclassed = trials(made, self.spec), unclassed(made)
-        self._compiled(made)
-        self.actions.append(Create(made.object(self.job)))
-        return made
-
-    def _kept(self, kept: Attempt, *, same: bool) -> Attempt:
-        """The attempt that there is goes on, whatever the spec says now."""
-        if same:
-            self._compiled(kept)
-        else:
+    def _judge(self, attempt: Attempt, *, is_changed: bool) -> None:
+        """Whether the attempt is what the spec says; where not, it goes on as it was."""
+        if is_changed:
             self.conditions.set(
                 c.COMPILED,
                 "False",
@@ -143,12 +124,8 @@ class _Visit:
                 "a field was changed that cannot change while a job runs; change it back, or make another job. "
                 "Pod templates can change while the job is suspended. The attempt goes on as it was",
             )
-        return kept
-
-    def _is_still(self) -> bool:
-        """Whether the job is suspended and has no pods: what they are made from may change then."""
-        jobs = [child for (kind, _), child in self.seen.children.items() if kind == "Job"]
-        return bool(self.spec.get("suspend")) and all(child["spec"].get("suspend") for child in jobs)
+        else:
+            self._compiled(attempt)
 
     def _compiled(self, attempt: Attempt) -> None:
         self.conditions.set(c.COMPILED, "True", "Compiled", f"plan {attempt.plan.digest[:12]}")
@@ -184,8 +161,8 @@ class _Visit:
             place = place_of(wanted)
             live = self.seen.children.get(place)
             if place in self.seen.taken:
-                self.conditions.set(c.STALLED, "True", "NameTaken", _taken(place))
-                self._note_if_new(c.STALLED, "NameTaken", _taken(place))
+                self.conditions.set(c.STALLED, "True", "NameTaken", taken(place))
+                self._note_if_new(c.STALLED, "NameTaken", taken(place))
             elif live is None:
                 self.actions.append(Create(wanted))
                 self._refusal(place)
@@ -392,7 +369,3 @@ class _Visit:
     ) -> None:
         if self.conditions.became(kind, status):
             self.notes.append(Note(reason, note, "Warning" if warning else "Normal"))
-
-
-def _taken(place: Place) -> str:
-    return f"{place[0]} {place[1]} exists and is not this job's; remove it, or give the job another name"

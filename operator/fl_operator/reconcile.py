@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -25,7 +25,7 @@ from fl_operator.actions import (
     place_of,
     steps,
 )
-from fl_operator.attempt import Attempt, name_for
+from fl_operator.attempt import Attempt, holds_attempt, name_for
 from fl_operator.cluster.cache import Recent
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import (
@@ -47,7 +47,6 @@ from fl_operator.cluster.resources import (
     PODS,
     Key,
     Object,
-    Resource,
     key_of,
     owner_of,
     resource_of,
@@ -55,9 +54,10 @@ from fl_operator.cluster.resources import (
 )
 from fl_operator.conditions import COMPLETE, FAILED, READY, holds, is_over
 from fl_operator.decide import decide
-from fl_operator.drift import differs, projected, respelled
+from fl_operator.drift import differs
 from fl_operator.findings import listener_of, pods_of
 from fl_operator.loop import GATHER_SECONDS, Requeue
+from fl_operator.memory import Memory
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
 from fl_operator.rehearsal import lacks_class, unfit, written
@@ -91,31 +91,6 @@ Now = Callable[[], dt.datetime]
 def present() -> dt.datetime:
     """The time of day."""
     return dt.datetime.now(dt.UTC)
-
-
-@dataclass(slots=True)
-class Memory:
-    """What one process remembers of a job; losing it costs a few reads."""
-
-    taken: dict[Place, Resource] = field(default_factory=dict)
-    """Names that somebody else's objects have, which no copy shows."""
-    refused: dict[Place, str] = field(default_factory=dict)
-    accepted: dict[Place, tuple[Object, Any]] = field(default_factory=dict)
-    """What is wanted, and how the API server writes it where that is something else."""
-    written: float = float("-inf")
-    """When the status was written last."""
-
-    def accept(self, wanted: Object, written: Object) -> None:
-        """Remember how the API server writes a child."""
-        place = place_of(wanted)
-        self.accepted.pop(place, None)
-        if differs(wanted, written):
-            self.accepted[place] = (wanted, projected(wanted, written))
-
-    def as_wanted(self, live: Object) -> Object:
-        """A live child with our own way of writing in the place of the API server's."""
-        known = self.accepted.get(place_of(live))
-        return live if known is None else respelled(live, *known)
 
 
 @dataclass(slots=True)
@@ -159,8 +134,18 @@ class Reconciler:
         waits = [decision.again, REFUSED_SECONDS if seen.taken and not is_over(job) else None]
         for step in steps(decision.actions):
             waits += await together(self._act(job, action, memory) for action in step)
+            if any(place_of(one) not in seen.refused for one in self._unkept(step)):
+                return _soonest(waits)  # nothing is made, and nothing said, of an attempt that is not kept
         waits.append(await self._report(job, decision, memory))
-        return Requeue(soonest) if (soonest := min(filter(None, waits), default=None)) else None
+        return _soonest(waits)
+
+    def _unkept(self, step: Sequence[Action]) -> list[Object]:
+        """The attempts that should be kept by now, and are not, or with other children."""
+        wanted = [one.object for one in step if isinstance(one, Create) and holds_attempt(one.object)]
+        found = [self.mirror.find(CONFIG_MAPS, key_of(one)) for one in wanted]
+        return [
+            one for one, kept in zip(wanted, found, strict=True) if (kept or {}).get("data") != one["data"]
+        ]
 
     async def _decided(self, seen: Seen, memory: Memory) -> Decision:
         """What to do, when the API server has been asked what only it knows: whether it takes a job's templates, has a
@@ -214,6 +199,8 @@ class Reconciler:
                 taken.discard(place)
             else:
                 taken.add(place)
+        if attempt is None:  # it may be lost
+            children = {place_of(one): one for one in self.mirror.owned(JOBS, uid_of(job))}
         owners = [uid_of(child) for (kind, _), child in children.items() if kind == JOBS.kind]
         pods = [pod for uid in owners for pod in self.mirror.owned(PODS, uid)]
         return Seen(
@@ -378,6 +365,10 @@ class Reconciler:
 def before_ready(conditions: Any) -> bool:  # noqa: ANN401 - a list of conditions
     """Whether a job has been ready earlier."""
     return any(one["type"] == READY and one["reason"] == "QuorumLost" for one in conditions)
+
+
+def _soonest(waits: Iterable[float | None]) -> Requeue | None:
+    return Requeue(soonest) if (soonest := min(filter(None, waits), default=None)) else None
 
 
 def _matters(status: Object, before: Object) -> bool:

@@ -433,6 +433,59 @@ def test_templates_may_change_while_it_is_suspended(running: World) -> None:
     assert len(running.jobs()) == 3
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_keeps_the_attempt_is_made_again(running: World, number: int) -> None:
+    """Deleted by hand: the same attempt is kept again, also after `rounds` was lowered, and no child is touched."""
+    if number > 1:
+        another_attempt(running)
+    running.spec["rounds"] = 12
+    running.settle()
+    status = deepcopy(running.status)
+    del running.objects["ConfigMap", f"digits-attempt-{number}"]
+    others = deepcopy(running.objects)
+    decision = running.visit()
+    (kept,) = (action.object for action in decision.actions if isinstance(action, Create))
+    assert (len(decision.actions), kept["metadata"]["name"]) == (1, f"digits-attempt-{number}")
+    assert decision.again == pytest.approx(0.1)
+    running.settle()
+    assert (running.objects | others, running.status) == (running.objects, status)
+
+
+def another_attempt(running: World) -> None:
+    """A job whose templates were changed while it was suspended."""
+    running.spec |= {"suspend": True, "suspendGraceSeconds": 0}
+    running.settle()
+    over = {"spec": {"containers": [{"name": "fl", "resources": {"limits": {"memory": "4Gi"}}}]}}
+    running.spec["workers"]["template"] = over
+    running.settle()
+    running.spec["suspend"] = False
+    running.settle()
+    assert running.status["attempt"] == 2
+
+
+def test_an_attempt_that_cannot_be_kept_again_is_told(running: World) -> None:
+    """Of a spec with another plan nothing is made beside what runs."""
+    before = {
+        place: one for place, one in running.objects.items() if place != ("ConfigMap", "digits-attempt-1")
+    }
+    running.objects = deepcopy(before)
+    running.spec["strategy"] = {"name": "fedprox", "mu": 0.1}
+    running.settle()
+    assert running.objects == before
+    assert running.condition("Stalled")[:2] == ("True", "AttemptLost")
+    assert "change back" in running.condition("Stalled")[2]
+    del running.spec["strategy"]
+    running.settle()
+    assert running.condition("Stalled")[0] == "False"
+
+
+def test_templates_may_change_after_rounds_were_lowered(running: World) -> None:
+    """The plan has the rounds of its beginning, which may be lowered at any time."""
+    running.spec["rounds"] = 12
+    another_attempt(running)
+    assert running.condition("Compiled")[:2] == ("True", "Compiled")
+
+
 def test_the_plan_cannot_change_even_then(running: World) -> None:
     """Another strategy would be another job, also while it is suspended."""
     running.spec |= {"suspend": True, "suspendGraceSeconds": 0, "strategy": {"name": "fedprox", "mu": 0.1}}

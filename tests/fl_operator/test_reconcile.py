@@ -15,6 +15,7 @@ from fl_core.errors import SpecError
 from fl_core.identity import Authority
 from fl_operator import rehearsal
 from fl_operator.assembly import WATCHES
+from fl_operator.attempt import Attempt
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import refusal
 from fl_operator.cluster.events import Recorder
@@ -32,13 +33,14 @@ from fl_operator.cluster.resources import (
     key_of,
     resource_of,
 )
+from fl_operator.conditions import is_over
 from fl_operator.loop import GATHER_SECONDS, Requeue
 from fl_operator.metrics import OperatorMetrics
 from fl_operator.progress import Progress
 from fl_operator.reconcile import REFUSED_SECONDS, Reconciler
 from fl_operator.rehearsal import approve_template
 from fl_operator.warning_events import MOST, WarningEvents
-from job_generator.settings import Settings
+from job_generator.settings import Images, Settings
 
 KEY = Key("lab", "digits")
 JOB: Object = {
@@ -191,6 +193,88 @@ def test_one_refusal_does_not_keep_the_others_back(memory: Any) -> None:
         )
         assert (stalled["status"], stalled["reason"]) == ("True", "ChildRefused")
         assert "over quota" in stalled["message"]
+
+    play(memory, scene)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (403, "exceeded quota: count/configmaps=20"),
+        (422, "Too long: may not be more than 1048576 bytes"),
+        (413, "too large"),
+    ],
+)
+def test_nothing_is_made_of_an_attempt_that_is_refused(memory: Any, code: int, message: str) -> None:
+    """A quota, or more than an object may hold: the job says so, and goes on by itself where it is taken later."""
+    send, full = memory.send, [True]
+
+    async def refuses_attempts(request: Any) -> Any:
+        if full and request.method == "POST" and request.path.endswith("/configmaps"):
+            raise refusal(str(request), code=code, status={"message": message})
+        return await send(request)
+
+    memory.send = refuses_attempts
+
+    async def scene(one: Reconciler) -> None:
+        before = set(memory.objects)
+        assert await one.reconcile(KEY) == Requeue(GATHER_SECONDS)
+        for _ in range(2):
+            assert await one.reconcile(KEY) == Requeue(REFUSED_SECONDS)
+            assert set(memory.objects) == before
+            for kind, status in (("Compiled", "False"), ("Stalled", "True")):
+                said = condition(memory, kind)
+                assert (said["status"], said["reason"]) == (status, "ChildRefused")
+                assert message in said["message"]
+        assert "startTime" not in memory.objects[FLJOBS.path(*KEY)]["status"]
+        full.clear()
+        assert await one.reconcile(KEY) == Requeue(GATHER_SECONDS)
+        await one.reconcile(KEY)
+        assert len(jobs(memory)) == 3
+        assert condition(memory, "Stalled")["status"] == "False"
+
+    play(memory, scene)
+
+
+def condition(memory: Any, kind: str) -> Object:
+    """A condition of the job."""
+    listed = memory.objects[FLJOBS.path(*KEY)]["status"]["conditions"]
+    found: Object = next(one for one in listed if one["type"] == kind)
+    return found
+
+
+def test_an_attempt_that_no_copy_shows_is_met_before_anything_is_made(memory: Any) -> None:
+    """What an operator with other images has kept is what the children are made from, however late it is heard of."""
+
+    async def scene(one: Reconciler) -> None:
+        job_ = memory.objects[FLJOBS.path(*KEY)]
+        other = Settings(images=Images.of("9.9.9"))
+        kept = Attempt.render(job_, other, number=1).object(job_)
+        kept["metadata"] |= {"uid": "kept", "resourceVersion": str(memory.version + 1)}
+        memory.objects[CONFIG_MAPS.path("lab", "digits-attempt-1")] = kept
+        await one.reconcile(KEY)
+        assert jobs(memory) == []
+        await one.reconcile(KEY)
+        made = memory.objects[JOBS.path("lab", "digits-server")]
+        assert "9.9.9" in made["spec"]["template"]["spec"]["containers"][0]["image"]
+
+    play(memory, scene)
+
+
+def test_pods_of_a_job_that_is_over_go_without_its_attempt(memory: Any) -> None:
+    """Its Jobs are found by their owner, where nothing says any more what they were made of."""
+    kept = Key("lab", "digits-attempt-1")
+
+    async def scene(one: Reconciler) -> None:
+        await one.reconcile(KEY)
+        memory.drop(CONFIG_MAPS.path(*kept))
+        over = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}
+        status = {"attempt": 1, "conditions": [over], "completionTime": "2026-11-21T12:00:00Z"}
+        memory.put(FLJOBS.path(*KEY), {**memory.objects[FLJOBS.path(*KEY)], "status": status})
+        while not is_over(one.mirror.find(FLJOBS, KEY) or {}) or one.mirror.find(CONFIG_MAPS, kept):
+            await asyncio.sleep(0.001)
+        await one.reconcile(KEY)
+        assert jobs(memory) == []
 
     play(memory, scene)
 

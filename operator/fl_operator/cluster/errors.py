@@ -8,7 +8,7 @@ ClusterError                   the API server refused a request for good
 ├── AlreadyExistsError         409  an object of this name exists
 ├── ConflictError              409  somebody changed the object meanwhile: read it again
 ├── GoneError                  410  this version is too old to go on from: list again
-├── InvalidError               400, 422  the object breaks a rule of its kind
+├── InvalidError               400, 413, 422  the object breaks a rule of its kind, or is too large
 └── TransientError             wait and try again
     ├── TooManyRequestsError   429  with the seconds to wait
     ├── ServerFailureError     5xx
@@ -69,7 +69,7 @@ class GoneError(ClusterError):
 
 
 class InvalidError(ClusterError):
-    """The object breaks a rule of its kind."""
+    """The object breaks a rule of its kind, or is too large."""
 
 
 class TransientError(ClusterError, UnavailableError):
@@ -95,6 +95,7 @@ _BY_CODE: Mapping[int, type[ClusterError]] = {
     404: NotFoundError,
     409: ConflictError,
     410: GoneError,
+    413: InvalidError,
     422: InvalidError,
     429: TooManyRequestsError,
 }
