@@ -37,6 +37,8 @@ class Seen:
     """Names that somebody else's objects have."""
     refused: Mapping[Place, str] = field(default_factory=dict)
     """What the API server said of children that it did not take."""
+    held: frozenset[Place] = frozenset()
+    """Children that this operator has seen, and did not remove."""
     unfit: Sequence[Problem] = ()
     """What it finds wrong with the templates, or the storage, of an attempt that is not made yet."""
     pods: Sequence[Object] = ()
@@ -47,18 +49,29 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """An Event about the job."""
+
+    reason: str
+    note: str
+    type: Literal["Normal", "Warning"] = "Normal"
+
+
+@dataclass(frozen=True, slots=True)
 class Create:
     """Make an object that is not there; one of somebody else's is left alone."""
 
     object: Object
+    note: Note | None = None
+    """What is told when it is done; so with the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Make a child of ours what it should be again; a repair, where it seems that somebody changed it."""
+    """Make a child of ours what it should be again; with a note, where it seems that somebody changed it."""
 
     object: Object
-    is_repair: bool = False
+    note: Note | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,7 @@ class Delete:
     """Remove an object of ours, its dependants first."""
 
     object: Object
+    note: Note | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +90,6 @@ class Finish:
 
 
 Action = Create | Apply | Delete | Finish
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """An Event about the job."""
-
-    reason: str
-    note: str
-    type: Literal["Normal", "Warning"] = "Normal"
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,9 +128,9 @@ def holds_attempt(thing: Object) -> bool:
 
 
 def is_of_another(wanted: Object, live: Object) -> bool:
-    """Whether a live Job is one of another attempt than the wanted one."""
+    """Whether a live child is one of another attempt than the wanted one."""
     attempts = [one["metadata"].get("labels", {}).get(names.ATTEMPT) for one in (wanted, live)]
-    return wanted["kind"] == "Job" and attempts[1] is not None and attempts[0] != attempts[1]
+    return attempts[1] is not None and attempts[0] != attempts[1]
 
 
 def name_for(job: Job, number: int) -> str:

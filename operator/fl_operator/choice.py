@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fl_operator.actions import Create, Place, Seen
+from fl_operator.actions import Create, Note, Place, Seen
 from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.trial import Trial, trials, unclassed, verdict
@@ -72,7 +72,8 @@ def _again(seen: Seen, settings: Settings) -> Choice:
     if made.plan.digest != status.get("planDigest"):
         return Choice(refused=("AttemptLost", _lost(place)))
     said = seen.refused.get(place)
-    return Choice(create=Create(made.object(seen.job)), refused=("ChildRefused", said) if said else None)
+    again = Create(made.object(seen.job), gone(place))
+    return Choice(create=again, refused=("ChildRefused", said) if said else None)
 
 
 def _is_still(seen: Seen) -> bool:
@@ -83,6 +84,11 @@ def _is_still(seen: Seen) -> bool:
 
 def _place(made: Attempt) -> Place:
     return "ConfigMap", name_for(made.plan.job, made.number)
+
+
+def gone(place: Place) -> Note:
+    """An event about what somebody removed, and is there again."""
+    return Note("Repaired", f"{' '.join(place)} was gone, and is made again", "Warning")
 
 
 def taken(place: Place) -> str:

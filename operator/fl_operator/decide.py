@@ -26,7 +26,7 @@ from fl_operator.actions import (
 )
 from fl_operator.afterwards import afterwards
 from fl_operator.attempt import Attempt, is_of_another
-from fl_operator.choice import chosen, taken
+from fl_operator.choice import chosen, gone, taken
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
 from fl_operator.ends import end_of
@@ -164,17 +164,16 @@ class _Visit:
                 self.conditions.set(c.STALLED, "True", "NameTaken", taken(place))
                 self._note_if_new(c.STALLED, "NameTaken", taken(place))
             elif live is None:
-                self.actions.append(Create(wanted))
+                self.actions.append(Create(wanted, gone(place) if place in self.seen.held else None))
                 self._refusal(place)
             elif live["metadata"].get("deletionTimestamp"):
                 continue  # its end is awaited, then it is made again
-            elif is_of_another(wanted, live):
+            elif wanted["kind"] == "Job" and is_of_another(wanted, live):
                 self.actions.append(Delete(live))  # what its pods are made from cannot be changed
             elif (note := renewal(live, self.seen.pods)) and self._passed(pod_due(self.status, self.now)):
-                self.actions.append(Delete(live))
-                self.notes.append(note)
+                self.actions.append(Delete(live, note))
             elif differs(wanted, live):
-                self.actions.append(Apply(wanted, is_repair=self._repaired(wanted, live)))
+                self.actions.append(Apply(wanted, self._repair(wanted, live)))
                 self._refusal(place)
 
     def _refusal(self, place: Place) -> None:
@@ -183,16 +182,18 @@ class _Visit:
             self.conditions.set(c.STALLED, "True", "ChildRefused", said)
             self._note_if_new(c.STALLED, "ChildRefused", said)
 
-    def _repaired(self, wanted: Object, live: Object) -> bool:
-        """Whether it was more than told to stop, to go on, or to have more or fewer pods; an event says so."""
+    def _repair(self, wanted: Object, live: Object) -> Note | None:
+        """An event, where it was more than told to stop, to go on, to have more or fewer pods, or what another attempt
+        has otherwise.
+        """
         if wanted["kind"] == "Job":
             scaled = self.before.get("workers", {}).get("replicas") != self.spec["workers"]["replicas"]
             told = ("suspend", "completions", "parallelism") if scaled else ("suspend",)
             own = {name: live["spec"].get(name, False) for name in told}
             wanted = {**wanted, "spec": {**wanted["spec"], **own}}
-        if (changed := differs(wanted, live)) and place_of(wanted) not in self.seen.refused:
-            self.notes.append(Note("Repaired", f"{' '.join(place_of(wanted))} had been changed", "Warning"))
-        return changed
+        if is_of_another(wanted, live) or place_of(wanted) in self.seen.refused or not differs(wanted, live):
+            return None
+        return Note("Repaired", f"{' '.join(place_of(wanted))} had been changed", "Warning")
 
     # -- suspension
 

@@ -16,6 +16,8 @@ class Memory:
 
     taken: dict[Place, Resource] = field(default_factory=dict)
     """Names that somebody else's objects have, which no copy shows."""
+    held: set[Place] = field(default_factory=set)
+    """Children that it has seen, and did not remove."""
     refused: dict[Place, str] = field(default_factory=dict)
     accepted: dict[Place, tuple[Object, Any]] = field(default_factory=dict)
     """What is wanted, and how the API server writes it where that is something else."""

@@ -20,6 +20,7 @@ from fl_operator.actions import (
     Decision,
     Delete,
     Finish,
+    Note,
     Place,
     Seen,
     place_of,
@@ -154,7 +155,7 @@ class Reconciler:
         """
         decision = decide(seen, settings=self.settings, now=self.now())
         wrong = await self._wrong(decision)
-        repairs = [one.object for one in decision.actions if isinstance(one, Apply) and one.is_repair]
+        repairs = [one.object for one in decision.actions if isinstance(one, Apply) and one.note is not None]
         doubtful = [one for one in repairs if place_of(one) not in {*memory.accepted, *memory.refused}]
         if not wrong and not doubtful:
             return decision
@@ -199,6 +200,9 @@ class Reconciler:
                 taken.discard(place)
             else:
                 taken.add(place)
+        memory.held |= {
+            place for place, one in children.items() if "deletionTimestamp" not in one["metadata"]
+        }
         if attempt is None:  # it may be lost
             children = {place_of(one): one for one in self.mirror.owned(JOBS, uid_of(job))}
         owners = [uid_of(child) for (kind, _), child in children.items() if kind == JOBS.kind]
@@ -209,6 +213,7 @@ class Reconciler:
             children=children,
             taken=frozenset(taken),
             refused=dict(memory.refused),
+            held=frozenset(memory.held),
             pods=pods,
             events=await self._warnings(job, children),
             report=self.progress.report(uid_of(job)),
@@ -265,13 +270,15 @@ class Reconciler:
     async def _act(self, job: Object, action: Action, memory: Memory) -> float | None:
         """Carry one action out; seconds after which to look again, if there are any."""
         match action:
-            case Create(wanted) | Apply(wanted):
-                return await self._make(job, wanted, memory, new=isinstance(action, Create))
-            case Delete(thing):
+            case Create() | Apply():
+                return await self._make(job, action, memory)
+            case Delete(thing, note):
+                memory.held.discard(place_of(thing))
                 try:
                     await self.connection.delete(resource_of(thing), key_of(thing), uid=uid_of(thing))
                 except NotFoundError:
                     return None
+                self._tell(job, note)
             case Finish(last):
                 try:
                     await self.progress.finish(uid_of(job), last=last)
@@ -280,8 +287,8 @@ class Reconciler:
                 return SERVER_SECONDS
         return None
 
-    async def _make(self, job: Object, wanted: Object, memory: Memory, *, new: bool) -> float | None:
-        place = place_of(wanted)
+    async def _make(self, job: Object, action: Create | Apply, memory: Memory) -> float | None:
+        wanted, new, place = action.object, isinstance(action, Create), place_of(action.object)
         try:
             made = await self._write(wanted, by=self.connection.create if new else self.connection.apply)
         except AlreadyExistsError:
@@ -294,6 +301,7 @@ class Reconciler:
             return REFUSED_SECONDS if known else GATHER_SECONDS
         refused = memory.refused.pop(place, None)
         memory.accept(wanted, made)
+        self._tell(job, action.note)
         return GATHER_SECONDS if refused or not new else None
 
     async def _write(self, thing: Object, *, by: Callable[[Object], Awaitable[Object]]) -> Object:
@@ -336,8 +344,7 @@ class Reconciler:
     async def _report(self, job: Object, decision: Decision, memory: Memory) -> float | None:
         """Write the status if it changed, and the events; seconds to wait where it is too soon."""
         for note in (*decision.notes, *self.progress.notes(uid_of(job))):
-            warning = note.type == "Warning"
-            self.recorder.record(Event.on(job, note.reason, note.note, warning=warning))
+            self._tell(job, note)
         status = decision.status
         if status is None:
             return None
@@ -350,6 +357,11 @@ class Reconciler:
         memory.written = self.clock()
         self._count(job, status)
         return None
+
+    def _tell(self, job: Object, note: Note | None) -> None:
+        if note is not None:
+            warning = note.type == "Warning"
+            self.recorder.record(Event.on(job, note.reason, note.note, warning=warning))
 
     def _count(self, job: Object, status: Object) -> None:
         before, now = (job.get("status") or {}).get("conditions", ()), status["conditions"]

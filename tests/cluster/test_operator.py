@@ -64,11 +64,50 @@ def test_a_child_that_is_edited_or_deleted_comes_back(lab: Lab) -> None:
     lab.calm()  # events may be lost
     lab.kubectl("label", "service", "digits-server", "fljob.dev/role=nobody", "--overwrite")
     lab.eventually(lambda: "Repaired" in lab.reasons())
+    lab.calm()
+    assert not gone(lab)
     old = lab.get("job", "digits-server")["metadata"]["uid"]
     lab.kubectl("delete", "job", "digits-server", "--wait=false", "--cascade=foreground")
     lab.eventually(
         lambda: (lab.get("job", "digits-server") or {"metadata": {"uid": old}})["metadata"]["uid"] != old
     )
+    lab.eventually(lambda: gone(lab) == {"Job digits-server was gone, and is made again"})
+
+
+def gone(lab: Lab) -> set[str]:
+    """What events say of children that were made again."""
+    return {one["message"] for one in lab.get("events") or () if "was gone" in one["message"]}
+
+
+@pytest.mark.level(3)
+def test_an_attempt_that_is_deleted_is_kept_again(lab: Lab) -> None:
+    """What the job is made of is as it was, an event says so, and no Job is made anew."""
+    lab.operator()
+    lab.apply()
+    lab.eventually(lambda: lab.jobs() == THREE)
+    lab.calm()
+    before, kept = made(lab), lab.get("configmap", "digits-attempt-1")["data"]
+    lab.kubectl("delete", "configmap", "digits-attempt-1")
+    lab.eventually(lambda: (lab.get("configmap", "digits-attempt-1") or {"data": None})["data"] == kept)
+    lab.eventually(lambda: gone(lab) == {"ConfigMap digits-attempt-1 was gone, and is made again"})
+    assert made(lab) == before
+
+
+def made(lab: Lab) -> dict[str, str]:
+    """The uid of each child, without what keeps them."""
+    return {name: uid for name, uid in lab.children().items() if "-attempt-" not in name}
+
+
+@pytest.mark.level(3)
+def test_an_attempt_that_a_quota_forbids_is_told(lab: Lab) -> None:
+    """Nothing is made of the job until there is room for it."""
+    lab.kubectl("create", "quota", "none", "--hard=count/configmaps=1")
+    lab.operator()
+    lab.apply()
+    lab.eventually(lambda: lab.condition("Stalled") == ("True", "ChildRefused"))
+    assert lab.jobs() == []
+    lab.kubectl("delete", "quota", "none")
+    lab.eventually(lambda: lab.jobs() == THREE)
 
 
 def test_somebody_elses_object_is_left_alone(lab: Lab) -> None:

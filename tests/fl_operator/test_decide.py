@@ -45,6 +45,7 @@ class World:
     pods: list[Object] = field(default_factory=list)
     events: list[Object] = field(default_factory=list)
     taken: frozenset[Place] = frozenset()
+    held: set[Place] = field(default_factory=set)
     report: Report | None = None
     silent_since: dt.datetime | None = None
     status: Object = field(default_factory=dict)
@@ -73,6 +74,7 @@ class World:
             attempt=attempt,
             children={place: one for place, one in self.objects.items() if place in names_},
             taken=self.taken,
+            held=frozenset(self.held),
             pods=self.pods,
             events=self.events,
             report=self.report,
@@ -82,7 +84,7 @@ class World:
         for action in decision.actions:
             self._carry_out(action)
         self.status = decision.status or self.status
-        self.notes += decision.notes
+        self.notes += said(decision)
         return decision
 
     def settle(self) -> Decision:
@@ -121,6 +123,7 @@ class World:
                 assert place not in self.objects
                 assert place not in self.taken
                 self.objects[place] = as_stored(made)
+                self.held.add(place)
             case Apply(made):
                 place = (made["kind"], made["metadata"]["name"])
                 self.objects[place] = merged(self.objects[place], as_stored(made))
@@ -128,6 +131,13 @@ class World:
                 self.gone = True
             case Delete(old):
                 del self.objects[old["kind"], old["metadata"]["name"]]
+                self.held.discard((old["kind"], old["metadata"]["name"]))
+
+
+def said(decision: Decision) -> list[Note]:
+    """The events of a visit all of whose actions are done."""
+    done = [action.note for action in decision.actions if not isinstance(action, Finish)]
+    return [*filter(None, done), *decision.notes]
 
 
 def as_stored(made: Object) -> Object:
@@ -260,7 +270,7 @@ def test_any_edit_of_a_child_is_repaired(data: st.DataObject) -> None:
     decision = world.visit()
     assert [type(action) for action in decision.actions] == [Apply]
     # Whether a Job is suspended is the operator's own daily business, and no news.
-    assert [note.reason for note in decision.notes] == ([] if last == "suspend" else ["Repaired"])
+    assert [note.reason for note in said(decision)] == ([] if last == "suspend" else ["Repaired"])
     assert world.objects == before
     world.settle()
 
@@ -322,6 +332,7 @@ def test_a_deleted_child_comes_back_when_it_is_gone(running: World) -> None:
     decision = running.visit()
     assert [type(action) for action in decision.actions] == [Create]
     assert running.child("server")
+    assert [note.note for note in said(decision)] == ["Job digits-server was gone, and is made again"]
 
 
 def test_a_server_that_was_lost_often_gets_a_new_job(running: World) -> None:
@@ -334,7 +345,7 @@ def test_a_server_that_was_lost_often_gets_a_new_job(running: World) -> None:
     running.child("worker")["status"] = {"failed": 9}
     decision = running.visit()
     assert [type(action) for action in decision.actions] == [Delete]
-    assert [note.reason for note in decision.notes] == ["Renewed"]
+    assert [note.reason for note in said(decision)] == ["Renewed"]
     assert [type(action) for action in running.visit().actions] == [Create]
     assert running.visit().actions == ()
 
@@ -444,6 +455,9 @@ def test_what_keeps_the_attempt_is_made_again(running: World, number: int) -> No
     del running.objects["ConfigMap", f"digits-attempt-{number}"]
     others = deepcopy(running.objects)
     decision = running.visit()
+    assert [note.note for note in said(decision)] == [
+        f"ConfigMap digits-attempt-{number} was gone, and is made again"
+    ]
     (kept,) = (action.object for action in decision.actions if isinstance(action, Create))
     assert (len(decision.actions), kept["metadata"]["name"]) == (1, f"digits-attempt-{number}")
     assert decision.again == pytest.approx(0.1)
@@ -461,6 +475,7 @@ def another_attempt(running: World) -> None:
     running.spec["suspend"] = False
     running.settle()
     assert running.status["attempt"] == 2
+    assert "Repaired" not in {note.reason for note in running.notes}
 
 
 def test_an_attempt_that_cannot_be_kept_again_is_told(running: World) -> None:

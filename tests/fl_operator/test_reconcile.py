@@ -17,7 +17,7 @@ from fl_operator import rehearsal
 from fl_operator.assembly import WATCHES
 from fl_operator.attempt import Attempt
 from fl_operator.cluster.connection import Connection
-from fl_operator.cluster.errors import refusal
+from fl_operator.cluster.errors import ServerFailureError, refusal
 from fl_operator.cluster.events import Recorder
 from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import (
@@ -40,6 +40,7 @@ from fl_operator.progress import Progress
 from fl_operator.reconcile import REFUSED_SECONDS, Reconciler
 from fl_operator.rehearsal import approve_template
 from fl_operator.warning_events import MOST, WarningEvents
+from job_generator.names import ATTEMPT
 from job_generator.settings import Images, Settings
 
 KEY = Key("lab", "digits")
@@ -576,5 +577,76 @@ def test_counts_of_pods_are_no_news(memory: Any) -> None:
         while not told:
             await asyncio.sleep(0.001)
         assert told == [{"succeeded": 1}]
+
+    play(memory, scene)
+
+
+async def told(one: Reconciler, memory: Any) -> list[str]:
+    """What the events say that were recorded until now."""
+    writing = asyncio.create_task(one.recorder.run())
+    await one.recorder.drain()
+    writing.cancel()
+    return [thing["note"] for path, thing in memory.objects.items() if "/events/" in path]
+
+
+async def without(one: Reconciler, memory: Any, resource: Any, name: str) -> None:
+    """Let somebody delete an object, and wait until the copy shows it."""
+    if resource.path("lab", name) in memory.objects:
+        memory.drop(resource.path("lab", name))
+    while one.mirror.find(resource, Key("lab", name)) is not None:
+        await asyncio.sleep(0.001)
+
+
+def test_an_event_tells_of_a_child_that_was_deleted(memory: Any) -> None:
+    """Once it is made again; none tells of one that the operator itself removed, to make it anew."""
+
+    async def scene(one: Reconciler) -> None:
+        await one.reconcile(KEY)
+        await one.reconcile(KEY)
+        await without(one, memory, SERVICES, "digits-server")
+        await one.reconcile(KEY)
+        assert SERVICES.path("lab", "digits-server") in memory.objects
+        path, expected = (
+            JOBS.path("lab", "digits-worker"),
+            "Service digits-server was gone, and is made again",
+        )
+        job_ = memory.objects[path]
+        labels = {**job_["metadata"]["labels"], ATTEMPT: "7"}
+        memory.put(path, {**job_, "metadata": {**job_["metadata"], "labels": labels}})
+        while one.mirror.find(JOBS, Key("lab", "digits-worker"))["metadata"]["labels"] != labels:  # type: ignore[index]
+            await asyncio.sleep(0.001)
+        await one.reconcile(KEY)
+        await without(one, memory, JOBS, "digits-worker")
+        await one.reconcile(KEY)
+        assert path in memory.objects
+        assert [said for said in await told(one, memory) if "Job" in said or "Service" in said] == [expected]
+
+    play(memory, scene)
+
+
+def test_what_was_repaired_is_told_though_something_else_failed(memory: Any) -> None:
+    """The event goes with the repair: the next visit finds nothing to repair, and would not tell of it."""
+    send, path = memory.send, SERVICES.path("lab", "digits-server")
+
+    async def fails_for_jobs(request: Any) -> Any:
+        if request.method == "POST" and request.path.endswith("/jobs"):
+            raise refusal(str(request), code=500, status={"message": "no"})
+        return await send(request)
+
+    async def scene(one: Reconciler) -> None:
+        await one.reconcile(KEY)
+        await one.reconcile(KEY)
+        memory.put(path, {**memory.objects[path], "spec": {"ports": []}})
+        await without(one, memory, JOBS, "digits-worker")
+        while (one.mirror.find(SERVICES, Key("lab", "digits-server")) or {})["spec"]["ports"]:
+            await asyncio.sleep(0.001)
+        memory.send = fails_for_jobs
+        with pytest.raises(ServerFailureError):
+            await one.reconcile(KEY)
+        memory.send = send
+        await one.reconcile(KEY)
+        said = await told(one, memory)
+        assert said.count("Service digits-server had been changed") == 1
+        assert said.count("Job digits-worker was gone, and is made again") == 1
 
     play(memory, scene)
