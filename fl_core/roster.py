@@ -391,10 +391,15 @@ class Roster:
         return (Chosen(cohort, dissenters, silent, asked.weights, asked.manifest, of), *orders, *refused)
 
     def _majority(self) -> tuple[str, str]:
-        """The initial weights and their manifest that most workers have; on a tie those of the first worker."""
+        """The manifest that most workers have, and of its initial weights the commonest: those may all differ.
+
+        On a tie it is the first worker's.
+        """
         live = self.live
         found = [_beginning(live[name]) for name in sorted(live, key=by_number)]
-        return Counter(found).most_common(1)[0][0]
+        [(shape, _)] = Counter(manifest for _, manifest in found).most_common(1)
+        fitting = Counter(beginning for beginning in found if beginning[1] == shape)
+        return fitting.most_common(1)[0][0]
 
     def _learn(self, manifest: str) -> tuple[Action, ...]:
         self._manifest = manifest or self._manifest

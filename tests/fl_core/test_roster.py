@@ -211,6 +211,29 @@ def test_a_worker_with_false_arrays_refuses_nobody() -> None:
     assert [action.worker for action in actions if isinstance(action, Refuse)] == ["worker-0"]
 
 
+def test_a_worker_with_false_arrays_refuses_nobody_where_all_weights_differ() -> None:
+    """Who has which arrays is counted first: weights that no two workers share make no worker's arrays the job's."""
+    made = roster(expected=4)
+    for index, shape in enumerate(("false", "shape", "shape", "shape")):
+        made.enrol(f"worker-{index}", Enrolment(f"weights-{index}", shape, moves=True), now=0)
+    actions = made.call(FIRST, now=0)
+    assert actions == (
+        Chosen(("worker-1",), ("worker-2", "worker-3"), (), "weights-1", "shape"),
+        Order("worker-1", FIRST),
+        Refuse("worker-0", "false", "shape"),
+    )
+
+
+def test_the_first_weights_are_the_commonest_of_the_right_arrays() -> None:
+    """Two workers with false arrays and weights of their own do not outvote three whose weights differ."""
+    made = roster(expected=5)
+    said = (("bad", "false"), ("bad", "false"), ("a", "shape"), ("b", "shape"), ("b", "shape"))
+    for index, (weights, shape) in enumerate(said):
+        made.enrol(f"worker-{index}", Enrolment(weights, shape, moves=True), now=0)
+    (chosen, *_) = made.call(FIRST, now=0)
+    assert chosen == Chosen(("worker-3",), ("worker-2",), (), "b", "shape")
+
+
 def test_another_worker_gives_the_first_weights_when_one_could_not() -> None:
     """Each attempt asks the next worker of the majority."""
     made = roster("worker-0", "worker-1", "worker-2", expected=3)
