@@ -2,10 +2,13 @@
 
 Each worker measures a vector on its own data; the server adds the vectors and takes the function of
 the sum. So a global metric is exact, not a mean of means, and a secure sum is all it needs.
+
+A model that has diverged gives scores that are not numbers (NaN): the vector of a batch with one of them is NaN.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -46,6 +49,8 @@ class Accuracy:
 
     def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
         """Count the right answers of one batch."""
+        if not _chooses(predictions):
+            return _nothing(self)
         return np.array([np.sum(_chosen(predictions) == labels.reshape(-1)), labels.size], np.float64)
 
     def value(self, total: Vector) -> float:
@@ -88,10 +93,13 @@ class AUC:
     def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
         """Histograms of one batch; scores [n] or [n, 2], of which the last column counts."""
         scores = predictions.reshape(labels.size, -1)[:, -1] if labels.size else np.zeros(0)
-        if not ((scores >= 0) & (scores <= 1)).all():
+        known = np.isfinite(scores)
+        if (known & ((scores < 0) | (scores > 1))).any():
             raise ProgramError(
                 "AUC needs scores between 0 and 1: let the model end in a sigmoid or a softmax"
             )
+        if not known.all():
+            return _nothing(self)
         places = np.clip((scores * self.bins).astype(np.int64), 0, self.bins - 1)
         positive = labels.reshape(-1) > 0
         return np.concatenate(
@@ -118,6 +126,8 @@ class RecallAtK:
 
     def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
         """Count the hits of one batch."""
+        if not _chooses(predictions):
+            return _nothing(self)
         truth = labels.reshape(-1, 1)
         own = np.take_along_axis(predictions, truth.astype(np.int64), axis=1)
         hits = (predictions > own).sum(axis=1) < self.k
@@ -141,6 +151,8 @@ class MacroF1:
 
     def measure(self, predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Vector:
         """The confusion matrix of one batch."""
+        if not _chooses(predictions):
+            return _nothing(self)
         truth, answers = labels.reshape(-1).astype(np.int64), _chosen(predictions)
         for side, found in (("label", truth), ("prediction", answers)):
             if found.size and not 0 <= found.min() <= found.max() < self.classes:
@@ -236,9 +248,34 @@ def check_measured(measured: Measurements, *, whose: str) -> None:
             )
 
 
+def summable(measured: Measurements, *, below: float = math.inf) -> dict[str, Measurement]:
+    """The measurements, where one that holds a number that is not finite, or not `below` this, is of no example: zeros.
+
+    So no sum is spoilt by it, and a metric that nobody has measured otherwise has no value.
+    """
+    return {
+        name: one
+        if (np.abs(one.vector) < below).all()
+        else Measurement(one.metric, np.zeros(one.metric.length))
+        for name, one in measured.items()
+    }
+
+
 def mean_of(value: float, examples: int) -> Measurement:
     """A plain number that holds for so many examples, as a metric that averages over all workers."""
     return Measurement(Mean(), np.array([value * examples, examples], np.float64))
+
+
+def _nothing(metric: Metric) -> Vector:
+    """The vector of a batch whose scores are not numbers."""
+    return np.full(metric.length, np.nan)
+
+
+def _chooses(predictions: npt.NDArray[Any]) -> bool:
+    """Whether each example's scores, or its class number, can tell a class; a score may be infinite."""
+    if predictions.ndim > 1 and predictions.shape[-1] > 1:
+        return not np.isnan(predictions).any()
+    return bool(np.isfinite(predictions).all())
 
 
 def _chosen(predictions: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

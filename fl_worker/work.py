@@ -6,6 +6,7 @@ that is made again begins with the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,10 @@ import structlog
 
 from fl_core.errors import OrderError, UpdateError
 from fl_core.extensions import build
-from fl_core.metrics import Measurements, check_measured
+from fl_core.metrics import Measurements, check_measured, summable
 from fl_core.plan import Plan
 from fl_core.privacy.job import wire_of
+from fl_core.secagg.job import most_measured
 from fl_core.stages import Pipeline, State
 from fl_core.strategies import Strategy
 from fl_core.weights import Array, Manifest, Weights, check_finite
@@ -47,7 +49,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """A loaded program with the plan's strategy and stages around it."""
+    """A loaded program with the plan's strategy and stages around it; measurements are summed `below` a magnitude."""
 
     backend: Backend
     strategy: Strategy
@@ -55,6 +57,7 @@ class Learner:
     site: Site
     folder: Path
     privacy: Privacy | None = None
+    below: float = math.inf
 
     @classmethod
     def load(cls, plan: Plan, *, folder: Path, site: Site) -> Learner:
@@ -66,6 +69,7 @@ class Learner:
             site=site,
             folder=folder,
             privacy=Privacy.of(plan),
+            below=most_measured(plan),
         )
 
     def wire(self, manifest: Manifest) -> Manifest:
@@ -132,8 +136,16 @@ class Learner:
             raise UpdateError(f"{self.site.name} trained on no example; give it data, or leave it out")
 
     def evaluate(self, weights: Weights, *, moved: Callable[[], None]) -> Evaluated:
-        """Measure these weights on the worker's own test data; refuses where the job releases no measurement."""
+        """Measure these weights on the worker's own test data; refuses where the job releases no measurement.
+
+        What cannot be summed, as of a model that has diverged, counts as if there were no test data for it: a refusal
+        would tell others of this worker's data, and the round's line names what nobody has a value of.
+        """
         if self.privacy is not None and not self.privacy.measured:
             raise OrderError(f"{self.site.name} measures nothing: spec.privacy.metrics is Suppressed")
         with user_code("it was evaluated", self.folder):
-            return self.backend.evaluate(weights, moved=moved)
+            measured = self.backend.evaluate(weights, moved=moved)
+            metrics = summable(measured.metrics, below=self.below)
+        if lacking := [name for name, one in measured.metrics.items() if metrics[name] is not one]:
+            log.warning("measured without a finite value, which counts as if of no example", metrics=lacking)
+        return replace(measured, metrics=metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from fl_core.errors import MismatchError
@@ -10,7 +11,7 @@ from fl_core.privacy.job import clip_of, meaning_of, mechanism_of, release_of
 from fl_core.secagg.buckets import Buckets
 from fl_core.secagg.ring import Ring
 from fl_core.secagg.session import Context, Purpose
-from fl_core.secagg.summands import Summand, WholeSum
+from fl_core.secagg.summands import METRIC_LIMIT, Summand, WholeSum
 from fl_core.secagg.terms import Terms
 from fl_core.weights import Manifest
 
@@ -54,6 +55,11 @@ def ring_of(plan: Plan) -> Ring:
     most = own.max_examples if plan.privacy is None else 1
     members = min(plan.selection.asked, -(-plan.workers // own.buckets))
     return Ring(bits=own.bits, members=members, most_weight=most)
+
+
+def most_measured(plan: Plan) -> float:
+    """Below this lie the numbers that a worker measures, where a sum is to hold those of all."""
+    return METRIC_LIMIT / ring_of(plan).members if plan.secure_aggregation is not None else math.inf
 
 
 def whole_sum_of(plan: Plan, manifest: Manifest, *, clip: float = 0.0) -> WholeSum | None:

@@ -84,6 +84,12 @@ def checked_initial(weights: Weights) -> dict[str, Array]:
     return {name: np.array(array, order="C") for name, array in weights.items()}
 
 
+def diverged(weights: Weights, examples: int) -> Trained:
+    """What a training gives whose numbers grew beyond all bounds, where the framework raises: none of them is one."""
+    update = {name: np.full_like(array, np.nan) for name, array in weights.items()}
+    return Trained(update, examples, {"loss": mean_of(np.nan, examples)})
+
+
 def check_same(received: Weights, found: object, *, source: str) -> dict[str, Array]:
     """Refuse arrays from user code that are not like those of the model: names, dtypes, shapes."""
     if not isinstance(found, Mapping) or not all(isinstance(array, np.ndarray) for array in found.values()):

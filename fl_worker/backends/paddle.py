@@ -88,7 +88,10 @@ class PaddleBackend:
                 loss = self._step(optimizer, inputs, labels)
                 tally.count(loss, labels.shape[0])
                 moved()
-        return Trained(self._update(weights), tally.examples // self._task.epochs, tally.measurements())
+        update = self._update(weights)
+        if self._remembers and not all(np.isfinite(array).all() for array in update.values()):
+            self._forget()
+        return Trained(update, tally.examples // self._task.epochs, tally.measurements())
 
     @contextmanager
     def mislabelled(self, flip: Callable[[Array, int], Array]) -> Iterator[None]:
@@ -152,7 +155,14 @@ class PaddleBackend:
         return losses[0]
 
     def _loss(self, output: Any, labels: Any) -> Any:  # noqa: ANN401 - Tensors
-        loss = self._task.loss(output, labels) if self._task.loss else None
+        """The mean loss of a batch; not a number where the model has diverged, whatever the function does with that."""
+        try:
+            loss = self._task.loss(output, labels) if self._task.loss else None
+        except ValueError:  # as of Paddle's BCELoss
+            first = output[0] if isinstance(output, list | tuple) else output
+            if not isinstance(first, paddle.Tensor) or not paddle.isnan(first).any():
+                raise
+            loss = first * float("nan")
         if not isinstance(loss, paddle.Tensor):
             raise ProgramError(f"Task(loss=...) must return a Tensor, not {type(loss).__name__}")
         return loss if loss.ndim == 0 else loss.mean()
@@ -203,6 +213,17 @@ class PaddleBackend:
         if self._task.buffers != "average":
             update |= {name: np.zeros_like(update[name]) for name in self._buffers}
         return update
+
+    @property
+    def _remembers(self) -> bool:
+        """Whether a training leaves anything for the next one."""
+        return self._task.keep_optimizer or self._task.buffers == "local"
+
+    def _forget(self) -> None:
+        """Keep nothing of a training that has diverged, which would spoil all that come after it."""
+        self._kept = None
+        for name in self._buffers:
+            self._tensors[name].set_value(self._initial[name])
 
     def _mode(self, *, training: bool) -> None:
         """Switch the Layer; with `buffers="first"` those that hold buffers use them even in training."""

@@ -23,7 +23,7 @@ from fl_core.errors import ProgramError, UpdateError
 from fl_core.strategies import LocalWork
 from fl_core.weights import Array, Weights, difference
 from fl_worker import logistic, streams
-from fl_worker.backends import Evaluated, Moved, Tally, Trained, checked_initial
+from fl_worker.backends import Evaluated, Moved, Tally, Trained, checked_initial, diverged
 from fl_worker.task import Site, Task
 
 __all__ = ["SklearnBackend"]
@@ -32,6 +32,8 @@ DRIVEN = (
     "SGDClassifier, SGDRegressor, Perceptron, PassiveAggressiveClassifier, PassiveAggressiveRegressor, "
     "LogisticRegression, Lasso, ElasticNet, MLPClassifier, MLPRegressor"
 )
+OVERFLOWS = ("under-/overflow", "non-finite")
+"""What a ValueError of a fit says where numbers grew beyond all bounds."""
 STANDSTILL = 1e-300
 """A learning rate so small that no weight changes: what makes an MLP with its random initial weights."""
 
@@ -67,9 +69,13 @@ class SklearnBackend:
         """Fit from the received weights; the loss is the trained model's on the training data."""
         self.reseed(streams.derived(self._site.seed, "round", self._site.index, round))
         self._fitter.put(weights)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a round need not converge
-            self._fitter.fit(*self._data, moved)
+        try:
+            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # a round need not
+                self._fitter.fit(*self._data, moved)
+        except ValueError as error:
+            if any(words in str(error) for words in OVERFLOWS):
+                return diverged(weights, self.examples)
+            raise
         tally = Tally({})
         self._measure(tally, *self._data)
         update = difference(self._fitter.arrays(), weights)
@@ -184,12 +190,16 @@ class Passing(ABC):
         self._known = {} if classes is None else {"classes": classes}
 
     def fit(self, x: Array, y: Array, moved: Moved) -> None:
-        """Pass over the data `epochs` times."""
+        """Pass over the data `epochs` times; an optimiser with which that failed is not kept."""
         if not self._keep:
             self._forget()
-        for _ in range(self._epochs):
-            self._model.partial_fit(x, y, **self._known)
-            moved()
+        try:
+            for _ in range(self._epochs):
+                self._model.partial_fit(x, y, **self._known)
+                moved()
+        except ValueError:
+            self._forget()
+            raise
 
     @abstractmethod
     def _forget(self) -> None:

@@ -22,6 +22,7 @@ from fl_core.metrics import (
     Metric,
     RecallAtK,
     mean_of,
+    summable,
     total,
 )
 
@@ -86,6 +87,56 @@ def test_missing_fields_are_refused(row: dict[str, Any]) -> None:
     """A measurement needs its kind, its options and its vector."""
     with pytest.raises(MismatchError):
         Measurement.from_json(row)
+
+
+NAMED: list[tuple[Metric, Any]] = [
+    (Accuracy(), np.array([0.0, math.nan, 2.0])),
+    (Accuracy(), np.array([0.0, math.inf, 2.0])),
+    (Accuracy(), np.array([[0.5, 0.5], [math.nan, 0.5], [0.1, 0.9]])),
+    (Mean(), np.array([1.0, math.nan, 2.0])),
+    (AUC(8), np.array([[0.5], [math.nan], [0.25]])),
+    (AUC(8), np.array([math.inf, -math.inf, 1.0])),
+    (RecallAtK(1), np.full((3, 4), math.nan)),
+    (MacroF1(3), np.array([0.0, math.inf, 2.0])),
+    (MacroF1(3), np.full((3, 3), math.nan)),
+]
+
+
+@pytest.mark.parametrize(("metric", "predictions"), NAMED)
+def test_a_model_that_has_diverged_measures_nothing_and_raises_nothing(
+    metric: Metric, predictions: Any
+) -> None:
+    """Scores that are no numbers give a vector and a value that are none: neither an error nor a perfect recall."""
+    vector = metric.measure(predictions, np.array([0, 1, 1]))
+    assert vector.shape == (metric.length,)
+    assert not math.isfinite(metric.value(vector))
+
+
+@pytest.mark.parametrize("wrong", [[1.5, 0.5], [0.5, -0.1], [math.nan, 1.5], [math.inf, -2.0]])
+def test_scores_that_are_no_probabilities_are_the_programs_fault(wrong: list[float]) -> None:
+    """A finite score outside of 0 to 1 is none that a right program gives, whatever stands beside it."""
+    with pytest.raises(ProgramError, match="AUC needs scores between 0 and 1"):
+        AUC().measure(np.array(wrong), np.array([0, 1]))
+
+
+def test_what_masks_a_class_is_a_score() -> None:
+    """Where classes are ruled out by minus infinity the others are ranked as ever."""
+    scores, labels = np.array([[-math.inf, 2.0, 1.0], [3.0, -math.inf, 1.0]]), np.array([1, 0])
+    for metric in (Accuracy(), RecallAtK(1), MacroF1(3)):
+        assert metric.value(metric.measure(scores, labels)) == 1
+
+
+def test_what_no_sum_can_take_counts_as_of_no_example() -> None:
+    """Such measurements are zeros, which change no sum, and have no value where nobody has another; the rest stays."""
+    good, huge = mean_of(2.0, 3), mean_of(1e9, 3)
+    given = {"good": good, "huge": huge, "nan": mean_of(math.nan, 3), "inf": mean_of(-math.inf, 3)}
+    found = summable(given, below=1e9)
+    assert found["good"] is good
+    assert summable(given)["huge"] is huge
+    for name in ("huge", "nan", "inf"):
+        assert (found[name].metric, found[name].vector.tolist()) == (Mean(), [0.0, 0.0])
+        assert math.isnan(found[name].value)
+        assert (found[name] + good).value == 2.0
 
 
 def test_different_metrics_do_not_add_up() -> None:

@@ -17,7 +17,7 @@ from paddle import nn  # noqa: E402 - after importorskip
 from paddle.nn.functional import cross_entropy  # noqa: E402
 
 from fl_core.errors import ProgramError, UpdateError  # noqa: E402
-from fl_core.metrics import Accuracy  # noqa: E402
+from fl_core.metrics import AUC, Accuracy, RecallAtK  # noqa: E402
 from fl_core.strategies import LocalWork  # noqa: E402
 from fl_core.weights import Manifest, add, digest  # noqa: E402
 from fl_worker.backends.paddle import PaddleBackend  # noqa: E402
@@ -265,6 +265,76 @@ def test_a_kept_optimiser_remembers() -> None:
 
     assert len(set(twice(keep=False))) == 1
     assert len(set(twice(keep=True))) == 2
+
+
+class Sigmoid(nn.Layer):  # type: ignore[misc]  # Paddle has no types
+    """One score between 0 and 1 for each example, through a layer with buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm, self.outer = nn.Linear(4, 8), nn.BatchNorm1D(8), nn.Linear(8, 1)
+
+    def forward(self, x: Any) -> Any:
+        return paddle.nn.functional.sigmoid(self.outer(self.norm(self.inner(x))))
+
+
+def binary(**task: Any) -> PaddleBackend:
+    data = loader(y=Y[:, None].astype("float32"))
+    given: dict[str, Any] = {"loss": nn.BCELoss(), "metrics": {"auc": AUC()}}
+    return backend(Sigmoid(), train=data, test=data, **{**given, **task})
+
+
+def beyond(one: PaddleBackend, value: float) -> dict[str, Any]:
+    return {name: np.full_like(array, value) for name, array in one.weights().items()}
+
+
+@pytest.mark.parametrize("value", [1e30, np.inf, np.nan])
+@pytest.mark.parametrize("work", [LocalWork(), LocalWork(proximal=0.1)], ids=["plain", "proximal"])
+def test_a_model_that_has_diverged_ends_no_worker(work: LocalWork, value: float) -> None:
+    """It is trained and measured, also with a loss that refuses what is not a number; none of that is finite."""
+    one = binary(work=work)
+    weights = beyond(one, value)
+    done, measured = one.train(weights, round=1, moved=quiet), one.evaluate(weights, moved=quiet)
+    assert (done.examples, measured.examples) == (64, 64)
+    assert not all(np.isfinite(array).all() for array in done.update.values())
+    assert not any(np.isfinite(found.value) for found in measured.metrics.values())
+
+
+def test_a_gradient_at_a_model_that_has_diverged_ends_no_worker() -> None:
+    """As a training."""
+    one = binary(work=GRADIENT, buffers="first")
+    update = one.train(beyond(one, np.nan), round=1, moved=quiet).update
+    assert not all(np.isfinite(array).all() for array in update.values())
+
+
+def test_metrics_of_classes_know_a_model_that_has_diverged() -> None:
+    """Scores that are no numbers are neither right nor among the highest."""
+    one = backend(metrics={"accuracy": Accuracy(), "recall": RecallAtK(1)})
+    measured = one.evaluate(beyond(one, np.nan), moved=quiet).metrics
+    assert not any(np.isfinite(found.value) for found in measured.values())
+
+
+def test_a_loss_that_fails_for_another_reason_is_the_programs() -> None:
+    """Scores outside of 0 to 1 are no divergence: what Paddle says of them is raised."""
+    data = loader(y=Y[:, None].astype("float32"))
+    one = backend(nn.Linear(4, 1), train=data, test=data, loss=nn.BCELoss(), metrics={})
+    with pytest.raises(ValueError, match="input"):
+        one.evaluate(one.weights(), moved=quiet)
+
+
+@pytest.mark.parametrize(
+    "kept", [{"keep_optimizer": True}, {"keep_optimizer": True, "buffers": "local"}], ids=["all", "local"]
+)
+def test_nothing_is_kept_of_a_training_that_has_diverged(kept: dict[str, Any]) -> None:
+    """A worker that has got a model beyond all numbers trains and measures the next one as if there had been none."""
+    momentum: Any = lambda parameters, _: paddle.optimizer.Momentum(0.1, 0.9, parameters)  # noqa: E731
+    one, fresh = (binary(optimizer=momentum, **kept) for _ in range(2))
+    weights = fresh.weights()
+    one.train(beyond(one, np.nan), round=1, moved=quiet)
+    made, expected = (each.train(weights, round=2, moved=quiet).update for each in (one, fresh))
+    assert digest(made) == digest(expected)
+    measured = [each.evaluate(weights, moved=quiet).metrics["loss"].value for each in (one, fresh)]
+    assert measured[0] == measured[1]
 
 
 def test_progress_is_told_batch_by_batch() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import (
@@ -21,7 +22,7 @@ from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from fl_core.errors import ProgramError, UpdateError
-from fl_core.metrics import AUC, Accuracy
+from fl_core.metrics import AUC, Accuracy, MacroF1, RecallAtK
 from fl_core.strategies import LocalWork
 from fl_core.weights import Manifest, add, digest
 from fl_worker.backends.sklearn import SklearnBackend
@@ -136,6 +137,60 @@ def test_auc_works_on_probabilities_and_on_distances(model: Any) -> None:
     one = backend(model, y=y, classes=[0, 1], epochs=10, metrics={"auc": AUC()})
     weights = add(one.weights(), one.train(one.weights(), round=1, moved=quiet).update)
     assert one.evaluate(weights, moved=quiet).metrics["auc"].value > 0.85
+
+
+BEYOND = [1e200, np.finfo(np.float64).max, np.inf, np.nan]
+FINE: dict[str, Any] = {"accuracy": Accuracy(), "auc": AUC(), "recall": RecallAtK(1), "f1": MacroF1(3)}
+
+
+def beyond(one: SklearnBackend, value: float) -> dict[str, Any]:
+    return {name: np.full_like(array, value) for name, array in one.weights().items()}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("value", BEYOND)
+@pytest.mark.parametrize("model", [*CLASSIFIERS, LogisticRegression(solver="newton-cg")], ids=name_of)
+def test_a_classifier_that_has_diverged_ends_no_worker(model: Any, value: float) -> None:
+    """It can be trained and measured; of what is not a number neither update nor measurement is finite."""
+    one = classifier(clone(model), metrics=FINE)
+    weights = beyond(one, value)
+    done, measured = one.train(weights, round=1, moved=quiet), one.evaluate(weights, moved=quiet)
+    assert (done.examples, measured.examples) == (len(Y), len(Y))
+    assert measured.metrics.keys() == {"loss", *FINE}
+    if not np.isfinite(value):
+        assert not any(np.isfinite(array).any() for array in done.update.values())
+        assert not any(np.isfinite(found.value) for found in measured.metrics.values())
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("value", BEYOND)
+@pytest.mark.parametrize("model", REGRESSORS, ids=name_of)
+def test_a_regressor_that_has_diverged_ends_no_worker(model: Any, value: float) -> None:
+    """As of a classifier; its loss is beyond all numbers."""
+    one = backend(clone(model), y=Z)
+    weights = beyond(one, value)
+    update, measured = one.train(weights, round=1, moved=quiet).update, one.evaluate(weights, moved=quiet)
+    assert Manifest.of(update) == Manifest.of(weights)
+    assert not np.isfinite(measured.metrics["loss"].value)
+    if not np.isfinite(value):
+        assert not all(np.isfinite(array).all() for array in update.values())
+
+
+def test_an_optimiser_that_has_diverged_is_not_kept() -> None:
+    """A worker that has got a model beyond all numbers trains the next one as if there had been none."""
+    one, fresh = (classifier(MLPClassifier((8,)), keep_optimizer=True) for _ in range(2))
+    one.train(beyond(one, np.nan), round=1, moved=quiet)
+    weights = fresh.weights()
+    made, expected = (each.train(weights, round=2, moved=quiet).update for each in (one, fresh))
+    assert digest(made) == digest(expected)
+
+
+def test_a_fit_that_fails_for_another_reason_is_the_programs() -> None:
+    """Only numbers that overflow are of no training; what else a fit says is raised."""
+    one = classifier(LogisticRegression())
+    one.holding(one.weights()).model.set_params(C=-1.0)
+    with pytest.raises(ValueError, match="'C' parameter"):
+        one.train(one.weights(), round=1, moved=quiet)
 
 
 def test_labels_need_not_be_numbers() -> None:

@@ -31,12 +31,13 @@ TOY = """
 import os, signal, time
 from pathlib import Path
 import numpy as np
+from fl_core.metrics import AUC, Measurement
 
 class Toy:
     def __init__(self, site, config):
         self.site, self.config = site, config
         self.goal = np.arange(5, dtype="f4") + site.index
-        self.trainings = 0
+        self.trainings = self.measurements = 0
 
     def weights(self):
         return {"w": np.zeros(5, "f4")}
@@ -64,7 +65,13 @@ class Toy:
         return {"w": (weights["w"] - self.goal) * np.ones((len(places), 1), "f4")}
 
     def evaluate(self, weights):
-        return {"loss": float(((weights["w"] - self.goal) ** 2).mean())}
+        self.measurements += 1
+        if "diverges" not in self.config:
+            return {"loss": float(((weights["w"] - self.goal) ** 2).mean())}
+        gone = np.float32("nan") if self.config["diverges"] == self.measurements else np.float32(1)
+        scores = 1 / (1 + np.exp(-gone * weights["w"]))
+        auc = Measurement(AUC(8), AUC(8).measure(scores, np.arange(5) > self.site.index))
+        return {"loss": float(((gone * weights["w"] - self.goal) ** 2).mean()), "auc": auc, "seen": 1.0}
 
 def task(config, site):
     return Toy(site, config)

@@ -47,6 +47,26 @@ def test_a_model_with_nan_is_declined_and_named(job: Callable[..., Any]) -> None
     assert rounds[-1]["reporters"] == ["worker-0", "worker-1"]
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "secure"])
+def test_a_model_that_has_diverged_ends_nobody(job: Callable[..., Any], *, secure: bool) -> None:
+    """Its round is told as one whose measurements are not finite, and is no progress; the job goes on to its end."""
+    run = job(
+        spec={"secureAggregation": {"enabled": secure}, "target": {"metric": "auc", "atLeast": 2}},
+        selection={"minimum": 3},
+        diverges=2,
+    )
+    rounds = run.finish()
+    assert [row["result"] for row in rounds] == ["Committed"] * 4
+    assert [row["dropouts"] for row in rounds] == [{}] * 4
+    assert [row.get("notFinite") for row in rounds] == [None, ["auc", "loss"], None, None]
+    assert [sorted(row["metrics"]) for row in rounds] == [
+        ["auc", "loss", "seen"],
+        ["seen"],
+        *[["auc", "loss", "seen"]] * 2,
+    ]
+    assert {name: run.code(name) for name in run.processes} == dict.fromkeys(run.processes, 0)
+
+
 def test_too_few_updates_fail_the_job_by_its_rule(job: Callable[..., Any]) -> None:
     """With `onShortfall: Fail` a shortfall ends the server with its own exit code and says who was missing.
 
