@@ -80,8 +80,9 @@ class Schema:
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise MismatchError(f"metrics are named as a JSON object of kind and options: {error}") from error
         if not all(isinstance(one, int) and one > 0 for one in lengths) or sum(lengths) > MOST_ELEMENTS:
+            # To print a length may be an error of its own: a whole number has at most so many digits as text.
             raise MismatchError(
-                f"metrics of {lengths!r:.60} elements; from 1 of each to {MOST_ELEMENTS} of all can be summed"
+                f"metrics with other vectors than can be summed: of 1 element or more, and {MOST_ELEMENTS} of all"
             )
         for name, one in found.items():
             _check_value(name, one.metric)

@@ -130,6 +130,8 @@ def row(kind: str, **options: Any) -> str:
         row("macro_f1", classes=10**9),
         row("macro_f1", classes=10**400),
         row("macro_f1", classes=-2),
+        row("macro_f1", classes=10**2199),
+        row("auc", bins=10**4299 * 9),
         "[" * 100_000,
     ],
     ids=lambda text: text[:60],
