@@ -123,7 +123,7 @@ class Exchange:
         """The rounds of this worker whose updates are in the order's model; refuses any but earlier ones."""
         said = await fl_pb2_grpc.ServerStub(self.server).Recall(pb.RecallRequest(context=place))
         if wrong := [number for number in said.rounds if not 0 < number < place.round]:
-            raise UpdateError(
+            raise OrderError(
                 f"the server counts an update of round {wrong[0]} in round {place.round}; expected one from 1 to "
                 f"{place.round - 1}"
             )

@@ -289,8 +289,10 @@ def test_before_it_trains_a_worker_hears_what_counts(
     asyncio.run(main())
 
 
-def test_only_earlier_updates_count(world: World, tmp_path: Path) -> None:
-    """A worker that is told to go on from what it has still to train does not, and says so."""
+@pytest.mark.parametrize("secret", [False, True])
+def test_only_earlier_updates_count(world: World, tmp_path: Path, *, secret: bool) -> None:
+    """A worker that is told to go on from what it has still to train does not, and says so: it is the server's word."""
+    world.secret = secret
     world.plan = world.plan.model_copy(update={"compression": (Extension(name="float16"),)})
     world.server.counted = [2, 4]
 
