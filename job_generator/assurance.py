@@ -166,7 +166,7 @@ def _secure(plan: Plan, secure: SecureAggregation) -> tuple[Claim, ...]:
             "protected",
             f"Of each round it learns {what}: updates, examples and measurements "
             "together. Nothing else of a single one, whoever drops out, and even if "
-            f"{_curious(min(parameters.threshold - 1, least - 2), secure.profile)} told it all they know. "
+            f"{_curious(terms, cohort)} told it all they know. "
             f"{_counts(plan)}",
         )
     ]
@@ -231,7 +231,9 @@ def _two_rounds(plan: Plan) -> str:
     )
 
 
-def _curious(most: int, profile: str) -> str:
-    if profile == "cross-device":
-        return f"{Terms().corrupt_share:.0%} of the workers"
+def _curious(terms: Terms, cohort: int) -> str:
+    parameters = terms.parameters(cohort)
+    if terms.profile == "cross-device":
+        return f"{parameters.corrupt} of the workers ({terms.corrupt_share:.0%} of {terms.cohort})"
+    most = min(parameters.threshold - 1, terms.survivors(cohort) - 2)
     return f"{most} of the workers" if most > 1 else "one of the workers"

@@ -45,8 +45,9 @@ def profile_of(given: Map | None, cohort: int) -> Profile:
 
 def least_quorum(given: Map | None, cohort: int, *, parts: int = 1) -> int:
     """The fewest of a cohort that its sum opens with, or the sums of as many buckets as a rule needs parts."""
-    terms = Terms(profile=profile_of(given, cohort), tolerate=(given or {}).get("tolerate"))
-    return parts * terms.survivors(cohort // buckets_of(given))
+    own, buckets = given or {}, buckets_of(given)
+    terms = Terms(profile_of(given, cohort), tolerate=own.get("tolerate"), cohort=-(-cohort // buckets))
+    return parts * terms.survivors(cohort // buckets)
 
 
 def cohort_complaint(given: Map | None, cohort: int, asked: int) -> str | None:

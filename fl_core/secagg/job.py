@@ -34,9 +34,13 @@ def cohort_of(plan: Plan) -> int:
 
 
 def terms_of(plan: Plan) -> Terms:
-    """What the job fixes for all its sessions; with buckets the fewest of a bucket are those its sum opens with."""
+    """What the job fixes for all its sessions; with buckets the fewest of a bucket are those its sum opens with.
+
+    Corrupt workers are counted of the largest bucket's, however few of them come.
+    """
     own = settings_of(plan)
-    terms = Terms(profile=own.profile, tolerate=own.tolerate, corrupt=_corrupt_of(plan))
+    cohort = -(-plan.selection.per_round // own.buckets)
+    terms = Terms(profile=own.profile, tolerate=own.tolerate, corrupt=_corrupt_of(plan), cohort=cohort)
     least = plan.selection.minimum if own.buckets == 1 else terms.survivors(cohort_of(plan))
     return replace(terms, minimum=least)
 

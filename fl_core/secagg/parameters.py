@@ -52,11 +52,7 @@ class Parameters:
         """Refuse what protects nobody."""
         if self.n < FEWEST:
             raise SpecError(f"{WHERE}: {self.n} members; secure aggregation needs at least {FEWEST}")
-        if not 0 <= self.corrupt <= self.n - 2:
-            raise SpecError(
-                f"{WHERE}: {self.corrupt} corrupt of {self.n} members; at least two must be honest, "
-                "or a sum hides nothing"
-            )
+        _check_corrupt(self.n, self.corrupt)
         if self.profile == "cross-silo":
             self._check_cross_silo()
         else:
@@ -110,17 +106,20 @@ def cross_device(
     *,
     corrupt_share: float,
     dropout: float,
+    cohort: int = 0,
     security_bits: int = SECURITY_BITS,
     correctness_bits: int = CORRECTNESS_BITS,
 ) -> Parameters:
     """The fewest neighbours, an even number, and a threshold, for which the bounds hold (see this module's text).
 
     Security fails with probability 2^-`security_bits` at most, half of it for either event, and correctness with
-    2^-`correctness_bits`, for any n * `corrupt_share` corrupt members and n * `dropout` that leave, both rounded up,
-    who are chosen without knowing the order. Everybody with everybody where no fewer will do. Of the thresholds that
-    are correct it is the highest.
+    2^-`correctness_bits`, for n * `dropout` members that leave and any `corrupt_share` of the `cohort` of whom the n
+    are left (n itself where that is more), both rounded up, who are chosen without knowing the order: of a cohort the
+    honest may all be late, and the corrupt never are. Everybody with everybody where no fewer will do. Of the
+    thresholds that are correct it is the highest.
     """
-    corrupt, gone = part_of(n, corrupt_share), part_of(n, dropout)
+    corrupt, gone = part_of(max(cohort, n), corrupt_share), part_of(n, dropout)
+    _check_corrupt(n, corrupt)
     exposed = _quantiles(n, corrupt, security_bits + 1)
     left = _quantiles(n, gone, correctness_bits)
     for degree, (secure, lost) in enumerate(zip(exposed, left, strict=True)):
@@ -170,6 +169,13 @@ def part_of(n: int, share: float) -> int:
     if not 0 <= share < 1:
         raise SpecError(f"{WHERE}: a share of the members is {share}; it must be from 0 to below 1")
     return ceil(n * Fraction(str(share)))
+
+
+def _check_corrupt(n: int, corrupt: int) -> None:
+    if not 0 <= corrupt <= n - 2:
+        raise SpecError(
+            f"{WHERE}: {corrupt} corrupt of {n} members; at least two must be honest, or a sum hides nothing"
+        )
 
 
 # -- probabilities over a random order of the ring --

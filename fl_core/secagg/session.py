@@ -115,7 +115,8 @@ class Session:
     def parameters(self) -> Parameters:
         """Threshold and graph: in cross-silo from the number of candidates, so that no two attempts can both open.
 
-        In cross-device from that of the members, among whom the curious are denser when others have gone.
+        In cross-device from that of the members, among whom the curious of the whole cohort are denser when others
+        have gone.
         """
         return self.context.terms.parameters(len(self.members if self._sparse else self.candidates))
 

@@ -14,8 +14,9 @@ class Terms:
     """What the job fixes for all its sessions; workers hold it from the plan, not from the server.
 
     `tolerate` is the number of members that may be lost (None: fewer than a third), and of all of them `corrupt` may be
-    in league with the server, both in cross-silo. `corrupt_share` and `dropout` are the shares of the cohort for which
-    cross-device parameters are computed.
+    in league with the server, both in cross-silo. `corrupt_share` of the `cohort`, a round's workers when all are
+    there, and `dropout` of a session's members are what cross-device parameters are computed for. Sessions with fewer
+    members may hold as many corrupt ones; without a `cohort` (0) there are no others than the members.
     """
 
     profile: Profile = "cross-silo"
@@ -24,6 +25,7 @@ class Terms:
     corrupt: int = 0
     corrupt_share: float = 0.05
     dropout: float = 0.3
+    cohort: int = 0
 
     def parameters(self, members: int) -> Parameters:
         """The parameters of a session of so many candidates; refuses sizes that protect nobody."""
@@ -33,7 +35,9 @@ class Terms:
             )
         try:
             if self.profile == "cross-device":
-                return cross_device(members, corrupt_share=self.corrupt_share, dropout=self.dropout)
+                return cross_device(
+                    members, corrupt_share=self.corrupt_share, dropout=self.dropout, cohort=self.cohort
+                )
             return cross_silo(members, tolerate=self.tolerate, corrupt=self.corrupt)
         except SpecError as error:
             raise ProtocolError(f"{members} workers take part: {error}") from error
@@ -62,4 +66,4 @@ class Terms:
         """The terms as bytes."""
         rest = "" if self.tolerate is None else str(self.tolerate)
         shares = f"{self.corrupt_share!r} {self.dropout!r}"
-        return encode("terms", self.profile, self.minimum, rest, self.corrupt, shares)
+        return encode("terms", self.profile, self.minimum, rest, self.corrupt, shares, self.cohort)

@@ -129,6 +129,13 @@ def test_buckets_are_said_aloud(claims: Callable[..., Any]) -> None:
     assert "the sum over at least 9 workers" in claims(workers={"replicas": 12})[SERVER].sentence
 
 
+def test_the_curious_of_a_large_cohort_are_counted(claims: Callable[..., Any]) -> None:
+    """In cross-device it is a share of the whole cohort, and the sentence has the number."""
+    said = claims(workers={"replicas": 200})[SERVER].sentence
+    assert "the sum over at least 140 workers" in said
+    assert "even if 10 of the workers (5% of 200) told it" in said
+
+
 def test_what_a_policy_can_name_is_said(claims: Callable[..., Any]) -> None:
     """Programs and images; and that an image is known by hearsay."""
     said = claims(workers={"replicas": 5})

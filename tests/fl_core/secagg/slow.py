@@ -40,9 +40,9 @@ def hashed(*parts: bytes | str | int) -> bytes:
     return hashlib.sha256(said(*parts)).digest()
 
 
-def terms(profile: str, minimum: int, tolerate: str, corrupt: int, shares: str) -> bytes:
+def terms(profile: str, minimum: int, tolerate: str, corrupt: int, shares: str, cohort: int) -> bytes:
     """What a job fixes; `shares` are those of the corrupt and of dropouts."""
-    return said("terms", profile, minimum, tolerate, corrupt, shares)
+    return said("terms", profile, minimum, tolerate, corrupt, shares, cohort)
 
 
 def context(job: str, plan: str, place: Sequence[int | str], model: str, shape: str, agreed: bytes) -> bytes:

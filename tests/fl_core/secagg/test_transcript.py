@@ -21,7 +21,7 @@ CANDIDATES, MEMBERS, SURVIVORS = (1, 2, 4, 300, 301), (1, 2, 4, 300), (1, 2, 300
 PLACE = (7, 2, "update", 0, 1)
 THRESHOLD = 4
 MODEL, SHAPE, PLAN = "ab" * 32, "update 3 elements, ü", "cd" * 32
-AGREED = slow.terms("cross-silo", 3, "1", 0, "0.05 0.3")
+AGREED = slow.terms("cross-silo", 3, "1", 0, "0.05 0.3", 6)
 ABOUT = slow.context("job-1", PLAN, PLACE, MODEL, SHAPE, AGREED)
 
 
@@ -59,7 +59,7 @@ def session() -> Session:
     """The product's session of the same facts."""
     fields: dict[str, Any] = {"job": "job-1", "plan": PLAN, "model": MODEL, "shape": SHAPE}
     place = dict(zip(("round", "attempt", "purpose", "bucket", "buckets"), PLACE, strict=True))
-    context = Context(**fields, **place, terms=Terms(tolerate=1))  # type: ignore[arg-type]
+    context = Context(**fields, **place, terms=Terms(tolerate=1, cohort=6))  # type: ignore[arg-type]
     return Session(context, CANDIDATES, MEMBERS, root_of([entry(worker) for worker in MEMBERS]))
 
 
@@ -67,8 +67,8 @@ def test_the_context_is_the_slow_ones(session: Session) -> None:
     """Job, plan, place, model, shape and terms give one digest; terms without `tolerate` say an empty text."""
     assert session.context.terms.encoded() == AGREED
     assert session.context.digest == ABOUT
-    sparse = Terms(profile="cross-device", minimum=12, corrupt=300, corrupt_share=0.1, dropout=1e-05)
-    assert sparse.encoded() == slow.terms("cross-device", 12, "", 300, "0.1 1e-05")
+    sparse = Terms("cross-device", minimum=12, corrupt=300, corrupt_share=0.1, dropout=1e-05, cohort=500)
+    assert sparse.encoded() == slow.terms("cross-device", 12, "", 300, "0.1 1e-05", 500)
     bucket = Context("j", "p", 1, 3, "measure", "m", "s", sparse, bucket=2, buckets=300)
     expected = slow.context("j", "p", (1, 3, "measure", 2, 300), "m", "s", sparse.encoded())
     assert bucket.digest == expected
@@ -129,14 +129,14 @@ def test_the_public_dither_is_the_slow_one(place: tuple[int, int, int]) -> None:
 
 
 KNOWN = {
-    "context": "8cce0c3016ce0dde95a65dde",
-    "statement": "fc0ed2a88961d64eb5f32c5b",
+    "context": "e8b70ba320b54f1712d1a1ca",
+    "statement": "a6f7c003e1132031916c712f",
     "leaf": "504047943be5ab10cb6a5fd0",
     "root": "1391e0a9657e752540c7988a",
-    "session": "de1aa95c61f5c616824aaf28",
-    "survivors": "c1d16af5d79e81cf86cafb4e",
+    "session": "00e4d2252e770bd3045484c5",
+    "survivors": "b5d84cc1b8084acce204c01c",
     "candidacy": "73fc3d7e7003fa19861eb537",
-    "mask": "8985afd040c0c7fe6efb7f57",
+    "mask": "a706badb52d84fd41f0ce9ac",
 }
 """The first twelve bytes of what the slow implementation gave when this was written."""
 
