@@ -76,7 +76,8 @@ class Bounds(_Part):
 class SecureSums(_Part):
     """What sums this site takes part in; where a job has buckets, each is a sum of its own.
 
-    `corrupt` and `dropout` are shares of a sum's workers; without them they are the job's.
+    `corrupt` is a share of a round's workers, however few of them are in a sum, and `dropout` of a sum's; without them
+    they are the job's.
     """
 
     required: bool = True
@@ -322,11 +323,19 @@ class SitePolicy(_Part):
             complaints.append(
                 f"a sum of {cohort} opens when {agreeing} agree, less than a share of {own.threshold:g}"
             )
+        return [*complaints, *self._about_sizes(terms, cohort, whole=secure.buckets == 1)]
+
+    def _about_sizes(self, terms: Terms, cohort: int, *, whole: bool) -> Iterator[str]:
+        """The largest sum whose parameters are too weak, of all or of as few as may come: it would be declined."""
+        own, size = self.secure_aggregation.policy(), cohort
+        fewer = [made for made in terms.sessions(cohort) if made.n < cohort] if own.counts else []
         try:
-            own.policy().check_parameters(terms, terms.parameters(cohort))
+            for made in (terms.parameters(cohort), *reversed(fewer)):
+                size = made.n
+                own.check_parameters(terms, made)
         except ProtocolError as error:
-            complaints.append(f"a sum of {cohort}: {error}")
-        return complaints
+            cure = f"; with spec.selection.minimum: {size + 1} there is no such sum"
+            yield f"a sum of {size}: {error}{cure if whole and size < cohort else ''}"
 
     def _about_program(self, plan: Plan) -> list[str]:
         complaints = []

@@ -16,8 +16,9 @@ from fl_core.secagg.terms import Terms
 class Policy:
     """Floors of a session: `members`, `organisations`, and the `threshold`, the share of the candidates who must agree.
 
-    `corrupt` and `dropout` are the shares of a sum's workers for which its parameters must be good, where a site counts
-    with others than the job: see `fl_core.secagg.parameters.verify`.
+    `corrupt` is the share of a round's workers, however few of them a server lists, and `dropout` that of a sum's, for
+    which its parameters must be good, where a site counts with others than the job: see
+    `fl_core.secagg.parameters.verify`.
 
     With `partners` each member must be endorsed by one of them: members that a job's authority has made up could hold
     enough shares to open what an honest member hid.
@@ -34,6 +35,11 @@ class Policy:
         """Refuse to count organisations that nobody has named."""
         if self.organisations > 1 and self.partners is None:
             raise SpecError(f"a policy that asks for {self.organisations} organisations names none")
+
+    @property
+    def counts(self) -> bool:
+        """Whether this site counts corrupt or leaving workers itself."""
+        return self.corrupt is not None or self.dropout is not None
 
     def check_session(self, session: Session) -> None:
         """Refuse a session in which fewer must agree than this site accepts, or whose parameters are too weak."""
@@ -53,7 +59,8 @@ class Policy:
 
         Where it names no shares they are those of the job; all is computed anew here, by the bounds themselves.
         """
-        corrupt = made.corrupt if self.corrupt is None else part_of(made.n, self.corrupt)
+        cohort = max(terms.cohort, made.n)
+        corrupt = made.corrupt if self.corrupt is None else part_of(cohort, self.corrupt)
         dropout = part_of(made.n, terms.dropout if self.dropout is None else self.dropout)
         verify(made, corrupt=corrupt, dropout=dropout)
 

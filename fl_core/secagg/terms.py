@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fl_core.errors import ProtocolError, SpecError
@@ -41,6 +43,12 @@ class Terms:
             return cross_silo(members, tolerate=self.tolerate, corrupt=self.corrupt)
         except SpecError as error:
             raise ProtocolError(f"{members} workers take part: {error}") from error
+
+    def sessions(self, most: int) -> Iterator[Parameters]:
+        """The parameters of all sessions of up to so many candidates that can begin, the smallest first."""
+        for candidates in range(self.floor, most + 1):
+            with suppress(ProtocolError):
+                yield self.parameters(candidates)
 
     @property
     def floor(self) -> int:

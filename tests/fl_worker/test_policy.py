@@ -268,11 +268,11 @@ def test_an_empty_list_allows_no_image(plan_of: PlanOf, tmp_path: Path) -> None:
         with_images(tmp_path).check(job(plan_of, None), image=PINNED)
 
 
-def session_of(plan: Plan) -> Session:
-    """The session of a round in which everybody is there."""
-    everybody = tuple(range(plan.workers))
+def session_of(plan: Plan, there: int | None = None) -> Session:
+    """The session of a round in which so many are there, or all."""
+    workers = tuple(range(plan.workers if there is None else there))
     context = Context(plan.job.uid, plan.digest, 1, 1, "update", "", "", terms_of(plan))
-    return Session(context, everybody, everybody, b"")
+    return Session(context, workers, workers, b"")
 
 
 @pytest.mark.parametrize("cohort", [6, 101, 200])
@@ -286,7 +286,12 @@ def test_a_site_without_a_policy_takes_part_in_cross_device(plan_of: PlanOf, coh
 @pytest.mark.parametrize(
     ("profile", "corrupt", "told"),
     [
-        ("cross-silo", 0.35, ""),
+        ("cross-silo", 0.2, ""),
+        (
+            "cross-silo",
+            0.3,
+            "with 6 corrupt it must be at least 12; with spec.selection.minimum: 17 there is no such sum",
+        ),
         ("cross-silo", 0.4, "a sum of 20: the threshold is 14 of 20; with 8 corrupt it must be at least 15"),
         ("cross-device", 0.05, ""),
         ("cross-device", 0.5, "a sum of 20: 20 members, 8 neighbours, threshold 2: with 10 corrupt"),
@@ -333,6 +338,30 @@ def test_a_job_that_is_taken_has_sums_that_are_taken(
         return
     with pytest.raises(ProtocolError, match="asks for a share"):
         site.sums().check_session(session_of(plan))
+
+
+@pytest.mark.parametrize("profile", ["cross-silo", "cross-device"])
+@given(cohort=st.integers(6, 40), more=st.integers(0, 9), corrupt=st.floats(0, 0.4))
+def test_a_job_that_is_taken_goes_on_with_fewer(
+    plan_of: PlanOf, profile: str, cohort: int, more: int, corrupt: float
+) -> None:
+    """Whoever is late: a job is refused if a session that can begin would be declined for the site's share of corrupt
+    workers, and only then.
+    """
+    least = terms_of(secure(plan_of, cohort, minimum=3, profile=profile)).survivors(cohort)
+    plan = secure(plan_of, cohort, minimum=min(least + more, cohort), profile=profile)
+    site = SitePolicy.model_validate({"secureAggregation": {"corrupt": corrupt}})
+    declined = []
+    for made in terms_of(plan).sessions(cohort):
+        try:
+            site.sums().check_session(session_of(plan, made.n))
+        except ProtocolError:
+            declined.append(made.n)
+    if not declined:
+        site.check(plan)
+        return
+    with pytest.raises(MismatchError, match=f"a sum of {max(declined)}: "):
+        site.check(plan)
 
 
 def partners(folder: Path, **changes: Any) -> SitePolicy:

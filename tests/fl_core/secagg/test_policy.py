@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from fl_core.errors import ProtocolError, SpecError
 from fl_core.identity import wall_time
 from fl_core.secagg.endorsement import NONE, Organisations, endorse
+from fl_core.secagg.parameters import part_of
 from fl_core.secagg.policy import OPEN, Policy
 from fl_core.secagg.session import Entry, Session
 from fl_core.secagg.terms import Terms
@@ -96,7 +100,16 @@ def test_the_share_is_of_survivors_where_members_see_their_neighbours_only(
         (Terms(), 10, {"dropout": 0.9}, ""),
         (Terms(tolerate=4), 10, {}, ""),
         (Terms(tolerate=4), 10, {"corrupt": 0.2}, "the threshold is 6 of 10; with 2 corrupt"),
+        (Terms(cohort=20), 20, {"corrupt": 0.3}, ""),
+        (
+            Terms(cohort=20),
+            16,
+            {"corrupt": 0.3},
+            "threshold is 11 of 16; with 6 corrupt it must be at least 12",
+        ),
         (Terms(profile="cross-device"), 200, {}, ""),
+        (Terms(profile="cross-device", cohort=200), 140, {"corrupt": 0.05}, ""),
+        (Terms(profile="cross-device", cohort=200), 140, {"corrupt": 0.06}, "with 12 corrupt"),
         (Terms(profile="cross-device"), 200, {"corrupt": 0.05, "dropout": 0.3}, ""),
         (Terms(profile="cross-device"), 200, {"corrupt": 0.1}, "someone has 11 corrupt neighbours"),
         (Terms(profile="cross-device"), 200, {"dropout": 0.6}, "the others fall apart"),
@@ -113,6 +126,17 @@ def test_parameters_are_checked_by_the_sites_own_shares(
         ProtocolError, match=f"round 1, attempt 1, update: .*{told}.*this site's policy asks for more"
     ):
         Policy(**shares).check_session(session(n, terms))
+
+
+@given(cohort=some.integers(4, 60), part=some.floats(0.5, 1), share=some.floats(0, 0.5))
+def test_a_list_of_few_makes_no_worker_honest(cohort: int, part: float, share: float) -> None:
+    """Whatever part of a round's workers a server lists: where a site takes it, all that are corrupt by its share could
+    sign twice, and no two sums open.
+    """
+    one = session(max(3, round(cohort * part)), Terms(cohort=cohort))
+    with suppress(ProtocolError):
+        Policy(corrupt=share).check_session(one)
+        assert 2 * one.threshold > len(one.candidates) + part_of(cohort, share)
 
 
 @pytest.mark.parametrize(
