@@ -15,6 +15,7 @@ from job_generator.cluster.jobs import (
     display,
     exit_code,
     fljobs,
+    holds,
     read,
     remove,
     store,
@@ -24,6 +25,7 @@ from job_generator.cluster.jobs import (
 
 KEEPER: Final = "fljob.dev/keep-storage"
 """A finalizer that holds a job back until its claim is its no more."""
+EARLY: Final = "templates, if they were changed meanwhile, are not taken over"
 
 
 def suspend(cluster: Cluster, name: str, *, hold: bool) -> str:
@@ -33,7 +35,8 @@ def suspend(cluster: Cluster, name: str, *, hold: bool) -> str:
         return f"{name} is {'suspended' if hold else 'not suspended'} already"
     change(cluster, fljobs(cluster.namespace, name), {"spec": {"suspend": hold}})
     if not hold:
-        return f"{name} goes on"
+        early = "" if holds(job, "Suspended") else f"; it was not Suspended yet, so that {EARLY}"
+        return f"{name} goes on{early}"
     grace = job["spec"].get("suspendGraceSeconds", 30)
     return f"{name} will have no pods; an open round has {grace} s to end, else it is begun again later"
 

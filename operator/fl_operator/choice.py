@@ -35,7 +35,8 @@ def chosen(seen: Seen, settings: Settings) -> Choice:
     if kept is not None and kept.spec_digest == spec_digest(seen.job):
         return Choice(attempt=kept)
     if kept is not None and not _is_still(seen):
-        return Choice(attempt=kept, is_changed=True)
+        # What is changed before the pods of a job that is suspended are gone is looked at when they are.
+        return Choice(attempt=kept, is_changed=not seen.job["spec"].get("suspend", False))
     number, rounds = (kept.number + 1, kept.plan.rounds) if kept is not None else (1, None)
     try:
         made = Attempt.render(seen.job, settings, number=number, rounds=rounds)
@@ -77,9 +78,9 @@ def _again(seen: Seen, settings: Settings) -> Choice:
 
 
 def _is_still(seen: Seen) -> bool:
-    """Whether the job is suspended and has no pods: what they are made from may change then."""
+    """Whether no child has pods, also of a job that is to go on: what they are made from may change then."""
     jobs = [child for (kind, _), child in seen.children.items() if kind == "Job"]
-    return bool(seen.job["spec"].get("suspend")) and all(child["spec"].get("suspend") for child in jobs)
+    return all(child["spec"].get("suspend") for child in jobs)
 
 
 def _place(made: Attempt) -> Place:

@@ -60,6 +60,11 @@ from job_generator.settings import Settings
 
 PRE_RUNNING_SECONDS: Final = 900
 """The default of `preRunningDeadlineSeconds`; the API server fills it in."""
+IMMUTABLE: Final = "ImmutableFieldChanged"
+CHANGED: Final = (
+    "a field was changed that cannot change while a job runs; change it back, or make another job. Pod templates can "
+    "change while the job is suspended: suspend it, and resume it when Suspended is True. The attempt goes on as it was"
+)
 SOON: Final = 0.1
 """Seconds until what was just made is in the copies."""
 
@@ -117,13 +122,8 @@ class _Visit:
     def _judge(self, attempt: Attempt, *, is_changed: bool) -> None:
         """Whether the attempt is what the spec says; where not, it goes on as it was."""
         if is_changed:
-            self.conditions.set(
-                c.COMPILED,
-                "False",
-                "ImmutableFieldChanged",
-                "a field was changed that cannot change while a job runs; change it back, or make another job. "
-                "Pod templates can change while the job is suspended. The attempt goes on as it was",
-            )
+            self.conditions.set(c.COMPILED, "False", IMMUTABLE, CHANGED)
+            self._note_if_new(c.COMPILED, IMMUTABLE, CHANGED, status="False")
         else:
             self._compiled(attempt)
 

@@ -444,6 +444,44 @@ def test_templates_may_change_while_it_is_suspended(running: World) -> None:
     assert len(running.jobs()) == 3
 
 
+OVER = {"spec": {"containers": [{"name": "fl", "resources": {"limits": {"memory": "4Gi"}}}]}}
+
+
+def test_templates_that_were_changed_in_time_count(running: World) -> None:
+    """Though nobody has looked before the job was told to go on: its pods were gone when they were changed."""
+    running.spec |= {"suspend": True, "suspendGraceSeconds": 0}
+    running.settle()
+    running.spec["workers"]["template"] = OVER
+    running.spec["suspend"] = False
+    running.settle()
+    assert (running.status["attempt"], running.condition("Compiled")[0]) == (2, "True")
+    container = running.child("worker")["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"] == {"memory": "4Gi"}
+    assert not any(child["spec"]["suspend"] for child in running.jobs())
+
+
+def test_templates_that_were_changed_too_soon_are_told(running: World) -> None:
+    """Before the pods are gone nothing is taken over, and none is refused yet; told to go on, an event says it is."""
+    running.spec |= {"suspend": True, "suspendGraceSeconds": 30}
+    running.report = report(3)
+    running.spec["workers"]["template"] = OVER
+    running.pass_time(seconds=1)
+    running.settle()
+    assert running.condition("Suspended")[0] == "Unknown"
+    assert running.condition("Compiled")[0] == "True"
+    running.spec["suspend"] = False
+    running.settle()
+    assert running.condition("Compiled")[:2] == ("False", "ImmutableFieldChanged")
+    assert running.status["attempt"] == 1
+    assert [note.reason for note in running.notes].count("ImmutableFieldChanged") == 1
+    assert "when Suspended is True" in running.notes[-1].note
+    running.spec["suspend"] = True
+    for _ in range(8):
+        running.pass_time(seconds=31)
+        running.visit()
+    assert running.status["attempt"] == 2
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_what_keeps_the_attempt_is_made_again(running: World, number: int) -> None:
     """Deleted by hand: the same attempt is kept again, also after `rounds` was lowered, and no child is touched."""
@@ -469,8 +507,7 @@ def another_attempt(running: World) -> None:
     """A job whose templates were changed while it was suspended."""
     running.spec |= {"suspend": True, "suspendGraceSeconds": 0}
     running.settle()
-    over = {"spec": {"containers": [{"name": "fl", "resources": {"limits": {"memory": "4Gi"}}}]}}
-    running.spec["workers"]["template"] = over
+    running.spec["workers"]["template"] = OVER
     running.settle()
     running.spec["suspend"] = False
     running.settle()

@@ -61,6 +61,16 @@ def test_a_job_ends_with_the_round_that_is_open(status: Map, origin: Map, last: 
     assert cluster.asked == [{"spec": {"rounds": last}}]
 
 
+@pytest.mark.parametrize(("is_held", "told"), [("True", ""), ("Unknown", "; it was not Suspended yet")])
+def test_who_resumes_too_soon_learns_it(is_held: str, told: str) -> None:
+    """Templates are taken over once the job has no pods."""
+    status = {"conditions": [{"type": "Suspended", "status": is_held}]}
+    cluster = Cluster({"metadata": {"name": "digits"}, "spec": {"suspend": True}, "status": status})
+    assert suspend(cluster, "digits", hold=False).removeprefix("digits goes on").startswith(told)
+    assert ("templates" in suspend(cluster, "digits", hold=False)) == bool(told)
+    assert cluster.asked[0] == {"spec": {"suspend": False}}
+
+
 def test_a_job_is_scaled_as_kubectl_does() -> None:
     """By the scale of the FLJob, and not at all where it has so many already."""
     cluster = Cluster({"metadata": {"name": "digits"}, "spec": {"workers": {"replicas": 4}}})
