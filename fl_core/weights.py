@@ -80,7 +80,7 @@ class Manifest:
         for spec in self.arrays:
             if spec.dtype not in DTYPES:
                 raise MismatchError(
-                    f"array {spec.name!r} has dtype {spec.dtype}; a model consists of {', '.join(DTYPES)}"
+                    f"array {spec.name!r} has dtype {spec.dtype!r}; a model consists of {', '.join(DTYPES)}"
                 )
             if any(length < 0 for length in spec.shape):
                 raise MismatchError(f"array {spec.name!r} has the shape {list(spec.shape)}")

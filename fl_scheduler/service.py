@@ -22,7 +22,7 @@ from fl_core.steps import reached
 from fl_core.weights import Manifest
 from fl_core.wire import fl_pb2 as pb
 from fl_core.wire import fl_pb2_grpc
-from fl_core.wire.guard import Call, admit, context_of, refuse
+from fl_core.wire.guard import Call, admit, context_of, refuse, sendable
 from fl_scheduler.metrics import Metrics
 
 log = structlog.get_logger()
@@ -225,7 +225,7 @@ class SchedulerService(fl_pb2_grpc.SchedulerServicer):
     def _note(self, worker: str, why: str) -> None:
         """Remember the newest refusals, for the record."""
         self._refused.pop(worker, None)
-        self._refused[worker] = why[:MOST_REFUSAL]
+        self._refused[worker] = sendable(why[:MOST_REFUSAL])
         while len(self._refused) > MOST_NAMED:
             del self._refused[next(iter(self._refused))]
 

@@ -92,7 +92,12 @@ async def refuse(call: Call, error: FLJobError) -> None:
         status = FENCED
     else:
         status = grpc.StatusCode.UNAVAILABLE
-    await call.abort(status, str(error))
+    await call.abort(status, sendable(str(error)))
+
+
+def sendable(text: str) -> str:
+    """The text as a message can carry it: half a character, which another's JSON may hold, is written out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def context_of(plan: Plan, *, round: int = 0, attempt: int = 0) -> pb.Context:

@@ -171,7 +171,7 @@ def test_any_json_is_a_manifest_or_refused(value: Any) -> None:
 
 def test_what_cannot_be_exchanged_is_refused() -> None:
     """Whole numbers and objects are no model, and two arrays need two names."""
-    with pytest.raises(MismatchError, match="'n' has dtype int64"):
+    with pytest.raises(MismatchError, match="'n' has dtype 'int64'"):
         Manifest.of({"n": np.zeros(2, "i8")})
     with pytest.raises(MismatchError, match=r"\['w'\] occur twice"):
         Manifest((ArraySpec("w", "float32", (1,)), ArraySpec("w", "float32", (2,))))

@@ -23,6 +23,8 @@ from tests.fl_scheduler.conftest import MANIFEST, Office, Worker
 
 pytestmark = pytest.mark.timeout(30)
 
+HALF = '[["w","\\ud800",[3]]]'
+"""A manifest whose dtype is half of a character: JSON can hold that, and no message can."""
 TRAIN = {"train": pb.Train(), "model": "m"}
 
 
@@ -252,6 +254,7 @@ def test_a_new_scheduler_waits_for_all_in_the_next_round(office: Callable[..., A
         ({"program": "other"}, "the program's digest is 'other'"),
         ({"manifest": "no json"}, "a manifest is a list"),
         ({"manifest": ""}, "a manifest is a list"),
+        ({"manifest": HALF}, r"array 'w' has dtype '\\ud800'"),
     ],
 )
 def test_a_worker_that_does_not_fit_is_refused(
@@ -358,6 +361,26 @@ def test_a_policy_that_fails_is_told_to_the_server(
             assert (await worker.hears()).HasField("welcome")
             async with one.convening(1, **TRAIN) as event:
                 assert complaint in (await event()).failure
+
+    asyncio.run(main())
+
+
+def test_what_no_message_can_carry_hides_nobody(office: Callable[..., Any]) -> None:
+    """A refused worker whose words are half a character is told of like any other, and the cohort is named."""
+
+    async def main() -> None:
+        whole = office(per_round=1, extra=0, minimum=1, workers=3, join_seconds=0)
+        async with whole.open() as one, one.attending(0) as first:
+            assert (await first.hears()).HasField("welcome")
+            async with one.attending(1, manifest=HALF) as odd:
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await odd.hears()
+            one.service._note("worker-2", "half \ud800")
+            async with one.convening(1, **TRAIN) as event:
+                cohort = (await event()).cohort
+        assert list(cohort.workers) == ["worker-0"]
+        assert "\\ud800" in cohort.refused[0].reason
+        assert cohort.refused[1].reason == "half \\ud800"
 
     asyncio.run(main())
 

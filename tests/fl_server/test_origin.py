@@ -80,7 +80,7 @@ def test_a_models_file(plan_of: PlanOf, tmp_path: Path, kind: str) -> None:
         ({"a": np.zeros((2, 2), "f4")}, "array a float32[2, 2] should be a float64[2, 2]"),
         ({"b": None}, "array 'b' is missing"),
         ({"c": np.zeros(1, "f4")}, "array 'c' is not in the model"),
-        ({"a": np.zeros((2, 2), "i8")}, "array 'a' has dtype int64"),
+        ({"a": np.zeros((2, 2), "i8")}, "array 'a' has dtype 'int64'"),
         ({"b": np.full(2, np.inf, "f4")}, "array 'b' holds 2 values that are not finite"),
         ({"b": np.array([{}, {}])}, "is no model that can be read"),
     ],

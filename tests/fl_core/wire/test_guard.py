@@ -160,6 +160,18 @@ def test_an_error_is_the_status_of_its_branch(
     asyncio.run(scene())
 
 
+def test_half_a_character_in_a_sentence_is_written_out(tmp_path: Path, plan: Build) -> None:
+    """A peer's JSON may hold what no status can: the caller is refused all the same, and reads where it stood."""
+
+    async def scene() -> None:
+        async with guarded(plan(), tmp_path) as there:
+            there.service.error = UpdateError("no option 'k\ud800'")
+            told = await there.says("server", spoilt(plan(), "honest"))
+            assert told == (Status.INVALID_ARGUMENT, "no option 'k\\ud800'")
+
+    asyncio.run(scene())
+
+
 def test_a_context_names_job_plan_round_and_attempt(plan: Build) -> None:
     """What every message carries."""
     made = plan()
