@@ -292,11 +292,14 @@ def _chosen(predictions: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 def _metric(row: Mapping[str, Any]) -> Metric:
     try:
-        metric: Metric = KINDS[row["kind"]](**row["options"])
+        kind, options = KINDS[row["kind"]], dict(row["options"])
+        metric: Metric = kind(**options)
     except (KeyError, TypeError, ValueError) as error:
         raise MismatchError(
             f"a measurement is kind, options and vector, one of {sorted(KINDS)}: {error}"
         ) from error
+    if wrong := [name for name, value in options.items() if type(value) is not int or value < 1]:
+        raise MismatchError(f"a measurement's option {wrong[0]!r} must be a whole number from 1")
     return metric
 
 

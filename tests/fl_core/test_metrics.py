@@ -69,6 +69,13 @@ def test_a_measurement_travels_as_json(metric: Metric) -> None:
     [
         {"kind": "os.system"},
         {"options": {"bins": 3}},
+        {"options": 3},
+        {"options": ["k"]},
+        {"kind": "recall_at_k", "options": {"k": math.nan}},
+        {"kind": "recall_at_k", "options": {"k": [1]}},
+        {"kind": "recall_at_k", "options": {"k": True}},
+        {"kind": "recall_at_k", "options": {"k": 0}},
+        {"kind": "recall_at_k", "options": {"k": "7"}},
         {"vector": [1.0]},
         {"vector": [1.0, math.nan]},
         {"vector": [1.0, math.inf]},
