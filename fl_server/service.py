@@ -200,7 +200,7 @@ class ServerService(fl_pb2_grpc.ServerServicer):
         except TimeoutError as error:
             raise UpdateError(f"{worker} has begun another transfer") from error
         finally:
-            if self._pushing[worker] is own:
+            if self._pushing.get(worker) is own:
                 del self._pushing[worker]
 
     async def _receive(

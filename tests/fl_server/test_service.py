@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 import pytest
 
-from fl_core.errors import StorageError
+from fl_core.errors import StorageError, UpdateError
 from fl_core.weights import Weights, pack
 from fl_core.wire import arrays
 from fl_core.wire import fl_pb2 as pb
@@ -135,6 +135,30 @@ def test_a_connection_that_nobody_saw_end_gives_up_what_it_brought(world: Callab
                 assert await old.details() == "worker-1 has begun another transfer"
                 await push(served, asked, SIX, start=2 * CHUNK)
             await finish(served, asked, 2)
+
+    asyncio.run(main())
+
+
+def test_who_begins_again_and_goes_at_once_is_told_so(world: Callable[..., Any]) -> None:
+    """A call that a newer one has ended says so, also where that one was gone before."""
+
+    async def main() -> None:
+        async with world().serving() as served:
+            begun: list[str] = []
+
+            async def transfer(name: str) -> None:
+                async with served.service._only_push("worker-1"):
+                    begun.append(name)
+                    await asyncio.Event().wait()
+
+            older = asyncio.create_task(transfer("older"))
+            await asyncio.sleep(0)
+            newer = asyncio.create_task(transfer("newer"))
+            await asyncio.sleep(0)
+            newer.cancel()
+            with pytest.raises(UpdateError, match="worker-1 has begun another transfer"):
+                await older
+            assert (begun, served.service._pushing) == (["older"], {})
 
     asyncio.run(main())
 
