@@ -140,6 +140,34 @@ def test_a_job_is_suspended_and_resumed(lab: Lab) -> None:
 
 
 @pytest.mark.level(3)
+def test_templates_change_between_two_operators(lab: Lab) -> None:
+    """Changed while no operator looks, in a job that has no pods and is resumed at once, they are in its pods."""
+    first = lab.operator()
+    lab.apply(suspendGraceSeconds=0)
+    lab.eventually(lambda: lab.jobs() == THREE)
+    lab.apply(suspend=True, suspendGraceSeconds=0)
+    lab.eventually(lambda: lab.condition("Suspended") == ("True", "Suspended"))
+    lab.calm()
+    first.kill()
+    template = {"metadata": {"annotations": {"example.org/newer": "yes"}}}
+    workers = lab.get("fljob", "digits")["spec"]["workers"] | {"template": template}
+    lab.apply(suspend=True, suspendGraceSeconds=0, workers=workers)
+    lab.apply(suspend=False, suspendGraceSeconds=0, workers=workers)
+    lab.operator()
+    lab.eventually(
+        lambda: len([pod for pod in lab.pods("worker") if newer(pod)]) == len(lab.pods("worker")) > 0
+    )
+    assert lab.condition("Compiled") == ("True", "Compiled")
+    assert lab.get("fljob", "digits")["status"]["attempt"] == 2
+    assert not gone(lab)
+
+
+def newer(pod: dict[str, Any]) -> bool:
+    """Whether a pod is made from the template that was changed."""
+    return "example.org/newer" in pod["metadata"].get("annotations", {})
+
+
+@pytest.mark.level(3)
 def test_a_deleted_job_takes_all_with_it_but_the_storage(lab: Lab) -> None:
     """Deleted while its pods run, what the job owns goes; the claim that is to be kept stays."""
     lab.operator(*lab.on_fake_nodes())
