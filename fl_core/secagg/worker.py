@@ -175,11 +175,10 @@ class Member:
         spoilt = []
         for other in self._circle:
             try:
-                share = self._opened(session, other)
+                seed, mask_key = self._opened(session, other)
             except ProtocolError:
                 spoilt.append(other)
                 continue
-            seed, mask_key = share[: len(share) // 2], share[len(share) // 2 :]
             if other in self._survivors:
                 seeds[other] = seed
             else:
@@ -241,15 +240,15 @@ class Member:
         secret = self._mask.agree(self._entries[other].mask_key)
         return session.mask_key(secret, self._worker, other)
 
-    def _opened(self, session: Session, other: int) -> bytes:
-        """The share of a member's secrets that this one holds."""
-        if other == self._worker:
-            return self._share
-        key = session.seal_key(self._agreed[other], sender=other, receiver=self._worker)
-        share = sealing.unseal(key, self._sealed[other], about=session.id)
-        if len(share) != len(self._share):
-            raise ProtocolError(f"{self._here}: the share of worker-{other} has {len(share)} bytes")
-        return share
+    def _opened(self, session: Session, other: int) -> tuple[bytes, bytes]:
+        """The shares of a member's seed and mask key that this one holds; what its dealer sealed may be none."""
+        share = self._share
+        if other != self._worker:
+            key = session.seal_key(self._agreed[other], sender=other, receiver=self._worker)
+            share = sealing.unseal(key, self._sealed[other], about=session.id)
+        seed, mask_key = share[: len(self._share) // 2], share[len(self._share) // 2 :]
+        shamir.check(seed, mask_key)  # or who handed it on would seem to have made it
+        return seed, mask_key
 
     @property
     def _here(self) -> str:

@@ -21,8 +21,10 @@ from fl_core.secagg.server import Host
 from fl_core.secagg.shamir import PRIME
 from tests.fl_core.secagg.cast import DEVICE, STEPS, Cohort, same
 
-LIES = ("seeds", "mask keys", "masks", "commitment", "dealing", "sealing", "accusing")
-SPOIL = {"seeds", "mask keys", "dealing", "sealing", "accusing"}
+DEALT = {"dealing", "sealing", "no element"}
+"""Lies of who deals: a share of another secret, a seal that does not open, and one that opens to no share."""
+LIES = ("seeds", "mask keys", "masks", "commitment", *sorted(DEALT), "accusing")
+SPOIL = {"seeds", "mask keys", *DEALT, "accusing"}
 """Lies about shares: those that a member gives, deals, or says that it cannot give."""
 
 THRESHOLDS = {4: 3, 5: 4, 6: 5, 7: 5, 8: 6}
@@ -41,6 +43,8 @@ def dealt_falsely(dealer: Any, victim: int, text: bytes, lie: str) -> bytes:
     key = session.seal_key(dealer._agreed[victim], sender=dealer._worker, receiver=victim)
     share = sealing.unseal(key, text, about=session.id)
     half = len(share) // 2
+    if lie == "no element":
+        return sealing.seal(key, b"\xff" * len(share), about=session.id)
     return sealing.seal(key, spoilt(share[:half]) + spoilt(share[half:]), about=session.id)
 
 
@@ -64,7 +68,7 @@ class Liars:
             victim = next(other for other in seeds if other != worker)
             del seeds[victim]
             return replace(message, seeds=seeds, spoilt=(*message.spoilt, victim))
-        if what == "shares" and lie in {"dealing", "sealing"}:
+        if what == "shares" and lie in DEALT:
             victim = min(message)
             return {
                 **message,
@@ -104,7 +108,7 @@ def outcome(cast: tuple[int, dict[int, str], dict[int, str]]) -> tuple[Cohort, R
 
 def framed(worker: int, lies: Mapping[int, str], n: int) -> bool:
     """Whether somebody has dealt this worker a share that is none."""
-    dealers = [one for one, lie in lies.items() if lie in {"dealing", "sealing"}]
+    dealers = [one for one, lie in lies.items() if lie in DEALT]
     return any(worker == min(set(range(n)).difference([dealer])) for dealer in dealers)
 
 
@@ -152,7 +156,7 @@ def test_who_gives_wrong_shares_is_named() -> None:
         assert bool(recovery.liars) == (liar < THRESHOLDS[7]), "only shares that were used are looked at"
 
 
-@pytest.mark.parametrize("lie", ["dealing", "sealing"])
+@pytest.mark.parametrize("lie", sorted(DEALT))
 def test_who_holds_a_share_that_was_dealt_falsely_is_not_blamed(lie: str) -> None:
     """The sum is exact; that dealer and holder are in dispute is told, and which of them has lied is not."""
     _, recovery = outcome((7, {}, {6: lie}))
