@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from fl_core.gathering import Gathering
 from fl_core.rounds import Rounds
 from fl_core.wire import fl_pb2 as pb
-from fl_core.wire.channels import MOST_CLOSED
+from fl_core.wire.channels import CLOSED_BYTES, MOST_CLOSED
 
 
 class Board:
@@ -59,11 +59,9 @@ class Board:
                 news.clear()
                 self._describe(self.standing)
                 self.standing.notice = "; ".join(filter(None, (*self.notices, self.trouble)))
-                while len(self.closed) - seen >= MOST_CLOSED:
-                    yield pb.Observation(
-                        standing=self.standing, closed=self.closed[seen : seen + MOST_CLOSED]
-                    )
-                    seen += MOST_CLOSED
+                while (end := _piece(self.closed, seen)) < len(self.closed):
+                    yield pb.Observation(standing=self.standing, closed=self.closed[seen:end], more=True)
+                    seen = end
                 fresh, seen = self.closed[seen:], len(self.closed)
                 ending = self.ending
                 yield pb.Observation(standing=self.standing, closed=fresh, ending=ending)
@@ -71,6 +69,17 @@ class Board:
                     return
         finally:
             self._watchers.discard(news)
+
+
+def _piece(lines: Sequence[str], start: int) -> int:
+    """Where those of the lines end that one observation holds from here on: one at least, if there are any."""
+    end, left = start, CLOSED_BYTES
+    while end < min(len(lines), start + MOST_CLOSED):
+        left -= len(lines[end].encode())
+        if left < 0 and end > start:
+            break
+        end += 1
+    return end
 
 
 def describe(standing: pb.Standing, rounds: Rounds, gathering: Gathering | None) -> None:

@@ -12,9 +12,9 @@ from fl_core.identity import Credentials, Identity
 
 MESSAGE_LIMIT = 4 << 20
 """No message may be larger, whatever the model's size: arrays travel in chunks."""
-MOST_CLOSED = 100
-"""Closed rounds in one observation: a watcher that comes late gets them in several, none too long to send. More follow
-after one that has so many, if only to say that there are none.
+MOST_CLOSED, CLOSED_BYTES = 100, 1 << 20
+"""Closed rounds in one observation, and bytes of their lines, if it is more than one: a watcher that comes late gets
+them in several, none too long to send.
 """
 
 OPTIONS = (

@@ -511,14 +511,16 @@ class ObserveRequest(_message.Message):
     def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ...) -> None: ...
 
 class Observation(_message.Message):
-    __slots__ = ("standing", "closed", "ending")
+    __slots__ = ("standing", "closed", "ending", "more")
     STANDING_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     ENDING_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     standing: Standing
     closed: _containers.RepeatedScalarFieldContainer[str]
     ending: Ending
-    def __init__(self, standing: _Optional[_Union[Standing, _Mapping]] = ..., closed: _Optional[_Iterable[str]] = ..., ending: _Optional[_Union[Ending, _Mapping]] = ...) -> None: ...
+    more: bool
+    def __init__(self, standing: _Optional[_Union[Standing, _Mapping]] = ..., closed: _Optional[_Iterable[str]] = ..., ending: _Optional[_Union[Ending, _Mapping]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class Standing(_message.Message):
     __slots__ = ("round", "rounds", "attempt", "phase", "live", "expected", "selected", "reported", "dropped", "notice", "privacy")

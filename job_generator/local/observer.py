@@ -53,11 +53,12 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A standing, the rounds closed since the one before, and the ending once there is one."""
+    """A standing, the rounds closed since the one before, the ending once there is one, and whether more follow."""
 
     standing: Standing
     closed: tuple[ClosedRound, ...] = ()
     ending: Ending | None = None
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def from_wire(message: pb.Observation) -> Observation:
         notice=heard.notice,
         privacy=_spent(heard.privacy) if heard.HasField("privacy") else None,
     )
-    return Observation(standing, tuple(map(ClosedRound.from_json, message.closed)), ending)
+    return Observation(standing, tuple(map(ClosedRound.from_json, message.closed)), ending, more=message.more)
 
 
 def _spent(told: pb.Privacy) -> Spent:

@@ -18,7 +18,7 @@ import structlog
 from fl_core.errors import FLJobError, UnavailableError
 from fl_core.identity import Authority, Identity
 from fl_core.plan import Plan
-from fl_core.wire.channels import MOST_CLOSED, dial
+from fl_core.wire.channels import dial
 from fl_operator.actions import Note
 from fl_operator.cluster.resources import Key
 from fl_operator.findings import Listener
@@ -183,7 +183,7 @@ class Progress:
                 evaluated=measured[-1] if measured else None,
             )
         stream.report = now
-        stream.behind = old and len(observation.closed) >= MOST_CLOSED
+        stream.behind = old and observation.more
         stream.caught_up |= not stream.behind
         moved = before.standing.round != now.standing.round or before.at_work != now.at_work
         if first or observation.closed or moved:

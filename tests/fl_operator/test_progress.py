@@ -65,9 +65,9 @@ class OneMore(Server):
     async def Observe(self, request: Any, context: Any) -> AsyncIterator[pb.Observation]:  # noqa: N802
         async for observation in super().Observe(request, context):
             lines = list(observation.closed)
-            for start in range(0, len(lines) + 1, MOST_CLOSED):
-                closed = lines[start : start + MOST_CLOSED]
-                yield pb.Observation(standing=observation.standing, closed=closed)
+            for start in range(0, max(len(lines), 1), MOST_CLOSED):
+                closed, more = lines[start : start + MOST_CLOSED], start + MOST_CLOSED < len(lines)
+                yield pb.Observation(standing=observation.standing, closed=closed, more=more)
             await self.closes.wait()
             now = pb.Standing(round=self.round + 1, rounds=9)
             yield pb.Observation(standing=now, closed=[json.dumps({"round": self.round, "line": self.round})])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_core.wire import fl_pb2 as pb
-from fl_core.wire.channels import MOST_CLOSED
+from fl_core.wire.channels import CLOSED_BYTES, MESSAGE_LIMIT, MOST_CLOSED
 from fl_server.board import Board
 
 
@@ -91,11 +92,9 @@ def test_every_round_is_seen_once(steps: list[tuple[int, bool, bool]]) -> None:
     run(scene())
 
 
-@pytest.mark.parametrize("beyond", [0, 1])
+@pytest.mark.parametrize("beyond", [1, MOST_CLOSED])
 def test_who_comes_late_gets_the_rounds_in_pieces(beyond: int) -> None:
-    """However many rounds have closed, no observation is too long to send, none is missed, and after a full one there
-    is another.
-    """
+    """However many rounds have closed, none is missed, and each observation but the last says that more follow."""
 
     async def scene() -> None:
         board = board_of(rounds=1000, expected=1)
@@ -105,6 +104,25 @@ def test_who_comes_late_gets_the_rounds_in_pieces(beyond: int) -> None:
         assert [len(one.closed) for one in seen] == [MOST_CLOSED, MOST_CLOSED, beyond]
         assert [line for one in seen for line in one.closed] == board.closed
         assert [one.HasField("ending") for one in seen] == [False, False, True]
+        assert [one.more for one in seen] == [True, True, False]
+
+    run(scene())
+
+
+def test_no_observation_is_too_long_to_send() -> None:
+    """Lines that one worker has made long, by its metrics' names, go in pieces; one that is too long goes alone."""
+
+    async def scene() -> None:
+        board = board_of(rounds=1000, expected=1)
+        names = [f"{number:02}{chr(0x1D538) * 61}" for number in range(200)]
+        board.closed += [json.dumps(names, ensure_ascii=False)] * MOST_CLOSED
+        board.closed.insert(3, "x" * CLOSED_BYTES + "y")
+        board.ending = pb.Ending(complete=True)
+        seen = [observation async for observation in board.watch()]
+        assert [line for one in seen for line in one.closed] == board.closed
+        assert [len(one.closed) for one in seen[:2]] == [3, 1]
+        assert all(one.ByteSize() < MESSAGE_LIMIT / 2 for one in seen)
+        assert [one.more for one in seen] == [True] * (len(seen) - 1) + [False]
 
     run(scene())
 
