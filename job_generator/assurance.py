@@ -9,7 +9,7 @@ from typing import Literal
 from fl_core.aggregation import Robust, rule_of
 from fl_core.plan import Plan, Privacy, SecureAggregation
 from fl_core.privacy.job import mechanism_of, opening_of
-from fl_core.secagg.job import cohort_of, terms_of
+from fl_core.secagg.job import cohort_of, most_of, terms_of
 from fl_core.secagg.terms import Terms
 
 Verdict = Literal["protected", "conditional", "open"]
@@ -171,15 +171,13 @@ def _secure(plan: Plan, secure: SecureAggregation) -> tuple[Claim, ...]:
         )
     ]
     if secure.profile == "cross-silo":
-        corrupt = 2 * parameters.threshold - cohort - 1
-        helped = f"with up to {corrupt} workers who help it" if corrupt else "if no worker helps it"
         claims.append(
             Claim(
                 "a server that cheats",
                 "conditional",
-                f"Two different sums of one round never open ({parameters.threshold} of {cohort} must sign the same "
-                f"workers), {helped}; but it could choose whom it asks, and what they train. {_two_rounds(plan)}So it "
-                "holds only for "
+                f"No update is in two different sums of one round ({parameters.threshold} of {cohort} must sign the "
+                f"same workers), {_helped(terms.helping(most_of(plan)))}, however few it lists; but it could choose "
+                f"whom it asks, and what they train. {_two_rounds(plan)}So it holds only for "
                 "sites that run their own workers, under a policy file of their own (fl-worker --policy), which can "
                 "name the programs and the images that are allowed there.",
             )
@@ -232,8 +230,13 @@ def _two_rounds(plan: Plan) -> str:
 
 
 def _curious(terms: Terms, cohort: int) -> str:
-    parameters = terms.parameters(cohort)
+    most = terms.curious(cohort)
     if terms.profile == "cross-device":
-        return f"{parameters.corrupt} of the workers ({terms.corrupt_share:.0%} of {terms.cohort})"
-    most = min(parameters.threshold - 1, terms.survivors(cohort) - 2)
+        return f"{most} of the workers ({terms.corrupt_share:.0%} of {terms.cohort})"
     return f"{most} of the workers" if most > 1 else "one of the workers"
+
+
+def _helped(most: int) -> str:
+    if most > 1:
+        return f"with up to {most} workers who help it"
+    return "with one worker who helps it" if most else "if no worker helps it"

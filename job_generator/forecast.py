@@ -125,6 +125,19 @@ def _parts(plan: Plan) -> int:
     return plan.secure_aggregation.buckets if plan.secure_aggregation else plan.selection.asked
 
 
+def _beginning(plan: Plan) -> Iterator[Finding]:
+    """With how many a secure sum begins, where fewer are enough for its end."""
+    cohort, terms = cohort_of(plan), terms_of(plan)
+    begins = next(terms.sessions(cohort)).n
+    if begins > terms.floor:
+        yield Finding(
+            "note",
+            f"a secure sum of {cohort} workers begins with at least {begins} of them, and ends with at least "
+            f"{terms.survivors(cohort)}: where more than {cohort - begins} are late or lost before it begins, the "
+            "attempt fails; see spec.secureAggregation.tolerate and profile",
+        )
+
+
 def _stoppable(plan: Plan, buckets: int) -> list[Finding]:
     """Whether hostile workers can keep every round from closing, each by breaking the sum of its own bucket."""
     if ":" in plan.aggregation.name:
@@ -168,6 +181,7 @@ def _findings(plan: Plan, memory: int, machine: Machine | None) -> list[Finding]
         *(_crowded(plan, memory, machine) if machine else ()),
         *_unforgiving(plan),
         *(_bucketed(plan, buckets) if buckets > 1 else ()),
+        *(_beginning(plan) if plan.secure_aggregation else ()),
         *([Finding("note", EQUAL)] if plan.privacy else ()),
         *([Finding("note", ALONE)] if plan.workers == 1 else ()),
     ]

@@ -33,6 +33,11 @@ def cohort_of(plan: Plan) -> int:
     return plan.selection.per_round // settings_of(plan).buckets
 
 
+def most_of(plan: Plan) -> int:
+    """How many workers the largest bucket has, when all that there may ever be are there."""
+    return -(-plan.workers // settings_of(plan).buckets)
+
+
 def terms_of(plan: Plan) -> Terms:
     """What the job fixes for all its sessions; with buckets the fewest of a bucket are those its sum opens with.
 
@@ -57,7 +62,7 @@ def ring_of(plan: Plan) -> Ring:
     """The ring that holds the updates of all who are asked in one bucket; with differential privacy each weighs 1."""
     own = settings_of(plan)
     most = own.max_examples if plan.privacy is None else 1
-    members = min(plan.selection.asked, -(-plan.workers // own.buckets))
+    members = min(plan.selection.asked, most_of(plan))
     return Ring(bits=own.bits, members=members, most_weight=most)
 
 

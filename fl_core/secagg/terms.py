@@ -50,6 +50,21 @@ class Terms:
             with suppress(ProtocolError):
                 yield self.parameters(candidates)
 
+    def curious(self, cohort: int) -> int:
+        """How many members may tell the server all they know, if it follows the protocol, whoever of a cohort comes."""
+        if self.profile == "cross-device":
+            return self.parameters(cohort).corrupt
+        return min([self.floor - 2, *(made.threshold - 1 for made in self.sessions(cohort))])
+
+    def helping(self, most: int) -> int:
+        """How many may help a server that cheats, in cross-silo: no update is in two sums that differ.
+
+        It may name any candidates, up to `most` of them. Among n of them, members sign for as many as the floor or the
+        threshold t says, so that where these are all n there is one sum; else there are two only if 2t - n sign twice.
+        """
+        fewer = (made for made in self.sessions(most) if made.n > max(self.floor, made.threshold))
+        return min([self.floor - 2, *(2 * made.threshold - made.n - 1 for made in fewer)])
+
     @property
     def floor(self) -> int:
         """The fewest members at any step."""

@@ -136,6 +136,30 @@ def test_the_curious_of_a_large_cohort_are_counted(claims: Callable[..., Any]) -
     assert "even if 10 of the workers (5% of 200) told it" in said
 
 
+@pytest.mark.parametrize(
+    ("workers", "tolerate", "curious", "helped"),
+    [
+        (3, None, "one of the workers", "with one worker who helps it"),
+        (8, None, "4 of the workers", "with up to 2 workers who help it"),
+        (10, 4, "4 of the workers", "if no worker helps it"),
+    ],
+)
+def test_how_many_may_be_in_league_is_told_for_the_worst_roster(
+    claims: Callable[..., Any], workers: int, tolerate: int | None, curious: str, helped: str
+) -> None:
+    """Not for that of all workers: with fewer, whether late or left out by the server, fewer shares open a secret."""
+    said = claims(workers={"replicas": workers}, secureAggregation={"tolerate": tolerate})
+    assert f"even if {curious} told it all they know" in said[SERVER].sentence
+    assert f"{helped}, however few it lists" in said["a server that cheats"].sentence
+
+
+def test_a_list_of_more_than_the_cohort_counts_too(claims: Callable[..., Any]) -> None:
+    """Of six that take part three may help the server; of 20, seven of whom it can list, two."""
+    few, many = (claims(workers={"replicas": n}, selection={"perRound": 6}) for n in (6, 20))
+    assert "with up to 3 workers who help it" in few["a server that cheats"].sentence
+    assert "with up to 2 workers who help it" in many["a server that cheats"].sentence
+
+
 def test_what_a_policy_can_name_is_said(claims: Callable[..., Any]) -> None:
     """Programs and images; and that an image is known by hearsay."""
     said = claims(workers={"replicas": 5})

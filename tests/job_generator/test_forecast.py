@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_core.plan import Plan
+from fl_core.secagg.job import terms_of
 from job_generator.compiler import compile_job
 from job_generator.forecast import PROCESS_BYTES, Machine, Model, footprint, forecast
 from job_generator.processes import ROLES
@@ -113,6 +114,36 @@ def test_buckets_are_said_aloud(a_job: Build) -> None:
         "note: spec.secureAggregation.buckets: in each round the server learns 3 sums of about 4 workers, at least 3 "
         "in each, and not only one of all 12; each worker is hidden among those of its bucket alone"
     ) in found
+
+
+@pytest.mark.parametrize(
+    ("workers", "secure", "begins"),
+    [
+        (10, {}, 0),
+        (10, {"tolerate": 3}, 0),
+        (10, {"tolerate": 4}, 9),
+        (6, {"profile": "cross-device"}, 5),
+        (8, {"profile": "cross-device"}, 0),
+        (101, {}, 0),
+    ],
+)
+def test_a_sum_that_begins_with_more_than_end_it_is_told(
+    a_job: Build, workers: int, secure: dict[str, Any], begins: int
+) -> None:
+    """Where a roster of the quorum could have no safe parameters, with how many one can; else nothing."""
+    plan = compile_job(a_job(workers__replicas=workers, secureAggregation=secure))
+    told = [line for line in warnings(plan) if "begins with" in line]
+    if begins:
+        (line,) = told
+        assert f"a secure sum of {workers} workers begins with at least {begins} of them" in line
+        assert (
+            f"ends with at least {plan.selection.minimum}: where more than {workers - begins} are late"
+            in line
+        )
+    else:
+        assert not told
+    terms = terms_of(plan)
+    assert [made.n for made in terms.sessions(workers)] == list(range(begins or terms.floor, workers + 1))
 
 
 @pytest.mark.parametrize(("buckets", "said"), [(3, True), (4, False)])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
+from fl_core.errors import ProtocolError
 from fl_core.plan import Plan, SecureAggregation
 from fl_core.secagg.job import terms_of
-from fl_core.secagg.parameters import part_of, verify
+from fl_core.secagg.parameters import Parameters, part_of, verify
 from fl_core.secagg.session import Session
+from fl_core.secagg.terms import Terms
 from tests.fl_core.secagg.cast import context
 
 PlanOf = Callable[..., Plan]
@@ -29,6 +32,70 @@ def test_a_small_roster_is_safe_from_all_curious_workers_of_the_round(plan_of: P
     made = Session(context(terms), workers, workers, b"").parameters
     assert made.corrupt == 10
     verify(made, corrupt=10, dropout=part_of(there, 0.3))
+
+
+def accepted(terms: Terms, most: int) -> dict[int, Parameters]:
+    """Of which sizes members take a list of candidates, with what they compute for it."""
+    found = {}
+    for size in range(most + 1):
+        workers = tuple(range(size))
+        with suppress(ProtocolError):
+            found[size] = Session(context(terms), workers, workers, b"").parameters
+    return found
+
+
+def kinds(cohort: int) -> Iterator[Terms]:
+    """The terms of all cross-silo jobs of so many workers: what may be lost, and every quorum beyond."""
+    for tolerate in (None, *range(cohort)):
+        with suppress(ProtocolError):
+            least = Terms(tolerate=tolerate).survivors(cohort)
+            yield from (Terms(minimum=minimum, tolerate=tolerate) for minimum in range(least, cohort + 1))
+
+
+@pytest.mark.parametrize("cohort", range(3, 21))
+def test_so_many_as_are_said_may_be_curious_and_no_more(cohort: int) -> None:
+    """In the smallest roster, too, they hold fewer shares than open a secret, and two others are in its sum; with one
+    more that is not so.
+    """
+    for terms in kinds(cohort):
+        fewest = min(one.threshold for one in accepted(terms, cohort).values())
+        said = terms.curious(cohort)
+        assert said < fewest
+        assert said + 2 <= terms.floor
+        assert said + 1 == fewest or said + 3 > terms.floor
+
+
+@pytest.mark.parametrize("cohort", range(3, 21))
+def test_so_many_as_are_said_may_help_a_server_that_cheats_and_no_more(cohort: int) -> None:
+    """Whatever list it shows, up to five more than the cohort, they do not make up what two sums need: t signatures
+    each, of lists of survivors that differ; with one more they do, or leave nobody to hide behind.
+    """
+    for terms in kinds(cohort):
+        said = terms.helping(cohort + 5)
+        lists = accepted(terms, cohort + 5).items()
+        missing = [2 * one.threshold - size for size, one in lists if size > max(terms.floor, one.threshold)]
+        assert all(said < twice for twice in missing)
+        assert said + 2 <= terms.floor
+        assert said + 1 in missing or said + 3 > terms.floor
+
+
+@pytest.mark.parametrize(
+    ("cohort", "tolerate", "curious", "helping"),
+    [
+        (3, None, 1, 1),
+        (8, None, 4, 2),
+        (10, None, 4, 3),
+        (10, 3, 3, 1),
+        (10, 4, 4, 0),
+        (20, None, 9, 5),
+        (50, None, 22, 12),
+        (100, None, 44, 23),
+    ],
+)
+def test_the_numbers_of_usual_jobs(cohort: int, tolerate: int | None, curious: int, helping: int) -> None:
+    """A change of what is claimed would be seen here."""
+    terms = Terms(minimum=Terms(tolerate=tolerate).survivors(cohort), tolerate=tolerate)
+    assert (terms.curious(cohort), terms.helping(cohort)) == (curious, helping)
 
 
 @pytest.mark.parametrize(("cohort", "buckets", "largest"), [(200, 1, 200), (7, 2, 4), (9, 3, 3)])
