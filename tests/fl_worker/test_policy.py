@@ -138,7 +138,9 @@ def test_each_demand_is_held(plan_of: PlanOf, changes: dict[str, Any], told: str
 
 
 def test_noise_in_parts_is_hidden_and_enough_by_the_sites_own_count(plan_of: PlanOf) -> None:
-    """Under skellam a site takes no part in the clear, nor for fewer workers in league than it counts with."""
+    """Under skellam a site that demands privacy takes no part in the clear, nor for fewer workers in league than it
+    counts with; one that takes jobs without noise takes those with little.
+    """
     plan = job(plan_of, private())
     few = {"required": True, "corrupt": 0.3}
     strict = SitePolicy.model_validate({"secureAggregation": few, "privacy": {"epsilon": 80}})
@@ -146,6 +148,7 @@ def test_noise_in_parts_is_hidden_and_enough_by_the_sites_own_count(plan_of: Pla
         MismatchError, match="bears 1 of 10 workers in league with the server; this site counts with 3"
     ):
         strict.check(plan)
+    SitePolicy.model_validate({"secureAggregation": {"corrupt": 0.2}}).check(plan)
     with pytest.raises(MismatchError, match="bears 0 of 10 workers"):
         policy(epsilon=80).check(job(plan_of, private(corrupt=0)))
     with pytest.raises(MismatchError, match="each worker makes a part of the noise only"):
