@@ -135,7 +135,7 @@ class Session:
 
     def check(self, workers: Collection[int], *, what: str) -> None:
         """Refuse to go on with so few in the whole session."""
-        self._at_least(self.context.terms.floor if self._sparse else self._floor, workers, what)
+        self._at_least(self._fewest if self._sparse else self._floor, workers, what)
 
     def check_near(self, workers: Collection[int], *, what: str) -> None:
         """Refuse to go on with so few around one member, itself included: in cross-silo these are all there are."""
@@ -201,6 +201,11 @@ class Session:
         """
         threshold = () if self._sparse else (self.threshold,)
         return digest("candidacy", self._named("candidates", self.candidates), *threshold)
+
+    @cached_property
+    def _fewest(self) -> int:
+        """Of a bucket that has more members than its part of a round more must stay, or it could fall into two."""
+        return self.context.terms.survivors(len(self.members))
 
     @property
     def _floor(self) -> int:

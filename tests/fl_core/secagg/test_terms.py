@@ -34,6 +34,17 @@ def test_a_small_roster_is_safe_from_all_curious_workers_of_the_round(plan_of: P
     verify(made, corrupt=10, dropout=part_of(there, 0.3))
 
 
+@pytest.mark.parametrize(("there", "least"), [(120, 84), (100, 70), (80, 70), (70, 70)])
+def test_no_more_leave_than_the_graph_is_computed_for(there: int, least: int) -> None:
+    """In a bucket with more than its 100 of a round's workers more must stay than the 70 who are enough of 100."""
+    terms, workers = Terms("cross-device", minimum=70, cohort=100), tuple(range(there))
+    session = Session(context(terms), workers, workers, b"")
+    session.check(workers[:least], what="survivors")
+    assert there - least <= part_of(there, terms.dropout)
+    with pytest.raises(ProtocolError, match=f"{least - 1} survivors, fewer than the {least}"):
+        session.check(workers[: least - 1], what="survivors")
+
+
 def accepted(terms: Terms, most: int) -> dict[int, Parameters]:
     """Of which sizes members take a list of candidates, with what they compute for it."""
     found = {}
