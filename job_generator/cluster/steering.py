@@ -25,7 +25,7 @@ from job_generator.cluster.jobs import (
 
 KEEPER: Final = "fljob.dev/keep-storage"
 """A finalizer that holds a job back until its claim is its no more."""
-EARLY: Final = "templates, if they were changed meanwhile, are not taken over"
+EARLY: Final = "templates, if they were changed meanwhile, may not be taken over"
 
 
 def suspend(cluster: Cluster, name: str, *, hold: bool) -> str:
@@ -35,7 +35,7 @@ def suspend(cluster: Cluster, name: str, *, hold: bool) -> str:
         return f"{name} is {'suspended' if hold else 'not suspended'} already"
     change(cluster, fljobs(cluster.namespace, name), {"spec": {"suspend": hold}})
     if not hold:
-        early = "" if holds(job, "Suspended") else f"; it was not Suspended yet, so that {EARLY}"
+        early = "" if holds(job, "Suspended") else f"; it was not Suspended yet, so {EARLY}"
         return f"{name} goes on{early}"
     grace = job["spec"].get("suspendGraceSeconds", 30)
     return f"{name} will have no pods; an open round has {grace} s to end, else it is begun again later"
@@ -125,8 +125,8 @@ def _delete_but_storage(cluster: Cluster, job: Object) -> None:
         change(cluster, fljobs(cluster.namespace, name), {"metadata": {"finalizers": finalizers}})
     except (FLJobError, KeyboardInterrupt) as error:
         raise RetryError(
-            f"fljob/{name} is not deleted yet ({str(error) or 'interrupted'}): the finalizer {KEEPER} holds it, with "
-            "its pods, until its storage is free of it; the same command goes on"
+            f"fljob/{name} is not deleted yet ({str(error) or 'interrupted'}): the finalizer {KEEPER} may hold it, "
+            "with its pods, until its storage is free of it; the same command goes on"
         ) from error
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fl_operator.actions import Create, Note, Place, Seen
+from fl_operator.actions import Create, Note, Place, Seen, place_of
 from fl_operator.attempt import Attempt, name_for, spec_digest
 from fl_operator.cluster.resources import Object
+from fl_operator.drift import differs
 from fl_operator.trial import Trial, trials, unclassed, verdict
 from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
@@ -70,11 +71,18 @@ def _again(seen: Seen, settings: Settings) -> Choice:
         return Choice(refused=("InvalidSpec", str(error)))
     if (place := _place(made)) in seen.taken:
         return Choice(refused=("NameTaken", taken(place)))
-    if made.plan.digest != status.get("planDigest"):
+    if made.plan.digest != status.get("planDigest") or not _made_the_pods(made, seen):
         return Choice(refused=("AttemptLost", _lost(place)))
     said = seen.refused.get(place)
     again = Create(made.object(seen.job), gone(place))
     return Choice(create=again, refused=("ChildRefused", said) if said else None)
+
+
+def _made_the_pods(made: Attempt, seen: Seen) -> bool:
+    """Whether the Jobs that are there have its templates, which no Job can change."""
+    wanted = {place_of(child): child["spec"]["template"] for child in made.children if child["kind"] == "Job"}
+    live = {place: child["spec"]["template"] for place, child in seen.children.items() if place in wanted}
+    return not any(differs(wanted[place], template) for place, template in live.items())
 
 
 def _is_still(seen: Seen) -> bool:
@@ -99,6 +107,6 @@ def taken(place: Place) -> str:
 
 def _lost(place: Place) -> str:
     return (
-        f"{place[0]} {place[1]}, which kept what the job is made of, is gone, and this operator makes another plan of "
-        "the spec; change back what was changed, restore the object, or make another job"
+        f"{place[0]} {place[1]}, which kept what the job is made of, is gone, and this operator makes something else "
+        "of the spec; change back what was changed, restore the object, or make another job"
     )

@@ -71,6 +71,11 @@ class Conditions:
             "lastTransitionTime": before["lastTransitionTime"] if before and same else self._now,
         }
 
+    def leave(self, kind: str) -> None:
+        """Say of this one what was said before, if anything was."""
+        if kind in self._before:
+            self._made[kind] = self._before[kind]
+
     def since(self, kind: str) -> dt.datetime:
         """When this one last changed."""
         return read_time(self._made[kind]["lastTransitionTime"])

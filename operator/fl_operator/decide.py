@@ -136,9 +136,11 @@ class _Visit:
         }
 
     def _refuse(self, reason: str, message: str) -> None:
-        """Nothing is created for a job that cannot be compiled."""
+        """Nothing is created for a job that cannot be compiled; one that was compiled before stands as it stood."""
         for kind in (c.SUSPENDED, c.SERVER_READY, c.READY, c.DEGRADED, c.COMPLETE, c.FAILED):
             self.conditions.set(kind, "False", "NotCompiled")
+            if "attempt" in self.before:
+                self.conditions.leave(kind)
         self.conditions.set(c.COMPILED, "False", reason, message)
         self.conditions.set(c.STALLED, "True", reason, message)
         self._note_if_new(c.COMPILED, reason, message, status="False")

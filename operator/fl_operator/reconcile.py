@@ -204,7 +204,8 @@ class Reconciler:
             place for place, one in children.items() if "deletionTimestamp" not in one["metadata"]
         }
         if attempt is None:  # it may be lost
-            children = {place_of(one): one for one in self.mirror.owned(JOBS, uid_of(job))}
+            owned = self.mirror.owned(JOBS, uid_of(job))
+            children = {place_of(one): memory.as_wanted(one) for one in owned}
         owners = [uid_of(child) for (kind, _), child in children.items() if kind == JOBS.kind]
         pods = [pod for uid in owners for pod in self.mirror.owned(PODS, uid)]
         return Seen(
@@ -231,11 +232,15 @@ class Reconciler:
                     self.mirror.learn(live)
 
     def attempt_of(self, job: Object) -> Attempt | None:
-        """The frozen attempt of a job."""
+        """The frozen attempt of a job: also the next one, which was kept while its status was not written."""
         number = (job.get("status") or {}).get("attempt") or 1
         identity = Job(name=job["metadata"]["name"], namespace=job["metadata"]["namespace"], uid=uid_of(job))
-        kept = self.mirror.find(CONFIG_MAPS, Key(identity.namespace, name_for(identity, number)))
-        if kept is None or not _is_ours(kept, job):
+        found = (
+            self.mirror.find(CONFIG_MAPS, Key(identity.namespace, name_for(identity, one)))
+            for one in (number + 1, number)
+        )
+        kept = next((one for one in found if one is not None and _is_ours(one, job)), None)
+        if kept is None:
             return None
         if (attempt := self._thawed.get(uid_of(kept))) is None:
             attempt = Attempt.thaw(kept)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fl_operator.actions import Apply, Create, Decision, Delete, Finish, Note, Place, Seen
 from fl_operator.attempt import SPEC_DIGEST, Attempt, canonical
 from fl_operator.cluster.resources import Object
-from fl_operator.conditions import TYPES
+from fl_operator.conditions import TYPES, time_of
 from fl_operator.decide import decide
 from fl_operator.findings import is_given_up
 from fl_operator.status import Report
@@ -45,6 +45,7 @@ class World:
     pods: list[Object] = field(default_factory=list)
     events: list[Object] = field(default_factory=list)
     taken: frozenset[Place] = frozenset()
+    refused: dict[Place, str] = field(default_factory=dict)
     held: set[Place] = field(default_factory=set)
     report: Report | None = None
     silent_since: dt.datetime | None = None
@@ -68,12 +69,15 @@ class World:
     def visit(self) -> Decision:
         """Decide once, and carry it out."""
         attempt = self.attempt
-        names_ = {(one["kind"], one["metadata"]["name"]) for one in attempt.children} if attempt else set()
+        names_ = {place for place in self.objects if place[0] == "Job"}
+        if attempt:
+            names_ = {(one["kind"], one["metadata"]["name"]) for one in attempt.children}
         seen = Seen(
             job=self.job,
             attempt=attempt,
             children={place: one for place, one in self.objects.items() if place in names_},
             taken=self.taken,
+            refused=self.refused,
             held=frozenset(self.held),
             pods=self.pods,
             events=self.events,
@@ -529,6 +533,41 @@ def test_an_attempt_that_cannot_be_kept_again_is_told(running: World) -> None:
     del running.spec["strategy"]
     running.settle()
     assert running.condition("Stalled")[0] == "False"
+
+
+@pytest.mark.parametrize("upgraded", [False, True])
+def test_an_attempt_that_made_other_pods_is_not_kept_again(running: World, *, upgraded: bool) -> None:
+    """Their templates cannot be changed: those of a changed spec, or of an operator with other images."""
+    if upgraded:
+        running.settings = Settings(images=Images.of("9.9.9"))
+    else:
+        running.spec["workers"]["template"] = OVER
+        running.settle()
+    del running.objects["ConfigMap", "digits-attempt-1"]
+    before = deepcopy(running.objects)
+    running.settle()
+    assert running.objects == before
+    assert running.condition("Stalled")[:2] == ("True", "AttemptLost")
+    assert running.condition("Ready")[0] == "True"
+
+
+def test_a_new_attempt_that_was_refused_for_long_begins_in_its_own_time(running: World) -> None:
+    """A quota kept a resumed job from its new templates: neither that hour nor the suspension counts."""
+    running.spec |= {"suspend": True, "suspendGraceSeconds": 0, "activeDeadlineSeconds": 600}
+    running.settle()
+    running.spec["workers"]["template"] = OVER
+    running.spec["suspend"] = False
+    running.refused = {("ConfigMap", "digits-attempt-2"): "exceeded quota"}
+    running.visit()
+    assert running.condition("Compiled")[:2] == ("False", "ChildRefused")
+    del running.objects["ConfigMap", "digits-attempt-2"]
+    running.now += dt.timedelta(hours=1)
+    running.refused = {}
+    running.settle()
+    assert running.status["attempt"] == 2
+    assert running.status["startTime"] == time_of(running.now)
+    assert running.condition("Failed")[0] == "False"
+    assert len(running.jobs()) == 3
 
 
 def test_templates_may_change_after_rounds_were_lowered(running: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from fl_operator import rehearsal
 from fl_operator.assembly import WATCHES
 from fl_operator.attempt import Attempt
 from fl_operator.cluster.connection import Connection
-from fl_operator.cluster.errors import ServerFailureError, refusal
+from fl_operator.cluster.errors import ClusterError, ServerFailureError, refusal
 from fl_operator.cluster.events import Recorder
 from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import (
@@ -260,6 +261,60 @@ def test_an_attempt_that_no_copy_shows_is_met_before_anything_is_made(memory: An
         assert "9.9.9" in made["spec"]["template"]["spec"]["containers"][0]["image"]
 
     play(memory, scene)
+
+
+def test_an_attempt_whose_status_was_not_written_is_found(memory: Any) -> None:
+    """It goes on though the templates are others by then, which are an attempt after it."""
+
+    def change(**spec: Any) -> int:
+        path = FLJOBS.path(*KEY)
+        there = memory.objects[path]
+        generation = there["metadata"]["generation"] + 1
+        workers = {**there["spec"]["workers"], **spec.pop("workers", {})}
+        changed = {**there["spec"], **spec, "workers": workers}
+        memory.put(
+            path, {**there, "metadata": {**there["metadata"], "generation": generation}, "spec": changed}
+        )
+        return generation
+
+    async def scene(one: Reconciler) -> None:
+        async def seen(generation: int) -> None:
+            while one.mirror.find(FLJOBS, KEY)["metadata"]["generation"] < generation:
+                await asyncio.sleep(0.001)
+
+        async def settled(visits: int = 6) -> None:
+            for _ in range(visits):
+                await one.reconcile(KEY)
+                await asyncio.sleep(0.01)
+
+        await settled()
+        await seen(change(suspend=True, suspendGraceSeconds=0))
+        await settled()
+        assert condition(memory, "Suspended")["status"] == "True"
+        await seen(change(workers={"template": limited("2Gi")}))
+        send = memory.send
+
+        async def conflicting(request: Any) -> Any:
+            if request.method == "PUT":
+                raise refusal(str(request), code=409, status={"message": "changed", "reason": "Conflict"})
+            return await send(request)
+
+        memory.send = conflicting
+        with suppress(ClusterError):
+            await one.reconcile(KEY)
+        memory.send = send
+        assert CONFIG_MAPS.path("lab", "digits-attempt-2") in memory.objects
+        await seen(change(workers={"template": limited("4Gi")}, suspend=False))
+        await settled(12)
+        assert memory.objects[FLJOBS.path(*KEY)]["status"]["attempt"] == 3
+        template = memory.objects[JOBS.path("lab", "digits-worker")]["spec"]["template"]
+        assert template["spec"]["containers"][0]["resources"]["limits"]["memory"] == "4Gi"
+
+    play(memory, scene)
+
+
+def limited(most: str) -> Object:
+    return {"spec": {"containers": [{"name": "fl", "resources": {"limits": {"memory": most}}}]}}
 
 
 def test_pods_of_a_job_that_is_over_go_without_its_attempt(memory: Any) -> None:
