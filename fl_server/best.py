@@ -31,6 +31,8 @@ class Best:
         self._score: float | None = None
         self._reference: float | None = None
         self._since = 0
+        self._known = False
+        """Whether the metric was ever measured."""
 
     def restore(self, rows: Mapping[int, Mapping[str, Any]], best: Values) -> None:
         """Take up the best model's values, and count anew what an earlier process recorded by rounds."""
@@ -50,17 +52,21 @@ class Best:
         """Why these end the job, if they do; to be asked once for each round.
 
         Raises SpecError where the program does not measure what the end depends on. What it measures and has no finite
-        value, as one worker or a lack of test data can bring about, is no progress and no target.
+        value, or none for once, as one worker or a lack of test data can bring about, is no progress and no target.
         """
+        if not self._known:
+            self._check(values)
+        self._count(values)
+        return self.over(values)
+
+    def _check(self, values: Values) -> None:
         if self._target is not None:
             self._target.check(values.keys())
-        if self._stopping is not None and values and self._name not in values and self._reference is None:
+        if self._stopping is not None and values and self._name not in values:
             raise SpecError(
                 f"spec.earlyStopping: {self._name!r} is not among the program's metrics, "
                 f"{', '.join(sorted(values))}; let the program measure it, or name another in spec.target"
             )
-        self._count(values)
-        return self.over(values)
 
     def over(self, values: Values) -> str:
         """Why the job is over with these, the last that were counted; empty where it is not."""
@@ -86,6 +92,7 @@ class Best:
     def _count(self, values: Values) -> None:
         """An evaluation in which the metric is not a finite number is one without progress."""
         score = self._of(values)
+        self._known = self._known or self._name in values
         if self._stopping is None or not values:
             return
         if score is not None and (

@@ -103,6 +103,19 @@ def test_an_earlier_process_has_counted() -> None:
     assert again.farewell("TargetReached") == ""
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_metric_that_was_measured_once_is_the_programs(*, restarted: bool) -> None:
+    """A round in which nobody but one worker measured, and something else, ends no job: the others may do so again."""
+    best = Best(HIGHER, EarlyStopping(patience=2, min_delta=0))
+    if restarted:
+        best.restore({1: {"metrics": {"accuracy": 0.5}}}, {})
+    else:
+        assert best.ending({"accuracy": 0.5}) == ""
+    assert best.ending({"odd": 1.0}) == ""
+    assert best.ending({"accuracy": 0.6}) == ""
+    assert [best.ending({"odd": 1.0}) for _ in range(2)] == ["", NO_PROGRESS]
+
+
 def test_progress_needs_its_metric() -> None:
     """A program that never measures it is told so; a loss that is no finite number any more is no progress."""
     best = Best(None, EarlyStopping(patience=1, min_delta=0))
