@@ -273,7 +273,7 @@ class Rounds:
         return self._finished(ending) if ending else self._next_round()
 
     def finish(self, reason: str) -> Actions:
-        """End the job once the open round is over; at once where no worker has been asked yet."""
+        """End the job once the open round is over; at once where its attempt has asked no worker yet."""
         self._ending = reason
         return self._withdrawn(reason)
 
@@ -283,7 +283,7 @@ class Rounds:
         return self._withdrawn(STOPPED) if self.round > self.rounds else ()
 
     def _withdrawn(self, reason: str) -> Actions:
-        """End at once instead of the open round, where no worker has been asked for it yet."""
+        """End at once instead of the open round, where its attempt has asked no worker yet."""
         if self.phase != Phase.SELECTING:
             return ()
         self.round -= 1
@@ -295,7 +295,7 @@ class Rounds:
 
     def _next_round(self) -> Actions:
         if self._ending or self.round >= self.rounds:
-            return self._finished(self._ending or (STOPPED if self.rounds < self._planned else "RoundsDone"))
+            return self._finished(self._ending or (STOPPED if self.round < self._planned else "RoundsDone"))
         self.round += 1
         self.attempt = self.past.attempts.get(self.round, 0)
         self.draw = self.past.draws.get(self.round, 1) - 1

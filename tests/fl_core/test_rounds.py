@@ -299,6 +299,17 @@ def test_a_wish_for_a_round_that_is_over() -> None:
     assert (machine.concluded(), machine.round) == ((Finish("Stopped"),), 6)
 
 
+def test_a_wish_that_comes_in_the_last_round_changes_nothing() -> None:
+    """All rounds are done then, and the job says so."""
+    machine = Rounds(selection(), rounds=8, evaluation_every=1, done=7)
+    machine.begin()
+    machine.convened(COHORT, now=0)
+    assert machine.shorten(6) == ()
+    reported(machine, *COHORT)
+    machine.committed(now=1)
+    assert (machine.concluded(), machine.round) == ((Finish("RoundsDone"),), 8)
+
+
 def test_a_wish_makes_no_job_longer() -> None:
     """A later wish for more rounds, or for more than there are, changes nothing."""
     machine = Rounds(selection(), rounds=8, evaluation_every=1)
