@@ -319,11 +319,17 @@ class SitePolicy(_Part):
             complaints.append(f"{what} {members}, fewer than {own.members}")
         if own.bits is not None and secure.bits != own.bits:
             complaints.append(f"spec.secureAggregation.bits is {secure.bits}; this site demands {own.bits}")
-        if (agreeing := terms.agreeing(cohort)) < own.threshold * cohort:
-            complaints.append(
-                f"a sum of {cohort} opens when {agreeing} agree, less than a share of {own.threshold:g}"
-            )
-        return [*complaints, *self._about_sizes(terms, cohort, whole=secure.buckets == 1)]
+        whole = secure.buckets == 1
+        complaints += self._about_agreement(terms, cohort, whole=whole)
+        return [*complaints, *self._about_sizes(terms, cohort, whole=whole)]
+
+    def _about_agreement(self, terms: Terms, cohort: int, *, whole: bool) -> Iterator[str]:
+        """The largest sum for which too few must agree, of all or of as few as may come: it would be declined."""
+        share = self.secure_aggregation.threshold
+        sums = terms.sessions(cohort) if share else ()
+        if size := max((made.n for made in sums if terms.agreeing(made.n) < share * made.n), default=0):
+            fewer = f"a sum of {size} opens when {terms.agreeing(size)} agree, less than a share of {share:g}"
+            yield fewer + _cure(size, cohort, whole=whole)
 
     def _about_sizes(self, terms: Terms, cohort: int, *, whole: bool) -> Iterator[str]:
         """The largest sum whose parameters are too weak, of all or of as few as may come: it would be declined."""
@@ -334,8 +340,7 @@ class SitePolicy(_Part):
                 size = made.n
                 own.check_parameters(terms, made)
         except ProtocolError as error:
-            cure = f"; with spec.selection.minimum: {size + 1} there is no such sum"
-            yield f"a sum of {size}: {error}{cure if whole and size < cohort else ''}"
+            yield f"a sum of {size}: {error}{_cure(size, cohort, whole=whole)}"
 
     def _about_program(self, plan: Plan) -> list[str]:
         complaints = []
@@ -363,6 +368,12 @@ class SitePolicy(_Part):
         if complaints:
             whose = f"this site's policy {self._path or ''}".rstrip()
             raise MismatchError(f"{whose} refuses the job: {'; '.join(complaints)}")
+
+
+def _cure(size: int, cohort: int, *, whole: bool) -> str:
+    """What keeps sums of that size and fewer from beginning, where that is for `selection.minimum` to say."""
+    told = f"; with spec.selection.minimum: {size + 1} there is no such sum"
+    return told if whole and size < cohort else ""
 
 
 OPEN_POLICY = SitePolicy(secure_aggregation=SecureSums(required=False, threshold=0))
