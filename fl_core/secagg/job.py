@@ -41,7 +41,8 @@ def most_of(plan: Plan) -> int:
 def terms_of(plan: Plan) -> Terms:
     """What the job fixes for all its sessions; with buckets the fewest of a bucket are those its sum opens with.
 
-    Corrupt workers are counted of the largest bucket's, however few of them come.
+    Corrupt workers are counted of the largest bucket's, however few of them come, and of `perRound`, however many more
+    are asked.
     """
     own = settings_of(plan)
     cohort = -(-plan.selection.per_round // own.buckets)

@@ -115,8 +115,8 @@ def cross_device(
     Security fails with probability 2^-`security_bits` at most, half of it for either event, and correctness with
     2^-`correctness_bits`, for n * `dropout` members that leave and any `corrupt_share` of the `cohort` of whom the n
     are left (n itself where that is more), both rounded up, who are chosen without knowing the order: of a cohort the
-    honest may all be late, and the corrupt never are. Everybody with everybody where no fewer will do. Of the
-    thresholds that are correct it is the highest.
+    honest may all be late, and the corrupt never are. More who are asked than the cohort are not counted. Everybody
+    with everybody where no fewer will do. Of the thresholds that are correct it is the highest.
     """
     corrupt, gone = part_of(max(cohort, n), corrupt_share), part_of(n, dropout)
     _check_corrupt(n, corrupt)

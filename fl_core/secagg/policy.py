@@ -16,7 +16,7 @@ from fl_core.secagg.terms import Terms
 class Policy:
     """Floors of a session: `members`, `organisations`, and the `threshold`, the share of the candidates who must agree.
 
-    `corrupt` is the share of a round's workers, however few of them a server lists, and `dropout` that of a sum's, for
+    `corrupt` is the share of `perRound`, however few of them a server lists, and `dropout` that of a sum's, for
     which its parameters must be good, where a site counts with others than the job: see
     `fl_core.secagg.parameters.verify`.
 
