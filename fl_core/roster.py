@@ -365,11 +365,17 @@ class Roster:
             return [name for name in call.only if name in self.live]
         candidates = self._willing(call)
         if call.purpose == "initialise":
-            majority = self._majority()
-            agreed = [name for name in candidates if _beginning(self.members[name]) == majority]
-            return [agreed[(call.attempt - 1) % len(agreed)]]
+            return [self._beginner(candidates, call.attempt)]
         count = min(self._selection.asked, len(candidates))
         return self._draw.cohort(candidates, count, round=call.round, number=call.draw)
+
+    def _beginner(self, candidates: Sequence[str], attempt: int) -> str:
+        """Whose initial weights this attempt asks for: in turn, of those with the job's arrays, the majority first."""
+        majority = self._majority()
+        said = {name: _beginning(self.members[name]) for name in candidates}
+        fitting = [name for name in candidates if said[name][1] == majority[1]]
+        fitting.sort(key=lambda name: said[name] != majority)
+        return fitting[(attempt - 1) % len(fitting)]
 
     def _choose(self, call: Call, workers: Collection[str]) -> tuple[Action, ...]:
         self._cohort, self._answered = frozenset(workers), True
@@ -380,8 +386,8 @@ class Roster:
         if call.purpose == "initialise":
             asked = self.members[cohort[0]].enrolment
             refused = self._learn(asked.manifest)
-            majority = self._majority()
-            others = (name for name, member in self.live.items() if _beginning(member) != majority)
+            given = asked.weights, asked.manifest
+            others = (name for name, member in self.live.items() if _beginning(member) != given)
             dissenters = tuple(sorted(others, key=by_number))
         here = [name for name in cohort if name in self.members]
         silent = tuple(name for name in here if not self.members[name].enrolment.moves)

@@ -242,6 +242,27 @@ def test_another_worker_gives_the_first_weights_when_one_could_not() -> None:
     assert chosen == ["worker-0", "worker-1", "worker-2", "worker-0"]
 
 
+def first_asked(*weights: str) -> list[Chosen]:
+    """What is chosen, attempt by attempt, where the workers enrolled with these weights of the same arrays."""
+    made = roster(expected=len(weights))
+    for index, one in enumerate(weights):
+        made.enrol(f"worker-{index}", Enrolment(one, "shape", moves=True), now=0)
+    attempts = (made.call(Call("initialise", 0, number + 1), now=0) for number in range(len(weights)))
+    return [action for actions in attempts for action in actions if isinstance(action, Chosen)]
+
+
+@pytest.mark.parametrize(
+    ("weights", "asked"), [(("a", "b", "c", "d"), (0, 1, 2, 3)), (("a", "b", "b", "c"), (1, 2, 0, 3))]
+)
+def test_every_worker_with_the_arrays_is_asked_for_the_first_weights(
+    weights: tuple[str, ...], asked: tuple[int, ...]
+) -> None:
+    """Once each, those with the commonest weights first; whoever is asked, those whose weights differ are named."""
+    for chosen, index in zip(first_asked(*weights), asked, strict=True):
+        others = tuple(name for name, one in zip(names(4), weights, strict=True) if one != weights[index])
+        assert chosen == Chosen((f"worker-{index}",), others, (), weights[index], "shape")
+
+
 def test_who_cannot_show_movement_is_named() -> None:
     """The server learns whom of the cohort it must not take for stalled."""
     made = roster("worker-0", expected=2)
