@@ -10,6 +10,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -79,19 +80,21 @@ class PaddleBackend:
         self.reseed(streams.derived(self._site.seed, "round", self._site.index, round))
         self._load(weights)
         self._mode(training=True)
-        if self._work.kind == "gradient":
-            return self._gradient(moved)
-        optimizer = self._optimizer(round)
+        gradient = self._work.kind == "gradient"
+        done = self._gradient(moved) if gradient else self._epochs(weights, self._optimizer(round), moved)
+        if self._remembers and not self._is_finite():
+            self._forget()
+        return done
+
+    def _epochs(self, weights: Weights, optimizer: Any, moved: Moved) -> Trained:  # noqa: ANN401 - Paddle's
+        """Train the epochs of one round."""
         tally = Tally({})
         for _ in range(self._task.epochs):
             for inputs, labels in self._examples():
                 loss = self._step(optimizer, inputs, labels)
                 tally.count(loss, labels.shape[0])
                 moved()
-        update = self._update(weights)
-        if self._remembers and not all(np.isfinite(array).all() for array in update.values()):
-            self._forget()
-        return Trained(update, tally.examples // self._task.epochs, tally.measurements())
+        return Trained(self._update(weights), tally.examples // self._task.epochs, tally.measurements())
 
     @contextmanager
     def mislabelled(self, flip: Callable[[Array, int], Array]) -> Iterator[None]:
@@ -218,6 +221,12 @@ class PaddleBackend:
     def _remembers(self) -> bool:
         """Whether a training leaves anything for the next one."""
         return self._task.keep_optimizer or self._task.buffers == "local"
+
+    def _is_finite(self) -> bool:
+        """Whether the Layer, its buffers and the optimiser that is kept hold nothing but finite numbers."""
+        state = self._kept.state_dict().values() if self._kept else ()
+        held = (value for value in state if isinstance(value, paddle.Tensor))
+        return all(bool(paddle.isfinite(tensor).all()) for tensor in chain(self._tensors.values(), held))
 
     def _forget(self) -> None:
         """Keep nothing of a training that has diverged, which would spoil all that come after it."""

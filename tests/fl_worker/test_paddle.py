@@ -337,6 +337,51 @@ def test_nothing_is_kept_of_a_training_that_has_diverged(kept: dict[str, Any]) -
     assert measured[0] == measured[1]
 
 
+@pytest.mark.parametrize("work", [LocalWork(), GRADIENT], ids=["train", "gradient"])
+def test_local_buffers_that_overflow_are_not_kept(work: LocalWork) -> None:
+    """Though the update is finite: the next round trains and measures as if there had been none."""
+    one, fresh = (backend(normed(), work=work, buffers="local") for _ in range(2))
+    weights = fresh.weights()
+    far = weights | {"0.weight": weights["0.weight"] * np.float32(1e20)}
+    update = one.train(far, round=1, moved=quiet).update
+    assert all(np.isfinite(array).all() for array in update.values())
+    made, expected = (each.train(weights, round=2, moved=quiet).update for each in (one, fresh))
+    assert digest(made) == digest(expected)
+    measured = [each.evaluate(weights, moved=quiet).metrics["loss"].value for each in (one, fresh)]
+    assert measured[0] == measured[1]
+
+
+def test_an_optimiser_that_overflows_is_not_kept() -> None:
+    """Adam's second moment beyond all numbers would hold the parameters still, with updates that are finite."""
+    adam: Any = lambda parameters, _: paddle.optimizer.Adam(0.1, parameters=parameters)  # noqa: E731
+    factor = [1e25]
+    loss: Any = lambda output, labels: cross_entropy(output, labels) * factor[0]  # noqa: E731
+    one, fresh = (backend(optimizer=adam, loss=loss, keep_optimizer=True) for _ in range(2))
+    weights = fresh.weights()
+    update = one.train(weights, round=1, moved=quiet).update
+    assert all(np.isfinite(array).all() for array in update.values())
+    factor[0] = 1.0
+    made, expected = (each.train(weights, round=2, moved=quiet).update for each in (one, fresh))
+    assert digest(made) == digest(expected)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimiser_that_works_is_kept(name: str) -> None:
+    """The same one drives the next round, whichever of paddle.optimizer it is."""
+    kind = getattr(paddle.optimizer, name)
+    made: list[Any] = []
+
+    def optimizer(parameters: Any, round: int) -> Any:  # noqa: ARG001 - the signature of a program
+        made.append(kind(0.02, parameters=parameters))
+        return made[-1]
+
+    one = backend(optimizer=optimizer, keep_optimizer=True)
+    before = len(made)
+    for number in (1, 2):
+        one.train(one.weights(), round=number, moved=quiet)
+    assert len(made) == before + 1
+
+
 def test_progress_is_told_batch_by_batch() -> None:
     """Each batch of training and of evaluation is a sign of life."""
     one, steps = backend(epochs=3), []
