@@ -11,7 +11,7 @@ all but SIGKILL, for a job finishes once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pytest
 
 from fl_core.steps import STEPS
 from tests.cluster.disturbed import DEADLINE_SECONDS, Tried, disturbed
-from tests.cluster.steps import Deed, Fault
+from tests.cluster.steps import Deed, Fault, Steps
 from tests.cluster.tenant import Tenant
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(1200)]
@@ -72,12 +72,17 @@ CELLS = [
 ]
 
 
-def run(tenant: Tenant, home: Path, cells: Sequence[Cell]) -> Tried:
-    """A job with a round for each of these cells, `finish` in the last: all are done, and it completes as it should."""
+def run(
+    tenant: Tenant, home: Path, cells: Sequence[Cell], *, look: Callable[[Steps], object] = lambda _: None
+) -> Tried:
+    """A job with a round for each of these cells, `finish` in the last: all are done, and it completes as it should.
+
+    Meanwhile `look` is called again and again.
+    """
     ordered = sorted(cells, key=lambda cell: cell.step == "finish")
     faults = [cell.at(FIRST + number) for number, cell in enumerate(ordered)]
     rounds = FIRST + len(faults) - 1 + (ordered[-1].step != "finish")
-    tried = disturbed(tenant, home, faults, secure=cells[0].row.secure, rounds=rounds)
+    tried = disturbed(tenant, home, faults, look=look, secure=cells[0].row.secure, rounds=rounds)
     tried.check_whole()
     return tried
 

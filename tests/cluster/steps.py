@@ -30,6 +30,7 @@ Map = dict[str, Any]
 ROOT: Final = Path(__file__).parents[2]
 PORT: Final = 27_700
 PATIENCE_SECONDS: Final = 60.0
+NOBODY: Final = ""
 FOLDER: Final = "/steps"
 HOOK: Final = f"""\
 import json
@@ -170,6 +171,13 @@ class Steps:
         if step == "train":
             for one in [one for one in self._returns if one.round == number and one.who != name]:
                 one.there.wait(PATIENCE_SECONDS)
+
+    def gate(self, number: int) -> threading.Event:
+        """What the workers wait for before they train in this round."""
+        found = next((one for one in self._returns if (one.who, one.round) == (NOBODY, number)), None)
+        if found is None:
+            self._returns.append(found := Return(NOBODY, number))
+        return found.there
 
     def end(self) -> None:
         """Wait until everything is undone."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.matrix_pods import CELLS, Cell, Row, run
-from tests.cluster.steps import Fault
+from tests.cluster.matrix_pods import CELLS, FIRST, Cell, Row, run
+from tests.cluster.steps import Fault, Steps
 from tests.cluster.tenant import Tenant
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
@@ -44,12 +44,24 @@ def test_a_job_in_pods_gets_over_faults(tenant: Tenant, tmp_path: Path, *, secur
     """
     cells = [cell for cell in CELLS if cell.row.secure == secure]
     drawn = list(dict.fromkeys([*ALWAYS[secure], *random.Random(SEED).sample(cells, DRAWN)]))
-    tried = run(tenant, tmp_path, drawn)
+
+    def look(steps: Steps) -> None:
+        """The operator hears of the faults that it is to tell before it, or who tells it, is disturbed itself."""
+        gate = steps.gate(FIRST + len(TOLD))
+        if secure or tenant.get(*events_of("UpdatesRefused")):
+            gate.set()
+
+    tried = run(tenant, tmp_path, drawn, look=look)
     assert {deed.fault.step for deed in tried.steps.deeds} == {cell.step for cell in drawn}
     assert all(deed.back_after is not None for deed in tried.steps.deeds if deed.fault.step != "finish")
     if not secure:
         for deed in tried.steps.deeds[: len(TOLD)]:
             check_told(tenant, tried.plan.job.name, deed.fault)
+
+
+def events_of(reason: str) -> tuple[str, ...]:
+    """The words with which the API server is asked for Events about FLJobs."""
+    return "events", "--field-selector", f"involvedObject.kind=FLJob,reason={reason}"
 
 
 def check_told(tenant: Tenant, name: str, fault: Fault) -> None:
@@ -59,7 +71,6 @@ def check_told(tenant: Tenant, name: str, fault: Fault) -> None:
     found = re.search(rf"Attempt 1 was given up: [^:]*{fault.who}[^:]*: ({words}): ", story)
     assert found, story
     reason = TOLD[fault.fault][found[1]]
-    of_job = ("events", "--field-selector", f"involvedObject.kind=FLJob,reason={reason}")
-    events = tenant.eventually(name, lambda: tenant.get(*of_job))
+    events = tenant.eventually(name, lambda: tenant.get(*events_of(reason)))
     assert any(re.search(rf"{fault.who}[^:]*: {found[1]}: ", one["message"]) for one in events), events
     assert {one["type"] for one in events} == {"Warning"}
