@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -56,10 +57,10 @@ def test_options_suffice(role: Role, helps: dict[Role, str]) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_accepted(role: Role) -> None:
+def test_accepted(role: Role, tmp_path: Path) -> None:
     """The process itself takes the whole line: it gets past its options, to the plan that is not there."""
     line = of_this_python(role, EVERYTHING, executable=sys.executable)
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 67, done.stderr
     assert "p.json cannot be read" in done.stderr
 
