@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +17,26 @@ class Memory:
 
     taken: dict[Place, Resource] = field(default_factory=dict)
     """Names that somebody else's objects have, which no copy shows."""
-    held: set[Place] = field(default_factory=set)
-    """Children that it has seen, and did not remove."""
+    attempt: int = 0
+    missing: frozenset[Place] = frozenset()
+    """Children of this attempt that it has not seen yet, or did remove: none of most jobs, of which there are many."""
     refused: dict[Place, str] = field(default_factory=dict)
     accepted: dict[Place, tuple[Object, Any]] = field(default_factory=dict)
     """What is wanted, and how the API server writes it where that is something else."""
     written: float = float("-inf")
     """When the status was written last."""
+
+    def held(self, attempt: int, places: Iterable[Place], *, alive: frozenset[Place]) -> frozenset[Place]:
+        """The children of an attempt, of which these are `alive`, that it has seen by now and did not remove."""
+        every = frozenset(places)
+        if attempt != self.attempt:
+            self.attempt, self.missing = attempt, every
+        self.missing &= every - alive
+        return every - self.missing
+
+    def remove(self, place: Place) -> None:
+        """This child will be missing, and nobody else's doing it is."""
+        self.missing |= {place}
 
     def accept(self, wanted: Object, written: Object) -> None:
         """Remember how the API server writes a child."""

@@ -200,9 +200,9 @@ class Reconciler:
                 taken.discard(place)
             else:
                 taken.add(place)
-        memory.held |= {
+        alive = frozenset(
             place for place, one in children.items() if "deletionTimestamp" not in one["metadata"]
-        }
+        )
         if attempt is None:  # it may be lost
             owned = self.mirror.owned(JOBS, uid_of(job))
             children = {place_of(one): memory.as_wanted(one) for one in owned}
@@ -214,7 +214,7 @@ class Reconciler:
             children=children,
             taken=frozenset(taken),
             refused=dict(memory.refused),
-            held=frozenset(memory.held),
+            held=memory.held(attempt.number if attempt else 0, places, alive=alive),
             pods=pods,
             events=await self._warnings(job, children),
             report=self.progress.report(uid_of(job)),
@@ -278,7 +278,7 @@ class Reconciler:
             case Create() | Apply():
                 return await self._make(job, action, memory)
             case Delete(thing, note):
-                memory.held.discard(place_of(thing))
+                memory.remove(place_of(thing))
                 try:
                     await self.connection.delete(resource_of(thing), key_of(thing), uid=uid_of(thing))
                 except NotFoundError:
