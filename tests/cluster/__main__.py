@@ -10,6 +10,8 @@ import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,12 @@ MAIN = str(Path(__file__))
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "dist" / "images"
 LOWEST = "2"
-TENANT = "tenant: Tenant"
-"""What the files have in their text that share a cluster."""
+TENANT, LAB = "tenant: Tenant", "lab: Lab"
+"""What the files have in their text that share a cluster: all that they make is in namespaces, or removed."""
 LANES = 4
-"""So many groups run side by side, as tests wait for a cluster more than they compute; and so many share them."""
+"""So many groups run side by side, as tests wait for a cluster more than they compute."""
+LABS = 3
+"""At most so many files with operators of their own share a cluster of their level."""
 MARK = re.compile(r"mark\.level\(([234])\)")
 INTERRUPTED = 2  # pytest's exit status after Ctrl-C
 WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -184,20 +188,28 @@ def _taken(groups: deque[Group]) -> Group | None:
 def _groups() -> list[Group]:
     """The files of tests that need a cluster, each with the highest level that one of its tests asks for.
 
-    Those whose tests have a namespace beside the chart are one group for each lane: each test leaves no more than that
-    namespace. First come those that have the most to start, then those that have the most to say: they take longest.
+    Those whose tests have a namespace beside the chart are one group for each lane; those that start operators of their
+    own share with others of their level. First come those that have the most to start, then those that have the most
+    to say: they take longest.
     """
     paths = sorted((ROOT / "tests").rglob("test_*.py"))
     texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
     wanted = {name: text for name, text in texts.items() if "mark.cluster" in text}
-    tenants = [name for name, text in wanted.items() if TENANT in text]
-    others = sorted(wanted.keys() - tenants, key=lambda name: len(wanted[name]), reverse=True)
-    together = [tuple(tenants[place::LANES]) for place in range(LANES)]
+    longest = sorted(wanted, key=lambda name: len(wanted[name]), reverse=True)
+    tenants = sorted(name for name, text in wanted.items() if TENANT in text)
+    labs = [name for name in longest if LAB in wanted[name]]
+    by_level = [[name for name in labs if _level_of(wanted[name]) == str(level)] for level in LEVELS]
+    others = ((name,) for name in longest if name not in {*tenants, *labs})
+    together = [_dealt(tenants, LANES), *(_dealt(names, ceil(len(names) / LABS)) for names in by_level)]
     groups = [
-        (names, max(_level_of(wanted[name]) for name in names))
-        for names in (*together, *((name,) for name in others))
+        (names, max(_level_of(wanted[name]) for name in names)) for names in (*chain(*together), *others)
     ]
     return sorted(groups, key=lambda group: group[1], reverse=True)
+
+
+def _dealt(names: list[str], hands: int) -> list[tuple[str, ...]]:
+    """These names, dealt one by one."""
+    return [tuple(names[hand::hands]) for hand in range(hands)]
 
 
 def _level_of(text: str) -> str:

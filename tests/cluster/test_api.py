@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.objects import refusal
 from job_generator.admission import VALIDATIONS
 from job_generator.compiler import compile_job
 from job_generator.crd import crd
@@ -79,23 +81,18 @@ def definition(kubectl: Kubectl) -> None:
 
 
 @pytest.fixture
-def create(kubectl: Kubectl, namespace: str) -> Callable[..., str]:
+def create(cluster: Any, namespace: str) -> Callable[..., str]:
     """What the API server says of a new job: nothing when it takes it."""
-
-    def ask(document: Map, *, dry: bool = True) -> str:
-        words = ("create", "-n", namespace, "-f", "-", *(("--dry-run=server",) if dry else ()))
-        return kubectl(*words, stdin=document, check=False).stderr
-
-    return ask
+    return partial(refusal, cluster, namespace)
 
 
 @pytest.fixture
-def change(kubectl: Kubectl, namespace: str) -> Callable[..., str]:
+def change(cluster: Any, namespace: str) -> Callable[..., str]:
     """What the API server says of a change to a job that is there: nothing when it takes it."""
 
     def ask(spec: Map, *, name: str = "digits", dry: bool = True) -> str:
-        words = ("patch", "fljob", name, "-n", namespace, "--type=merge", "-p", json.dumps({"spec": spec}))
-        return kubectl(*words, *(("--dry-run=server",) if dry else ()), check=False).stderr
+        changed = {"kind": "FLJob", "metadata": {"name": name}, "spec": spec}
+        return refusal(cluster, namespace, changed, patch=True, dry=dry)
 
     return ask
 
@@ -426,7 +423,7 @@ def test_one_verdict(create: Callable[..., str], data: st.DataObject) -> None:
 
 
 def test_unknown_fields(create: Callable[..., str]) -> None:
-    """Kubectl names a field that does not exist, wherever the schema is closed."""
+    """A field that does not exist is named, wherever the schema is closed."""
     assert 'unknown field "spec.rnds"' in create(job(rnds=1))
     assert 'unknown field "spec.sites[0].external.a"' in create(
         job(sites=[{"name": "x", "external": {"a": 1}}])

@@ -31,7 +31,7 @@ from tests.cluster.way import Way, children, connected, define, persist, play, u
 
 pytestmark = pytest.mark.cluster
 
-SEEDS = os.environ.get("FLJOB_FAULT_SEEDS", "1 2 3").split()
+SEEDS = os.environ.get("FLJOB_FAULT_SEEDS", "1 2").split()
 
 LIST_SECONDS = 4.0
 """A real API server may take two seconds to say that its list is whole."""

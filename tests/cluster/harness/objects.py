@@ -1,17 +1,18 @@
-"""What `kubectl get -o json` tells, asked of the API server itself: who waits asks often, and each kubectl is a start
-of the largest of all programs here.
+"""What `kubectl` tells, asked of the API server itself: who waits asks often, and each kubectl is a start of the
+largest of all programs here.
 """
 
 from __future__ import annotations
 
 import json
 import ssl
-import urllib.request
 from functools import cache
 from http import HTTPStatus
-from typing import Any, Final
+from http.client import HTTPResponse
+from typing import Any, Final, cast
 from urllib.error import HTTPError
 from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 from harness.cluster import SERVER, Cluster
 
@@ -57,6 +58,21 @@ def objects(cluster: Cluster, namespace: str, *words: str) -> Any:
     return None if None in lists else [one for found in lists for one in _items(found)]
 
 
+def refusal(cluster: Cluster, namespace: str, thing: Map, *, patch: bool = False, dry: bool = True) -> str:
+    """What the API server has against a new object, or against a merge patch of one: nothing if it takes it.
+
+    A field that it does not know counts, as with `kubectl create` and `kubectl patch`, and so does a warning.
+    """
+    query = urlencode({"fieldValidation": "Strict", **({"dryRun": "All"} if dry else {})})
+    place = _place(thing["kind"].lower(), namespace) + (f"/{thing['metadata']['name']}" if patch else "")
+    method, kind = ("PATCH", "merge-patch+json") if patch else ("POST", "json")
+    try:
+        with _asked(cluster, f"{place}?{query}", method=method, body=thing, kind=kind) as answer:
+            return " ".join(answer.headers.get_all("Warning") or ())
+    except HTTPError as error:
+        return str(json.load(error)["message"])
+
+
 def _place(kind: str, namespace: str) -> str:
     plural = SHORT.get(kind, kind if kind in GROUPS else f"{kind}s")
     of = "" if plural in OF_NO_NAMESPACE else f"namespaces/{namespace}/"
@@ -72,13 +88,26 @@ def _items(found: Map) -> list[Map]:
 def _answer(cluster: Cluster, path: str) -> Any:
     """What the administrator is told; None where nothing is there."""
     try:
-        url = SERVER + path
-        with urllib.request.urlopen(url, context=_trust(cluster), timeout=PATIENCE) as answer:  # noqa: S310  # our own
+        with _asked(cluster, path) as answer:
             return json.load(answer)
     except HTTPError as error:
         if error.code == HTTPStatus.NOT_FOUND:
             return None
         raise
+
+
+def _asked(
+    cluster: Cluster, path: str, *, method: str = "GET", body: Map | None = None, kind: str = "json"
+) -> HTTPResponse:
+    """The answer to the administrator; raises HTTPError, which is an OSError, where it is a refusal."""
+    request = Request(  # noqa: S310  # our own
+        SERVER + path,
+        data=json.dumps(body).encode() if body else None,
+        headers={"Content-Type": f"application/{kind}"},
+        method=method,
+    )
+    answer = urlopen(request, context=_trust(cluster), timeout=PATIENCE)  # noqa: S310
+    return cast("HTTPResponse", answer)
 
 
 @cache
