@@ -8,6 +8,8 @@ from importlib.metadata import version
 from typing import Any
 
 ENROLMENT_PORT = 8443
+RESOLVERS = ("169.254.20.10/32",)
+"""The usual address of NodeLocal DNSCache, which is no pod."""
 ENROLLED_BY = {"app.kubernetes.io/name": "fljob", "app.kubernetes.io/component": "operator"}
 
 
@@ -55,8 +57,8 @@ class Settings:
     scrapers: Mapping[str, Any] = field(default_factory=dict)
     """A selector of the namespaces that may read /metrics; all of them without it."""
 
-    resolvers: tuple[str, ...] = ("169.254.20.10/32",)
-    """Addresses of name servers that are no pods; the one given is NodeLocal DNSCache's usual one."""
+    resolvers: tuple[str, ...] = RESOLVERS
+    """Addresses of name servers that are no pods, as CIDRs."""
 
     @property
     def enrolment(self) -> str:

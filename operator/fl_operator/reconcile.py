@@ -81,7 +81,7 @@ CLASSED_SECONDS: Final = 60.0
 """A cluster that has a default storage class is not asked for it again for so long; one without for REFUSED_SECONDS,
 however many jobs wait.
 """
-MOST_THAWED: Final = 16
+MOST_THAWED: Final = 8
 """Attempts that are kept as they were read; each takes 0.1 MB."""
 SERVER_SECONDS: Final = 5.0
 """A server that could not be asked to finish is asked again after so long."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -9,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ import click
 import yaml
 
 from fl_core.errors import SpecError
-from job_generator.settings import Images
+from job_generator.settings import RESOLVERS, Images
 from job_generator.settings import Settings as JobSettings
 
 PREFIX = "FLJOB"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+SELECTORS = ("matchLabels", "matchExpressions")
+"""What a label selector consists of."""
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -47,6 +51,10 @@ class Settings:
     """The Service by which pods reach the enrolment endpoint."""
     user: int | None = 65_532
     """User and group of the pods' processes; None lets the cluster choose."""
+    resolvers: tuple[str, ...] = RESOLVERS
+    """Addresses of name servers that are no pods, as CIDRs: jobs' NetworkPolicies let their pods ask them."""
+    scrapers: Mapping[str, Any] = field(default_factory=dict)
+    """A selector of the namespaces that may read the metrics of jobs' pods; all of them without it."""
     workers: int = 4
     """Reconciles at the same time."""
     resync_seconds: float = 600.0
@@ -77,7 +85,39 @@ class Settings:
             authority=authority,
             user=self.user,
             template=_template(self.template) if self.template else {},
+            resolvers=self.resolvers,
+            scrapers=self.scrapers,
         )
+
+
+def _split(given: tuple[str, ...]) -> list[str]:
+    """The values of an option that was given several times, or with commas as in an environment variable."""
+    return [part.strip() for value in given for part in re.split(r"[\s,]+", value) if part.strip()]
+
+
+def _networks(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    found = tuple(_split(given))
+    for one in found:
+        try:
+            ip_network(one)
+            is_network = "/" in one
+        except ValueError:
+            is_network = False
+        if not is_network:
+            raise click.BadParameter(f"{one!r}; expected a CIDR such as 10.0.0.53/32")
+    return found
+
+
+def _selector(_context: click.Context, _option: click.Parameter, given: str) -> dict[str, Any]:
+    try:
+        found = json.loads(given)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.keys() - set(SELECTORS):
+        raise click.BadParameter(
+            f"{given!r}; expected a label selector as JSON, of {' and '.join(SELECTORS)}"
+        )
+    return found
 
 
 _OPTIONS = (
@@ -122,6 +162,25 @@ _OPTIONS = (
         show_default=True,
         metavar="NUMBER|cluster",
         help="User and group of the jobs' processes, or `cluster` to let the cluster choose.",
+    ),
+    click.option(
+        "--resolver",
+        "resolvers",
+        multiple=True,
+        default=RESOLVERS,
+        show_default=True,
+        metavar="CIDR",
+        callback=_networks,
+        help="Address of a name server that is no pod, which jobs' pods may ask; may be given several times, or with "
+        "commas.",
+    ),
+    click.option(
+        "--scrapers",
+        default="{}",
+        show_default=True,
+        metavar="JSON",
+        callback=_selector,
+        help="Label selector of the namespaces that may read the metrics of jobs' pods; all if empty.",
     ),
     click.option(
         "--workers",
@@ -264,11 +323,6 @@ def _user(given: str) -> int | None:
     if not given.isdecimal() or int(given) == 0:
         raise click.UsageError(f"--user {given!r}: expected a number above 0, or cluster")
     return int(given)
-
-
-def _split(given: tuple[str, ...]) -> list[str]:
-    """The values of an option that was given several times, or with commas as in an environment variable."""
-    return [part.strip() for value in given for part in re.split(r"[\s,]+", value) if part.strip()]
 
 
 def own_namespace() -> str | None:

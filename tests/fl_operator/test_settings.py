@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,10 @@ def test_two_processes_are_two() -> None:
         (("--namespace=a", "--user=root"), "expected a number above 0, or cluster"),
         (("--namespace=a", "--user=0"), "expected a number above 0, or cluster"),
         (("--namespace=a", "--workers=0"), "0 is not in the range"),
+        (("--namespace=a", "--resolver=10.0.0.53"), "'10.0.0.53'; expected a CIDR"),
+        (("--namespace=a", "--resolver=10.0.0.53/8"), "'10.0.0.53/8'; expected a CIDR"),
+        (("--namespace=a", "--scrapers=monitoring"), "'monitoring'; expected a label selector"),
+        (("--namespace=a", '--scrapers={"team": "a"}'), "expected a label selector"),
     ],
 )
 def test_what_is_wrong_is_said(flags: tuple[str, ...], said: str) -> None:
@@ -115,6 +120,15 @@ def test_what_jobs_get(tmp_path: Path) -> None:
         "PEM",
     )
     assert jobs.enrolment == "https://fljob-operator.system.svc:8443"
+
+
+def test_whom_jobs_may_reach() -> None:
+    """Name servers and readers of metrics are those of the flags; an empty list of name servers is none."""
+    only = {"matchLabels": {"team": "observability"}}
+    settings = read("--namespace=a", "--resolver=10.0.0.53/32,fd00::/64", f"--scrapers={json.dumps(only)}")
+    jobs = settings.for_jobs(authority="")
+    assert (jobs.resolvers, jobs.scrapers) == (("10.0.0.53/32", "fd00::/64"), only)
+    assert read("--namespace=a", "--resolver=").for_jobs(authority="").resolvers == ()
 
 
 @pytest.mark.parametrize("text", ["- a list", "{"])

@@ -145,6 +145,9 @@ def test_the_operator_takes_its_arguments(
     assert given.control_image == container["image"]
     assert set(given.worker_images) == {"numpy", "paddle", "sklearn"}
     assert given.pull_policy == container["imagePullPolicy"]
+    network = values.get("networkPolicy", {})
+    assert given.resolvers == tuple(network.get("resolvers", settings.RESOLVERS))
+    assert given.scrapers == network.get("scrapers", {})
 
 
 def test_images_without_values_are_the_projects_own(render: Render) -> None:

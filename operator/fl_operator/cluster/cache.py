@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from fl_operator.cluster.resources import Key, Object, key_of, version_of
 
-MOST_AT_HAND: Final = 32
+MOST_AT_HAND: Final = 16
 """Objects of a kind that are not packed."""
 MOST_COMMON: Final = 1 << 14
 """Bytes of the sample against which objects are packed: of three Jobs, or most of an attempt."""
