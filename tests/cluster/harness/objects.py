@@ -58,6 +58,11 @@ def objects(cluster: Cluster, namespace: str, *words: str) -> Any:
     return None if None in lists else [one for found in lists for one in _items(found)]
 
 
+def everywhere(cluster: Cluster, plural: str) -> list[Map]:
+    """All objects of a kind, of all namespaces."""
+    return _items(_answer(cluster, f"/{GROUPS[plural]}/{plural}"))
+
+
 def refusal(cluster: Cluster, namespace: str, thing: Map, *, patch: bool = False, dry: bool = True) -> str:
     """What the API server has against a new object, or against a merge patch of one: nothing if it takes it.
 
