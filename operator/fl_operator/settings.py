@@ -99,7 +99,7 @@ def _networks(_context: click.Context, _option: click.Parameter, given: tuple[st
     found = tuple(_split(given))
     for one in found:
         try:
-            ip_network(one)
+            ip_network(one, strict=False)  # as the API server reads it
             is_network = "/" in one
         except ValueError:
             is_network = False

@@ -80,7 +80,7 @@ def test_two_processes_are_two() -> None:
         (("--namespace=a", "--user=0"), "expected a number above 0, or cluster"),
         (("--namespace=a", "--workers=0"), "0 is not in the range"),
         (("--namespace=a", "--resolver=10.0.0.53"), "'10.0.0.53'; expected a CIDR"),
-        (("--namespace=a", "--resolver=10.0.0.53/8"), "'10.0.0.53/8'; expected a CIDR"),
+        (("--namespace=a", "--resolver=10.0.0.53/33"), "'10.0.0.53/33'; expected a CIDR"),
         (("--namespace=a", "--scrapers=monitoring"), "'monitoring'; expected a label selector"),
         (("--namespace=a", '--scrapers={"team": "a"}'), "expected a label selector"),
     ],
