@@ -177,14 +177,15 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo 'Installing what tests and tools need into $(VENV): it may take two minutes, once ...'
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,paddle,sklearn]'
+	@$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,paddle,sklearn]'
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || : # on all cores; templates of code do not compile
 	@touch $@ $(VENV)/.demo
 
 $(VENV)-moto/.made: $(VENV)/.made tests/moto.txt
 	@$(BIN)/python -m venv --clear $(VENV)-moto
-	@$(VENV)-moto/bin/pip install --quiet --requirement tests/moto.txt
+	@$(VENV)-moto/bin/pip install --quiet --no-compile --requirement tests/moto.txt
 	@touch $@
 
 $(VENV)/.release: $(VENV)/.dev
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[release]'
+	@$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[release]'
 	@touch $@

@@ -21,12 +21,11 @@ from harness.processes import system
 from job_generator.names import METRICS_PORT, PORT
 from job_generator.settings import ENROLMENT_PORT
 from tests.cluster.enforcer import Enforcer, enforced
-from tests.cluster.tenant import ROOT, SYSTEM, Map, Tenant, local, same, upgrade
-from tests.cluster.test_external import SITE, begun, invited, job, worker
+from tests.cluster.tenant import SYSTEM, Map, Tenant, local, same, upgrade
+from tests.cluster.test_external import FIRST, SITE, begun, invited, job, worker
 
 pytestmark = [pytest.mark.cluster, pytest.mark.level(4), pytest.mark.timeout(600)]
 
-FIRST = ROOT / "manifests" / "samples" / "first.yaml"
 MONITORING = "monitoring"
 API_PORT, OPERATORS_METRICS = 6443, 8080
 DIAL = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5)"
@@ -59,8 +58,7 @@ def network_of(address: str) -> str:
 
 def reaches(source: Map, address: str, port: int) -> bool:
     """Whether something in this pod can open a TCP connection."""
-    ip = system("ip", package="iproute2")
-    inside = [ip, "netns", "exec", network_of(source["status"]["podIP"])]
+    inside = [system("ip", package="iproute2"), "netns", "exec", network_of(source["status"]["podIP"])]
     line = [*inside, sys.executable, "-c", DIAL, address, str(port)]
     return subprocess.run(line, capture_output=True, check=False).returncode == 0
 
@@ -86,6 +84,17 @@ def stranger(tenant: Tenant, image: str) -> None:
     tenant.kubectl("wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s")
 
 
+def endless(tenant: Tenant, *names: str) -> None:
+    """Begin jobs that go on as long as somebody looks at them."""
+    program, document = yaml.safe_load_all(FIRST.read_text(encoding="utf-8"))
+    changed = {"rounds": 10_000, "workers": {"replicas": 2}, "selection": {}}
+    spec = {name: value for name, value in document["spec"].items() if name != "target"} | changed
+    jobs = [{**document, "metadata": {"name": name}, "spec": spec} for name in names]
+    tenant.kubectl(
+        "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [program, *jobs]})
+    )
+
+
 def pods_of(tenant: Tenant, name: str) -> Callable[..., Map]:
     """The job's pods by role and index, once all of them run."""
     tenant.kubectl("wait", "--for=condition=Ready", f"fljob/{name}", "--timeout=120s")
@@ -96,6 +105,14 @@ def pods_of(tenant: Tenant, name: str) -> Callable[..., Map]:
         return ranked[index]
 
     return pod
+
+
+def the_operator(tenant: Tenant) -> Map:
+    """The one pod of the operator."""
+    system = Tenant(tenant.cluster, SYSTEM)
+    (operator,) = system.get("pods", "-l", "app.kubernetes.io/component=operator")
+    found: Map = operator
+    return found
 
 
 def test_a_job_trains_where_policies_count(tenant: Tenant, policies: Enforcer, tmp_path: Path) -> None:  # noqa: ARG001
@@ -123,17 +140,11 @@ def test_a_site_joins_where_policies_count(tenant: Tenant, policies: Enforcer, t
 
 def test_who_reaches_whom(tenant: Tenant, policies: Enforcer) -> None:
     """The job's own processes reach what they need; strangers, other workers and the outside are out of reach."""
-    program, document = yaml.safe_load_all(FIRST.read_text(encoding="utf-8"))
-    other = json.loads(json.dumps(document))
-    other["metadata"]["name"] = "other"
-    for one in (document, other):
-        one["spec"] |= {"rounds": 10_000, "workers": {"replicas": 2}, "selection": {}}
-        one["spec"].pop("target", None)
-    tenant.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([program, document, other]))
+    endless(tenant, "first", "other")
     first, second = pods_of(tenant, "first"), pods_of(tenant, "other")
     stranger(tenant, first("worker")["spec"]["containers"][0]["image"])
     outside = tenant.get("pod", "stranger")
-    (operator,) = Tenant(tenant.cluster, SYSTEM).get("pods", "-l", "app.kubernetes.io/component=operator")
+    operator = the_operator(tenant)
     address = {role: first(role)["status"]["podIP"] for role in ("server", "scheduler", "worker")}
     control = operator["status"]["podIP"]
     policies.settled()
@@ -169,15 +180,12 @@ def test_who_reaches_whom(tenant: Tenant, policies: Enforcer) -> None:
 
 def test_prometheus_reads(tenant: Tenant, policies: Enforcer) -> None:
     """From the namespace of the values, and from no other: jobs' metrics and the operator's."""
-    program, document = yaml.safe_load_all(FIRST.read_text(encoding="utf-8"))
-    document["spec"] |= {"rounds": 10_000, "workers": {"replicas": 2}, "selection": {}}
-    document["spec"].pop("target", None)
-    tenant.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([program, document]))
+    endless(tenant, "first")
     first = pods_of(tenant, "first")
     monitoring = Tenant(tenant.cluster, MONITORING)
     for place in (tenant, monitoring):
         stranger(place, first("worker")["spec"]["containers"][0]["image"])
-    (operator,) = Tenant(tenant.cluster, SYSTEM).get("pods", "-l", "app.kubernetes.io/component=operator")
+    operator = the_operator(tenant)
     policies.settled()
     for place, may in ((monitoring, True), (tenant, False)):
         prometheus = place.get("pod", "stranger")

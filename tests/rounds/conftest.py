@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from fl_core.weights import digest
 from job_generator.compiler import compile_job
 from job_generator.program import sealed
 from job_generator.spec import FLJob
+from tests.rounds.forked import Forked, executed
 
 UID = "job-1"
 PATIENCE = 60
@@ -109,7 +109,7 @@ class Run:
     folder: Path
     plan: Plan
     authority: Authority = field(default_factory=lambda: Authority(UID))
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes] | Forked] = field(default_factory=dict)
     announced: dict[str, dict[str, str]] = field(default_factory=dict)
     gates: list[TextIO] = field(default_factory=list)
 
@@ -141,17 +141,16 @@ class Run:
         """Start a process, and give the descriptor that it will announce itself on."""
         reading, writing = os.pipe()
         flags = [part for option, value in options.items() for part in (f"--{option}", value)]
-        common = ["--plan", str(self.folder / "plan.json"), "--announce-fd", str(writing)]
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *module, *common, *flags],
-                pass_fds=[writing],
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": f"{self.folder}:{os.environ.get('PYTHONPATH', '')}"},
-            )
+        line = [*module, "--plan", str(self.folder / "plan.json"), *flags]
+        log = self.folder / f"{name}.log"
+        begin = executed if self.imports_anew(name) else Forked
+        self.processes[name] = begin(line, announce=writing, log=log, path=str(self.folder))
         os.close(writing)
         return reading
+
+    def imports_anew(self, name: str) -> bool:  # noqa: ARG002 - for runs that know
+        """Whether a process is to find something changed in what it imports."""
+        return (self.folder / "sitecustomize.py").exists()
 
     def scheduler(self, listen: str = "127.0.0.1:0") -> str:
         return self.start(

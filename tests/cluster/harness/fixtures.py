@@ -12,6 +12,7 @@ import pytest
 from harness.cluster import Cluster
 from harness.folder import inside
 from harness.levels import required, start
+from harness.objects import make_namespace, remove_namespace
 
 _RUNNING = pytest.StashKey[Cluster]()
 LONGEST = 40  # letters of a namespace's name that tell which test it is of
@@ -53,11 +54,6 @@ def _level(request: pytest.FixtureRequest) -> None:
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own, deleted afterwards without waiting for it."""
     word = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:LONGEST].strip("-")
-    made = cluster.kubectl("create", "-o", "name", "-f", "-", stdin=_namespace(f"{word}-"))
-    name = made.stdout.strip().removeprefix("namespace/")
+    name = make_namespace(cluster, f"{word}-")
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
-
-
-def _namespace(prefix: str) -> str:
-    return f'{{"apiVersion": "v1", "kind": "Namespace", "metadata": {{"generateName": "{prefix}"}}}}'
+    remove_namespace(cluster, name)

@@ -63,6 +63,19 @@ def everywhere(cluster: Cluster, plural: str) -> list[Map]:
     return _items(_answer(cluster, f"/{GROUPS[plural]}/{plural}"))
 
 
+def make_namespace(cluster: Cluster, prefix: str) -> str:
+    """Make a namespace that nobody has yet; its name."""
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": prefix}}
+    with _asked(cluster, "/api/v1/namespaces", method="POST", body=made) as answer:
+        return str(json.load(answer)["metadata"]["name"])
+
+
+def remove_namespace(cluster: Cluster, name: str) -> None:
+    """Begin to remove a namespace with all that is in it."""
+    with _asked(cluster, f"/api/v1/namespaces/{name}", method="DELETE"):
+        pass
+
+
 def refusal(cluster: Cluster, namespace: str, thing: Map, *, patch: bool = False, dry: bool = True) -> str:
     """What the API server has against a new object, or against a merge patch of one: nothing if it takes it.
 
