@@ -57,6 +57,11 @@ class Note:
     type: Literal["Normal", "Warning"] = "Normal"
 
 
+def changed(place: Place) -> Note:
+    """An event about what somebody changed, and is again as it should be."""
+    return Note("Repaired", f"{' '.join(place)} had been changed", "Warning")
+
+
 @dataclass(frozen=True, slots=True)
 class Create:
     """Make an object that is not there; one of somebody else's is left alone."""

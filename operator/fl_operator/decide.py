@@ -22,6 +22,7 @@ from fl_operator.actions import (
     Note,
     Place,
     Seen,
+    changed,
     place_of,
 )
 from fl_operator.afterwards import afterwards
@@ -195,7 +196,7 @@ class _Visit:
             wanted = {**wanted, "spec": {**wanted["spec"], **own}}
         if is_of_another(wanted, live) or place_of(wanted) in self.seen.refused or not differs(wanted, live):
             return None
-        return Note("Repaired", f"{' '.join(place_of(wanted))} had been changed", "Warning")
+        return changed(place_of(wanted))
 
     # -- suspension
 
@@ -313,7 +314,7 @@ class _Visit:
         if server is None or not server.get("status", {}).get("succeeded"):
             return False
         words = next(filter(None, map(last_words, pods_of(self.seen.pods, "server"))), None) or LastWords()
-        self.status["training"] |= words.training
+        self.status["training"] = {**self.status["training"], **words.training}
         self._end(c.COMPLETE, words.reason, words.sentence)
         self.conditions.set(c.READY, "True", "Complete")
         self.conditions.set(c.DEGRADED, "False", "AllWell")

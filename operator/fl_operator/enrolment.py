@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fl_core.enrolment import public_key_of
 from fl_core.errors import MismatchError
-from fl_core.identity import Authority, Identity
+from fl_core.identity import CLOCK_SKEW, Authority, Identity
 from fl_operator.attempt import Attempt
 from fl_operator.cluster.errors import ClusterError
 from fl_operator.cluster.resources import FLJOBS, JOBS, PODS, Key, Object, owner_of, uid_of
@@ -76,6 +76,7 @@ class Tokens:
                 token,
                 key,
                 algorithms=list(ALGORITHMS),
+                leeway=CLOCK_SKEW,
                 options={"require": ["exp", "iss", "aud"], "verify_aud": False},
             )
         except (jwt.PyJWTError, UnicodeError) as error:

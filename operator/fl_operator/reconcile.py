@@ -23,6 +23,7 @@ from fl_operator.actions import (
     Note,
     Place,
     Seen,
+    changed,
     place_of,
     steps,
 )
@@ -35,6 +36,7 @@ from fl_operator.cluster.errors import (
     InvalidError,
     NamespaceTerminatingError,
     NotFoundError,
+    WebhookError,
 )
 from fl_operator.cluster.events import Note as Event
 from fl_operator.cluster.events import Recorder
@@ -301,7 +303,7 @@ class Reconciler:
         except NamespaceTerminatingError:
             await self._let_go(job)
             return None
-        except (ForbiddenError, InvalidError) as error:
+        except (ForbiddenError, InvalidError, WebhookError) as error:
             known, memory.refused[place] = place in memory.refused, str(error)
             return REFUSED_SECONDS if known else GATHER_SECONDS
         refused = memory.refused.pop(place, None)
@@ -324,6 +326,11 @@ class Reconciler:
         except NotFoundError:
             return 0.1
         if _is_ours(live, job):
+            labels = wanted["metadata"]["labels"]
+            if not labels.items() <= (live["metadata"].get("labels") or {}).items():
+                # By its labels a copy knows what to show: of a child that lost them no watch tells.
+                live = await self.connection.merge(resource, key_of(wanted), {"metadata": {"labels": labels}})
+                self._tell(job, changed(place))
             self.mirror.learn(live)
             return 0.1
         memory.taken[place] = resource

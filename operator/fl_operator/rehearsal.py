@@ -16,6 +16,7 @@ from fl_operator.cluster.errors import (
     ForbiddenError,
     InvalidError,
     TransientError,
+    WebhookError,
 )
 from fl_operator.cluster.resources import Object
 from fl_operator.stopwatch import together
@@ -65,7 +66,7 @@ async def lacks_class(connection: Connection, claim: Object) -> bool | None:
     """
     try:
         made = await connection.create(claim, dry=True)
-    except (AlreadyExistsError, ForbiddenError, InvalidError):
+    except (AlreadyExistsError, ForbiddenError, InvalidError, WebhookError):
         return None
     return not made["spec"].get("storageClassName")
 
@@ -79,7 +80,7 @@ async def written(connection: Connection, repairs: Iterable[Object]) -> list[tup
 async def _written(connection: Connection, wanted: Object) -> tuple[Object, Object] | None:
     try:
         return wanted, await connection.apply(wanted, dry=True)
-    except (ForbiddenError, InvalidError):
+    except (ForbiddenError, InvalidError, WebhookError):
         return None
 
 
@@ -88,6 +89,6 @@ async def _unfit(connection: Connection, trial: Trial) -> list[Problem]:
         await connection.create(trial.job, dry=True)
     except InvalidError as error:
         return list(problems(trial, error))
-    except (AlreadyExistsError, ForbiddenError):
+    except (AlreadyExistsError, ForbiddenError, WebhookError):
         pass
     return []

@@ -21,6 +21,7 @@ from tests.cluster.proxy.faults import ROUGH, Faults
 pytestmark = pytest.mark.cluster
 
 SEEDS = os.environ.get("FLJOB_FAULT_SEEDS", "1").split()
+BY = "app.kubernetes.io/managed-by"
 SHARE = 0.2
 """Of requests, that something happens to."""
 THREE = ["digits-scheduler", "digits-server", "digits-worker"]
@@ -65,6 +66,9 @@ def test_a_child_that_is_edited_or_deleted_comes_back(lab: Lab) -> None:
     lab.kubectl("label", "service", "digits-server", "fljob.dev/role=nobody", "--overwrite")
     lab.eventually(lambda: "Repaired" in lab.reasons())
     lab.calm()
+    for one in ("service/digits-server", "configmap/digits-attempt-1"):
+        lab.kubectl("label", one, f"{BY}=somebody", "--overwrite")  # no watch shows it any more
+        lab.eventually(lambda one=one: lab.get(one)["metadata"]["labels"][BY] == "fljob-operator")
     assert not gone(lab)
     old = lab.get("job", "digits-server")["metadata"]["uid"]
     lab.kubectl("delete", "job", "digits-server", "--wait=false", "--cascade=foreground")

@@ -16,11 +16,20 @@ from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import UnreachableError, refusal
 from fl_operator.cluster.informer import Informer, Selection
 from fl_operator.cluster.resources import CONFIG_MAPS, version_of
-from fl_operator.cluster.transport import Request
+from fl_operator.cluster.transport import MERGE, Request
 from fl_operator.pace import FullJitter
 
 Object = dict[str, Any]
 LISTED = {"k8s.io/initial-events-end": "true"}
+
+
+def merged(known: Object, change: Object) -> Object:
+    """What a JSON merge patch makes of an object; none here removes anything."""
+    inner = {
+        name: merged(known.get(name, {}), value) if isinstance(value, dict) else value
+        for name, value in change.items()
+    }
+    return {**known, **inner}
 
 
 def status(code: int, reason: str) -> Object:
@@ -121,7 +130,7 @@ class Memory:
                 raise refusal(str(request), code=409, status=status(409, "Conflict"))
         if request.path.endswith("/status"):
             return self.put(path, {**known, "status": request.body["status"]})
-        changed = {**known, **request.body}
+        changed = merged(known, request.body) if request.content_type == MERGE else {**known, **request.body}
         return changed if "dryRun" in request.query else self.put(path, changed)
 
     def _classed(self, thing: Object) -> Object:

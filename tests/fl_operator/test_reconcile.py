@@ -172,13 +172,18 @@ def test_answers_that_the_watch_overtakes_wake_nobody(memory: Any) -> None:
     play(memory, scene)
 
 
-def test_one_refusal_does_not_keep_the_others_back(memory: Any) -> None:
-    """What the API server refuses is told and tried again later; all else is there."""
+@pytest.mark.parametrize(
+    ("code", "message"), [(403, "over quota"), (500, 'failed calling webhook "images.example.org": EOF')]
+)
+def test_one_refusal_does_not_keep_the_others_back(memory: Any, code: int, message: str) -> None:
+    """What the API server refuses, or a webhook that does not answer it, is told and tried again later; all else is
+    there.
+    """
     send = memory.send
 
     async def refuses_policies(request: Any) -> Any:
         if request.method == "POST" and request.path.endswith("/networkpolicies"):
-            raise refusal(str(request), code=403, status={"reason": "Forbidden", "message": "over quota"})
+            raise refusal(str(request), code=code, status={"message": message})
         return await send(request)
 
     memory.send = refuses_policies
@@ -194,7 +199,50 @@ def test_one_refusal_does_not_keep_the_others_back(memory: Any) -> None:
             if condition["type"] == "Stalled"
         )
         assert (stalled["status"], stalled["reason"]) == ("True", "ChildRefused")
-        assert "over quota" in stalled["message"]
+        assert message in stalled["message"]
+
+    play(memory, scene)
+
+
+def test_a_webhook_that_is_not_there_for_a_trial_keeps_nothing_back(memory: Any) -> None:
+    """What is only tried teaches nothing then; what is made in earnest may be taken."""
+    send = memory.send
+
+    async def fails_trials(request: Any) -> Any:
+        if "dryRun" in request.query:
+            raise refusal(str(request), code=500, status={"message": "failed calling webhook x: refused"})
+        return await send(request)
+
+    memory.send = fails_trials
+
+    async def scene(one: Reconciler) -> None:
+        await one.reconcile(KEY)
+        assert len(jobs(memory)) == 3
+
+    play(memory, scene)
+
+
+def test_a_child_without_the_label_by_which_it_is_watched_gets_it_back(memory: Any) -> None:
+    """To the watch it is gone, to whoever makes it again it is there; an event says that it had been changed."""
+
+    async def scene(one: Reconciler) -> None:
+        await one.reconcile(KEY)
+        await one.reconcile(KEY)
+        for resource, name in ((SERVICES, "digits-server"), (CONFIG_MAPS, "digits-attempt-1")):
+            path = resource.path("lab", name)
+            before = memory.objects[path]
+            await without(one, memory, resource, name)
+            metadata = {**before["metadata"], "labels": {"mine": "x"}, "resourceVersion": str(memory.version)}
+            memory.objects[path] = {**before, "metadata": metadata}
+            await one.reconcile(KEY)
+            labels = memory.objects[path]["metadata"]["labels"]
+            assert before["metadata"]["labels"].items() <= labels.items()
+            assert one.mirror.find(resource, Key("lab", name)) is not None
+        said = [note for note in await told(one, memory) if "had been changed" in note]
+        assert said == [
+            "Service digits-server had been changed",
+            "ConfigMap digits-attempt-1 had been changed",
+        ]
 
     play(memory, scene)
 

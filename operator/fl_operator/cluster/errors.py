@@ -84,6 +84,10 @@ class ServerFailureError(TransientError):
     """The API server failed."""
 
 
+class WebhookError(ServerFailureError):
+    """A webhook that the API server has to ask does not answer it, which may last."""
+
+
 class UnreachableError(TransientError):
     """The API server does not answer."""
 
@@ -103,6 +107,9 @@ _BY_CODE: Mapping[int, type[ClusterError]] = {
 _UNKNOWN_FIELD = "failed to create typed patch object"
 """Server-side apply of a field that the kind does not have is answered with 500 (seen on 1.37)."""
 
+_UNANSWERED = "failed calling webhook"
+"""Of a webhook whose `failurePolicy` is Fail, with 500."""
+
 
 def refusal(
     what: str, *, code: int, status: Mapping[str, Any], retry_after: float | None = None
@@ -117,6 +124,8 @@ def refusal(
         kind = AlreadyExistsError
     elif kind is ServerFailureError and _UNKNOWN_FIELD in text:
         kind = InvalidError
+    elif kind is ServerFailureError and _UNANSWERED in text:
+        kind = WebhookError
     elif kind is ForbiddenError and "NamespaceTerminating" in {one.get("reason") for one in _causes(status)}:
         kind = NamespaceTerminatingError
     error = kind(f"{what}: the API server answered {reason}: {text}", code=code, retry_after=retry_after)
