@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
+from fl_operator.attempts import Attempts
 from fl_operator.authority import authority_of
 from fl_operator.census import census
 from fl_operator.cluster.informer import Selection
@@ -58,9 +59,11 @@ async def assemble(engine: Engine) -> Parts:
     place = next(iter(settings.watch_namespaces), settings.namespace)
     await approve_template(connection, jobs, namespace=place, path=settings.template)
     progress = Progress(authority, engine.look_at)
+    attempts = Attempts(engine.mirror)
     reconciler = Reconciler(
         connection=connection,
         mirror=engine.mirror,
+        attempts=attempts,
         recorder=engine.recorder,
         metrics=engine.metrics,
         progress=progress,
@@ -76,8 +79,8 @@ async def assemble(engine: Engine) -> Parts:
     endpoint = Endpoint(
         authority=authority,
         tokens=Tokens(keys),
-        register=Register(engine.mirror.find, reconciler.attempt_of),
-        admit=Sites(connection, partial(_job_of, engine.mirror), reconciler.attempt_of, present).admit,
+        register=Register(engine.mirror.find, attempts.of),
+        admit=Sites(connection, partial(_job_of, engine.mirror), attempts.of, present).admit,
         host=f"{settings.service}.{settings.namespace}.svc",
     )
     host, _, port = settings.enrolment.rpartition(":")

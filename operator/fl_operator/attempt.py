@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from fl_core.plan import Job, Plan
-from fl_operator.cluster.resources import Object
+from fl_core.plan import Plan
+from fl_operator.cluster.resources import CLAIMS, Object, owner_of, uid_of
 from job_generator import names
 from job_generator.compiler import compile_job
 from job_generator.manifests import Rendering, children
@@ -79,7 +79,7 @@ class Attempt:
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
-                "name": name_for(self.plan.job, self.number),
+                "name": names.attempt(self.plan.job, self.number),
                 "namespace": job["metadata"]["namespace"],
                 "labels": {**names.of_job(self.plan.job), names.ATTEMPT: str(self.number)},
                 "annotations": {SPEC_DIGEST: self.spec_digest, names.PLAN_DIGEST: self.plan.digest},
@@ -122,6 +122,15 @@ def owned_by(job: Object) -> Object:
     return {**owner, "controller": True, "blockOwnerDeletion": True}
 
 
+def belongs(thing: Object, job: Object) -> bool:
+    """Whether an object is this very job's; a claim that is kept has no owner, but the uid in its name."""
+    if (owner := owner_of(thing)) is not None:
+        return bool(owner["uid"] == uid_of(job))
+    labels = thing["metadata"].get("labels") or {}
+    kept = thing["kind"] == CLAIMS.kind and thing["metadata"]["name"].endswith(uid_of(job))
+    return bool(kept and labels.get(names.JOB) == job["metadata"]["name"])
+
+
 def holds_attempt(thing: Object) -> bool:
     """Whether an object is one in which an attempt is kept."""
     return SPEC_DIGEST in thing["metadata"].get("annotations", {})
@@ -131,11 +140,6 @@ def is_of_another(wanted: Object, live: Object) -> bool:
     """Whether a live child is one of another attempt than the wanted one."""
     attempts = [one["metadata"].get("labels", {}).get(names.ATTEMPT) for one in (wanted, live)]
     return attempts[1] is not None and attempts[0] != attempts[1]
-
-
-def name_for(job: Job, number: int) -> str:
-    """What the object is called that holds an attempt."""
-    return names.attempt(job, number)
 
 
 def bare(job: Object) -> Object:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fl_operator.actions import Create, Note, Place, Seen, place_of
-from fl_operator.attempt import Attempt, name_for, spec_digest
+from fl_operator.attempt import Attempt, spec_digest
 from fl_operator.cluster.resources import Object
 from fl_operator.drift import differs
 from fl_operator.trial import Trial, trials, unclassed, verdict
+from job_generator import names
 from job_generator.problems import InvalidJobError
 from job_generator.settings import Settings
 
@@ -92,7 +93,7 @@ def _is_still(seen: Seen) -> bool:
 
 
 def _place(made: Attempt) -> Place:
-    return "ConfigMap", name_for(made.plan.job, made.number)
+    return "ConfigMap", names.attempt(made.plan.job, made.number)
 
 
 def gone(place: Place) -> Note:

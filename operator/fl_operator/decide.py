@@ -28,7 +28,7 @@ from fl_operator.actions import (
 from fl_operator.afterwards import afterwards
 from fl_operator.attempt import Attempt, is_of_another
 from fl_operator.choice import chosen, gone, taken
-from fl_operator.cluster.resources import Object
+from fl_operator.cluster.resources import CLAIMS, Object
 from fl_operator.drift import differs
 from fl_operator.ends import end_of
 from fl_operator.findings import (
@@ -160,9 +160,10 @@ class _Visit:
         self._watch(attempt, suspended=suspended)
 
     def _children(self, attempt: Attempt, *, suspended: bool) -> None:
-        for wanted in attempt.wanted(self.spec, suspended=suspended):
-            place = place_of(wanted)
+        for frozen in attempt.wanted(self.spec, suspended=suspended):
+            place = place_of(frozen)
             live = self.seen.children.get(place)
+            wanted = _as_left(frozen, live)
             if place in self.seen.taken:
                 self.conditions.set(c.STALLED, "True", "NameTaken", taken(place))
                 self._note_if_new(c.STALLED, "NameTaken", taken(place))
@@ -373,3 +374,11 @@ class _Visit:
     ) -> None:
         if self.conditions.became(kind, status):
             self.notes.append(Note(reason, note, "Warning" if warning else "Normal"))
+
+
+def _as_left(wanted: Object, live: Object | None) -> Object:
+    """The claim without its owner, once that was taken from it so that it outlives the job: nobody gives it back."""
+    if live is None or wanted["kind"] != CLAIMS.kind or live["metadata"].get("ownerReferences"):
+        return wanted
+    metadata = {name: value for name, value in wanted["metadata"].items() if name != "ownerReferences"}
+    return {**wanted, "metadata": metadata}

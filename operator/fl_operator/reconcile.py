@@ -12,7 +12,6 @@ from typing import Any, Final
 import structlog
 
 from fl_core.errors import UnavailableError
-from fl_core.plan import Job
 from fl_operator.actions import (
     Action,
     Apply,
@@ -27,8 +26,8 @@ from fl_operator.actions import (
     place_of,
     steps,
 )
-from fl_operator.attempt import Attempt, holds_attempt, name_for
-from fl_operator.cluster.cache import Recent
+from fl_operator.attempt import belongs, holds_attempt
+from fl_operator.attempts import Attempts
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import (
     AlreadyExistsError,
@@ -42,7 +41,6 @@ from fl_operator.cluster.events import Note as Event
 from fl_operator.cluster.events import Recorder
 from fl_operator.cluster.mirror import Mirror
 from fl_operator.cluster.resources import (
-    CLAIMS,
     CONFIG_MAPS,
     FLJOBS,
     JOBS,
@@ -51,7 +49,6 @@ from fl_operator.cluster.resources import (
     Key,
     Object,
     key_of,
-    owner_of,
     resource_of,
     uid_of,
 )
@@ -67,7 +64,6 @@ from fl_operator.rehearsal import lacks_class, unfit, written
 from fl_operator.stopwatch import together
 from fl_operator.trial import UNCLASSED
 from fl_operator.warning_events import WarningEvents
-from job_generator import names
 from job_generator.problems import Problem
 from job_generator.settings import Settings
 
@@ -83,8 +79,6 @@ CLASSED_SECONDS: Final = 60.0
 """A cluster that has a default storage class is not asked for it again for so long; one without for REFUSED_SECONDS,
 however many jobs wait.
 """
-MOST_THAWED: Final = 8
-"""Attempts that are kept as they were read; each takes 0.1 MB."""
 SERVER_SECONDS: Final = 5.0
 """A server that could not be asked to finish is asked again after so long."""
 
@@ -102,6 +96,7 @@ class Reconciler:
 
     connection: Connection
     mirror: Mirror
+    attempts: Attempts
     recorder: Recorder
     metrics: OperatorMetrics
     progress: Progress
@@ -109,8 +104,6 @@ class Reconciler:
     warnings: WarningEvents
     now: Now = present
     clock: Callable[[], float] = time.monotonic
-    _thawed: Recent[str, Attempt] = field(default_factory=lambda: Recent(MOST_THAWED))
-    """Attempts by the uid of their ConfigMap."""
     _memories: dict[str, Memory] = field(default_factory=dict)
     _uids: dict[Key, str] = field(default_factory=dict)
     _classless: bool = False
@@ -188,7 +181,7 @@ class Reconciler:
     # -- observe
 
     async def _seen(self, job: Object, memory: Memory) -> Seen:
-        attempt = self.attempt_of(job)
+        attempt = self.attempts.of(job)
         places = [place_of(child) for child in attempt.children] if attempt else []
         await self._ask_for_names(job, memory)
         children, taken = {}, set(memory.taken)
@@ -197,7 +190,7 @@ class Reconciler:
             if live is None:
                 continue
             memory.taken.pop(place, None)
-            if _is_ours(live, job):
+            if belongs(live, job):
                 children[place] = memory.as_wanted(live)
                 taken.discard(place)
             else:
@@ -230,24 +223,8 @@ class Reconciler:
             except NotFoundError:
                 del memory.taken[place]
             else:
-                if _is_ours(live, job):
+                if belongs(live, job):
                     self.mirror.learn(live)
-
-    def attempt_of(self, job: Object) -> Attempt | None:
-        """The frozen attempt of a job: also the next one, which was kept while its status was not written."""
-        number = (job.get("status") or {}).get("attempt") or 1
-        identity = Job(name=job["metadata"]["name"], namespace=job["metadata"]["namespace"], uid=uid_of(job))
-        found = (
-            self.mirror.find(CONFIG_MAPS, Key(identity.namespace, name_for(identity, one)))
-            for one in (number + 1, number)
-        )
-        kept = next((one for one in found if one is not None and _is_ours(one, job)), None)
-        if kept is None:
-            return None
-        if (attempt := self._thawed.get(uid_of(kept))) is None:
-            attempt = Attempt.thaw(kept)
-            self._thawed.put(uid_of(kept), attempt)
-        return attempt
 
     async def _warnings(self, job: Object, children: dict[Place, Object]) -> list[Object]:
         """Warnings about the children of a job that is not ready."""
@@ -325,7 +302,7 @@ class Reconciler:
             live = await self.connection.read(resource, key_of(wanted))
         except NotFoundError:
             return 0.1
-        if _is_ours(live, job):
+        if belongs(live, job):
             labels = wanted["metadata"]["labels"]
             if not labels.items() <= (live["metadata"].get("labels") or {}).items():
                 # By its labels a copy knows what to show: of a child that lost them no watch tells.
@@ -399,12 +376,3 @@ def _matters(status: Object, before: Object) -> bool:
     """Whether more than the news of the training changed."""
     news = {"training", "display"}
     return differs({name: value for name, value in status.items() if name not in news}, before)
-
-
-def _is_ours(thing: Object, job: Object) -> bool:
-    """Whether an object belongs to this very job; a claim that is kept has no owner, but the uid in its name."""
-    if (owner := owner_of(thing)) is not None:
-        return bool(owner["uid"] == uid_of(job))
-    labels = thing["metadata"].get("labels") or {}
-    kept = thing["kind"] == CLAIMS.kind and thing["metadata"]["name"].endswith(uid_of(job))
-    return bool(kept and labels.get(names.JOB) == job["metadata"]["name"])

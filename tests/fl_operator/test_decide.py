@@ -279,6 +279,21 @@ def test_any_edit_of_a_child_is_repaired(data: st.DataObject) -> None:
     world.settle()
 
 
+def test_storage_that_was_let_go_stays_so() -> None:
+    """Whoever takes its owner from a claim wants it to outlive the job; all else of it is repaired."""
+    world = World()
+    world.spec["server"] = {"storage": {"onDelete": "Delete"}}
+    world.settle()
+    claim = next(one for (kind, _), one in world.objects.items() if kind == "PersistentVolumeClaim")
+    assert [owner["uid"] for owner in claim["metadata"].pop("ownerReferences")] == ["u-1"]
+    assert world.visit().actions == ()
+    claim["metadata"]["labels"][names.JOB] = "another"
+    (repair,) = world.visit().actions
+    assert isinstance(repair, Apply)
+    assert repair.object["metadata"]["labels"][names.JOB] == "digits"
+    assert "ownerReferences" not in repair.object["metadata"]
+
+
 def test_a_silent_server_is_told_after_some_patience(running: World) -> None:
     """Though its pod is ready; it is told once, through a restart of the operator, until the server speaks."""
     running.silent_since = running.now

@@ -17,6 +17,7 @@ from fl_core.identity import Authority
 from fl_operator import rehearsal
 from fl_operator.assembly import WATCHES
 from fl_operator.attempt import Attempt
+from fl_operator.attempts import Attempts
 from fl_operator.cluster.connection import Connection
 from fl_operator.cluster.errors import ClusterError, ServerFailureError, refusal
 from fl_operator.cluster.events import Recorder
@@ -61,9 +62,11 @@ def reconciler(memory: Any) -> Reconciler:
     """A reconciler before this API server, and copies that are not followed yet."""
     connection, metrics = Connection(memory), OperatorMetrics(CollectorRegistry())
     selections = [watch.selection for watch in WATCHES]
+    mirror = Mirror(connection, selections, namespaces=(), restarts=metrics.watch_restarts)
     return Reconciler(
         connection=connection,
-        mirror=Mirror(connection, selections, namespaces=(), restarts=metrics.watch_restarts),
+        mirror=mirror,
+        attempts=Attempts(mirror),
         recorder=Recorder(connection, "tests"),
         metrics=metrics,
         progress=Progress(Authority("tests"), lambda _: None),
@@ -312,7 +315,7 @@ def test_an_attempt_that_no_copy_shows_is_met_before_anything_is_made(memory: An
 
 
 def test_an_attempt_whose_status_was_not_written_is_found(memory: Any) -> None:
-    """It goes on though the templates are others by then, which are an attempt after it."""
+    """However many were kept so, the last goes on though the templates are others by then: an attempt after it."""
 
     def change(**spec: Any) -> int:
         path = FLJOBS.path(*KEY)
@@ -339,7 +342,6 @@ def test_an_attempt_whose_status_was_not_written_is_found(memory: Any) -> None:
         await seen(change(suspend=True, suspendGraceSeconds=0))
         await settled()
         assert condition(memory, "Suspended")["status"] == "True"
-        await seen(change(workers={"template": limited("2Gi")}))
         send = memory.send
 
         async def conflicting(request: Any) -> Any:
@@ -347,14 +349,16 @@ def test_an_attempt_whose_status_was_not_written_is_found(memory: Any) -> None:
                 raise refusal(str(request), code=409, status={"message": "changed", "reason": "Conflict"})
             return await send(request)
 
-        memory.send = conflicting
-        with suppress(ClusterError):
-            await one.reconcile(KEY)
-        memory.send = send
-        assert CONFIG_MAPS.path("lab", "digits-attempt-2") in memory.objects
+        for kept, most in ((2, "1Gi"), (3, "2Gi"), (4, "3Gi")):
+            await seen(change(workers={"template": limited(most)}))
+            memory.send = conflicting
+            with suppress(ClusterError):
+                await one.reconcile(KEY)
+            memory.send = send
+            assert CONFIG_MAPS.path("lab", f"digits-attempt-{kept}") in memory.objects
         await seen(change(workers={"template": limited("4Gi")}, suspend=False))
         await settled(12)
-        assert memory.objects[FLJOBS.path(*KEY)]["status"]["attempt"] == 3
+        assert memory.objects[FLJOBS.path(*KEY)]["status"]["attempt"] == 5
         template = memory.objects[JOBS.path("lab", "digits-worker")]["spec"]["template"]
         assert template["spec"]["containers"][0]["resources"]["limits"]["memory"] == "4Gi"
 
