@@ -30,6 +30,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.round = self._gauge("fl_round_current", "The round that is open, or the last one.")
         self._rounds = self._counter("fl_rounds_total", "Rounds closed, and attempts abandoned.", "result")
+        self._rounds.labels("abandoned")  # 0 from the start, so that the first one is an increase
         self._seconds = self._histogram("fl_round_duration_seconds", "How long rounds take.", "stage")
         self._workers = self._gauge("fl_round_workers", "The last closed round's workers.", "state")
         self._minimum = self._gauge("fl_round_minimum", "Reporters without whom a round is given up.")

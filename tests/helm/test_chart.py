@@ -311,6 +311,12 @@ def test_monitoring_is_off_by_default(render: Render) -> None:
     assert not {"ServiceMonitor", "PodMonitor", "PrometheusRule"} & kinds(render())
 
 
+def test_jobs_are_counted_under_their_own_namespaces(render: Render) -> None:
+    """The Prometheus operator gives what is scraped the `namespace` of the pod, unless the monitor says otherwise."""
+    (endpoint,) = only(render(serviceMonitor__enabled="true"), "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["honorLabels"] is True
+
+
 def test_the_jobs_name_comes_from_the_pods_label(render: Render) -> None:
     """The PodMonitor takes the job's name from a label, asks the chosen roles only, and finds their metrics port."""
     monitor = only(render(podMonitor__enabled="true"), "PodMonitor")["spec"]
@@ -352,13 +358,23 @@ def test_dashboards_arrive_whole(render: Render) -> None:
 def test_what_helm_test_runs_is_a_good_job(render: Render, tmp_path: Path) -> None:
     """`helm test` makes a job that `fl-submit check` would accept, in a namespace that the operator watches."""
     objects = render(CHART / "ci" / "namespaced.yaml", tests=True)
-    job = json.loads(only(objects, "ConfigMap", "fljob-test-script")["data"]["job.json"])
+    pod = only(objects, "Pod")
+    job = json.loads(next(one["value"] for one in pod["spec"]["containers"][0]["env"] if one["name"] == "JOB"))
     assert compile_job(FLJob.model_validate(job)).workers == 2
     assert job["metadata"]["namespace"] == "team-a"
     held = only(objects, "ConfigMap", job["spec"]["program"]["source"]["configMap"]["name"])["data"]
     for name, text in held.items():
         (tmp_path / name).write_text(text)
     assert bundle_digest(bundle(tmp_path, "program")) == job["spec"]["program"]["sha256"]
-    pod = only(objects, "Pod")
-    assert pod["metadata"]["namespace"] == "team-a"
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+
+
+def test_helm_test_finds_the_log_of_its_pod(render: Render) -> None:
+    """Helm looks for it in the release's namespace, wherever the job is, and Helm 3 under the name of each hook."""
+    objects = render(CHART / "ci" / "everything.yaml", tests=True)
+    hooks = [one for one in objects if "helm.sh/hook" in one["metadata"].get("annotations", {})]
+    assert {one["metadata"]["name"] for one in hooks} == {"fljob-test"}
+    places = {one["kind"]: one["metadata"]["namespace"] for one in hooks}
+    own = {"Pod": "ops", "ServiceAccount": "ops"}
+    assert places == own | dict.fromkeys(("ConfigMap", "Role", "RoleBinding"), "trials")
+    assert only(hooks, "RoleBinding")["subjects"][0]["namespace"] == "ops"

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-JOB = Path("/etc/fljob-test/job.json")
 PAUSE_SECONDS = 2.0
 REQUEST_SECONDS = 30.0
 NOT_FOUND = 404
@@ -83,7 +82,7 @@ def follow(place: str, deadline: float) -> Any:  # noqa: ANN401 - an FLJob
 
 def main() -> int:
     """0 when the job completed in time."""
-    job = json.loads(JOB.read_text())
+    job = json.loads(os.environ["JOB"])
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
     kind = f"/apis/{job['apiVersion']}/namespaces/{namespace}/fljobs"
     deadline = time.monotonic() + float(os.environ["TIMEOUT_SECONDS"])
