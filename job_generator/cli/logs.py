@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,8 +74,10 @@ def _of_job(where: Where, name: str, wanted: Filter, *, follow: bool) -> Iterabl
     cluster = where.connect(name)
     read(cluster, name)
     found = PodLogs(cluster, name, wanted.process)
-    entries = found.follow(lambda: exit_code(read(cluster, name)) is None) if follow else found.entries()
-    return filter(wanted.entry, entries)
+    if not follow:
+        return filter(wanted.entry, found.entries())
+    say = partial(click.echo, err=True)
+    return filter(wanted.entry, found.follow(lambda: exit_code(read(cluster, name)) is None, say=say))
 
 
 def _of_run(folder: Path, wanted: Filter, *, follow: bool) -> Iterable[Entry]:

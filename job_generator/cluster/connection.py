@@ -8,6 +8,7 @@ FLJobError
 │   │   └── ForbiddenError   403  you have no right to do this, or a quota or policy is against it
 │   └── SpecError            400, 422  the object breaks a rule of its kind
 └── UnavailableError         the API server does not answer, or asks to wait
+    └── SilentError              an answer brought nothing for as long as was waited
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class ExpiredError(RefusedError):
 
 class ForbiddenError(RefusedError):
     """The user has no right to do this, or a quota or policy is against it."""
+
+
+class SilentError(UnavailableError):
+    """An answer brought nothing for as long as was waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +182,13 @@ def _namespace(listed: Any, context: str | None) -> str:  # noqa: ANN401 - the o
 @contextmanager
 def _translated(host: str) -> Iterator[None]:
     """Errors of the connection as our own."""
-    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import HTTPError, ReadTimeoutError
 
     try:
         yield
     except (HTTPError, OSError) as error:
-        raise UnavailableError(
+        kind = SilentError if isinstance(error, ReadTimeoutError) else UnavailableError
+        raise kind(
             f"the API server at {host} does not answer ({type(error).__name__}: {error}); "
             "is the cluster running, and is this the right --context?"
         ) from error

@@ -21,9 +21,9 @@ from job_generator.cluster.connection import (
 )
 from job_generator.spec import API_VERSION, FLJob
 
+INVALID: Final = "InvalidSpec"
 EXIT_CODES: Final = {
-    "InvalidSpec": SpecError.exit_code,
-    "ImmutableFieldChanged": SpecError.exit_code,
+    INVALID: SpecError.exit_code,
     "ProgramError": ProgramError.exit_code,
     "Mismatch": Mismatch.exit_code,
     "TooFewWorkers": ShortfallError.exit_code,
@@ -152,11 +152,12 @@ def exit_code(job: Object) -> int | None:
     if holds(job, "Complete"):
         return 0
     failed = conditions(job).get("Failed", {})
+    if failed.get("status") == "True":
+        return EXIT_CODES.get(str(failed["reason"]), JobError.exit_code)
     compiled = conditions(job).get("Compiled", {})
-    for one, bad in ((failed, "True"), (compiled, "False")):
-        if one.get("status") == bad and one.get("reason") != "ImmutableFieldChanged":
-            return EXIT_CODES.get(str(one["reason"]), JobError.exit_code)
-    return None
+    # What else keeps a job from being compiled may pass, or leaves what runs as it is.
+    refused = (compiled.get("status"), compiled.get("reason")) == ("False", INVALID)
+    return EXIT_CODES[INVALID] if refused else None
 
 
 def store(job: Object) -> Object | None:

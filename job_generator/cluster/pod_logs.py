@@ -6,13 +6,14 @@ import heapq
 import queue
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from fl_core.errors import FLJobError, JobError
-from job_generator.cluster.connection import Cluster, Object, Request
+from fl_core.errors import FLJobError, JobError, UnavailableError
+from job_generator.cluster.connection import Cluster, Object, Request, SilentError
 from job_generator.cluster.jobs import core, pods
 from job_generator.local.logs import Entry, entry_of
 from job_generator.names import ROLE, SITE
@@ -22,6 +23,8 @@ INDEX: Final = "batch.kubernetes.io/job-completion-index"
 MOST_STREAMS: Final = 100
 """Pods that are followed at once: each keeps a connection and a thread."""
 LOOK_SECONDS: Final = 2.0
+SILENT_SECONDS: Final = 300.0
+"""A connection that brings nothing for so long may be dead, and is made anew: a log is read on where it broke off."""
 
 
 def process(pod: Object) -> str:
@@ -34,32 +37,54 @@ def process(pod: Object) -> str:
 
 
 @dataclass(slots=True)
+class _Reading:
+    """How far the log of one container has been read."""
+
+    last: str = ""
+    """When its last line was written, as the node says."""
+    lines: int = 0
+    open: bool = False
+    """Whether somebody reads it now."""
+    whole: bool = False
+    """Whether it was read to its end after the container's own."""
+    refused: bool = False
+    """Whether it could not be read the last time."""
+
+
+@dataclass(slots=True)
 class PodLogs:
     """The logs of the pods that are wanted."""
 
     cluster: Cluster
     job: str
     wanted: Callable[[str], bool]
-    _read: set[tuple[str, int]] = field(default_factory=set)
+    _readings: dict[tuple[str, int], _Reading] = field(default_factory=lambda: defaultdict(_Reading))
     _refusals: list[FLJobError] = field(default_factory=list)
-    _readers: list[threading.Thread] = field(default_factory=list)
     _lines: queue.Queue[Entry] = field(default_factory=queue.Queue)
 
     def entries(self) -> Iterator[Entry]:
         """All that was written so far, merged by time; raises what refuses it where nothing can be read."""
-        read = [list(self._told(pod, follow=False)) for pod in self._pods() if _begun(pod)]
+        read = [list(self._told(pod, _Reading(), follow=False)) for pod in self._pods() if _begun(pod)]
         if self._refusals and len(self._refusals) == sum(map(len, read)):
             raise self._refusals[-1]
         return heapq.merge(*read)
 
-    def follow(self, alive: Callable[[], bool]) -> Iterator[Entry]:
-        """What is written, as it comes, also by pods that start later, until the job is over."""
-        while True:
-            last_time = not alive()
-            self._begin()
+    def follow(self, alive: Callable[[], bool], *, say: Callable[[str], None]) -> Iterator[Entry]:
+        """What is written, as it comes, also by pods that start later, until the job is over.
+
+        `say` is told once when the API server falls silent.
+        """
+        last_time = silent = False
+        while not last_time:
+            try:
+                last_time = not alive()
+                self._begin()
+                silent = False
+            except UnavailableError as error:
+                if not silent:
+                    say(f"{error}; it is asked again and again")
+                last_time, silent = False, True
             yield from self._heard(to_the_end=last_time)
-            if last_time:
-                return
 
     def _heard(self, *, to_the_end: bool) -> Iterator[Entry]:
         """What comes in a while, so that new pods are found however much the others say; or all, until silence."""
@@ -72,43 +97,58 @@ class PodLogs:
         return [pod for pod in pods(self.cluster, self.job) if self.wanted(process(pod))]
 
     def _begin(self) -> None:
-        """Start a reader for each container that has none; one that was started again is another."""
-        new = [pod for pod in self._pods() if _begun(pod) and _container(pod) not in self._read]
-        self._readers = [one for one in self._readers if one.is_alive()]
-        if len(self._readers) + len(new) > MOST_STREAMS:
+        """Read the log of each container that nobody reads; one that was started again is another."""
+        found = [(pod, self._readings[_container(pod)]) for pod in self._pods() if _begun(pod)]
+        due = [(pod, reading) for pod, reading in found if not (reading.open or reading.whole)]
+        if sum(reading.open for reading in self._readings.values()) + len(due) > MOST_STREAMS:
             raise JobError(
                 f"there are more than {MOST_STREAMS} pods to follow; choose some with --role server, "
                 "or --role worker --index 3"
             )
-        for pod in new:
-            self._read.add(_container(pod))
-            reader = threading.Thread(target=self._stream, args=(pod,), daemon=True)
-            self._readers.append(reader)
-            reader.start()
+        for pod, reading in due:
+            reading.open = True
+            threading.Thread(target=self._stream, args=(pod, reading), daemon=True).start()
 
-    def _stream(self, pod: Object) -> None:
-        """Put a pod's lines where they are waited for."""
-        for entry in self._told(pod, follow=True):
-            self._lines.put(entry)
-
-    def _told(self, pod: Object, *, follow: bool) -> Iterator[Entry]:
-        """A pod's lines; where it is gone, or they cannot be read on, a last one says so."""
-        entry = Entry("", process(pod), -1)
+    def _stream(self, pod: Object, reading: _Reading) -> None:
+        """Put a pod's lines where they are waited for, until its connection ends, whether its log does or not."""
         try:
-            for entry in self._entries(pod, follow=follow):
+            for entry in self._told(pod, reading, follow=True):
+                self._lines.put(entry)
+            reading.whole = _over(pod) and not reading.refused
+        finally:
+            reading.open = False
+
+    def _told(self, pod: Object, reading: _Reading, *, follow: bool) -> Iterator[Entry]:
+        """A pod's lines; where it is gone, or they cannot be read on, a last one says so, once."""
+        entry, refused = Entry("", process(pod), -1), reading.refused
+        reading.refused = False
+        try:
+            for entry in self._entries(pod, reading, follow=follow):
+                refused = False
                 yield entry
+        except SilentError:
+            return  # there may be nothing to tell
         except FLJobError as error:
             self._refusals.append(error)
-            told = f"its log cannot be read: {error}"
-            yield Entry(entry.time, entry.process, entry.number + 1, level="warning", event=told)
+            reading.refused = True
+            if not refused:
+                told = f"its log cannot be read: {error}"
+                yield Entry(entry.time, entry.process, entry.number + 1, level="warning", event=told)
 
-    def _entries(self, pod: Object, *, follow: bool) -> Iterator[Entry]:
+    def _entries(self, pod: Object, reading: _Reading, *, follow: bool) -> Iterator[Entry]:
+        """The lines from where the log has been read to; it is asked for by the second."""
         metadata, name = pod["metadata"], process(pod)
         path = f"{core(metadata['namespace'], 'pods', metadata['name'])}/log"
-        query = {"container": CONTAINER, "timestamps": "true", **({"follow": "true"} if follow else {})}
-        for number, line in enumerate(self.cluster.lines(Request("GET", path, query))):
+        query = {"container": CONTAINER, "timestamps": "true"}
+        query |= {"follow": "true"} if follow else {}
+        query |= {"sinceTime": reading.last} if reading.last else {}
+        known = reading.last.rstrip("Z")  # without it a fraction that is cut short is less than a longer one
+        for line in self.cluster.lines(Request("GET", path, query), silence=SILENT_SECONDS):
             time, _, text = line.partition(" ")
-            yield entry_of(text, process=name, number=number, time=time)
+            if time.rstrip("Z") <= known:
+                continue
+            reading.last, reading.lines = time, reading.lines + 1
+            yield entry_of(text, process=name, number=reading.lines, time=time)
 
 
 def _container(pod: Object) -> tuple[str, int]:
@@ -119,5 +159,13 @@ def _container(pod: Object) -> tuple[str, int]:
 
 def _begun(pod: Object) -> bool:
     """Whether the container has started, so that there is a log."""
-    states = (one.get("state", {}) for one in pod.get("status", {}).get("containerStatuses", ()))
-    return any("running" in state or "terminated" in state for state in states)
+    return any("running" in state or "terminated" in state for state in _states(pod))
+
+
+def _over(pod: Object) -> bool:
+    """Whether the container has ended, so that nothing is added to its log."""
+    return any("terminated" in state for state in _states(pod))
+
+
+def _states(pod: Object) -> Iterator[Object]:
+    return (one.get("state", {}) for one in pod.get("status", {}).get("containerStatuses", ()))

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 
 from fl_core.errors import UnavailableError
-from job_generator.cluster.connection import ForbiddenError, Request
+from job_generator.cluster import pod_logs
+from job_generator.cluster.connection import ForbiddenError, Request, SilentError
 from job_generator.cluster.pod_logs import INDEX, PodLogs, process
 from job_generator.names import ROLE, SITE
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_logs, "LOOK_SECONDS", 0.5)
 
 
 def pod(name: str, role: str, *, restarts: int = 0, **labels: str) -> dict[str, Any]:
@@ -36,7 +42,7 @@ class Cluster:
             "items": [pod("a", "server", restarts=self.restarts), pod("b", "worker", **{INDEX: "0"}), waiting]
         }
 
-    def lines(self, request: Request) -> Iterator[str]:
+    def lines(self, request: Request, *, silence: float | None = None) -> Iterator[str]:  # noqa: ARG002
         return iter(self.lines_of[request.path.split("/")[-2]])
 
 
@@ -56,8 +62,8 @@ class Lost(Cluster):
     def __init__(self, lines: int = 0) -> None:
         self.left = lines
 
-    def lines(self, request: Request) -> Iterator[str]:
-        whole = super().lines(request)
+    def lines(self, request: Request, *, silence: float | None = None) -> Iterator[str]:
+        whole = super().lines(request, silence=silence)
         if request.path.split("/")[-2] == "a":
             return whole
         return self._broken(list(whole))
@@ -83,7 +89,7 @@ def test_where_no_log_can_be_read_the_refusal_is_told() -> None:
     """A user without the right, or one pod alone that is lost, is an error and no line."""
 
     class Strict(Cluster):
-        def lines(self, _: Request) -> Iterator[str]:
+        def lines(self, request: Request, *, silence: float | None = None) -> Iterator[str]:  # noqa: ARG002
             raise ForbiddenError("you may not get pods/log")
 
     with pytest.raises(ForbiddenError, match="pods/log"):
@@ -95,7 +101,9 @@ def test_where_no_log_can_be_read_the_refusal_is_told() -> None:
 def test_followed_until_the_job_is_over() -> None:
     """Following yields each line once, and ends when the job does."""
     alive = iter([True, False])
-    found = PodLogs(Cluster(), "digits", lambda name: name == "worker-0").follow(lambda: next(alive, False))
+    found = PodLogs(Cluster(), "digits", lambda name: name == "worker-0").follow(
+        lambda: next(alive, False), say=print
+    )
     assert [one.event for one in found] == ["plain", "two"]
 
 
@@ -107,8 +115,72 @@ def test_a_container_that_is_started_again_is_followed() -> None:
         cluster.restarts += 1
         return cluster.restarts == 1
 
-    found = PodLogs(cluster, "digits", lambda name: name == "server").follow(alive)
+    found = PodLogs(cluster, "digits", lambda name: name == "server").follow(alive, say=print)
     assert [one.event for one in found] == ["one", "one"]
+
+
+class Torn(Cluster):
+    """The server's log alone, which breaks after each line, with an error or none; then its container ends."""
+
+    def __init__(self, error: UnavailableError | None) -> None:
+        self.error, self.asked, self.over = error, list[str](), False
+        times = ("00:00:01.5", "00:00:01.500001", "00:00:02")
+        self.written = [f"2026-01-01T{time}Z line {time}" for time in times]
+
+    def send(self, request: Request) -> Any:
+        only = super().send(request)["items"][0]
+        only["status"]["containerStatuses"][0]["state"] = {"terminated" if self.over else "running": {}}
+        return {"items": [only]}
+
+    def lines(self, request: Request, *, silence: float | None = None) -> Iterator[str]:
+        assert silence is not None
+        assert request.query is not None
+        since = request.query.get("sinceTime", "")
+        self.asked.append(since)
+        of_that_second = [line for line in self.written if line[:19] >= since[:19]]
+        fresh = 0
+        for line in of_that_second:
+            yield line
+            fresh += line.split(" ")[0].rstrip("Z") > since.rstrip("Z")
+            if fresh and not self.over:
+                break
+        if self.error and not self.over:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [None, SilentError("nothing comes"), UnavailableError("connection lost")])
+def test_a_log_is_read_on_where_it_broke_off(error: UnavailableError | None) -> None:
+    """No line is lost and none comes twice; a break that brought something in between is told each time, once."""
+    cluster = Torn(error)
+
+    def alive() -> bool:
+        cluster.over = len(cluster.asked) > 4
+        return not cluster.over or len(cluster.asked) < 6
+
+    found = [one.event for one in PodLogs(cluster, "digits", lambda _: True).follow(alive, say=print)]
+    lines = ["line 00:00:01.5", "line 00:00:01.500001", "line 00:00:02"]
+    assert [one for one in found if one.startswith("line")] == lines
+    told = [one for one in found if not one.startswith("line")]
+    loud = error is not None and not isinstance(error, SilentError)
+    assert told == ["its log cannot be read: connection lost"] * (len(lines) if loud else 0)
+    written = [line.split(" ")[0] for line in cluster.written]
+    assert cluster.asked[:4] == ["", *written]
+
+
+def test_an_api_server_that_falls_silent_ends_nothing() -> None:
+    """It is told once, and the lines that come afterwards are shown."""
+    answers = iter([UnavailableError("no answer"), UnavailableError("no answer"), True])
+
+    def alive() -> bool:
+        answer = next(answers, False)
+        if isinstance(answer, UnavailableError):
+            raise answer
+        return answer
+
+    said: list[str] = []
+    found = PodLogs(Cluster(), "digits", lambda name: name == "server").follow(alive, say=said.append)
+    assert [one.event for one in found] == ["one"]
+    assert said == ["no answer; it is asked again and again"]
 
 
 def test_names() -> None:

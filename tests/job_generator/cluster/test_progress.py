@@ -104,3 +104,26 @@ def test_exit_codes(reason: str, code: int) -> None:
     """Why a job failed is the exit code of whoever watched it."""
     assert exit_code(job(1, state="Failed", reason=reason)) == code
     assert exit_code(job(1)) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("InvalidSpec", 65),
+        ("ImmutableFieldChanged", None),
+        ("AttemptLost", None),
+        ("NoStorageClass", None),
+        ("ChildRefused", None),
+        ("NameTaken", None),
+    ],
+)
+def test_what_may_pass_ends_no_watching(reason: str, code: int | None) -> None:
+    """Of a job that is not compiled only a wrong spec is an end; the rest goes on by itself, or leaves what runs."""
+    one = job(1)
+    one["status"]["conditions"] = [
+        {"type": "Compiled", "status": "False", "reason": reason, "message": "why"}
+    ]
+    assert exit_code(one) == code
+    shown = Shown()
+    show([one, job(2, state="Complete", reason="RoundsDone")], shown)  # type: ignore[arg-type]
+    assert shown.said == ([] if code else [f"{reason}: why"])
