@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest
 PROTO := fl_core/wire/fl.proto
 GENERATED := fl_core/wire/fl_pb2.py fl_core/wire/fl_pb2.pyi fl_core/wire/fl_pb2_grpc.py \
 	docs/reference/fljob.md docs/reference/fljob.schema.json manifests/crd.yaml manifests/samples/first.yaml \
-	manifests/operator.yaml helm/fljob/files/crd.yaml helm/fljob/files/program.txt helm/fljob/files/program.sha256 \
+	manifests/operator.yaml manifests/roles-for-people.yaml helm/fljob/files/crd.yaml helm/fljob/files/program.txt helm/fljob/files/program.sha256 \
 	helm/fljob/README.md \
 	docs/reference/values.md docs/reference/alerts.md
 

@@ -1,7 +1,7 @@
 """Writes what the chart copies and what tells of it: `python helm/generate.py` (see `make generate`).
 
 The definition and the program of `helm test` are copied into the chart; the pages of its values and of its alerts
-are made from them; `manifests/operator.yaml` is rendered where helm is installed.
+are made from them; `manifests/` is rendered where helm is installed.
 """  # noqa: INP001 - a script beside the chart
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fl_core.bundle import bundle, bundle_digest
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm" / "fljob"
 PROGRAM = ROOT / "job_generator" / "templates" / "numpy"
-OPERATOR = "manifests/operator.yaml"
+OPERATOR, ROLES = "manifests/operator.yaml", "manifests/roles-for-people.yaml"
 NAMESPACE = "fljob-system"
 KUBERNETES = "1.37.0"
 """Without it, helm takes the version that it was built for, which may be too old for the chart."""
@@ -98,8 +98,24 @@ def alerts(source: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+ROLES_HEAD = """\
+# Generated from helm/fljob by `make generate`: with it the cluster's roles view, edit and admin are about FLJobs, too.
+# For an installation that may not make roles for the whole cluster; otherwise a part of operator.yaml and of the chart.
+"""
+
+
 def operator(helm: str) -> str:
     """The chart with its defaults as plain objects, in a namespace of its own, without the definition."""
+    return HEAD + rendered(helm)
+
+
+def roles(helm: str) -> str:
+    """What is in them for people."""
+    return ROLES_HEAD + rendered(helm, "--show-only", "templates/roles-for-people.yaml")
+
+
+def rendered(helm: str, *more: str) -> str:
+    """The objects that helm makes of the chart."""
     sets = [word for one in SET for word in ("--set", one)]
     words = [
         helm,
@@ -113,11 +129,12 @@ def operator(helm: str) -> str:
         "--kube-version",
         KUBERNETES,
         *sets,
+        *more,
     ]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     kept = [document for document in done.stdout.split("\n---\n") if not TEST.search(document)]
     body = "\n---\n".join(part.removeprefix("---\n").strip() for part in kept)
-    return f"{HEAD}---\n{body}\n".replace(
+    return f"---\n{body}\n".replace(
         "app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: kubectl"
     )
 
@@ -135,7 +152,7 @@ def files() -> dict[str, str]:
         "docs/reference/alerts.md": ALERTS.format(alerts=alerts(rules)),
     }
     helm = shutil.which("helm")
-    return {**made, OPERATOR: operator(helm)} if helm else made
+    return {**made, OPERATOR: operator(helm), ROLES: roles(helm)} if helm else made
 
 
 README = """\

@@ -71,9 +71,8 @@ def _list_jobs(where: Where, output: str | None, *, everywhere: bool) -> None:
     elif found:
         Console(highlight=False).print(_jobs(found, everywhere=everywhere, now=dt.datetime.now(dt.UTC)))
     else:
-        click.echo(
-            f"There are no FLJobs in namespace {there.namespace}; start one with: fl-submit submit job.yaml"
-        )
+        place = "any namespace" if everywhere else f"namespace {there.namespace}"
+        click.echo(f"There are no FLJobs in {place}; start one with: fl-submit submit job.yaml")
 
 
 def _jobs(found: list[dict[str, Any]], *, everywhere: bool, now: dt.datetime) -> Table:

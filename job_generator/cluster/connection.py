@@ -113,7 +113,7 @@ class Connection:
                 config.load_kube_config(
                     file, context=context, client_configuration=configuration, persist_config=False
                 )
-                own = _namespace(config.list_kube_config_contexts(file), context)
+                own = _namespace(file, context)
         except (config.ConfigException, OSError, ValueError, TypeError) as error:
             raise RefusedError(
                 f"there is no cluster to speak to: {str(error).rstrip('. ')}; "
@@ -172,11 +172,13 @@ def _in_pod() -> bool:
     return not named and "KUBERNETES_SERVICE_HOST" in os.environ
 
 
-def _namespace(listed: Any, context: str | None) -> str:  # noqa: ANN401 - the official package has no types
-    """The namespace of the context, as kubectl finds it."""
-    contexts, current = listed
-    chosen = next((one for one in contexts if one["name"] == context), current)
-    return str(chosen["context"].get("namespace") or "default")
+def _namespace(file: str | None, context: str | None) -> str:
+    """The namespace of this context, or of the current one, as kubectl finds it."""
+    from kubernetes.config import kube_config
+
+    merged = kube_config.KubeConfigMerger(file or kube_config.KUBE_CONFIG_DEFAULT_LOCATION).config
+    loaded = kube_config.KubeConfigLoader(config_dict=merged, active_context=context)
+    return str(loaded.current_context["context"].get("namespace") or "default")
 
 
 @contextmanager

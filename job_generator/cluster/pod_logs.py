@@ -126,9 +126,9 @@ class PodLogs:
             for entry in self._entries(pod, reading, follow=follow):
                 refused = False
                 yield entry
-        except SilentError:
-            return  # there may be nothing to tell
         except FLJobError as error:
+            if follow and isinstance(error, SilentError):
+                return  # there may be nothing to tell
             self._refusals.append(error)
             reading.refused = True
             if not refused:

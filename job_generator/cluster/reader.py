@@ -24,8 +24,9 @@ from fl_core.models import CHECKPOINT, INDEX, checkpoint_name
 from fl_core.record import LINES, SIGNATURE
 from job_generator.cluster.connection import AbsentError, Connection, Object, RefusedError, Request
 from job_generator.cluster.frozen import run_as, server_spec
-from job_generator.cluster.jobs import claim, core, holds, remove, store
+from job_generator.cluster.jobs import claim, core, holds, identity, remove, store
 from job_generator.containers import CONFINED, restoring
+from job_generator.names import selector
 
 PORT: Final = 8080
 MOUNT: Final = "/var/lib/fljob"
@@ -128,8 +129,15 @@ def reader(job: Object, name: str, *, only: Sequence[str], server: Object) -> Ob
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "namespace": metadata["namespace"], "labels": labels},
-        "spec": run_as(server, spec),
+        "spec": _beside(job, run_as(server, spec)),
     }
+
+
+def _beside(job: Object, spec: Object) -> Object:
+    """The pod where the job's server runs, if it does: a disk is on one node at a time."""
+    term = {"labelSelector": selector(identity(job), "server"), "topologyKey": "kubernetes.io/hostname"}
+    near = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
+    return {**spec, "affinity": {**spec.get("affinity", {}), "podAffinity": near}}
 
 
 def _serving(image: str, folder: str) -> Object:

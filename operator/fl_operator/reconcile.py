@@ -353,19 +353,22 @@ class Reconciler:
             self.recorder.record(Event.on(job, note.reason, note.note, warning=warning))
 
     def _count(self, job: Object, status: Object) -> None:
-        before, now = (job.get("status") or {}).get("conditions", ()), status["conditions"]
+        known = job.get("status") or {}
+        before, now = known.get("conditions", ()), status["conditions"]
         for kind, result in ((COMPLETE, "complete"), (FAILED, "failed")):
             if holds(now, kind) and not holds(before, kind):
                 reason = next(one["reason"] for one in now if one["type"] == kind)
                 self.metrics.finished.labels(result, reason).inc()
-        if holds(now, READY) and not holds(before, READY) and not before_ready(before):
+        if holds(now, READY) and not _was_ready(known):
             made = dt.datetime.fromisoformat(job["metadata"]["creationTimestamp"])
             self.metrics.ready.observe((self.now() - made).total_seconds())
 
 
-def before_ready(conditions: Any) -> bool:  # noqa: ANN401 - a list of conditions
-    """Whether a job has been ready earlier."""
-    return any(one["type"] == READY and one["reason"] == "QuorumLost" for one in conditions)
+def _was_ready(status: Object) -> bool:
+    """Whether a job has been ready: it is, it lost its quorum since, or a round was closed before it was suspended."""
+    ready = next((one for one in status.get("conditions", ()) if one["type"] == READY), None)
+    lost = ready is not None and (ready["status"] == "True" or ready["reason"] == "QuorumLost")
+    return lost or "selected" in status.get("training", {})
 
 
 def _soonest(waits: Iterable[float | None]) -> Requeue | None:

@@ -365,6 +365,26 @@ def test_an_attempt_whose_status_was_not_written_is_found(memory: Any) -> None:
     play(memory, scene)
 
 
+@pytest.mark.parametrize(
+    ("before", "counts"),
+    [
+        ({}, True),
+        ({"conditions": [{"type": "Ready", "status": "False", "reason": "NoQuorum"}]}, True),
+        ({"conditions": [{"type": "Ready", "status": "False", "reason": "QuorumLost"}]}, False),
+        ({"training": {"round": 3}}, True),  # a fork, before its first round
+        ({"training": {"round": 3, "selected": 2}}, False),  # resumed after a night
+    ],
+)
+def test_only_the_first_quorum_is_timed(memory: Any, before: Object, counts: bool) -> None:  # noqa: FBT001
+    """How long a job took to be ready says nothing of the one that lost its quorum, or was suspended."""
+    one = reconciler(memory)
+    made = {**JOB["metadata"], "creationTimestamp": "2026-11-21T12:00:00Z"}
+    ready = {"conditions": [{"type": "Ready", "status": "True", "reason": "Quorum"}]}
+    one._count({**JOB, "metadata": made, "status": before}, ready)
+    timed = {sample.name: sample.value for sample in one.metrics.ready.collect()[0].samples}
+    assert timed["fljob_job_ready_duration_seconds_count"] == counts
+
+
 def limited(most: str) -> Object:
     return {"spec": {"containers": [{"name": "fl", "resources": {"limits": {"memory": most}}}]}}
 

@@ -99,6 +99,7 @@ def test_each_value_file_is_good(helm: str, file: Path) -> None:
         ("operator__logLevel", '"loud"'),
         ("podMonitor__roles", '["operator"]'),
         ("networkPolicy__apiServerCIDRs", '["10.0.0.1"]'),
+        ("networkPolicy__scrapers", '{"namespaceSelector": {}}'),
     ],
 )
 def test_a_wrong_value_is_refused(render: Render, path: str, value: str) -> None:
@@ -345,6 +346,25 @@ def test_rules_can_be_left_out_and_labelled(render: Render) -> None:
     assert address == "https://docs.example.com/how-to/alerts/#fljobnoleader"
 
 
+def test_a_group_without_alerts_is_left_out(render: Render) -> None:
+    """No list of rules is empty, whichever alerts are disabled."""
+    written = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"]
+    first, *others = written
+    names = json.dumps([rule["alert"] for rule in first["rules"]])
+    made = only(render(prometheusRule__enabled="true", prometheusRule__disabled=names), "PrometheusRule")
+    assert [group["name"] for group in made["spec"]["groups"]] == [group["name"] for group in others]
+    every = json.dumps([rule["alert"] for group in written for rule in group["rules"]])
+    none = only(render(prometheusRule__enabled="true", prometheusRule__disabled=every), "PrometheusRule")
+    assert none["spec"]["groups"] == []
+
+
+def test_large_numbers_are_written_out(render: Render, tmp_path: Path) -> None:
+    """Helm reads numbers as floats, and would write a million as 1e+06."""
+    file = tmp_path / "values.yaml"
+    file.write_text("operator: {requestBurst: 1500000}\n")
+    assert "--request-burst=1500000" in operator_of(render(file))["spec"]["containers"][0]["args"]
+
+
 def test_dashboards_arrive_whole(render: Render) -> None:
     """Each dashboard lies in a ConfigMap with the sidecar's label, letter for letter."""
     maps = [one for one in render(dashboards__enabled="true") if one["kind"] == "ConfigMap"]
@@ -359,7 +379,9 @@ def test_what_helm_test_runs_is_a_good_job(render: Render, tmp_path: Path) -> No
     """`helm test` makes a job that `fl-submit check` would accept, in a namespace that the operator watches."""
     objects = render(CHART / "ci" / "namespaced.yaml", tests=True)
     pod = only(objects, "Pod")
-    job = json.loads(next(one["value"] for one in pod["spec"]["containers"][0]["env"] if one["name"] == "JOB"))
+    job = json.loads(
+        next(one["value"] for one in pod["spec"]["containers"][0]["env"] if one["name"] == "JOB")
+    )
     assert compile_job(FLJob.model_validate(job)).workers == 2
     assert job["metadata"]["namespace"] == "team-a"
     held = only(objects, "ConfigMap", job["spec"]["program"]["source"]["configMap"]["name"])["data"]

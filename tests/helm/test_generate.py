@@ -68,10 +68,10 @@ def test_every_value_is_documented(generate: Any) -> None:
 
 
 def test_git_holds_what_is_generated(generate: Any, helm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The chart's copies, the pages and manifests/operator.yaml are what the script would write now."""
+    """The chart's copies, the pages and the manifests are what the script would write now."""
     monkeypatch.setenv("PATH", str(Path(helm).parent), prepend=":")
     written = generate.files()
-    assert "manifests/operator.yaml" in written
+    assert {"manifests/operator.yaml", "manifests/roles-for-people.yaml"} <= set(written)
     assert [name for name, text in written.items() if (ROOT / name).read_text() != text] == []
 
 
@@ -83,3 +83,11 @@ def test_the_manifests_are_the_chart_with_its_defaults(generate: Any, helm: str)
     assert {"Namespace", "Deployment", "Service", "ClusterRole", "NetworkPolicy"} <= kinds
     assert not kinds & {"CustomResourceDefinition", "Pod", "ConfigMap"}
     assert {one["metadata"].get("namespace", "fljob-system") for one in objects} == {"fljob-system"}
+
+
+def test_the_roles_for_people_are_those_of_the_manifests(generate: Any, helm: str) -> None:
+    """Who installs for some namespaces only gets the same two roles, and nothing else, from a file of their own."""
+    alone = list(yaml.safe_load_all(generate.roles(helm)))
+    assert [one["metadata"]["name"].rpartition("-")[2] for one in alone] == ["viewer", "editor"]
+    whole = list(yaml.safe_load_all(generate.operator(helm)))
+    assert [one for one in whole if one in alone] == alone

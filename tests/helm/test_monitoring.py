@@ -112,6 +112,29 @@ def test_panels_are_good_expressions(promtool: str, tmp_path: Path) -> None:
     assert f"{len(rules)} rules found" in done.stdout + done.stderr
 
 
+def test_what_begins_a_series_is_counted(promtool: str, tmp_path: Path) -> None:
+    """A counter is born with its first event, and `increase` alone would not see that one."""
+    queries = [filled(query) for where, query in panels() if where == "operator: Failed in a day"]
+    (query,) = queries
+    failures = 'fljob_jobs_finished_total{result="failed", reason="ProgramError", pod="%s"}'
+    tests = {
+        "interval": "1h",
+        "input_series": [
+            {"series": failures % "new", "values": "_x30 1x30"},
+            {"series": failures % "gone", "values": "_x35 2x3 stale"},
+            {"series": failures % "old", "values": "7x33 8x30"},
+        ],
+        "promql_expr_test": [
+            {"expr": f"round({query})", "eval_time": when, "exp_samples": [{"labels": "{}", "value": number}]}
+            for when, number in (("29h", 0), ("31h", 1), ("34h", 2), ("38h", 4))
+        ],
+    }
+    file = tmp_path / "births.yaml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "1h", "tests": [tests]}))
+    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_alert_has_a_runbook() -> None:
     """The page of the runbooks has a section for each alert, and for nothing else that is called like one."""
     page = (ROOT / "docs" / "how-to" / "alerts.md").read_text()

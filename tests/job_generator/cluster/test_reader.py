@@ -48,6 +48,20 @@ def test_a_store_is_copied_first(secret: str | None) -> None:
         assert one["image"] == "fljob:1"
 
 
+def test_a_reader_goes_to_its_server() -> None:
+    """A disk is on one node at a time: the pod goes where the server runs, if it can, and to the server's nodes."""
+    nodes: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
+    made = reader(job(), "reader", only=(BEST,), server={"affinity": {"nodeAffinity": nodes}})
+    affinity = made["spec"]["affinity"]
+    (term,) = affinity["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    chosen = term["podAffinityTerm"]["labelSelector"]
+    assert chosen == {
+        "matchLabels": {"fljob.dev/job": "digits"},
+        "matchExpressions": [{"key": "fljob.dev/role", "operator": "In", "values": ["server"]}],
+    }
+    assert affinity["nodeAffinity"] == nodes
+
+
 def test_a_folder_that_only_the_server_mounts_is_not_read() -> None:
     """A storage in a mounted folder is refused before a pod is made, with what reads it."""
     with pytest.raises(
