@@ -66,6 +66,8 @@ CHANGED: Final = (
     "a field was changed that cannot change while a job runs; change it back, or make another job. Pod templates can "
     "change while the job is suspended: suspend it, and resume it when Suspended is True. The attempt goes on as it was"
 )
+HELD: Final = {True: "Suspended", False: "NotSuspended"}
+"""The reason for which a job is, or is not, without pods, once that is so."""
 SOON: Final = 0.1
 """Seconds until what was just made is in the copies."""
 
@@ -192,7 +194,8 @@ class _Visit:
         """
         if wanted["kind"] == "Job":
             scaled = self.before.get("workers", {}).get("replicas") != self.spec["workers"]["replicas"]
-            told = ("suspend", "completions", "parallelism") if scaled else ("suspend",)
+            settled = self.conditions.was(c.SUSPENDED, HELD[wanted["spec"]["suspend"]])
+            told = [*([] if settled else ["suspend"]), *(["completions", "parallelism"] if scaled else [])]
             own = {name: live["spec"].get(name, False) for name in told}
             wanted = {**wanted, "spec": {**wanted["spec"], **own}}
         if is_of_another(wanted, live) or place_of(wanted) in self.seen.refused or not differs(wanted, live):
@@ -204,7 +207,7 @@ class _Visit:
     def _suspended(self) -> bool:
         """Whether there should be no pods; an open round is given time to end."""
         if not self.spec.get("suspend"):
-            self.conditions.set(c.SUSPENDED, "False", "NotSuspended")
+            self.conditions.set(c.SUSPENDED, "False", HELD[False])
             if self.conditions.became(c.SUSPENDED, "False") and self.status.get("startTime"):
                 self.status["startTime"] = c.time_of(self.now)  # suspended time does not count
             return False
@@ -213,7 +216,7 @@ class _Visit:
             for (kind, _), child in self.seen.children.items()
         )
         if not running:
-            self.conditions.set(c.SUSPENDED, "True", "Suspended", "resume it with spec.suspend: false")
+            self.conditions.set(c.SUSPENDED, "True", HELD[True], "resume it with spec.suspend: false")
             self._note_if_new(c.SUSPENDED, "Suspended", "the job has no pods now", warning=False)
             return True
         self.conditions.set(c.SUSPENDED, "Unknown", "Suspending", "the open round may end first")

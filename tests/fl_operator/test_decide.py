@@ -273,8 +273,7 @@ def test_any_edit_of_a_child_is_repaired(data: st.DataObject) -> None:
         inner[last] = "edited by hand"
     decision = world.visit()
     assert [type(action) for action in decision.actions] == [Apply]
-    # Whether a Job is suspended is the operator's own daily business, and no news.
-    assert [note.reason for note in said(decision)] == ([] if last == "suspend" else ["Repaired"])
+    assert [note.reason for note in said(decision)] == ["Repaired"]
     assert world.objects == before
     world.settle()
 
@@ -875,6 +874,25 @@ def test_an_operator_that_starts_anew_does_not_cut_a_round_off(running: World) -
     running.pods = [one for one in running.pods if one["metadata"]["labels"][names.ROLE] != "server"]
     running.settle()
     assert running.condition("Suspended")[0] == "True"
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_only_another_hand_is_told_of_suspension(running: World, *, held: bool) -> None:
+    """What was asked of the job is no news, also where no status could be written; the rest is undone."""
+    for wanted in (True, held):
+        running.spec |= {"suspend": wanted, "suspendGraceSeconds": 0}
+        before = deepcopy(running.status)
+        running.visit()
+        running.status = before  # as after a conflict
+        running.settle()
+        assert all(one["spec"]["suspend"] is wanted for one in running.jobs())
+    assert "Repaired" not in {note.reason for note in running.notes}
+    running.child("worker")["spec"]["suspend"] = not held
+    running.settle()
+    assert running.child("worker")["spec"]["suspend"] is held
+    assert [note.note for note in running.notes if note.reason == "Repaired"] == [
+        "Job digits-worker had been changed"
+    ]
 
 
 def test_a_round_that_does_not_end_is_given_up(running: World) -> None:
