@@ -71,7 +71,9 @@ def _of_run(folder: Path, target: Path, *, kind: str, best: bool) -> None:
     source = Source(run.plan, Path(state.program), state.data)
     only = (BEST,) if best else (LAST, NEWEST)
     with storage_of(run, state, only=only, say=lambda told: click.echo(told, err=True)) as storage:
-        _write(_stored(storage, best=best, state=state.state), target, kind=kind, source=source)
+        _write(
+            _stored(storage, best=best, name=folder.name, state=state.state), target, kind=kind, source=source
+        )
 
 
 def _of_job(cluster: Connection, name: str, target: Path, *, kind: str, best: bool) -> None:
@@ -84,7 +86,7 @@ def _of_job(cluster: Connection, name: str, target: Path, *, kind: str, best: bo
         storage = Path(scratch) / "storage"
         source = _unpacked(cluster, job, Path(scratch)) if kind == "paddle" else None
         fetch(cluster, job, storage, best=best, say=lambda told: click.echo(told, err=True))
-        stored = _stored(storage, best=best, state=display(job)["state"])
+        stored = _stored(storage, best=best, name=name, state=display(job)["state"])
         _write(stored, target, kind=kind, source=source)
 
 
@@ -108,7 +110,7 @@ def _unpacked(cluster: Connection, job: Object, scratch: Path) -> Source:
     return Source(scratch / "plan.json", program)
 
 
-def _stored(storage: Path, *, best: bool, state: str) -> StoredModel:
+def _stored(storage: Path, *, best: bool, name: str, state: str) -> StoredModel:
     """The model that is wanted; says so where it is a checkpoint."""
     from fl_core.models import best_model, newest_model
 
@@ -119,8 +121,8 @@ def _stored(storage: Path, *, best: bool, state: str) -> StoredModel:
         )
     stored = best_model(storage) if best else newest_model(storage)
     if stored.path.parent.name != "models":
-        here = f"the newest whole checkpoint, {stored.path}"
-        click.echo(f"The run is {state} and has no final model of its last rounds; this is {here}", err=True)
+        newest = f"its newest whole checkpoint, {stored.path.name}"
+        click.echo(f"{name} is {state} and has no final model; this is {newest}", err=True)
     return stored
 
 

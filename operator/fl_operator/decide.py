@@ -34,6 +34,7 @@ from fl_operator.ends import end_of
 from fl_operator.findings import (
     EXHAUSTED,
     Finding,
+    has_done,
     is_ready,
     job_of,
     of_events,
@@ -285,6 +286,8 @@ class _Visit:
             self.conditions.set(c.READY, "True", "Quorum", f"{told}, {minimum} are needed")
             self._note_if_new(c.READY, "Ready", told, warning=False)
             self.wakes += selection_ends(report, plan) if outside else []
+        elif any(map(has_done, self.seen.pods)):
+            self.conditions.leave(c.READY)  # they go home one by one
         else:
             reason = "QuorumLost" if self._was_ready() else "NoQuorum"
             self.conditions.set(c.READY, "False", reason, f"{told}, {minimum} are needed")

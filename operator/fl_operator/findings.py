@@ -214,6 +214,11 @@ def is_ready(pod: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
 
 
+def has_done(pod: Object) -> bool:
+    """Whether a process ended in order, which none does before the training is over."""
+    return bool(pod.get("status", {}).get("phase") == "Succeeded")
+
+
 def is_given_up(pod: Object, restarts: int) -> bool:
     """Whether a worker that died last was started again more often than it may, for whatever reason each time.
 

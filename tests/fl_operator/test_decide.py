@@ -895,6 +895,18 @@ def test_only_another_hand_is_told_of_suspension(running: World, *, held: bool) 
     ]
 
 
+def test_workers_that_go_home_are_not_missed(running: World) -> None:
+    """Between the first process that has done and the server's own end the job stays as ready as it was."""
+    running.report = report(20, at=running.now)
+    running.settle()
+    before = ("Running", "True", "Quorum")
+    assert (running.status["display"]["state"], *running.condition("Ready")[:2]) == before
+    for one in reversed(running.pods):
+        one["status"] |= {"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False"}]}
+        running.settle()
+        assert (running.status["display"]["state"], *running.condition("Ready")[:2]) == before
+
+
 def test_a_round_that_does_not_end_is_given_up(running: World) -> None:
     """After the grace the pods go all the same, and time that is suspended does not count."""
     running.report = report(7, at=running.now)
