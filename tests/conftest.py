@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -13,6 +14,9 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from fl_core.extensions import Extension
 from fl_core.plan import Checkpoint, Job, Plan, Privacy, Program, Selection, Shortfall
+
+# What a fork of a test inherits is not its own to clean up: a channel would wait for ever for a thread of its parent's.
+os.register_at_fork(after_in_child=gc.disable)
 
 # What is tried is whether it is right: how long an example takes depends on what else the machine does.
 settings.register_profile(
