@@ -189,8 +189,8 @@ def _groups() -> list[Group]:
     """The files of tests that need a cluster, each with the highest level that one of its tests asks for.
 
     Those whose tests have a namespace beside the chart are one group for each lane; those that start operators of their
-    own share with others of their level. First come groups of several files, then those that have the most to start,
-    then those that have the most to say: they take longest.
+    own share with others of their level. First come those that have the most to start, then those that have the most
+    to say: they take longest.
     """
     paths = sorted((ROOT / "tests").rglob("test_*.py"))
     texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
@@ -204,7 +204,7 @@ def _groups() -> list[Group]:
     groups = [
         (names, max(_level_of(wanted[name]) for name in names)) for names in (*chain(*together), *others)
     ]
-    return sorted(groups, key=lambda group: (len(group[0]), group[1]), reverse=True)
+    return sorted(groups, key=lambda group: group[1], reverse=True)
 
 
 def _dealt(names: list[str], hands: int) -> list[tuple[str, ...]]:

@@ -21,8 +21,8 @@ NAME = "fenced"
 HELD = "fljob.dev/test"
 LINGERING: Map = {
     "spec": {
-        "terminationGracePeriodSeconds": 70,
-        "containers": [{"name": "fl", "lifecycle": {"preStop": {"sleep": {"seconds": 60}}}}],
+        "terminationGracePeriodSeconds": 110,
+        "containers": [{"name": "fl", "lifecycle": {"preStop": {"sleep": {"seconds": 90}}}}],
     }
 }
 """A server that is to go hears of it late, as on a node that is slow or cut off."""

@@ -197,9 +197,13 @@ def test_workers_come_and_go(tenant: Tenant, tmp_path: Path) -> None:
     record = tenant.record("line")
     assert committed(tenant) == list(range(1, len(record) + 1))
     assert reporters(record[since + 2 :]) == {"worker-0", "worker-1"}
-    noted = {one["reason"] for one in tenant.get("events", "--field-selector", "involvedObject.kind=FLJob")}
-    assert "Repaired" not in noted
-    assert "Complete" in noted
+
+    def noted() -> set[str]:
+        about = tenant.get("events", "--field-selector", "involvedObject.kind=FLJob")
+        return {one["reason"] for one in about}
+
+    tenant.eventually("line", lambda: "Complete" in noted())  # events come after the status
+    assert "Repaired" not in noted()
 
 
 def pods(tenant: Tenant) -> dict[str, int]:
